@@ -1,0 +1,55 @@
+//! Compiles the contract: the `.proto` files become the descriptor set, the messages, clients and servers, the checks
+//! of incoming messages and the table of who may call what. Needs no compiler but this one.
+
+#[path = "build/contract.rs"]
+mod contract;
+#[path = "build/names.rs"]
+mod names;
+#[path = "build/policy.rs"]
+mod policy;
+#[path = "build/validation.rs"]
+mod validation;
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+use anyhow::Context as _;
+
+use crate::contract::Contract;
+
+/// What a change of makes this program run again.
+const SOURCES: [&str; 6] = ["build.rs", "build", "parlor", "google", "buf", "testdata"];
+
+fn main() -> anyhow::Result<()> {
+    rerun_if_changed(&SOURCES);
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+
+    let contract = Contract::compile(&root, "parlor")?;
+    write(&out, "descriptors.bin", &contract.encoded)?;
+    write(&out, "validation.rs", validation::generate(&contract.pool)?)?;
+    write(&out, "policy.rs", policy::generate(&contract.pool)?)?;
+    tonic_prost_build::configure()
+        .codec_path("crate::codec::Codec")
+        .compile_fds(contract.files)
+        .context("cannot generate messages, clients and servers")?;
+
+    // One message per kind of rule, for the tests of the checks: in no descriptor set and in no program.
+    let rules = Contract::compile(&root, "testdata")?;
+    write(&out, "testdata_validation.rs", validation::generate(&rules.pool)?)?;
+    tonic_prost_build::configure()
+        .build_client(false)
+        .build_server(false)
+        .compile_fds(rules.files)
+        .context("cannot generate the messages of the tests")
+}
+
+fn write(out: &Path, name: &str, content: impl AsRef<[u8]>) -> anyhow::Result<()> {
+    fs::write(out.join(name), content).with_context(|| format!("cannot write {name}"))
+}
+
+fn rerun_if_changed(paths: &[&str]) {
+    for path in paths {
+        println!("cargo::rerun-if-changed={path}");
+    }
+}

@@ -1,0 +1,138 @@
+//! Who may call what: the option `parlor.options.v1.policy` of every rpc, as a table.
+
+use std::collections::HashMap;
+use std::sync::LazyLock;
+
+include!(concat!(env!("OUT_DIR"), "/policy.rs"));
+
+/// Who may call an rpc.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// The rpc as it is called on the wire, such as `/parlor.auth.v1.AuthService/Login`.
+    pub path: &'static str,
+    /// The kind of caller that is let in.
+    pub access: Access,
+    /// The services that may call it with their own credential, for themselves or on behalf of a user.
+    pub services: &'static [&'static str],
+    /// What the calling user must be to the thing that the request names; nothing when any user will do.
+    pub relation: Option<Relation>,
+    /// How it reads when the relation does not hold; there is one exactly when there is a relation.
+    pub refusal: Option<Refusal>,
+    /// Whether the rpc is reachable over HTTP.
+    pub http: bool,
+}
+
+/// A kind of caller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Access {
+    /// Everyone, signed in or not.
+    Anyone,
+    /// Every signed-in user, guests included.
+    User,
+    /// Signed-in users who are not guests.
+    Account,
+    /// Only the services that the policy lists.
+    Service,
+}
+
+/// What a caller is to the thing that a request names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Relation {
+    /// The thing is the caller's own.
+    Own,
+    /// A member of the conversation, in any role but banned.
+    Member,
+    /// A member who may write.
+    Writer,
+    /// The author of the message.
+    Author,
+    /// The author of the message, or a moderator or owner of its conversation.
+    AuthorOrModerator,
+    /// A moderator or owner of the conversation.
+    Moderator,
+    /// The owner of the conversation.
+    Owner,
+}
+
+/// How it reads when the relation does not hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// As if the thing did not exist: `NOT_FOUND`.
+    NotFound,
+    /// The caller may know that it exists: `PERMISSION_DENIED`.
+    PermissionDenied,
+}
+
+/// The policy of an rpc, by its path on the wire; nothing for a path that is no rpc of ours.
+pub fn of(path: &str) -> Option<&'static Policy> {
+    static BY_PATH: LazyLock<HashMap<&'static str, &'static Policy>> =
+        LazyLock::new(|| POLICIES.iter().map(|policy| (policy.path, policy)).collect());
+    BY_PATH.get(path).copied()
+}
+
+/// The policies of all rpcs, ordered by path.
+pub fn all() -> &'static [Policy] {
+    POLICIES
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_rpc_has_a_policy() {
+        let mut paths = crate::pool()
+            .services()
+            .flat_map(|service| {
+                let name = service.full_name().to_owned();
+                service.methods().map(|method| format!("/{name}/{}", method.name())).collect::<Vec<_>>()
+            })
+            .collect::<Vec<_>>();
+        paths.sort();
+        assert!(!paths.is_empty());
+        assert_eq!(paths, all().iter().map(|policy| policy.path).collect::<Vec<_>>());
+        assert!(all().iter().all(|policy| of(policy.path) == Some(policy)));
+    }
+
+    #[test]
+    fn policies_say_what_the_contract_says() {
+        assert_eq!(
+            of("/parlor.auth.v1.AuthService/Login"),
+            Some(&Policy {
+                path: "/parlor.auth.v1.AuthService/Login",
+                access: Access::Anyone,
+                services: &[],
+                relation: None,
+                refusal: None,
+                http: true,
+            })
+        );
+        assert_eq!(
+            of("/parlor.messaging.v1.MessagingService/SendMessage"),
+            Some(&Policy {
+                path: "/parlor.messaging.v1.MessagingService/SendMessage",
+                access: Access::User,
+                services: &["scheduling"],
+                relation: Some(Relation::Writer),
+                refusal: Some(Refusal::PermissionDenied),
+                http: true,
+            })
+        );
+        assert_eq!(of("/parlor.auth.v1.AuthService/Nothing"), None);
+    }
+
+    #[test]
+    fn what_is_for_services_is_not_on_the_web() {
+        for policy in all().iter().filter(|policy| policy.access == Access::Service) {
+            assert!(!policy.http && !policy.services.is_empty(), "{}", policy.path);
+        }
+    }
+
+    #[test]
+    fn services_are_services_of_ours() {
+        let known = ["auth", "conversation", "messaging", "scheduling", "gateway"];
+        for policy in all() {
+            assert!(policy.services.iter().all(|service| known.contains(service)), "{}", policy.path);
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Accounts and who proves to own one: registering, signing in, changing the password, going.
+
+use chassis::caller::Caller;
+use chassis::clock::Clock;
+use proto::id::UserId;
+
+use crate::attempts::Attempts;
+use crate::email::Email;
+use crate::error::Error;
+use crate::hasher::Hasher;
+use crate::password::{NewPassword, Password, PasswordHash};
+use crate::publish::Publisher;
+use crate::random;
+use crate::session::{DeviceName, Grant, Lifetime, Session};
+use crate::store::{Credentials, Login, PasswordChange, SignIn, Store};
+use crate::token::Token;
+use crate::user::{Bio, DisplayName, User, UserKind};
+use crate::username::Username;
+
+/// The use cases around accounts.
+#[derive(Debug)]
+pub struct Accounts {
+    /// What is kept.
+    pub store: Store,
+    /// Hashes passwords.
+    pub hasher: Hasher,
+    /// Counts tries.
+    pub attempts: Attempts,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Tells others.
+    pub publisher: Publisher,
+    /// Whether strangers may make accounts.
+    pub registration_open: bool,
+    /// How long sessions live.
+    pub lifetime: Lifetime,
+    /// How many sessions a user has at most.
+    pub sessions_per_user: u32,
+}
+
+/// An account to make.
+#[derive(Debug)]
+pub struct Registration {
+    /// The name to sign in with.
+    pub username: Username,
+    /// The password, which may be used.
+    pub password: NewPassword,
+    /// The name that people see; the username when none was given.
+    pub display_name: Option<DisplayName>,
+    /// The address, when one was given.
+    pub email: Option<Email>,
+    /// What the client calls its device.
+    pub device_name: DeviceName,
+}
+
+/// Somebody who wants to sign in.
+#[derive(Debug)]
+pub struct SigningIn {
+    /// With what name; `None` for one that nobody can have.
+    pub login: Option<Login>,
+    /// The name, folded, for counting tries.
+    pub login_key: String,
+    /// The password.
+    pub password: Password,
+    /// What the client calls its device.
+    pub device_name: DeviceName,
+}
+
+/// A guest to make.
+#[derive(Debug)]
+pub struct GuestEntry {
+    /// The name that people see; made up when none was given.
+    pub display_name: Option<DisplayName>,
+    /// What the client calls its device.
+    pub device_name: DeviceName,
+}
+
+/// An account that is signed in.
+#[derive(Debug)]
+pub struct SignedIn {
+    /// The account.
+    pub user: User,
+    /// Its session.
+    pub grant: Grant,
+}
+
+impl Accounts {
+    /// Makes an account and signs it in.
+    pub async fn register(&self, registration: Registration) -> Result<SignedIn, Error> {
+        if !self.registration_open {
+            return Err(Error::RegistrationClosed);
+        }
+        let Registration { username, password, display_name, email, device_name } = registration;
+        let hash = self.hasher.hash(password.into_inner()).await?;
+        let display_name = display_name.unwrap_or_else(|| DisplayName::from(&username));
+        let user = self.new_user(UserKind::Registered, Some(username), display_name, email);
+        let signed_in = self.create(user, Some(&hash), device_name).await?;
+        tracing::info!(user.id = %signed_in.user.id, "registered user {}", signed_in.user.id);
+        Ok(signed_in)
+    }
+
+    /// Makes a guest and signs it in.
+    pub async fn enter_as_guest(&self, entry: GuestEntry) -> Result<SignedIn, Error> {
+        let display_name = match entry.display_name {
+            Some(name) => name,
+            None => guest_name().map_err(Error::Internal)?,
+        };
+        let user = self.new_user(UserKind::Guest, None, display_name, None);
+        let signed_in = self.create(user, None, entry.device_name).await?;
+        tracing::info!(user.id = %signed_in.user.id, "let in guest {}", signed_in.user.id);
+        Ok(signed_in)
+    }
+
+    /// Signs in with a name and a password. Says and does the same for a name that nobody has.
+    pub async fn sign_in(&self, signing_in: SigningIn) -> Result<SignedIn, Error> {
+        let SigningIn { login, login_key, password, device_name } = signing_in;
+        self.attempts.by_login(&login_key)?;
+        let found = match &login {
+            Some(login) => self.store.find_login(login).await?,
+            None => None,
+        };
+        let stored = found.as_ref().and_then(|found| found.hash.as_ref());
+        let is_right = self.hasher.verify(password.clone(), stored).await?;
+        let proven = found.filter(|_| is_right).and_then(|Credentials { user, hash }| Some((user, hash?)));
+        let Some((user, verified)) = proven else {
+            metrics::counter!("auth_sign_ins_total", "outcome" => "refused").increment(1);
+            tracing::info!("refused to sign in: name or password is wrong");
+            return Err(Error::BadCredentials);
+        };
+        let rehashed = self.rehash_if_outdated(&verified, password).await;
+        let grant = self.new_grant(user.id, device_name)?;
+        let sign_in = SignIn {
+            grant: &grant,
+            verified: &verified,
+            rehashed: rehashed.as_ref(),
+            most: self.sessions_per_user,
+        };
+        let ended = self.store.sign_in(sign_in).await?;
+        self.publisher.sessions_ended(user.id, &ended);
+        metrics::counter!("auth_sign_ins_total", "outcome" => "done").increment(1);
+        tracing::info!(user.id = %user.id, session.id = %grant.session.id, "signed in user {}", user.id);
+        Ok(SignedIn { user, grant })
+    }
+
+    /// Sets a new password and ends all other sessions.
+    pub async fn change_password(&self, caller: &Caller, old: Password, new: Password) -> Result<(), Error> {
+        let found = self.store.find_credentials(caller.user_id).await?;
+        let Credentials { user, hash } = found.ok_or(Error::Unauthenticated)?;
+        let (Some(username), Some(verified)) = (user.username, hash) else { return Err(Error::GuestAccount) };
+        let new = NewPassword::choose("new_password", new, &username)?;
+        self.prove(user.id, old, &verified).await?;
+        let new = self.hasher.hash(new.into_inner()).await?;
+        let change = PasswordChange {
+            user_id: user.id,
+            verified: &verified,
+            new: &new,
+            keep: caller.session_id,
+            now: self.clock.now(),
+        };
+        let ended = self.store.change_password(change).await?;
+        self.publisher.sessions_ended(user.id, &ended);
+        tracing::info!(user.id = %user.id, sessions.ended = ended.len(), "changed the password of user {}", user.id);
+        Ok(())
+    }
+
+    /// Deletes the caller's own account. A guest, who has no password, need not send one.
+    pub async fn delete(&self, caller: &Caller, password: Password) -> Result<(), Error> {
+        let found = self.store.find_credentials(caller.user_id).await?;
+        let Credentials { user, hash } = found.ok_or(Error::Unauthenticated)?;
+        if let Some(verified) = &hash {
+            self.prove(user.id, password, verified).await?;
+        }
+        self.store.delete_user(user.id, hash.as_ref(), self.clock.now()).await?;
+        self.publisher.all_sessions_ended(user.id);
+        self.publisher.facts();
+        tracing::info!(user.id = %user.id, "deleted user {}", user.id);
+        Ok(())
+    }
+
+    async fn prove(&self, user_id: UserId, password: Password, verified: &PasswordHash) -> Result<(), Error> {
+        self.attempts.by_user(user_id)?;
+        if self.hasher.verify(password, Some(verified)).await? {
+            return Ok(());
+        }
+        tracing::info!(user.id = %user_id, "refused a wrong password of user {user_id}");
+        Err(Error::BadCredentials)
+    }
+
+    /// What to keep of a password that was right but is kept under older parameters. Nobody is kept out because there
+    /// is no time for it now.
+    async fn rehash_if_outdated(&self, verified: &PasswordHash, password: Password) -> Option<PasswordHash> {
+        if self.hasher.is_outdated(verified) { self.hasher.hash(password).await.ok() } else { None }
+    }
+
+    async fn create(
+        &self,
+        user: User,
+        hash: Option<&PasswordHash>,
+        device_name: DeviceName,
+    ) -> Result<SignedIn, Error> {
+        let grant = self.new_grant(user.id, device_name)?;
+        self.store.create(&user, hash, &grant).await?;
+        Ok(SignedIn { user, grant })
+    }
+
+    fn new_user(
+        &self,
+        kind: UserKind,
+        username: Option<Username>,
+        display_name: DisplayName,
+        email: Option<Email>,
+    ) -> User {
+        let now = self.clock.now();
+        User {
+            id: UserId::generate(),
+            kind,
+            username,
+            display_name,
+            email,
+            bio: Bio::default(),
+            picture: None,
+            create_time: now,
+            update_time: now,
+        }
+    }
+
+    fn new_grant(&self, user_id: UserId, device_name: DeviceName) -> Result<Grant, Error> {
+        let token = Token::generate().map_err(Error::Internal)?;
+        let session = Session::begin(user_id, device_name, self.lifetime, self.clock.now());
+        Ok(Grant { token, session })
+    }
+}
+
+/// A name such as `guest-7f3k`. Two guests may have the same one: it is no name to sign in with.
+fn guest_name() -> anyhow::Result<DisplayName> {
+    // Letters and digits without those that are taken for others (i, l, o, u).
+    const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+    let letters = random::bytes::<4>()?.map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));
+    Ok(DisplayName::stored(format!("guest-{}", letters.iter().collect::<String>())))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_gets_a_name_of_four_letters() {
+        let name = guest_name().unwrap();
+        assert!(name.as_str().starts_with("guest-") && name.as_str().len() == 10, "{name:?}");
+        assert_eq!(DisplayName::parse("display_name", name.as_str()).unwrap(), name);
+    }
+}

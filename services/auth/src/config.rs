@@ -1,0 +1,144 @@
+//! What can be set about auth.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use chassis::profile::Profile;
+use serde::{Deserialize, Serialize};
+
+use crate::session::Lifetime;
+
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+
+/// What only auth has.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether strangers may make accounts. Absent means yes in development; production wants it said.
+    pub registration_open: Option<bool>,
+    /// How long sessions live, and how many there are.
+    pub sessions: SessionsConfig,
+    /// How passwords are hashed.
+    pub passwords: PasswordsConfig,
+    /// How often one may try a password.
+    pub attempts: AttemptsConfig,
+}
+
+/// How long sessions live, and how many there are.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SessionsConfig {
+    /// Days that a session lives without being used.
+    pub idle_days: u32,
+    /// Days that a session lives however much it is used.
+    pub absolute_days: u32,
+    /// How many sessions a user has at most. Signing in once more ends the one that was unused for longest.
+    pub per_user: u32,
+}
+
+impl Default for SessionsConfig {
+    fn default() -> Self {
+        Self { idle_days: 30, absolute_days: 90, per_user: 20 }
+    }
+}
+
+/// How passwords are hashed: the parameters of Argon2id, and how much of the machine it gets.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct PasswordsConfig {
+    /// KiB of memory that one hash takes. Production refuses less than the default.
+    pub memory_kib: u32,
+    /// Passes over that memory. Production refuses less than the default.
+    pub passes: u32,
+    /// Lanes of that memory.
+    pub lanes: u32,
+    /// How many passwords are hashed at once. 0 means one per core, and more than there are cores means that too.
+    pub threads: usize,
+    /// How many may wait for it; who comes then is told to try again.
+    pub queue: usize,
+}
+
+impl Default for PasswordsConfig {
+    fn default() -> Self {
+        Self { memory_kib: 19 * 1024, passes: 2, lanes: 1, threads: 0, queue: 32 }
+    }
+}
+
+/// How often one may try a password, right or wrong, for one name or one account. Limits per network address are the
+/// gateway's.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct AttemptsConfig {
+    /// Tries in a row.
+    pub burst: NonZeroU32,
+    /// Time after which one more is allowed, such as `90s`.
+    #[serde(with = "humantime_serde")]
+    pub refill: Duration,
+}
+
+impl Default for AttemptsConfig {
+    fn default() -> Self {
+        const TEN: NonZeroU32 = NonZeroU32::new(10).unwrap();
+        Self { burst: TEN, refill: Duration::from_secs(90) }
+    }
+}
+
+impl Config {
+    /// Refuses what makes no sense, and in production what is not safe.
+    pub fn check(&self, profile: Profile) -> anyhow::Result<()> {
+        let SessionsConfig { idle_days, absolute_days, per_user } = self.sessions;
+        anyhow::ensure!(idle_days > 0 && absolute_days > 0, "sessions must live for a day at least");
+        anyhow::ensure!(per_user > 0, "sessions.per_user must be at least 1");
+        if profile == Profile::Production {
+            let (set, least) = (&self.passwords, PasswordsConfig::default());
+            anyhow::ensure!(
+                set.memory_kib >= least.memory_kib && set.passes >= least.passes,
+                "passwords are hashed too lightly for production: at least {} KiB and {} passes",
+                least.memory_kib,
+                least.passes
+            );
+            anyhow::ensure!(
+                self.registration_open.is_some(),
+                "say whether strangers may make accounts: registration_open = true or false"
+            );
+        }
+        Ok(())
+    }
+
+    /// Whether strangers may make accounts.
+    pub fn is_registration_open(&self, profile: Profile) -> bool {
+        self.registration_open.unwrap_or(profile.is_development())
+    }
+}
+
+impl SessionsConfig {
+    /// How long sessions live.
+    pub fn lifetime(&self) -> Lifetime {
+        Lifetime { idle: self.idle_days * DAY, absolute: self.absolute_days * DAY }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn production_wants_a_word_about_registration() {
+        let mut config = Config::default();
+        assert!(
+            config.check(Profile::Development).is_ok() && config.is_registration_open(Profile::Development)
+        );
+        assert!(config.check(Profile::Production).is_err());
+        config.registration_open = Some(false);
+        assert!(
+            config.check(Profile::Production).is_ok() && !config.is_registration_open(Profile::Development)
+        );
+    }
+
+    #[test]
+    fn production_refuses_light_hashing() {
+        let mut config = Config { registration_open: Some(true), ..Config::default() };
+        config.passwords.memory_kib = 1024;
+        assert!(config.check(Profile::Development).is_ok() && config.check(Profile::Production).is_err());
+    }
+}

@@ -1,0 +1,313 @@
+//! Requests to what they mean, and what came of them to answers.
+
+use chassis::fault::Fault;
+use chassis::page::{self, Token as PageToken};
+use prost::Message;
+use proto::auth::v1 as pb;
+use proto::id::{SessionId, UserId};
+use uuid::Uuid;
+
+use crate::accounts::{GuestEntry, Registration, SignedIn, SigningIn};
+use crate::email::Email;
+use crate::error::Error;
+use crate::password::{NewPassword, Password};
+use crate::session::{DeviceName, Grant, Identified, Session};
+use crate::store::Login;
+use crate::user::{
+    Account, Bio, Changes, DisplayName, Keyword, Listing, PictureUrl, User, UserKind, UserPage,
+};
+use crate::username::Username;
+
+impl TryFrom<pb::RegisterRequest> for Registration {
+    type Error = Error;
+
+    fn try_from(request: pb::RegisterRequest) -> Result<Self, Error> {
+        let username = Username::parse(&request.username)?;
+        let password = NewPassword::choose("password", Password::presented(&request.password), &username)?;
+        Ok(Self {
+            password,
+            display_name: DisplayName::parse_optional("display_name", &request.display_name)?,
+            email: optional_email("email", &request.email)?,
+            device_name: DeviceName::parse(&request.device_name)?,
+            username,
+        })
+    }
+}
+
+impl TryFrom<pb::LoginRequest> for SigningIn {
+    type Error = Error;
+
+    fn try_from(request: pb::LoginRequest) -> Result<Self, Error> {
+        // What nobody can have is not said to be wrong, but tried like every other name.
+        let login = if request.login.contains('@') {
+            Email::parse("login", &request.login).ok().map(|email| Login::Email(email.key().to_owned()))
+        } else {
+            Username::parse(&request.login).ok().map(Login::Username)
+        };
+        Ok(Self {
+            login_key: match &login {
+                Some(Login::Username(name)) => name.as_str().to_owned(),
+                Some(Login::Email(key)) => key.clone(),
+                None => request.login.to_lowercase(),
+            },
+            login,
+            password: Password::presented(&request.password),
+            device_name: DeviceName::parse(&request.device_name)?,
+        })
+    }
+}
+
+impl TryFrom<pb::LoginAsGuestRequest> for GuestEntry {
+    type Error = Error;
+
+    fn try_from(request: pb::LoginAsGuestRequest) -> Result<Self, Error> {
+        Ok(Self {
+            display_name: DisplayName::parse_optional("display_name", &request.display_name)?,
+            device_name: DeviceName::parse(&request.device_name)?,
+        })
+    }
+}
+
+impl TryFrom<pb::UpdateUserRequest> for Changes {
+    type Error = Error;
+
+    fn try_from(request: pb::UpdateUserRequest) -> Result<Self, Error> {
+        let user = request.user.unwrap_or_default();
+        let mask = request.update_mask.unwrap_or_default();
+        if mask.paths.is_empty() {
+            return Err(Error::invalid("update_mask", "must name what to set"));
+        }
+        let mut changes = Self::default();
+        for path in &mask.paths {
+            match path.as_str() {
+                "display_name" => {
+                    changes.display_name = Some(DisplayName::parse("user.display_name", &user.display_name)?);
+                }
+                "email" => changes.email = Some(optional_email("user.email", &user.email)?),
+                "bio" => changes.bio = Some(Bio::parse("user.bio", &user.bio)?),
+                "picture_url" => {
+                    changes.picture =
+                        Some(PictureUrl::parse_optional("user.picture_url", &user.picture_url)?);
+                }
+                _ => {
+                    let rule = "may only name display_name, email, bio and picture_url";
+                    return Err(Error::invalid("update_mask", rule));
+                }
+            }
+        }
+        Ok(changes)
+    }
+}
+
+/// A request for a page of users.
+pub struct ListQuery {
+    /// What is asked for.
+    pub listing: Listing,
+    /// What the page token is bound to.
+    parts: [Vec<u8>; 3],
+}
+
+impl TryFrom<pb::ListUsersRequest> for ListQuery {
+    type Error = Fault;
+
+    fn try_from(request: pb::ListUsersRequest) -> Result<Self, Fault> {
+        let kind = match request.kind() {
+            pb::UserKind::Unspecified => None,
+            pb::UserKind::Registered => Some(UserKind::Registered),
+            pb::UserKind::Guest => Some(UserKind::Guest),
+        };
+        let keyword = Keyword::parse(&request.keyword);
+        let email = optional_email("email", &request.email)?;
+        let parts = [
+            keyword.as_ref().map_or("", Keyword::as_str).into(),
+            email.as_ref().map_or("", Email::key).into(),
+            request.kind.to_be_bytes().to_vec(),
+        ];
+        let after = PageToken::after::<Uuid>(&request.page_token, &as_slices(&parts))?.map(UserId::from);
+        let listing = Listing { keyword, email, kind, after, limit: page::size(request.page_size) };
+        Ok(Self { listing, parts })
+    }
+}
+
+impl ListQuery {
+    /// The answer to it.
+    pub fn answer(&self, page: UserPage) -> pb::ListUsersResponse {
+        let last = page.users.last().filter(|_| page.has_more);
+        let next_page_token =
+            last.map(|user| PageToken::at(&as_slices(&self.parts), &user.id.uuid())).unwrap_or_default();
+        pb::ListUsersResponse { users: page.users.into_iter().map(public_user).collect(), next_page_token }
+    }
+}
+
+fn as_slices(parts: &[Vec<u8>; 3]) -> [&[u8]; 3] {
+    parts.each_ref().map(Vec::as_slice)
+}
+
+fn optional_email(field: &'static str, text: &str) -> Result<Option<Email>, Error> {
+    if text.is_empty() { Ok(None) } else { Email::parse(field, text).map(Some) }
+}
+
+/// Reads the id of a user.
+pub fn user_id(field: &'static str, text: &str) -> Result<UserId, Error> {
+    UserId::parse(text).map_err(|_| Error::invalid(field, "must be a UUID"))
+}
+
+/// Reads the id of a session.
+pub fn session_id(field: &'static str, text: &str) -> Result<SessionId, Error> {
+    SessionId::parse(text).map_err(|_| Error::invalid(field, "must be a UUID"))
+}
+
+/// How many facts to list: 100 when nothing is said, 1,000 at most.
+pub fn fact_limit(requested: i32) -> i64 {
+    page::limit(requested, 100, 1000)
+}
+
+/// A fact as it was kept, with its position.
+pub fn fact((position, payload): (i64, Vec<u8>)) -> Result<pb::UserFact, Error> {
+    let fact = pb::UserFact::decode(payload.as_slice()).map_err(|error| Error::Internal(error.into()))?;
+    Ok(pb::UserFact { position, ..fact })
+}
+
+/// A user as it sees itself.
+pub fn own_user(user: User) -> pb::User {
+    let email = user.email.as_ref().map(|email| email.as_str().to_owned()).unwrap_or_default();
+    pb::User { email, ..public_user(user) }
+}
+
+/// A user as others see it.
+pub fn public_user(user: User) -> pb::User {
+    pb::User {
+        user_id: user.id.to_string(),
+        kind: kind(user.kind).into(),
+        username: user.username.map(|name| name.as_str().to_owned()).unwrap_or_default(),
+        display_name: user.display_name.as_str().to_owned(),
+        email: String::new(),
+        bio: user.bio.as_str().to_owned(),
+        picture_url: user.picture.map(|url| url.as_str().to_owned()).unwrap_or_default(),
+        create_time: Some(user.create_time.to_proto()),
+        update_time: Some(user.update_time.to_proto()),
+        delete_time: None,
+    }
+}
+
+impl From<Account> for pb::User {
+    fn from(account: Account) -> Self {
+        match account {
+            Account::Living(user) => public_user(user),
+            Account::Deleted { id, delete_time } => {
+                Self { user_id: id.to_string(), delete_time: Some(delete_time.to_proto()), ..Self::default() }
+            }
+        }
+    }
+}
+
+fn kind(kind: UserKind) -> pb::UserKind {
+    match kind {
+        UserKind::Registered => pb::UserKind::Registered,
+        UserKind::Guest => pb::UserKind::Guest,
+    }
+}
+
+/// A session in the list of the one that has the session `current`.
+pub fn session(session: Session, current: Option<SessionId>) -> pb::Session {
+    pb::Session {
+        session_id: session.id.to_string(),
+        user_id: session.user_id.to_string(),
+        device_name: session.device_name.as_str().to_owned(),
+        create_time: Some(session.create_time.to_proto()),
+        last_use_time: Some(session.last_use_time.to_proto()),
+        expire_time: Some(session.expire_time.to_proto()),
+        current: current == Some(session.id),
+    }
+}
+
+impl From<Grant> for pb::SessionGrant {
+    fn from(Grant { token, session: granted }: Grant) -> Self {
+        let current = granted.id;
+        Self { session_token: token.text(), session: Some(session(granted, Some(current))) }
+    }
+}
+
+impl From<SignedIn> for pb::RegisterResponse {
+    fn from(SignedIn { user, grant }: SignedIn) -> Self {
+        Self { user: Some(own_user(user)), grant: Some(grant.into()) }
+    }
+}
+
+impl From<SignedIn> for pb::LoginResponse {
+    fn from(SignedIn { user, grant }: SignedIn) -> Self {
+        Self { user: Some(own_user(user)), grant: Some(grant.into()) }
+    }
+}
+
+impl From<SignedIn> for pb::LoginAsGuestResponse {
+    fn from(SignedIn { user, grant }: SignedIn) -> Self {
+        Self { user: Some(own_user(user)), grant: Some(grant.into()) }
+    }
+}
+
+impl From<Identified> for pb::CallerInfo {
+    fn from(Identified { session, kind: of }: Identified) -> Self {
+        Self {
+            user_id: session.user_id.to_string(),
+            session_id: session.id.to_string(),
+            kind: kind(of).into(),
+            expire_millis: session.expire_time.as_millis(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn update(paths: &[&str], user: pb::UserChanges) -> Result<Changes, Error> {
+        let mask = prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
+        Changes::try_from(pb::UpdateUserRequest { user: Some(user), update_mask: Some(mask) })
+    }
+
+    #[test]
+    fn only_what_the_mask_names_is_looked_at() {
+        let user = pb::UserChanges {
+            bio: "hello".to_owned(),
+            picture_url: "nonsense".to_owned(),
+            ..Default::default()
+        };
+        let changes = update(&["bio"], user).unwrap();
+        assert_eq!(changes, Changes { bio: Some(Bio::stored("hello".to_owned())), ..Changes::default() });
+    }
+
+    #[test]
+    fn a_mask_names_something_and_only_what_there_is() {
+        for paths in [&[] as &[&str], &["username"], &["bio", "nonsense"], &["user.bio"], &["*"]] {
+            let refused = update(paths, pb::UserChanges::default());
+            assert!(matches!(refused, Err(Error::Invalid { field: "update_mask", .. })), "{paths:?}");
+        }
+        let refused = update(&["display_name"], pb::UserChanges::default());
+        assert!(matches!(refused, Err(Error::Invalid { field: "user.display_name", .. })));
+    }
+
+    #[test]
+    fn a_login_is_a_name_or_an_address_however_it_is_written() {
+        let login = |text: &str| {
+            let request = pb::LoginRequest { login: text.to_owned(), ..Default::default() };
+            let signing_in = SigningIn::try_from(request).unwrap();
+            (signing_in.login, signing_in.login_key)
+        };
+        assert_eq!(login("ANN"), (Some(Login::Username(Username::parse("ann").unwrap())), "ann".to_owned()));
+        assert_eq!(login("A@B.c"), (Some(Login::Email("a@b.c".to_owned())), "a@b.c".to_owned()));
+        assert_eq!(login("Nobody Here"), (None, "nobody here".to_owned()));
+    }
+
+    #[test]
+    fn a_tombstone_shows_its_id_and_nothing_else() {
+        let (id, delete_time) = (UserId::generate(), chassis::clock::Timestamp::from_millis(5));
+        let shown = pb::User::from(Account::Deleted { id, delete_time });
+        let expected = pb::User {
+            user_id: id.to_string(),
+            delete_time: Some(delete_time.to_proto()),
+            ..Default::default()
+        };
+        assert_eq!(shown, expected);
+    }
+}

@@ -1,0 +1,182 @@
+//! The rpcs of auth: identify, parse, call, render.
+
+use std::sync::Arc;
+
+use chassis::caller::Caller;
+use proto::auth::v1 as pb;
+use proto::auth::v1::auth_service_server::AuthService;
+use proto::auth::v1::user_service_server::UserService;
+use tonic::{Request, Response, Status};
+
+use crate::accounts::Accounts;
+use crate::convert::{self, ListQuery};
+use crate::password::Password;
+use crate::sessions::Sessions;
+use crate::users::Users;
+
+/// The rpcs of both services.
+#[derive(Clone, Debug)]
+pub struct Api {
+    /// Accounts.
+    pub accounts: Arc<Accounts>,
+    /// Sessions.
+    pub sessions: Arc<Sessions>,
+    /// Users.
+    pub users: Arc<Users>,
+}
+
+#[tonic::async_trait]
+impl AuthService for Api {
+    async fn register(
+        &self,
+        request: Request<pb::RegisterRequest>,
+    ) -> Result<Response<pb::RegisterResponse>, Status> {
+        let registration = request.into_inner().try_into()?;
+        let signed_in = self.accounts.register(registration).await?;
+        Ok(Response::new(signed_in.into()))
+    }
+
+    async fn login(&self, request: Request<pb::LoginRequest>) -> Result<Response<pb::LoginResponse>, Status> {
+        let signing_in = request.into_inner().try_into()?;
+        let signed_in = self.accounts.sign_in(signing_in).await?;
+        Ok(Response::new(signed_in.into()))
+    }
+
+    async fn login_as_guest(
+        &self,
+        request: Request<pb::LoginAsGuestRequest>,
+    ) -> Result<Response<pb::LoginAsGuestResponse>, Status> {
+        let entry = request.into_inner().try_into()?;
+        let signed_in = self.accounts.enter_as_guest(entry).await?;
+        Ok(Response::new(signed_in.into()))
+    }
+
+    async fn refresh_session(
+        &self,
+        request: Request<pb::RefreshSessionRequest>,
+    ) -> Result<Response<pb::RefreshSessionResponse>, Status> {
+        let grant = self.sessions.refresh(&request.into_inner().session_token).await?;
+        Ok(Response::new(pb::RefreshSessionResponse { grant: Some(grant.into()) }))
+    }
+
+    async fn logout(
+        &self,
+        request: Request<pb::LogoutRequest>,
+    ) -> Result<Response<pb::LogoutResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        self.sessions.sign_out(&caller).await?;
+        Ok(Response::new(pb::LogoutResponse {}))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<pb::ListSessionsRequest>,
+    ) -> Result<Response<pb::ListSessionsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let sessions = self.sessions.list(&caller).await?;
+        let sessions =
+            sessions.into_iter().map(|session| convert::session(session, caller.session_id)).collect();
+        Ok(Response::new(pb::ListSessionsResponse { sessions }))
+    }
+
+    async fn revoke_session(
+        &self,
+        request: Request<pb::RevokeSessionRequest>,
+    ) -> Result<Response<pb::RevokeSessionResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let id = convert::session_id("session_id", &request.into_inner().session_id)?;
+        self.sessions.end(&caller, id).await?;
+        Ok(Response::new(pb::RevokeSessionResponse {}))
+    }
+
+    async fn change_password(
+        &self,
+        request: Request<pb::ChangePasswordRequest>,
+    ) -> Result<Response<pb::ChangePasswordResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let pb::ChangePasswordRequest { old_password, new_password } = request.into_inner();
+        let (old, new) = (Password::presented(&old_password), Password::presented(&new_password));
+        self.accounts.change_password(&caller, old, new).await?;
+        Ok(Response::new(pb::ChangePasswordResponse {}))
+    }
+
+    async fn introspect(
+        &self,
+        request: Request<pb::IntrospectRequest>,
+    ) -> Result<Response<pb::IntrospectResponse>, Status> {
+        let identified = self.sessions.identify(&request.into_inner().session_token).await?;
+        Ok(Response::new(pb::IntrospectResponse { caller: identified.map(pb::CallerInfo::from) }))
+    }
+
+    async fn list_user_facts(
+        &self,
+        request: Request<pb::ListUserFactsRequest>,
+    ) -> Result<Response<pb::ListUserFactsResponse>, Status> {
+        let pb::ListUserFactsRequest { after_position, limit } = request.into_inner();
+        let facts = self.users.facts_after(after_position, convert::fact_limit(limit)).await?;
+        let facts = facts.into_iter().map(convert::fact).collect::<Result<_, _>>()?;
+        Ok(Response::new(pb::ListUserFactsResponse { facts }))
+    }
+}
+
+#[tonic::async_trait]
+impl UserService for Api {
+    async fn get_me(
+        &self,
+        request: Request<pb::GetMeRequest>,
+    ) -> Result<Response<pb::GetMeResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let user = self.users.own(&caller).await?;
+        Ok(Response::new(pb::GetMeResponse { user: Some(convert::own_user(user)) }))
+    }
+
+    async fn get_user(
+        &self,
+        request: Request<pb::GetUserRequest>,
+    ) -> Result<Response<pb::GetUserResponse>, Status> {
+        let id = convert::user_id("user_id", &request.into_inner().user_id)?;
+        let account = self.users.get(id).await?;
+        Ok(Response::new(pb::GetUserResponse { user: Some(account.into()) }))
+    }
+
+    async fn batch_get_users(
+        &self,
+        request: Request<pb::BatchGetUsersRequest>,
+    ) -> Result<Response<pb::BatchGetUsersResponse>, Status> {
+        let ids = request.into_inner().user_ids;
+        let ids: Vec<_> = ids.iter().map(|id| convert::user_id("user_ids", id)).collect::<Result<_, _>>()?;
+        let accounts = self.users.get_all(&ids).await?;
+        Ok(Response::new(pb::BatchGetUsersResponse {
+            users: accounts.into_iter().map(pb::User::from).collect(),
+        }))
+    }
+
+    async fn list_users(
+        &self,
+        request: Request<pb::ListUsersRequest>,
+    ) -> Result<Response<pb::ListUsersResponse>, Status> {
+        let query = ListQuery::try_from(request.into_inner())?;
+        let page = self.users.list(&query.listing).await?;
+        Ok(Response::new(query.answer(page)))
+    }
+
+    async fn update_user(
+        &self,
+        request: Request<pb::UpdateUserRequest>,
+    ) -> Result<Response<pb::UpdateUserResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let changes = request.into_inner().try_into()?;
+        let user = self.users.update(&caller, &changes).await?;
+        Ok(Response::new(pb::UpdateUserResponse { user: Some(convert::own_user(user)) }))
+    }
+
+    async fn delete_user(
+        &self,
+        request: Request<pb::DeleteUserRequest>,
+    ) -> Result<Response<pb::DeleteUserResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let password = Password::presented(&request.into_inner().password);
+        self.accounts.delete(&caller, password).await?;
+        Ok(Response::new(pb::DeleteUserResponse {}))
+    }
+}

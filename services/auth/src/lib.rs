@@ -1,0 +1,139 @@
+//! Auth: accounts, passwords and sessions.
+//!
+//! **Owns** users (who they are and what they say about themselves), what is kept of their passwords, their sessions,
+//! and the answer to the question whose a token is ([`Introspect`]), which every other service asks.
+//!
+//! **Refuses** names and addresses that somebody has, passwords that protect nothing, tries that come too fast, tokens
+//! that have ended. A name or password that is wrong is refused in the same words and after the same work whether or
+//! not the account exists. A token that was replaced and comes back ends its session.
+//!
+//! **Emits** the fact that a user was deleted (from its outbox, read with `ListUserFacts`), a hint that there are facts,
+//! and a hint that sessions have ended, so that whoever remembers them as good forgets them at once.
+//!
+//! It calls nobody: it is at the right end of the line gateway, scheduling, messaging, conversation, auth.
+//!
+//! [`Introspect`]: proto::auth::v1::auth_service_server::AuthService::introspect
+
+mod accounts;
+mod attempts;
+mod config;
+mod convert;
+mod email;
+mod error;
+mod fact;
+mod grpc;
+mod hasher;
+mod password;
+mod publish;
+mod random;
+mod session;
+mod sessions;
+mod store;
+mod sweep;
+mod token;
+mod user;
+mod username;
+mod users;
+mod uses;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use chassis::clock::Clock;
+use chassis::config::Settings;
+use chassis::database::Database;
+use chassis::events::Events;
+use chassis::identity::{AcceptedServices, Identity, Verifier};
+use chassis::middleware::LimitsConfig;
+use chassis::profile::Profile;
+use chassis::tasks::Tasks;
+use chassis::transport::Transport;
+use chassis::unit::{self, Unit};
+use proto::auth::v1::auth_service_server::{self, AuthServiceServer};
+use proto::auth::v1::user_service_server::{self, UserServiceServer};
+use tonic::service::Routes;
+
+pub use config::{AttemptsConfig, Config, PasswordsConfig, SessionsConfig};
+pub use store::MIGRATOR;
+
+use accounts::Accounts;
+use attempts::Attempts;
+use grpc::Api;
+use hasher::Hasher;
+use publish::Publisher;
+use sessions::Sessions;
+use store::Store;
+use users::Users;
+use uses::Uses;
+
+/// What auth runs on.
+#[derive(Debug)]
+pub struct Deps {
+    /// Its own database, brought up to date with [`MIGRATOR`].
+    pub database: Database,
+    /// The bus for its hints.
+    pub events: Events,
+    /// Tells the time.
+    pub clock: Clock,
+    /// The services that may call it.
+    pub accepted: AcceptedServices,
+    /// How much it takes on at once.
+    pub limits: LimitsConfig,
+    /// For whom the process runs.
+    pub profile: Profile,
+}
+
+/// Starts auth.
+pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
+    config.check(deps.profile)?;
+    let Deps { database, events, clock, accepted, limits, profile } = deps;
+    let tasks = Tasks::default();
+    let (store, publisher) = (Store::new(&database), Publisher::new(events.clone()));
+    let lifetime = config.sessions.lifetime();
+    let accounts = Arc::new(Accounts {
+        store: store.clone(),
+        hasher: Hasher::new(&config.passwords)?,
+        attempts: Attempts::new(&config.attempts, clock.clone())?,
+        clock: clock.clone(),
+        publisher: publisher.clone(),
+        registration_open: config.is_registration_open(profile),
+        lifetime,
+        sessions_per_user: config.sessions.per_user,
+    });
+    sweep::start(accounts.clone(), &tasks);
+    let uses = Uses::start(store.clone(), &tasks);
+    let sessions =
+        Arc::new(Sessions { store: store.clone(), clock: clock.clone(), publisher, uses, lifetime });
+    let api = Api { accounts, sessions, users: Arc::new(Users { store, clock }) };
+
+    // Auth verifies tokens like everybody else, by asking auth: itself, without the layer that would ask again.
+    let itself = Routes::new(AuthServiceServer::new(api.clone())).into_axum_router();
+    let verifier = Verifier::new(Transport::local(itself), None);
+    verifier.forget_ended_sessions(&events, &tasks).await;
+    let routes = Routes::new(AuthServiceServer::new(api.clone())).add_service(UserServiceServer::new(api));
+
+    Ok(Unit {
+        name: "auth",
+        services: vec![auth_service_server::SERVICE_NAME, user_service_server::SERVICE_NAME],
+        grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
+        listening: Vec::new(),
+        database: Some(database),
+        tasks,
+        ready: vec![events.readiness()],
+    })
+}
+
+/// Starts auth as a process of its own, with what its settings name.
+pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
+    let deps = Deps {
+        database: Database::open(&settings.database, "auth", &MIGRATOR).await?,
+        events: Events::nats(&settings.nats).await?,
+        clock: Clock::system(),
+        accepted: settings.identity.accepted()?,
+        limits: settings.limits,
+        profile: settings.profile,
+    };
+    start(settings.service, deps).await
+}

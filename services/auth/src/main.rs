@@ -1,0 +1,7 @@
+//! The auth service as a process of its own.
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    chassis::host::main("auth", auth::launch)
+}

@@ -1,0 +1,237 @@
+//! What auth keeps, on SQLite or PostgreSQL. Every method is a whole change or a whole answer.
+
+mod postgres;
+mod sqlite;
+
+#[cfg(test)]
+mod contract;
+
+use std::fmt;
+
+use chassis::clock::Timestamp;
+use chassis::database::{self, Database};
+use proto::id::{SessionId, UserId};
+use sqlx::migrate::Migrator;
+
+use crate::error::Error;
+use crate::password::PasswordHash;
+use crate::session::{Grant, Identified, Lifetime, Session, Use};
+use crate::token::{Salt, Token};
+use crate::user::{Account, Changes, Listing, User, UserPage};
+use crate::username::Username;
+
+/// Brings the tables of auth up to date.
+pub static MIGRATOR: Migrator = sqlx::migrate!();
+
+/// The tables of auth.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// In a file.
+    Sqlite(sqlite::Store),
+    /// In a server.
+    Postgres(postgres::Store),
+}
+
+/// Calls the method of whichever store it is.
+macro_rules! on {
+    ($self:ident, $store:ident => $call:expr) => {
+        match $self {
+            Store::Sqlite($store) => $call,
+            Store::Postgres($store) => $call,
+        }
+    };
+}
+
+impl Store {
+    /// The tables in this database.
+    pub fn new(database: &Database) -> Self {
+        match database {
+            Database::Sqlite(pool) => Self::Sqlite(sqlite::Store::new(pool.clone())),
+            Database::Postgres(pool) => Self::Postgres(postgres::Store::new(pool.clone())),
+        }
+    }
+
+    /// Keeps a new account and its first session. Refuses a name or an address that somebody has.
+    pub async fn create(&self, user: &User, hash: Option<&PasswordHash>, first: &Grant) -> Result<(), Error> {
+        on!(self, store => store.create(user, hash, first).await)
+    }
+
+    /// The account that signs in with this name or address, and what is kept of its password.
+    pub async fn find_login(&self, login: &Login) -> Result<Option<Credentials>, Error> {
+        on!(self, store => store.find_login(login).await)
+    }
+
+    /// A living user, and what is kept of its password.
+    pub async fn find_credentials(&self, id: UserId) -> Result<Option<Credentials>, Error> {
+        on!(self, store => store.find_credentials(id).await)
+    }
+
+    /// Opens a session, unless the account is gone or its password has changed since it was verified. Ends the sessions
+    /// unused for longest that are too many, and returns them.
+    pub async fn sign_in(&self, sign_in: SignIn<'_>) -> Result<Vec<SessionId>, Error> {
+        on!(self, store => store.sign_in(sign_in).await)
+    }
+
+    /// The session that a token opens, alive or not.
+    pub async fn find_session(&self, token: &Token) -> Result<Option<Identified>, Error> {
+        on!(self, store => store.find_session(token).await)
+    }
+
+    /// Writes down when sessions were used. What is older than what is known changes nothing.
+    pub async fn record_uses(&self, uses: &[Use]) -> Result<(), Error> {
+        on!(self, store => store.record_uses(uses).await)
+    }
+
+    /// Trades a token for its successor. `salt` makes the successor if there is to be a new one.
+    pub async fn refresh(
+        &self,
+        token: &Token,
+        salt: &Salt,
+        lifetime: Lifetime,
+        now: Timestamp,
+    ) -> Result<Refreshed, Error> {
+        on!(self, store => store.refresh(token, salt, lifetime, now).await)
+    }
+
+    /// A user's sessions, newest first, dead ones included.
+    pub async fn sessions_of(&self, user_id: UserId) -> Result<Vec<Session>, Error> {
+        on!(self, store => store.sessions_of(user_id).await)
+    }
+
+    /// Ends one of a user's sessions. `false` when there is no such session.
+    pub async fn end_session(&self, user_id: UserId, id: SessionId) -> Result<bool, Error> {
+        on!(self, store => store.end_session(user_id, id).await)
+    }
+
+    /// Sets a new password, unless the one verified is not the one in use any more. Ends the user's sessions but
+    /// `keep`, and returns them.
+    pub async fn change_password(&self, change: PasswordChange<'_>) -> Result<Vec<SessionId>, Error> {
+        on!(self, store => store.change_password(change).await)
+    }
+
+    /// What these ids stand for, in no particular order. Ids that stand for nobody are left out.
+    pub async fn find_accounts(&self, ids: &[UserId]) -> Result<Vec<Account>, Error> {
+        on!(self, store => store.find_accounts(ids).await)
+    }
+
+    /// Living users, in the order in which they came.
+    pub async fn list_users(&self, listing: &Listing) -> Result<UserPage, Error> {
+        on!(self, store => store.list_users(listing).await)
+    }
+
+    /// Changes a living user and returns it; `None` when there is no such user. Refuses an address that somebody has.
+    pub async fn update_user(
+        &self,
+        id: UserId,
+        changes: &Changes,
+        now: Timestamp,
+    ) -> Result<Option<User>, Error> {
+        on!(self, store => store.update_user(id, changes, now).await)
+    }
+
+    /// Deletes a user unless the password verified is not the one in use any more: leaves a tombstone, ends all
+    /// sessions, and says so in the outbox.
+    pub async fn delete_user(
+        &self,
+        id: UserId,
+        verified: Option<&PasswordHash>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        on!(self, store => store.delete_user(id, verified, now).await)
+    }
+
+    /// The facts after a position, oldest first, as they were written.
+    pub async fn facts_after(&self, position: i64, limit: i64) -> Result<Vec<(i64, Vec<u8>)>, Error> {
+        on!(self, store => store.facts_after(position, limit).await)
+    }
+
+    /// Removes sessions that have ended by themselves, at most so many, and says how many.
+    pub async fn sweep_sessions(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
+        on!(self, store => store.sweep_sessions(now, limit).await)
+    }
+
+    /// Deletes guests whose session has ended, as [`Store::delete_user`] does, at most so many, and returns them.
+    pub async fn sweep_guests(&self, now: Timestamp, limit: i64) -> Result<Vec<UserId>, Error> {
+        on!(self, store => store.sweep_guests(now, limit).await)
+    }
+}
+
+/// What somebody signs in with, folded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Login {
+    /// A username.
+    Username(Username),
+    /// The key of an e-mail address.
+    Email(String),
+}
+
+/// A living user and what is kept of its password.
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    /// The user.
+    pub user: User,
+    /// What is kept of the password. Guests have none.
+    pub hash: Option<PasswordHash>,
+}
+
+/// A session to open for a user whose password was verified.
+#[derive(Debug)]
+pub struct SignIn<'a> {
+    /// The session and its token.
+    pub grant: &'a Grant,
+    /// What the password was verified against.
+    pub verified: &'a PasswordHash,
+    /// What to keep of the password instead, when the parameters have changed.
+    pub rehashed: Option<&'a PasswordHash>,
+    /// How many sessions the user has at most, with this one.
+    pub most: u32,
+}
+
+/// A password to set for a user who has proven the old one.
+#[derive(Debug)]
+pub struct PasswordChange<'a> {
+    /// The user.
+    pub user_id: UserId,
+    /// What the old password was verified against.
+    pub verified: &'a PasswordHash,
+    /// What to keep of the new one.
+    pub new: &'a PasswordHash,
+    /// The session that goes on.
+    pub keep: Option<SessionId>,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// What came of a refresh.
+#[derive(Debug)]
+pub enum Refreshed {
+    /// The token that opens the session now.
+    Granted(Grant),
+    /// The token was replaced long ago. The session has ended.
+    Reused(Session),
+    /// The token stands for nothing.
+    Unknown,
+}
+
+/// What the database said.
+#[derive(Debug, thiserror::Error)]
+#[error(transparent)]
+pub struct Failure(sqlx::Error);
+
+impl Failure {
+    /// Whether the same may work soon.
+    pub fn is_transient(&self) -> bool {
+        database::is_transient(&self.0)
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(Failure(error))
+    }
+}
+
+/// A row holds what no program of ours writes.
+fn unreadable(what: impl fmt::Display) -> Error {
+    Error::Internal(anyhow::anyhow!("the database holds {what}"))
+}

@@ -1,0 +1,629 @@
+//! The SQL of auth: one text for both databases.
+//!
+//! Locks are taken in one order, the user's row before those of its sessions, so that two changes never wait for each
+//! other.
+
+use chassis::clock::Timestamp;
+use chassis::database::violates;
+use proto::id::{SessionId, UserId};
+use sqlx::{AssertSqlSafe, FromRow, QueryBuilder};
+use uuid::Uuid;
+
+use super::super::{Credentials, Login, PasswordChange, Refreshed, SignIn, unreadable};
+use super::{Db, FOR_UPDATE, Pool, SKIP_LOCKED, Tx, outbox};
+use crate::email::Email;
+use crate::error::Error;
+use crate::fact::Fact;
+use crate::password::PasswordHash;
+use crate::publish;
+use crate::session::{DeviceName, Grant, Identified, Lifetime, Refresh, Rotation, Session, TWO_TABS, Use};
+use crate::token::{Hash, Salt, Token};
+use crate::user::{Account, Bio, Changes, DisplayName, Listing, PictureUrl, User, UserKind, UserPage};
+use crate::username::Username;
+
+/// The tables of auth in one database.
+#[derive(Clone, Debug)]
+pub struct Store {
+    pool: Pool,
+}
+
+/// What is read of a user.
+macro_rules! user_columns {
+    () => {
+        "user_id, kind, username, display_name, email, bio, picture_url, password_hash, create_time, update_time, \
+         delete_time"
+    };
+}
+
+/// What is read of a session.
+macro_rules! session_columns {
+    () => {
+        "s.user_id, s.session_id, s.secret_hash, s.device_name, s.create_time, s.last_use_time, s.expire_time"
+    };
+}
+
+const USER: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE user_id = $1");
+
+impl Store {
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    pub async fn create(&self, user: &User, hash: Option<&PasswordHash>, first: &Grant) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        sqlx::query(
+            "INSERT INTO users (user_id, kind, username, display_name, email, email_key, bio, picture_url,
+                                password_hash, search, create_time, update_time)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+        )
+        .bind(user.id.uuid())
+        .bind(kind_number(user.kind))
+        .bind(user.username.as_ref().map(Username::as_str))
+        .bind(user.display_name.as_str())
+        .bind(user.email.as_ref().map(Email::as_str))
+        .bind(user.email.as_ref().map(Email::key))
+        .bind(user.bio.as_str())
+        .bind(user.picture.as_ref().map_or("", PictureUrl::as_str))
+        .bind(hash.map(PasswordHash::as_str))
+        .bind(user.search_text())
+        .bind(user.create_time.as_millis())
+        .bind(user.update_time.as_millis())
+        .execute(&mut *tx)
+        .await
+        .map_err(|error| refused(error, user.username.as_ref()))?;
+        insert_session(&mut tx, first).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    pub async fn find_login(&self, login: &Login) -> Result<Option<Credentials>, Error> {
+        let (sql, key) = match login {
+            Login::Username(name) => {
+                (concat!("SELECT ", user_columns!(), " FROM users WHERE username = $1"), name.as_str())
+            }
+            Login::Email(key) => {
+                (concat!("SELECT ", user_columns!(), " FROM users WHERE email_key = $1"), key.as_str())
+            }
+        };
+        let row: Option<UserRow> = sqlx::query_as(sql).bind(key).fetch_optional(self.pool.read()).await?;
+        row.map(UserRow::into_credentials).transpose().map(Option::flatten)
+    }
+
+    pub async fn find_credentials(&self, id: UserId) -> Result<Option<Credentials>, Error> {
+        let row: Option<UserRow> =
+            sqlx::query_as(USER).bind(id.uuid()).fetch_optional(self.pool.read()).await?;
+        row.map(UserRow::into_credentials).transpose().map(Option::flatten)
+    }
+
+    pub async fn sign_in(&self, sign_in: SignIn<'_>) -> Result<Vec<SessionId>, Error> {
+        let SignIn { grant, verified, rehashed, most } = sign_in;
+        let user_id = grant.session.user_id;
+        let mut tx = self.pool.begin().await?;
+        // The lock keeps two sign-ins of one user from each leaving a session too many.
+        let Some(credentials) = lock_user(&mut tx, user_id).await? else { return Err(Error::BadCredentials) };
+        if credentials.hash.as_ref() != Some(verified) {
+            return Err(Error::BadCredentials);
+        }
+        if let Some(hash) = rehashed {
+            set_password(&mut tx, user_id, hash, credentials.user.update_time).await?;
+        }
+        let too_many: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT session_id FROM sessions WHERE user_id = $1
+             ORDER BY last_use_time DESC, session_id DESC LIMIT 1000 OFFSET $2",
+        )
+        .bind(user_id.uuid())
+        .bind(i64::from(most) - 1)
+        .fetch_all(&mut *tx)
+        .await?;
+        for session_id in &too_many {
+            delete_session(&mut tx, user_id.uuid(), *session_id).await?;
+        }
+        insert_session(&mut tx, grant).await?;
+        tx.commit().await?;
+        Ok(too_many.into_iter().map(SessionId::from).collect())
+    }
+
+    pub async fn find_session(&self, token: &Token) -> Result<Option<Identified>, Error> {
+        let row: Option<IdentifiedRow> = sqlx::query_as(concat!(
+            "SELECT ",
+            session_columns!(),
+            ", u.kind FROM sessions s JOIN users u ON u.user_id = s.user_id WHERE s.family_hash = $1"
+        ))
+        .bind(token.family_hash().as_bytes())
+        .fetch_optional(self.pool.read())
+        .await?;
+        let Some(IdentifiedRow { session, kind }) = row else { return Ok(None) };
+        let opens = session.secret_hash()? == token.secret_hash();
+        let kind = kind_of(kind).ok_or_else(|| unreadable("a session of nobody"))?;
+        Ok(opens.then(|| Identified { session: session.into(), kind }))
+    }
+
+    pub async fn record_uses(&self, uses: &[Use]) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        for one in uses {
+            sqlx::query(
+                "UPDATE sessions SET last_use_time = $3, expire_time = $4
+                 WHERE user_id = $1 AND session_id = $2 AND last_use_time < $3",
+            )
+            .bind(one.user_id.uuid())
+            .bind(one.session_id.uuid())
+            .bind(one.time.as_millis())
+            .bind(one.expire_time.as_millis())
+            .execute(&mut *tx)
+            .await?;
+        }
+        tx.commit().await?;
+        Ok(())
+    }
+
+    pub async fn refresh(
+        &self,
+        token: &Token,
+        salt: &Salt,
+        lifetime: Lifetime,
+        now: Timestamp,
+    ) -> Result<Refreshed, Error> {
+        // Anybody may come with anything: what is no token of ours must not wait for, or keep, the only writer.
+        let known: Option<i64> =
+            sqlx::query_scalar("SELECT create_time FROM sessions WHERE family_hash = $1")
+                .bind(token.family_hash().as_bytes())
+                .fetch_optional(self.pool.read())
+                .await?;
+        if known.is_none() {
+            return Ok(Refreshed::Unknown);
+        }
+        let mut tx = self.pool.begin().await?;
+        // Locked: of two tabs that come with one token, the second must see what the first has made of it.
+        let sql = concat!("SELECT ", session_columns!(), " FROM sessions s WHERE s.family_hash = $1");
+        let row: Option<SessionRow> = sqlx::query_as(AssertSqlSafe(format!("{sql}{FOR_UPDATE}")))
+            .bind(token.family_hash().as_bytes())
+            .fetch_optional(&mut *tx)
+            .await?;
+        let Some(row) = row else { return Ok(Refreshed::Unknown) };
+        let current = row.secret_hash()?;
+        let session = Session::from(row);
+        if !session.is_alive(now) {
+            return Ok(Refreshed::Unknown);
+        }
+        let recent = rotations(&mut tx, &session).await?;
+        let refreshed = match Refresh::judge(token, current, &recent, now) {
+            Refresh::Rotate => {
+                Refreshed::Granted(rotate(&mut tx, token, salt, session, lifetime, now).await?)
+            }
+            Refresh::Repeat(token) => Refreshed::Granted(Grant { token, session }),
+            Refresh::Reused => {
+                delete_session(&mut tx, session.user_id.uuid(), session.id.uuid()).await?;
+                Refreshed::Reused(session)
+            }
+        };
+        tx.commit().await?;
+        Ok(refreshed)
+    }
+
+    pub async fn sessions_of(&self, user_id: UserId) -> Result<Vec<Session>, Error> {
+        let rows: Vec<SessionRow> = sqlx::query_as(concat!(
+            "SELECT ",
+            session_columns!(),
+            " FROM sessions s WHERE s.user_id = $1 ORDER BY s.session_id DESC LIMIT 1000"
+        ))
+        .bind(user_id.uuid())
+        .fetch_all(self.pool.read())
+        .await?;
+        Ok(rows.into_iter().map(Session::from).collect())
+    }
+
+    pub async fn end_session(&self, user_id: UserId, id: SessionId) -> Result<bool, Error> {
+        let mut tx = self.pool.begin().await?;
+        let ended = delete_session(&mut tx, user_id.uuid(), id.uuid()).await?;
+        tx.commit().await?;
+        Ok(ended)
+    }
+
+    pub async fn change_password(&self, change: PasswordChange<'_>) -> Result<Vec<SessionId>, Error> {
+        let PasswordChange { user_id, verified, new, keep, now } = change;
+        let mut tx = self.pool.begin().await?;
+        let Some(credentials) = lock_user(&mut tx, user_id).await? else {
+            return Err(Error::Unauthenticated);
+        };
+        if credentials.hash.as_ref() != Some(verified) {
+            return Err(Error::BadCredentials);
+        }
+        set_password(&mut tx, user_id, new, now).await?;
+        // An id that no session has, when none is to be kept.
+        let keep = keep.map_or(Uuid::nil(), SessionId::uuid);
+        let ended: Vec<Uuid> = sqlx::query_scalar(
+            "DELETE FROM sessions WHERE user_id = $1 AND session_id <> $2 RETURNING session_id",
+        )
+        .bind(user_id.uuid())
+        .bind(keep)
+        .fetch_all(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(ended.into_iter().map(SessionId::from).collect())
+    }
+
+    pub async fn find_accounts(&self, ids: &[UserId]) -> Result<Vec<Account>, Error> {
+        let Some(last) = ids.last() else { return Ok(Vec::new()) };
+        let mut query =
+            QueryBuilder::<Db>::new(concat!("SELECT ", user_columns!(), " FROM users WHERE user_id IN ("));
+        let mut list = query.separated(", ");
+        // Filled up to a power of two, so that few texts of statements exist.
+        let padding = std::iter::repeat_n(last, ids.len().next_power_of_two() - ids.len());
+        for id in ids.iter().chain(padding) {
+            list.push_bind(id.uuid());
+        }
+        query.push(")");
+        let rows: Vec<UserRow> = query.build_query_as().fetch_all(self.pool.read()).await?;
+        rows.into_iter().map(UserRow::into_account).collect()
+    }
+
+    pub async fn list_users(&self, listing: &Listing) -> Result<UserPage, Error> {
+        let Listing { keyword, email, kind, after, limit } = listing;
+        let mut query = QueryBuilder::<Db>::new(concat!(
+            "SELECT ",
+            user_columns!(),
+            " FROM users WHERE delete_time IS NULL"
+        ));
+        if let Some(after) = after {
+            query.push(" AND user_id > ").push_bind(after.uuid());
+        }
+        if let Some(email) = email {
+            query.push(" AND email_key = ").push_bind(email.key().to_owned());
+        }
+        if let Some(kind) = kind {
+            query.push(" AND kind = ").push_bind(kind_number(*kind));
+        }
+        if let Some(keyword) = keyword {
+            // Both sides are folded by us: the databases disagree on whether LIKE looks at case.
+            query.push(" AND search LIKE ").push_bind(contains(keyword.as_str())).push(r" ESCAPE '\'");
+        }
+        // One more than asked for tells whether there are more.
+        query.push(" ORDER BY user_id LIMIT ").push_bind(*limit + 1);
+        let rows: Vec<UserRow> = query.build_query_as().fetch_all(self.pool.read()).await?;
+        let limit = usize::try_from(*limit).unwrap_or(0);
+        let has_more = rows.len() > limit;
+        let users = rows.into_iter().take(limit).map(UserRow::into_user).collect::<Result<_, _>>()?;
+        Ok(UserPage { users, has_more })
+    }
+
+    pub async fn update_user(
+        &self,
+        id: UserId,
+        changes: &Changes,
+        now: Timestamp,
+    ) -> Result<Option<User>, Error> {
+        let mut tx = self.pool.begin().await?;
+        let Some(Credentials { mut user, .. }) = lock_user(&mut tx, id).await? else { return Ok(None) };
+        changes.apply_to(&mut user, now);
+        sqlx::query(
+            "UPDATE users SET display_name = $2, email = $3, email_key = $4, bio = $5, picture_url = $6, search = $7,
+                              update_time = $8
+             WHERE user_id = $1",
+        )
+        .bind(id.uuid())
+        .bind(user.display_name.as_str())
+        .bind(user.email.as_ref().map(Email::as_str))
+        .bind(user.email.as_ref().map(Email::key))
+        .bind(user.bio.as_str())
+        .bind(user.picture.as_ref().map_or("", PictureUrl::as_str))
+        .bind(user.search_text())
+        .bind(now.as_millis())
+        .execute(&mut *tx)
+        .await
+        .map_err(|error| refused(error, None))?;
+        tx.commit().await?;
+        Ok(Some(user))
+    }
+
+    pub async fn delete_user(
+        &self,
+        id: UserId,
+        verified: Option<&PasswordHash>,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let mut tx = self.pool.begin().await?;
+        let Some(credentials) = lock_user(&mut tx, id).await? else { return Err(Error::Unauthenticated) };
+        if credentials.hash.as_ref() != verified {
+            return Err(Error::BadCredentials);
+        }
+        erase(&mut tx, id.uuid(), now).await?;
+        outbox::append(&mut tx, &publish::payload(&Fact::deleted(id, now)), now.as_millis()).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+
+    pub async fn facts_after(&self, position: i64, limit: i64) -> Result<Vec<(i64, Vec<u8>)>, Error> {
+        Ok(outbox::list(&self.pool, position, limit).await?)
+    }
+
+    pub async fn sweep_sessions(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
+        let mut tx = self.pool.begin().await?;
+        // The condition stands twice: a session that is used between the two must not be taken.
+        let swept = sqlx::query(
+            "DELETE FROM sessions WHERE expire_time <= $1 AND (user_id, session_id) IN
+                 (SELECT user_id, session_id FROM sessions WHERE expire_time <= $1 ORDER BY expire_time LIMIT $2)",
+        )
+        .bind(now.as_millis())
+        .bind(limit)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(swept.rows_affected())
+    }
+
+    pub async fn sweep_guests(&self, now: Timestamp, limit: i64) -> Result<Vec<UserId>, Error> {
+        let mut tx = self.pool.begin().await?;
+        // A guest comes into being together with its session and never gets another one.
+        let sql = "SELECT user_id FROM users u WHERE kind = 2
+                   AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = u.user_id) ORDER BY user_id LIMIT $1";
+        let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(format!("{sql}{SKIP_LOCKED}")))
+            .bind(limit)
+            .fetch_all(&mut *tx)
+            .await?;
+        let mut facts = Vec::with_capacity(ids.len());
+        for id in &ids {
+            erase(&mut tx, *id, now).await?;
+            facts.push(publish::payload(&Fact::deleted(UserId::from(*id), now)));
+        }
+        outbox::append_all(&mut tx, &facts, now.as_millis()).await?;
+        tx.commit().await?;
+        Ok(ids.into_iter().map(UserId::from).collect())
+    }
+}
+
+/// A living user, whose row nobody else changes until the transaction ends.
+async fn lock_user(tx: &mut Tx, id: UserId) -> Result<Option<Credentials>, Error> {
+    let row: Option<UserRow> = sqlx::query_as(AssertSqlSafe(format!("{USER}{FOR_UPDATE}")))
+        .bind(id.uuid())
+        .fetch_optional(&mut **tx)
+        .await?;
+    row.map(UserRow::into_credentials).transpose().map(Option::flatten)
+}
+
+async fn set_password(
+    tx: &mut Tx,
+    id: UserId,
+    hash: &PasswordHash,
+    update_time: Timestamp,
+) -> Result<(), Error> {
+    sqlx::query("UPDATE users SET password_hash = $2, update_time = $3 WHERE user_id = $1")
+        .bind(id.uuid())
+        .bind(hash.as_str())
+        .bind(update_time.as_millis())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn insert_session(tx: &mut Tx, grant: &Grant) -> Result<(), Error> {
+    let Grant { token, session } = grant;
+    sqlx::query(
+        "INSERT INTO sessions (user_id, session_id, family_hash, secret_hash, device_name, create_time,
+                               last_use_time, expire_time)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8)",
+    )
+    .bind(session.user_id.uuid())
+    .bind(session.id.uuid())
+    .bind(token.family_hash().as_bytes())
+    .bind(token.secret_hash().as_bytes())
+    .bind(session.device_name.as_str())
+    .bind(session.create_time.as_millis())
+    .bind(session.last_use_time.as_millis())
+    .bind(session.expire_time.as_millis())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn delete_session(tx: &mut Tx, user_id: Uuid, session_id: Uuid) -> Result<bool, Error> {
+    let deleted = sqlx::query("DELETE FROM sessions WHERE user_id = $1 AND session_id = $2")
+        .bind(user_id)
+        .bind(session_id)
+        .execute(&mut **tx)
+        .await?;
+    Ok(deleted.rows_affected() == 1)
+}
+
+/// The secrets of a session that were replaced lately.
+async fn rotations(tx: &mut Tx, session: &Session) -> Result<Vec<Rotation>, Error> {
+    let rows: Vec<(Vec<u8>, Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT secret_hash, successor_salt, rotate_time FROM session_rotations
+         WHERE user_id = $1 AND session_id = $2",
+    )
+    .bind(session.user_id.uuid())
+    .bind(session.id.uuid())
+    .fetch_all(&mut **tx)
+    .await?;
+    let read = |(hash, salt, time): (Vec<u8>, Vec<u8>, i64)| {
+        let (secret_hash, salt) = (Hash::stored(&hash)?, Salt::stored(&salt)?);
+        Some(Rotation { secret_hash, salt, time: Timestamp::from_millis(time) })
+    };
+    let rotations: Option<Vec<Rotation>> = rows.into_iter().map(read).collect();
+    rotations.ok_or_else(|| unreadable("a rotation of a wrong length"))
+}
+
+/// Makes the successor of the token the one that opens the session.
+async fn rotate(
+    tx: &mut Tx,
+    token: &Token,
+    salt: &Salt,
+    session: Session,
+    lifetime: Lifetime,
+    now: Timestamp,
+) -> Result<Grant, Error> {
+    let next = token.successor(salt);
+    let expire_time = lifetime.end(session.create_time, now);
+    sqlx::query("DELETE FROM session_rotations WHERE user_id = $1 AND session_id = $2 AND rotate_time <= $3")
+        .bind(session.user_id.uuid())
+        .bind(session.id.uuid())
+        .bind(now.minus(TWO_TABS).as_millis())
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query(
+        "INSERT INTO session_rotations (user_id, session_id, secret_hash, successor_salt, rotate_time)
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(session.user_id.uuid())
+    .bind(session.id.uuid())
+    .bind(token.secret_hash().as_bytes())
+    .bind(salt.as_bytes())
+    .bind(now.as_millis())
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query(
+        "UPDATE sessions SET secret_hash = $3, last_use_time = $4, expire_time = $5
+         WHERE user_id = $1 AND session_id = $2",
+    )
+    .bind(session.user_id.uuid())
+    .bind(session.id.uuid())
+    .bind(next.secret_hash().as_bytes())
+    .bind(now.as_millis())
+    .bind(expire_time.as_millis())
+    .execute(&mut **tx)
+    .await?;
+    Ok(Grant { token: next, session: Session { last_use_time: now, expire_time, ..session } })
+}
+
+/// Leaves of a user nothing but its id and when it went.
+async fn erase(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<(), Error> {
+    sqlx::query("DELETE FROM sessions WHERE user_id = $1").bind(id).execute(&mut **tx).await?;
+    sqlx::query(
+        "UPDATE users SET kind = 0, username = NULL, display_name = '', email = NULL, email_key = NULL, bio = '',
+                          picture_url = '', password_hash = NULL, search = '', create_time = 0, update_time = 0,
+                          delete_time = $2
+         WHERE user_id = $1",
+    )
+    .bind(id)
+    .bind(now.as_millis())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// What a unique index has refused, in our words.
+fn refused(error: sqlx::Error, username: Option<&Username>) -> Error {
+    if violates(&error, "users_email_key", "users.email_key") {
+        return Error::EmailTaken;
+    }
+    match username {
+        Some(name) if violates(&error, "users_username", "users.username") => {
+            Error::UsernameTaken(name.clone())
+        }
+        _ => error.into(),
+    }
+}
+
+/// The pattern of texts that contain this one.
+fn contains(text: &str) -> String {
+    let mut pattern = String::with_capacity(text.len() + 2);
+    pattern.push('%');
+    for c in text.chars() {
+        if matches!(c, '%' | '_' | '\\') {
+            pattern.push('\\');
+        }
+        pattern.push(c);
+    }
+    pattern.push('%');
+    pattern
+}
+
+fn kind_number(kind: UserKind) -> i64 {
+    match kind {
+        UserKind::Registered => 1,
+        UserKind::Guest => 2,
+    }
+}
+
+fn kind_of(number: i64) -> Option<UserKind> {
+    match number {
+        1 => Some(UserKind::Registered),
+        2 => Some(UserKind::Guest),
+        _ => None,
+    }
+}
+
+#[derive(FromRow)]
+struct UserRow {
+    user_id: Uuid,
+    kind: i64,
+    username: Option<String>,
+    display_name: String,
+    email: Option<String>,
+    bio: String,
+    picture_url: String,
+    password_hash: Option<String>,
+    create_time: i64,
+    update_time: i64,
+    delete_time: Option<i64>,
+}
+
+impl UserRow {
+    fn into_user(self) -> Result<User, Error> {
+        Ok(User {
+            id: self.user_id.into(),
+            kind: kind_of(self.kind).ok_or_else(|| unreadable("a user of no kind"))?,
+            username: self.username.map(Username::stored),
+            display_name: DisplayName::stored(self.display_name),
+            email: self.email.map(|text| Email::parse("email", &text)).transpose()?,
+            bio: Bio::stored(self.bio),
+            picture: Some(self.picture_url).filter(|url| !url.is_empty()).map(PictureUrl::stored),
+            create_time: Timestamp::from_millis(self.create_time),
+            update_time: Timestamp::from_millis(self.update_time),
+        })
+    }
+
+    fn into_account(self) -> Result<Account, Error> {
+        match self.delete_time {
+            None => self.into_user().map(Account::Living),
+            Some(time) => {
+                Ok(Account::Deleted { id: self.user_id.into(), delete_time: Timestamp::from_millis(time) })
+            }
+        }
+    }
+
+    /// `None` for a tombstone.
+    fn into_credentials(mut self) -> Result<Option<Credentials>, Error> {
+        let hash = self.password_hash.take().map(PasswordHash::new);
+        match self.into_account()? {
+            Account::Living(user) => Ok(Some(Credentials { user, hash })),
+            Account::Deleted { .. } => Ok(None),
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct SessionRow {
+    user_id: Uuid,
+    session_id: Uuid,
+    secret_hash: Vec<u8>,
+    device_name: String,
+    create_time: i64,
+    last_use_time: i64,
+    expire_time: i64,
+}
+
+impl SessionRow {
+    fn secret_hash(&self) -> Result<Hash, Error> {
+        Hash::stored(&self.secret_hash).ok_or_else(|| unreadable("a sum of a wrong length"))
+    }
+}
+
+impl From<SessionRow> for Session {
+    fn from(row: SessionRow) -> Self {
+        Self {
+            id: row.session_id.into(),
+            user_id: row.user_id.into(),
+            device_name: DeviceName::stored(row.device_name),
+            create_time: Timestamp::from_millis(row.create_time),
+            last_use_time: Timestamp::from_millis(row.last_use_time),
+            expire_time: Timestamp::from_millis(row.expire_time),
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct IdentifiedRow {
+    #[sqlx(flatten)]
+    session: SessionRow,
+    kind: i64,
+}

@@ -1,0 +1,179 @@
+//! Hints that something has happened: within the process, or over NATS.
+//!
+//! A hint may be lost; a fact may not. So facts live in the databases, and what travels here only says where to look
+//! sooner than one would have looked anyway. Whoever relies on hints watches [`Events::interruptions`] and looks at the
+//! log itself whenever that moves, and now and then besides.
+//!
+//! What holds on both buses:
+//! - a receiver gets what is published on exactly its subject after [`Events::subscribe`] has returned;
+//! - what one publisher sends on one subject arrives in that order;
+//! - publishing neither waits nor fails, and what is not wanted by anybody costs next to nothing;
+//! - a receiver that is full loses the hint, it holds nobody up, and the interruptions move.
+
+mod local;
+mod nats;
+mod topics;
+
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{Notify, mpsc, watch};
+
+pub use local::Local;
+pub use nats::{Nats, NatsConfig};
+
+use crate::admin::{Health, ReadinessCheck};
+use topics::Receiver;
+
+/// A bus for hints. Cloning is cheap and gives the same bus.
+#[derive(Clone)]
+pub enum Events {
+    /// Within this process.
+    Local(Arc<Local>),
+    /// Over NATS.
+    Nats(Arc<Nats>),
+}
+
+/// One hint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// Where it was published.
+    pub subject: Arc<str>,
+    /// What it says.
+    pub payload: Bytes,
+}
+
+impl Events {
+    /// A bus within this process.
+    pub fn local() -> Self {
+        Self::Local(Arc::new(Local::new()))
+    }
+
+    /// A bus over NATS. Fails when the configuration is wrong or the server too old, not when NATS cannot be reached:
+    /// then it goes on trying, and until it succeeds publications are dropped and nothing arrives.
+    pub async fn nats(config: &NatsConfig) -> anyhow::Result<Self> {
+        Ok(Self::Nats(Arc::new(Nats::connect(config).await?)))
+    }
+
+    /// Publishes a hint. Never waits; what cannot be taken at once is dropped and counted in `events_dropped_total`.
+    pub fn publish(&self, subject: &str, payload: Bytes) {
+        match self {
+            Self::Local(bus) => bus.publish(subject, payload),
+            Self::Nats(bus) => bus.publish(subject, payload),
+        }
+    }
+
+    /// Passes on what is published on a subject until the subscription is dropped. Several subscriptions may feed one
+    /// queue; many thousands may be held at a time.
+    ///
+    /// What is published after this returns arrives. With NATS that holds as soon as the server has confirmed, which
+    /// this waits for; while NATS is away it returns at once, and the interruptions move when the subscription has
+    /// come into effect. The subject is exact: wildcards match nothing.
+    pub async fn subscribe(&self, subject: &str, into: mpsc::Sender<Delivery>) -> Subscription {
+        self.attach(subject, Receiver::Queue(into)).await
+    }
+
+    /// Notifies `whom` of whatever is published on a subject until the subscription is dropped. For those who want to
+    /// be woken and not told: hints that come while one is still awake become one, and none is ever dropped.
+    pub async fn wake(&self, subject: &str, whom: Arc<Notify>) -> Subscription {
+        self.attach(subject, Receiver::Sleeper(whom)).await
+    }
+
+    async fn attach(&self, subject: &str, receiver: Receiver) -> Subscription {
+        let (subject, id) = match self {
+            _ if !is_exact(subject) => {
+                tracing::error!(subject, "{subject:?} is no subject: nothing will be heard of it");
+                (Arc::from(subject), NOBODY)
+            }
+            Self::Local(bus) => bus.subscribe(subject, receiver),
+            Self::Nats(bus) => bus.subscribe(subject, receiver).await,
+        };
+        Subscription { bus: self.clone(), subject, id }
+    }
+
+    /// Moves whenever hints may have been lost: after NATS was away, or when a receiver was full. It moves for everyone
+    /// in the process, whoever the loss may have hit: several moves in a row are one reason to look, not several.
+    pub fn interruptions(&self) -> watch::Receiver<u64> {
+        match self {
+            Self::Local(bus) => bus.interruptions(),
+            Self::Nats(bus) => bus.interruptions(),
+        }
+    }
+
+    /// How the bus is. Never [`Health::Failed`]: everything works without hints, only later.
+    pub fn health(&self) -> Health {
+        match self {
+            Self::Local(_) => Health::Ok("in process".to_owned()),
+            Self::Nats(bus) => bus.health(),
+        }
+    }
+
+    /// The bus as one of the things to look at in `/readyz`.
+    pub fn readiness(&self) -> ReadinessCheck {
+        let bus = self.clone();
+        ReadinessCheck::new("events", move || std::future::ready(bus.health()))
+    }
+
+    /// Gets out what has been published so far, as far as that is possible soon. The last thing before the process ends.
+    pub async fn flush(&self) {
+        match self {
+            Self::Local(_) => {}
+            Self::Nats(bus) => bus.flush().await,
+        }
+    }
+}
+
+impl fmt::Debug for Events {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local(_) => "Events::Local",
+            Self::Nats(_) => "Events::Nats",
+        })
+    }
+}
+
+/// The id of a receiver that is none.
+const NOBODY: u64 = u64::MAX;
+
+/// Whether a subject means the same to both buses: words between dots, none of them a wildcard.
+fn is_exact(subject: &str) -> bool {
+    let is_word = |word: &str| {
+        !matches!(word, "" | "*" | ">")
+            && !word.contains(|letter: char| letter.is_whitespace() || letter.is_control())
+    };
+    subject.split('.').all(is_word)
+}
+
+/// Keeps a subscription alive. Nothing more arrives once it is dropped, except what waits in the queue already.
+#[must_use = "dropping it ends the subscription"]
+pub struct Subscription {
+    bus: Events,
+    subject: Arc<str>,
+    id: u64,
+}
+
+impl Subscription {
+    /// What is subscribed to.
+    pub fn subject(&self) -> &Arc<str> {
+        &self.subject
+    }
+}
+
+impl Drop for Subscription {
+    fn drop(&mut self) {
+        match &self.bus {
+            Events::Local(bus) => bus.unsubscribe(&self.subject, self.id),
+            Events::Nats(bus) => bus.unsubscribe(&self.subject, self.id),
+        }
+    }
+}
+
+impl fmt::Debug for Subscription {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Subscription({})", self.subject)
+    }
+}
+
+#[cfg(test)]
+mod contract;

@@ -1,0 +1,346 @@
+//! Who calls: verifies what a request brings, and lets in whom the rpc's policy lets in.
+//!
+//! A user comes with `authorization: Bearer <session token>`, which auth verifies; the answer is remembered for five
+//! seconds at most and forgotten at once when auth says that the session has ended. A service comes with
+//! `authorization: Service <name>:<secret>` and may name the user it acts for in `x-parlor-on-behalf-of`. Nothing else
+//! in a request says anything about who calls.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use moka::future::Cache;
+use prost::Message;
+use proto::auth::v1::auth_service_client::AuthServiceClient;
+use proto::auth::v1::{IntrospectRequest, SessionsEnded, UserKind};
+use proto::id::{SessionId, UserId};
+use proto::policy::{Access, Policy};
+use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
+use tokio::sync::mpsc;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::{Code, Status};
+
+use crate::caller::{Caller, CallerKind, unauthenticated};
+use crate::config::Secret;
+use crate::events::Events;
+use crate::fault::Fault;
+use crate::tasks::Tasks;
+use crate::transport::{Transport, as_service};
+
+/// The metadata key that names the user a service acts for.
+pub const ON_BEHALF_OF: &str = "x-parlor-on-behalf-of";
+
+/// How long an answer of auth is relied on.
+const REMEMBERED: Duration = Duration::from_secs(5);
+
+/// How many tokens are remembered.
+const CAPACITY: u64 = 100_000;
+
+/// What a service shows to the services it calls.
+#[derive(Clone)]
+pub struct ServiceCredential {
+    header: AsciiMetadataValue,
+}
+
+impl ServiceCredential {
+    /// The credential of the service `name`. Fails when the secret has characters that a header cannot carry.
+    pub fn new(name: &str, secret: &Secret) -> anyhow::Result<Self> {
+        let mut header = AsciiMetadataValue::try_from(format!("Service {name}:{}", secret.expose()))
+            .map_err(|_| {
+                anyhow::anyhow!("the secret of service {name} has characters that a header cannot carry")
+            })?;
+        header.set_sensitive(true);
+        Ok(Self { header })
+    }
+
+    pub(crate) fn header(&self) -> AsciiMetadataValue {
+        self.header.clone()
+    }
+}
+
+impl std::fmt::Debug for ServiceCredential {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ServiceCredential(***)")
+    }
+}
+
+/// The services that may call this one, by the SHA-256 of their secrets.
+#[derive(Clone, Debug, Default)]
+pub struct AcceptedServices(Arc<HashMap<String, [u8; 32]>>);
+
+impl AcceptedServices {
+    /// Accepts the services with these secrets.
+    pub fn with_secrets<'a>(secrets: impl IntoIterator<Item = (&'a str, &'a Secret)>) -> Self {
+        let hashed = secrets.into_iter().map(|(name, secret)| (name.to_owned(), sha256(secret.expose())));
+        Self(Arc::new(hashed.collect()))
+    }
+
+    /// Accepts the services whose secrets have these SHA-256 sums, written in hexadecimal.
+    pub fn with_sums(sums: &HashMap<String, String>) -> anyhow::Result<Self> {
+        let parse = |(name, sum): (&String, &String)| {
+            let bytes =
+                (0..64).step_by(2).map(|i| sum.get(i..i + 2).and_then(|b| u8::from_str_radix(b, 16).ok()));
+            match bytes.collect::<Option<Vec<u8>>>().map(<[u8; 32]>::try_from) {
+                Some(Ok([0, .., 0])) if sum.bytes().all(|digit| digit == b'0') => {
+                    anyhow::bail!(
+                        "identity.accepted.{name} is the sample value: put the sum of the secret there"
+                    )
+                }
+                Some(Ok(sum32)) if sum.len() == 64 => Ok((name.clone(), sum32)),
+                _ => anyhow::bail!("identity.accepted.{name} must be a SHA-256 sum of 64 hexadecimal digits"),
+            }
+        };
+        Ok(Self(Arc::new(sums.iter().map(parse).collect::<anyhow::Result<_>>()?)))
+    }
+
+    fn verify(&self, name: &str, secret: &str) -> bool {
+        self.0.get(name).is_some_and(|sum| bool::from(sum.ct_eq(&sha256(secret))))
+    }
+}
+
+fn sha256(text: &str) -> [u8; 32] {
+    Sha256::digest(text.as_bytes()).into()
+}
+
+/// Finds out whose session a token stands for.
+#[derive(Clone)]
+pub struct Verifier {
+    auth: AuthServiceClient<Transport>,
+    credential: Option<ServiceCredential>,
+    known: Cache<[u8; 32], Option<Caller>>,
+}
+
+impl Verifier {
+    /// A verifier that asks auth. Auth itself, which asks its own routes, needs no credential.
+    pub fn new(auth: Transport, credential: Option<ServiceCredential>) -> Self {
+        let known = Cache::builder()
+            .max_capacity(CAPACITY)
+            .time_to_live(REMEMBERED)
+            .support_invalidation_closures()
+            .build();
+        Self { auth: AuthServiceClient::new(auth), credential, known }
+    }
+
+    /// The caller behind a token; `None` when it stands for nothing. Fails when auth cannot be asked.
+    pub async fn verify(&self, token: &str) -> Result<Option<Caller>, Status> {
+        if token.is_empty() || token.len() > 256 {
+            return Ok(None);
+        }
+        let key = sha256(token);
+        if let Some(known) = self.known.get(&key).await {
+            return Ok(known);
+        }
+        // Many requests with one new token ask auth once.
+        let asked = self.known.try_get_with(key, self.introspect(token)).await;
+        asked.map_err(|status: Arc<Status>| Status::clone(&status))
+    }
+
+    async fn introspect(&self, token: &str) -> Result<Option<Caller>, Status> {
+        let message = IntrospectRequest { session_token: token.to_owned() };
+        let request = match &self.credential {
+            Some(credential) => as_service(message, credential, None),
+            None => tonic::Request::new(message),
+        };
+        let answer = self.auth.clone().introspect(request).await;
+        let Some(info) = answer.map_err(not_available)?.into_inner().caller else { return Ok(None) };
+        let kind = match info.kind() {
+            UserKind::Guest => CallerKind::Guest,
+            UserKind::Registered | UserKind::Unspecified => CallerKind::Registered,
+        };
+        match (UserId::parse(&info.user_id), SessionId::parse(&info.session_id)) {
+            (Ok(user_id), Ok(session_id)) => Ok(Some(Caller { user_id, session_id: Some(session_id), kind })),
+            _ => Err(Fault::internal().into()),
+        }
+    }
+
+    /// Forgets sessions as soon as auth says on the bus that they have ended.
+    pub async fn forget_ended_sessions(&self, events: &Events, tasks: &Tasks) {
+        let (sender, mut hints) = mpsc::channel(1024);
+        let subscription = events.subscribe(proto::subject::SESSIONS_ENDED, sender).await;
+        let (known, mut interruptions) = (self.known.clone(), events.interruptions());
+        tasks.spawn("forget-ended-sessions", |shutdown| async move {
+            let _subscription = subscription;
+            loop {
+                tokio::select! {
+                    () = shutdown.wait() => return,
+                    hint = hints.recv() => match hint.map(|hint| SessionsEnded::decode(hint.payload)) {
+                        Some(Ok(ended)) => forget(&known, &ended),
+                        Some(Err(error)) => tracing::warn!(%error, "a hint about ended sessions cannot be read"),
+                        None => return,
+                    },
+                    // Hints may have been lost: rely on nothing that was known before.
+                    Ok(()) = interruptions.changed() => known.invalidate_all(),
+                }
+            }
+        });
+    }
+}
+
+fn forget(known: &Cache<[u8; 32], Option<Caller>>, ended: &SessionsEnded) {
+    let (user, sessions) = (ended.user_id.clone(), ended.session_ids.clone());
+    let is_ended = move |caller: &Caller| {
+        let session = || caller.session_id.map(|id| id.to_string()).unwrap_or_default();
+        caller.user_id.to_string() == user && (sessions.is_empty() || sessions.contains(&session()))
+    };
+    let outcome = known.invalidate_entries_if(move |_, caller| caller.as_ref().is_some_and(&is_ended));
+    if let Err(error) = outcome {
+        tracing::error!(%error, "ended sessions cannot be forgotten one by one: forgetting all");
+        known.invalidate_all();
+    }
+}
+
+fn not_available(status: Status) -> Status {
+    tracing::warn!(code = ?status.code(), "auth cannot be asked: {}", status.message());
+    Fault::unavailable("auth").into()
+}
+
+/// Verifies every request of a service and enforces the policy of its rpcs.
+#[derive(Clone)]
+pub struct Identity {
+    verifier: Verifier,
+    accepted: AcceptedServices,
+}
+
+impl Identity {
+    /// Users are verified by `verifier`; these services are accepted.
+    pub fn new(verifier: Verifier, accepted: AcceptedServices) -> Self {
+        Self { verifier, accepted }
+    }
+
+    /// What verifies tokens.
+    pub fn verifier(&self) -> &Verifier {
+        &self.verifier
+    }
+
+    async fn admit(&self, policy: &Policy, headers: &http::HeaderMap) -> Result<Option<Caller>, Status> {
+        if policy.access == Access::Anyone {
+            return Ok(None);
+        }
+        match Presented::of(headers) {
+            Presented::Nothing => Err(unauthenticated().into()),
+            Presented::Token(token) => {
+                let caller = self.verifier.verify(token).await?.ok_or_else(unauthenticated)?;
+                admit_user(policy, caller).map(Some)
+            }
+            Presented::Service { name, secret } => {
+                if !self.accepted.verify(name, secret) {
+                    return Err(unauthenticated().into());
+                }
+                admit_service(policy, name, headers)
+            }
+        }
+    }
+}
+
+fn admit_user(policy: &Policy, caller: Caller) -> Result<Caller, Status> {
+    match policy.access {
+        Access::Service => Err(denied("only services may call this")),
+        Access::Account if caller.kind == CallerKind::Guest => {
+            let fault = Fault::new(Code::FailedPrecondition, "ERROR_REASON_GUEST_ACCOUNT");
+            Err(fault.message("a guest cannot do this: register first").into())
+        }
+        Access::Anyone | Access::User | Access::Account => Ok(caller),
+    }
+}
+
+fn admit_service(policy: &Policy, name: &str, headers: &http::HeaderMap) -> Result<Option<Caller>, Status> {
+    if !policy.services.contains(&name) {
+        return Err(denied("this service may not call this"));
+    }
+    let user = headers.get(ON_BEHALF_OF).map(|value| value.to_str().unwrap_or_default());
+    match user.map(UserId::parse) {
+        Some(Ok(user_id)) => Ok(Some(Caller { user_id, session_id: None, kind: CallerKind::Service })),
+        None if policy.access == Access::Service => Ok(None),
+        None | Some(Err(_)) => {
+            Err(denied("a service calls this for a user: name one in `x-parlor-on-behalf-of`"))
+        }
+    }
+}
+
+fn denied(why: &str) -> Status {
+    Fault::new(Code::PermissionDenied, "ERROR_REASON_NOT_ADMITTED").message(why).into()
+}
+
+/// What a request shows of its caller.
+enum Presented<'a> {
+    Nothing,
+    Token(&'a str),
+    Service { name: &'a str, secret: &'a str },
+}
+
+impl<'a> Presented<'a> {
+    fn of(headers: &'a http::HeaderMap) -> Self {
+        let value = headers.get(http::header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        match value.and_then(|value| value.split_once(' ')) {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => Self::Token(token.trim()),
+            Some(("Service", rest)) => match rest.split_once(':') {
+                Some((name, secret)) => Self::Service { name, secret },
+                None => Self::Nothing,
+            },
+            _ => Self::Nothing,
+        }
+    }
+}
+
+/// The middleware: lets a request through with its [`Caller`] in the extensions, or answers with the refusal.
+pub async fn enforce(State(identity): State<Identity>, mut request: Request, next: Next) -> Response {
+    // What has no policy is not one of our rpcs: reflection, health, or nothing at all.
+    let Some(policy) = proto::policy::of(request.uri().path()) else { return next.run(request).await };
+    match identity.admit(policy, request.headers()).await {
+        Ok(caller) => {
+            if let Some(caller) = caller {
+                request.extensions_mut().insert(caller);
+            }
+            next.run(request).await
+        }
+        Err(status) => status.into_http::<Body>(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_is_known_by_the_sum_of_its_secret() {
+        let accepted = AcceptedServices::with_secrets([("messaging", &Secret::new("hush"))]);
+        assert!(accepted.verify("messaging", "hush"));
+        assert!(!accepted.verify("messaging", "hus"));
+        assert!(!accepted.verify("auth", "hush"));
+    }
+
+    #[test]
+    fn a_sum_that_is_none_is_refused() {
+        for sum in ["", "zz", &"a".repeat(63), &"g".repeat(64), &"é".repeat(32), &"0".repeat(64)] {
+            let sums = HashMap::from([("messaging".to_owned(), (*sum).to_owned())]);
+            assert!(AcceptedServices::with_sums(&sums).is_err(), "{sum}");
+        }
+        let sums = HashMap::from([("messaging".to_owned(), "ab".repeat(32))]);
+        assert!(AcceptedServices::with_sums(&sums).is_ok());
+    }
+
+    #[test]
+    fn the_header_says_who_calls() {
+        let presented = |value: &str| {
+            let headers = http::HeaderMap::from_iter([(
+                http::header::AUTHORIZATION,
+                http::HeaderValue::from_str(value).expect("a header"),
+            )]);
+            match Presented::of(&headers) {
+                Presented::Nothing => "nothing".to_owned(),
+                Presented::Token(token) => format!("token {token}"),
+                Presented::Service { name, secret } => format!("service {name} {secret}"),
+            }
+        };
+        assert_eq!(presented("Bearer abc"), "token abc");
+        assert_eq!(presented("bearer abc"), "token abc");
+        assert_eq!(presented("Service auth:s:t"), "service auth s:t");
+        assert_eq!(presented("Basic abc"), "nothing");
+        assert_eq!(presented("abc"), "nothing");
+    }
+}

@@ -1,0 +1,30 @@
+//! What every service runs on: configuration, logs and metrics, identity, transport, events, storage, start and stop.
+//!
+//! The chassis knows the runtime and nothing about chat. A service builds on it like this:
+//!
+//! ```text
+//! main.rs      fn main() -> ExitCode { chassis::host::main("messaging", messaging::launch) }
+//! lib.rs       start(config, deps) -> Unit        what it serves, and the tasks it runs
+//! ```
+//!
+//! [`host`] starts one [`unit::Unit`] (a service on its own) or several (`standalone`), and stops them again.
+
+pub mod admin;
+pub mod caller;
+pub mod clock;
+pub mod config;
+pub mod database;
+pub mod events;
+pub mod fault;
+pub mod feed;
+pub mod follow;
+pub mod host;
+pub mod identity;
+pub mod middleware;
+pub mod page;
+pub mod profile;
+pub mod tasks;
+pub mod telemetry;
+pub mod trace;
+pub mod transport;
+pub mod unit;

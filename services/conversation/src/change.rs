@@ -1,0 +1,364 @@
+//! Changes to a conversation that exists: who may make which, and what each does. Decided here, on what the store has
+//! read under the conversation's lock, and without a database.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use chassis::clock::Timestamp;
+use proto::id::UserId;
+
+use crate::conversation::{Conversation, Kind, SlowMode, Title, Topic};
+use crate::error::Error;
+use crate::fact::{Event, Fact};
+use crate::member::{Ban, Member, Removal};
+use crate::role::Role;
+
+/// What someone wants to be different.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// Set title, topic or settings.
+    Configure(Settings),
+    /// Delete the conversation.
+    Delete,
+    /// Come into a room.
+    Join,
+    /// Go out.
+    Leave,
+    /// Bring users in.
+    Add(Vec<UserId>),
+    /// Put a member out.
+    Remove(UserId),
+    /// Give a member another role.
+    SetRole(UserId, Role),
+    /// Make another member owner and oneself a moderator.
+    Transfer(UserId),
+    /// Put a user out and keep the user out.
+    Ban {
+        /// The user.
+        user_id: UserId,
+        /// Why.
+        reason: String,
+    },
+    /// Lift a ban.
+    Unban(UserId),
+    /// The account is deleted. Nobody asks for this: it has happened.
+    EndAccount,
+}
+
+/// New values; what is `None` stays as it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Settings {
+    /// The title.
+    pub title: Option<Title>,
+    /// The topic.
+    pub topic: Option<Topic>,
+    /// The slow mode.
+    pub slow_mode: Option<SlowMode>,
+}
+
+/// What the decision rests on. Only true while the conversation's row is locked.
+#[derive(Clone, Debug)]
+pub struct Situation {
+    /// The conversation.
+    pub conversation: Conversation,
+    /// Who wants the change.
+    pub actor: UserId,
+    /// Those among the actor and the users that the change names who are members.
+    pub members: BTreeMap<UserId, Member>,
+    /// Those among them who are banned.
+    pub bans: BTreeMap<UserId, Ban>,
+    /// Those among them who were muted when they went out.
+    pub muted_before: BTreeSet<UserId>,
+    /// How many owners there are. Read only for a change that may cost one.
+    pub owners: i64,
+    /// Who would own the conversation after the actor: the oldest moderator, else the oldest member. Read only when an
+    /// account ends.
+    pub heir: Option<UserId>,
+    /// All members. Read only when the conversation is deleted.
+    pub everyone: Vec<UserId>,
+    /// The most members that a conversation may have.
+    pub max_members: i64,
+    /// What time it is.
+    pub now: Timestamp,
+}
+
+/// One thing that a change does. The store writes it, [`Situation::take`] says what it means.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Sets title, topic and settings.
+    Configure(Settings),
+    /// Deletes the conversation, with members and bans.
+    Delete,
+    /// Lets users in.
+    Admit(Vec<Member>),
+    /// Lets a member go.
+    Dismiss {
+        /// The member as it was.
+        member: Member,
+        /// How.
+        removal: Removal,
+    },
+    /// Gives a member a role.
+    Assign(UserId, Role),
+    /// Keeps a user out.
+    Ban(Ban),
+    /// No longer keeps a user out.
+    Unban(UserId),
+}
+
+impl Change {
+    /// The users that the change names.
+    pub fn names(&self) -> &[UserId] {
+        match self {
+            Self::Add(user_ids) => user_ids,
+            Self::Remove(user_id)
+            | Self::SetRole(user_id, _)
+            | Self::Transfer(user_id)
+            | Self::Ban { user_id, .. }
+            | Self::Unban(user_id) => std::slice::from_ref(user_id),
+            Self::Configure(_) | Self::Delete | Self::Join | Self::Leave | Self::EndAccount => &[],
+        }
+    }
+
+    /// Whether the change may cost the conversation an owner.
+    pub fn may_cost_an_owner(&self) -> bool {
+        matches!(self, Self::Leave | Self::SetRole(..) | Self::EndAccount)
+    }
+
+    /// Whether it is allowed, and what it does. Nothing to do is no error: a repeated call finds its work done.
+    pub fn decide(&self, situation: &Situation) -> Result<Vec<Step>, Error> {
+        match self {
+            Self::Configure(settings) => situation.configure(settings),
+            Self::Delete => situation.delete(),
+            Self::Join => situation.join(),
+            Self::Leave => situation.leave(),
+            Self::Add(user_ids) => situation.add(user_ids),
+            Self::Remove(user_id) => situation.remove(*user_id),
+            Self::SetRole(user_id, role) => situation.set_role(*user_id, *role),
+            Self::Transfer(user_id) => situation.transfer(*user_id),
+            Self::Ban { user_id, reason } => situation.ban(*user_id, reason),
+            Self::Unban(user_id) => situation.unban(*user_id),
+            Self::EndAccount => Ok(situation.end_account()),
+        }
+    }
+}
+
+impl Situation {
+    fn configure(&self, settings: &Settings) -> Result<Vec<Step>, Error> {
+        self.require(Role::Moderator)?;
+        let conversation = &self.conversation;
+        let differs = settings.title.as_ref().is_some_and(|title| *title != conversation.title)
+            || settings.topic.as_ref().is_some_and(|topic| *topic != conversation.topic)
+            || settings.slow_mode.is_some_and(|slow_mode| slow_mode != conversation.slow_mode);
+        Ok(if differs { vec![Step::Configure(settings.clone())] } else { vec![] })
+    }
+
+    fn delete(&self) -> Result<Vec<Step>, Error> {
+        self.require(Role::Owner)?;
+        Ok(vec![Step::Delete])
+    }
+
+    fn join(&self) -> Result<Vec<Step>, Error> {
+        if self.members.contains_key(&self.actor) {
+            return Ok(vec![]);
+        }
+        if self.conversation.kind != Kind::Room {
+            return Err(Error::ConversationNotFound(self.conversation.id));
+        }
+        if self.bans.contains_key(&self.actor) {
+            return Err(Error::Banned(self.conversation.id));
+        }
+        self.require_space_for(1)?;
+        Ok(vec![Step::Admit(vec![self.newcomer(self.actor)])])
+    }
+
+    fn leave(&self) -> Result<Vec<Step>, Error> {
+        // To go out of a room that one is not in reads like every room that does not exist: there is nothing to leave.
+        let Some(member) = self.members.get(&self.actor) else {
+            return Err(Error::ConversationNotFound(self.conversation.id));
+        };
+        self.conversation.require_changeable()?;
+        if self.is_last_owner(member) && self.conversation.member_count > 1 {
+            return Err(Error::LastOwner);
+        }
+        Ok(vec![Step::Dismiss { member: *member, removal: Removal::Left }])
+    }
+
+    fn add(&self, user_ids: &[UserId]) -> Result<Vec<Step>, Error> {
+        self.require(Role::Moderator)?;
+        let missing: BTreeSet<UserId> =
+            user_ids.iter().copied().filter(|user_id| !self.members.contains_key(user_id)).collect();
+        if let Some(user_id) = missing.iter().find(|user_id| self.bans.contains_key(user_id)) {
+            return Err(Error::UserBanned(*user_id));
+        }
+        if missing.is_empty() {
+            return Ok(vec![]);
+        }
+        self.require_space_for(missing.len())?;
+        Ok(vec![Step::Admit(missing.into_iter().map(|user_id| self.newcomer(user_id)).collect())])
+    }
+
+    fn remove(&self, user_id: UserId) -> Result<Vec<Step>, Error> {
+        let own = self.require(Role::Moderator)?;
+        let member = self.member(user_id)?;
+        if !own.may_put_out(member.role) {
+            return Err(Error::RoleTooLow);
+        }
+        Ok(vec![Step::Dismiss { member, removal: Removal::Removed }])
+    }
+
+    fn set_role(&self, user_id: UserId, role: Role) -> Result<Vec<Step>, Error> {
+        let own = self.require(Role::Moderator)?;
+        let member = self.member(user_id)?;
+        if !own.may_assign(member.role, role) {
+            return Err(Error::RoleTooLow);
+        }
+        if member.role == role {
+            return Ok(vec![]);
+        }
+        if self.is_last_owner(&member) {
+            return Err(Error::LastOwner);
+        }
+        Ok(vec![Step::Assign(user_id, role)])
+    }
+
+    fn transfer(&self, user_id: UserId) -> Result<Vec<Step>, Error> {
+        self.require(Role::Owner)?;
+        if user_id == self.actor {
+            return Err(Error::Field { field: "user_id", rule: "must be another member" });
+        }
+        let heir = self.member(user_id)?;
+        // The new owner first: at no version is the conversation without one.
+        let promotion = (heir.role != Role::Owner).then_some(Step::Assign(user_id, Role::Owner));
+        Ok(promotion.into_iter().chain([Step::Assign(self.actor, Role::Moderator)]).collect())
+    }
+
+    fn ban(&self, user_id: UserId, reason: &str) -> Result<Vec<Step>, Error> {
+        let own = self.require(Role::Moderator)?;
+        let member = self.members.get(&user_id);
+        if member.is_some_and(|member| !own.may_put_out(member.role)) {
+            return Err(Error::RoleTooLow);
+        }
+        let ban = (!self.bans.contains_key(&user_id)).then(|| {
+            Step::Ban(Ban {
+                user_id,
+                banned_by: self.actor,
+                reason: reason.to_owned(),
+                create_time: self.now,
+            })
+        });
+        let dismissal = member.map(|member| Step::Dismiss { member: *member, removal: Removal::Banned });
+        Ok(ban.into_iter().chain(dismissal).collect())
+    }
+
+    fn unban(&self, user_id: UserId) -> Result<Vec<Step>, Error> {
+        self.require(Role::Moderator)?;
+        if !self.bans.contains_key(&user_id) {
+            return Err(Error::BanNotFound(user_id));
+        }
+        Ok(vec![Step::Unban(user_id)])
+    }
+
+    fn end_account(&self) -> Vec<Step> {
+        let Some(member) = self.members.get(&self.actor) else { return vec![] };
+        let succession = self.heir.filter(|_| self.is_last_owner(member));
+        succession
+            .map(|heir| Step::Assign(heir, Role::Owner))
+            .into_iter()
+            .chain([Step::Dismiss { member: *member, removal: Removal::UserDeleted }])
+            .collect()
+    }
+
+    /// The actor's role, when it is at least this one.
+    fn require(&self, least: Role) -> Result<Role, Error> {
+        self.conversation.require(self.role_of(self.actor), least)
+    }
+
+    fn role_of(&self, user_id: UserId) -> Option<Role> {
+        self.members.get(&user_id).map(|member| member.role)
+    }
+
+    fn require_space_for(&self, newcomers: usize) -> Result<(), Error> {
+        let newcomers = i64::try_from(newcomers).unwrap_or(i64::MAX);
+        if self.conversation.member_count.saturating_add(newcomers) > self.max_members {
+            return Err(Error::TooManyMembers { most: self.max_members });
+        }
+        Ok(())
+    }
+
+    fn member(&self, user_id: UserId) -> Result<Member, Error> {
+        self.members.get(&user_id).copied().ok_or(Error::MemberNotFound(user_id))
+    }
+
+    fn is_last_owner(&self, member: &Member) -> bool {
+        member.role == Role::Owner && self.owners <= 1
+    }
+
+    /// Who comes in is a member; muted when that is how the user went out; the owner when nobody is in.
+    fn newcomer(&self, user_id: UserId) -> Member {
+        let role = if self.conversation.member_count == 0 {
+            Role::Owner
+        } else if self.muted_before.contains(&user_id) {
+            Role::Muted
+        } else {
+            Role::Member
+        };
+        Member { user_id, role, join_time: self.now }
+    }
+
+    /// Takes a step: afterwards the situation is the one after it. Returns the fact that it is, when it is one that
+    /// others act on.
+    pub fn take(&mut self, step: &Step, by: Option<UserId>) -> Option<Fact> {
+        let conversation = &mut self.conversation;
+        let event = match step {
+            Step::Configure(settings) => {
+                let Settings { title, topic, slow_mode } = settings.clone();
+                conversation.title = title.unwrap_or_else(|| conversation.title.clone());
+                conversation.topic = topic.unwrap_or_else(|| conversation.topic.clone());
+                conversation.slow_mode = slow_mode.unwrap_or(conversation.slow_mode);
+                conversation.update_time = self.now;
+                Event::Updated {
+                    title: conversation.title.clone(),
+                    topic: conversation.topic.clone(),
+                    slow_mode: conversation.slow_mode,
+                }
+            }
+            Step::Delete => {
+                conversation.membership_version += 1;
+                conversation.member_count = 0;
+                self.members.clear();
+                Event::Deleted { user_ids: self.everyone.clone() }
+            }
+            Step::Admit(members) => {
+                conversation.membership_version += 1;
+                conversation.member_count += i64::try_from(members.len()).unwrap_or(0);
+                self.members.extend(members.iter().map(|member| (member.user_id, *member)));
+                Event::MembersAdded { members: members.clone() }
+            }
+            Step::Dismiss { member, removal } => {
+                conversation.membership_version += 1;
+                conversation.member_count -= 1;
+                self.members.remove(&member.user_id);
+                Event::MemberRemoved { user_id: member.user_id, removal: *removal }
+            }
+            Step::Assign(user_id, role) => {
+                conversation.membership_version += 1;
+                if let Some(member) = self.members.get_mut(user_id) {
+                    member.role = *role;
+                }
+                Event::MemberRoleChanged { user_id: *user_id, role: *role }
+            }
+            Step::Ban(ban) => {
+                self.bans.insert(ban.user_id, ban.clone());
+                return None;
+            }
+            Step::Unban(user_id) => {
+                self.bans.remove(user_id);
+                return None;
+            }
+        };
+        Some(Fact::about(&self.conversation, by, self.now, event))
+    }
+}
+
+#[cfg(test)]
+mod tests;

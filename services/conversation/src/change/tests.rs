@@ -1,0 +1,338 @@
+//! Who may change what.
+
+use proto::id::ConversationId;
+
+use super::*;
+
+const NOW: Timestamp = Timestamp::from_millis(5000);
+const KINDS: [Kind; 4] = [Kind::Group, Kind::Discussion, Kind::Channel, Kind::Room];
+
+/// A conversation with one member in each role, and someone who is not in.
+struct Fixture {
+    situation: Situation,
+    owner: UserId,
+    moderator: UserId,
+    member: UserId,
+    muted: UserId,
+    stranger: UserId,
+}
+
+impl Fixture {
+    fn new(kind: Kind) -> Self {
+        let mut people: [UserId; 5] = std::array::from_fn(|_| UserId::generate());
+        people.sort();
+        let [owner, moderator, member, muted, stranger] = people;
+        let in_role =
+            |(user_id, role)| (user_id, Member { user_id, role, join_time: Timestamp::from_millis(1) });
+        let members = [
+            (owner, Role::Owner),
+            (moderator, Role::Moderator),
+            (member, Role::Member),
+            (muted, Role::Muted),
+        ];
+        let situation = Situation {
+            conversation: Conversation {
+                id: ConversationId::generate(),
+                kind,
+                title: Title::default(),
+                topic: Topic::default(),
+                slow_mode: SlowMode::NONE,
+                member_count: 4,
+                membership_version: 10,
+                pair: None,
+                create_time: Timestamp::from_millis(1),
+                update_time: Timestamp::from_millis(1),
+            },
+            actor: owner,
+            members: members.into_iter().map(in_role).collect(),
+            bans: BTreeMap::new(),
+            muted_before: BTreeSet::new(),
+            owners: 1,
+            heir: Some(moderator),
+            everyone: vec![owner, moderator, member, muted],
+            max_members: 10,
+            now: NOW,
+        };
+        Self { situation, owner, moderator, member, muted, stranger }
+    }
+
+    fn decide(&self, actor: UserId, change: &Change) -> Result<Vec<Step>, Error> {
+        change.decide(&Situation { actor, ..self.situation.clone() })
+    }
+
+    fn everyone(&self) -> [UserId; 5] {
+        [self.owner, self.moderator, self.member, self.muted, self.stranger]
+    }
+
+    /// Every change that is about members, with someone for it to be about.
+    fn changes(&self) -> Vec<Change> {
+        vec![
+            Change::Configure(Settings { title: Some(Title::parse("New").unwrap()), ..Settings::default() }),
+            Change::Delete,
+            Change::Leave,
+            Change::Add(vec![UserId::generate()]),
+            Change::Remove(self.member),
+            Change::SetRole(self.member, Role::Muted),
+            Change::Transfer(self.member),
+            Change::Ban { user_id: self.member, reason: String::new() },
+        ]
+    }
+
+    fn ban(&mut self, user_id: UserId) {
+        let ban = Ban { user_id, banned_by: self.owner, reason: "spam".to_owned(), create_time: NOW };
+        self.situation.bans.insert(user_id, ban);
+    }
+}
+
+#[test]
+fn a_stranger_learns_nothing_but_of_rooms() {
+    for kind in KINDS {
+        let fixture = Fixture::new(kind);
+        for change in fixture.changes() {
+            let refused = fixture.decide(fixture.stranger, &change).unwrap_err();
+            match (kind, &change) {
+                (Kind::Room, Change::Leave) => assert!(matches!(refused, Error::ConversationNotFound(_))),
+                (Kind::Room, _) => assert!(matches!(refused, Error::RoleTooLow), "{change:?}"),
+                _ => assert!(matches!(refused, Error::ConversationNotFound(_)), "{kind:?} {change:?}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn the_lower_the_role_the_less_may_be_changed() {
+    for kind in KINDS {
+        let fixture = Fixture::new(kind);
+        for change in fixture.changes() {
+            let least = match change {
+                Change::Delete | Change::Transfer(_) => Role::Owner,
+                Change::Leave => continue,
+                _ => Role::Moderator,
+            };
+            for actor in [fixture.owner, fixture.moderator, fixture.member, fixture.muted] {
+                let outcome = fixture.decide(actor, &change);
+                let role = fixture.situation.members[&actor].role;
+                assert_eq!(outcome.is_ok(), role >= least, "{kind:?} {role:?} {change:?} {outcome:?}");
+                assert!(outcome.is_ok() || matches!(outcome, Err(Error::RoleTooLow)));
+            }
+        }
+    }
+}
+
+#[test]
+fn a_direct_conversation_stays_as_it_is() {
+    let fixture = Fixture::new(Kind::Direct);
+    for change in fixture.changes() {
+        for actor in [fixture.owner, fixture.member] {
+            assert!(matches!(fixture.decide(actor, &change), Err(Error::WrongKind)), "{change:?}");
+        }
+        let refused = fixture.decide(fixture.stranger, &change);
+        assert!(matches!(refused, Err(Error::ConversationNotFound(_))), "{change:?}");
+    }
+}
+
+#[test]
+fn nobody_is_put_out_by_an_equal_or_a_lower_one() {
+    let fixture = Fixture::new(Kind::Group);
+    for actor in fixture.everyone() {
+        for target in [fixture.owner, fixture.moderator, fixture.member, fixture.muted] {
+            let roles =
+                [actor, target].map(|user| fixture.situation.members.get(&user).map(|member| member.role));
+            let may = roles[0].is_some_and(|role| role >= Role::Moderator) && roles[0] > roles[1];
+            assert_eq!(fixture.decide(actor, &Change::Remove(target)).is_ok(), may, "{roles:?}");
+            let ban = Change::Ban { user_id: target, reason: String::new() };
+            assert_eq!(fixture.decide(actor, &ban).is_ok(), may, "{roles:?}");
+        }
+    }
+    let removed = fixture.decide(fixture.owner, &Change::Remove(fixture.stranger));
+    assert!(matches!(removed, Err(Error::MemberNotFound(user)) if user == fixture.stranger));
+}
+
+#[test]
+fn moderators_deal_with_members_only() {
+    let fixture = Fixture::new(Kind::Group);
+    let by_moderator = |target, role| fixture.decide(fixture.moderator, &Change::SetRole(target, role));
+    assert_eq!(
+        by_moderator(fixture.member, Role::Muted).unwrap(),
+        [Step::Assign(fixture.member, Role::Muted)]
+    );
+    assert_eq!(
+        by_moderator(fixture.muted, Role::Member).unwrap(),
+        [Step::Assign(fixture.muted, Role::Member)]
+    );
+    for (target, role) in [
+        (fixture.member, Role::Moderator),
+        (fixture.member, Role::Owner),
+        (fixture.owner, Role::Muted),
+        (fixture.moderator, Role::Member),
+        (fixture.moderator, Role::Owner),
+    ] {
+        assert!(matches!(by_moderator(target, role), Err(Error::RoleTooLow)), "{target} {role:?}");
+    }
+}
+
+#[test]
+fn a_role_that_is_held_already_is_no_change() {
+    let fixture = Fixture::new(Kind::Group);
+    for (user, role) in [(fixture.owner, Role::Owner), (fixture.member, Role::Member)] {
+        assert_eq!(fixture.decide(fixture.owner, &Change::SetRole(user, role)).unwrap(), []);
+    }
+}
+
+#[test]
+fn the_last_owner_neither_goes_nor_steps_down() {
+    let mut fixture = Fixture::new(Kind::Group);
+    let step_down = Change::SetRole(fixture.owner, Role::Moderator);
+    assert!(matches!(fixture.decide(fixture.owner, &Change::Leave), Err(Error::LastOwner)));
+    assert!(matches!(fixture.decide(fixture.owner, &step_down), Err(Error::LastOwner)));
+    assert!(fixture.decide(fixture.moderator, &Change::Leave).is_ok());
+
+    fixture.situation.owners = 2;
+    assert!(fixture.decide(fixture.owner, &Change::Leave).is_ok());
+    assert!(fixture.decide(fixture.owner, &step_down).is_ok());
+
+    fixture.situation.owners = 1;
+    fixture.situation.conversation.member_count = 1;
+    assert!(fixture.decide(fixture.owner, &Change::Leave).is_ok(), "the last member may go");
+}
+
+#[test]
+fn ownership_is_handed_to_another_member() {
+    let mut fixture = Fixture::new(Kind::Group);
+    let transfer = |fixture: &Fixture, to| fixture.decide(fixture.owner, &Change::Transfer(to));
+    let (owner, muted) = (fixture.owner, fixture.muted);
+    let steps = [Step::Assign(muted, Role::Owner), Step::Assign(owner, Role::Moderator)];
+    assert_eq!(transfer(&fixture, muted).unwrap(), steps);
+    assert!(matches!(transfer(&fixture, owner), Err(Error::Field { field: "user_id", .. })));
+    assert!(matches!(transfer(&fixture, fixture.stranger), Err(Error::MemberNotFound(_))));
+    // To one who owns it already: only the caller steps down.
+    fixture.situation.members.get_mut(&muted).unwrap().role = Role::Owner;
+    assert_eq!(transfer(&fixture, muted).unwrap(), [Step::Assign(owner, Role::Moderator)]);
+}
+
+#[test]
+fn anyone_comes_into_a_room_who_is_not_banned() {
+    for kind in KINDS {
+        let mut fixture = Fixture::new(kind);
+        // Who is in already is in already, whatever it is.
+        assert_eq!(fixture.decide(fixture.member, &Change::Join).unwrap(), []);
+        let joined = fixture.decide(fixture.stranger, &Change::Join);
+        if kind != Kind::Room {
+            assert!(matches!(joined, Err(Error::ConversationNotFound(_))));
+            continue;
+        }
+        let newcomer = Member { user_id: fixture.stranger, role: Role::Member, join_time: NOW };
+        assert_eq!(joined.unwrap(), [Step::Admit(vec![newcomer])]);
+        fixture.ban(fixture.stranger);
+        assert!(matches!(fixture.decide(fixture.stranger, &Change::Join), Err(Error::Banned(_))));
+    }
+}
+
+#[test]
+fn a_conversation_has_room_for_so_many() {
+    let mut fixture = Fixture::new(Kind::Room);
+    fixture.situation.max_members = 5;
+    let [one, other] = [fixture.stranger, UserId::generate()];
+    let add = |user_ids: &[UserId]| fixture.decide(fixture.owner, &Change::Add(user_ids.to_vec()));
+    // Naming someone twice, or one who is in, takes no more room.
+    assert!(add(&[one, one, fixture.member]).is_ok());
+    assert!(matches!(add(&[one, other]), Err(Error::TooManyMembers { most: 5 })));
+    assert_eq!(add(&[fixture.member, fixture.muted]).unwrap(), []);
+    fixture.situation.max_members = 4;
+    assert!(matches!(fixture.decide(one, &Change::Join), Err(Error::TooManyMembers { most: 4 })));
+}
+
+#[test]
+fn who_is_banned_is_not_brought_in() {
+    let mut fixture = Fixture::new(Kind::Group);
+    fixture.ban(fixture.stranger);
+    let add = Change::Add(vec![UserId::generate(), fixture.stranger]);
+    assert!(
+        matches!(fixture.decide(fixture.owner, &add), Err(Error::UserBanned(user)) if user == fixture.stranger)
+    );
+    let unban = fixture.decide(fixture.moderator, &Change::Unban(fixture.stranger));
+    assert_eq!(unban.unwrap(), [Step::Unban(fixture.stranger)]);
+    assert!(matches!(
+        fixture.decide(fixture.member, &Change::Unban(fixture.stranger)),
+        Err(Error::RoleTooLow)
+    ));
+    assert!(matches!(
+        fixture.decide(fixture.owner, &Change::Unban(fixture.member)),
+        Err(Error::BanNotFound(_))
+    ));
+}
+
+#[test]
+fn who_went_out_muted_comes_back_muted() {
+    let mut fixture = Fixture::new(Kind::Room);
+    fixture.situation.muted_before.insert(fixture.stranger);
+    let Step::Admit(members) = &fixture.decide(fixture.stranger, &Change::Join).unwrap()[0] else { panic!() };
+    assert_eq!(members[0].role, Role::Muted);
+    fixture.situation.conversation.member_count = 0;
+    let Step::Admit(members) = &fixture.decide(fixture.stranger, &Change::Join).unwrap()[0] else { panic!() };
+    assert_eq!(members[0].role, Role::Owner, "somebody has to answer for it");
+}
+
+#[test]
+fn a_ban_puts_out_and_keeps_out() {
+    let fixture = Fixture::new(Kind::Group);
+    let ban = |user_id| {
+        fixture.decide(fixture.moderator, &Change::Ban { user_id, reason: "spam".to_owned() }).unwrap()
+    };
+    assert!(matches!(
+        ban(fixture.member).as_slice(),
+        [Step::Ban(_), Step::Dismiss { removal: Removal::Banned, .. }]
+    ));
+    assert!(matches!(ban(fixture.stranger).as_slice(), [Step::Ban(ban)]
+        if ban.banned_by == fixture.moderator && ban.reason == "spam" && ban.create_time == NOW));
+}
+
+#[test]
+fn the_account_of_a_last_owner_leaves_an_heir() {
+    let mut fixture = Fixture::new(Kind::Group);
+    let end = |fixture: &Fixture, user| fixture.decide(user, &Change::EndAccount).unwrap();
+    let steps = end(&fixture, fixture.owner);
+    assert!(
+        matches!(steps.as_slice(), [Step::Assign(heir, Role::Owner), Step::Dismiss { removal: Removal::UserDeleted, .. }]
+        if *heir == fixture.moderator)
+    );
+    assert_eq!(end(&fixture, fixture.member).len(), 1);
+    assert_eq!(end(&fixture, fixture.stranger), []);
+    fixture.situation.owners = 2;
+    assert_eq!(end(&fixture, fixture.owner).len(), 1);
+    fixture.situation.owners = 1;
+    fixture.situation.heir = None;
+    assert_eq!(end(&fixture, fixture.owner).len(), 1);
+    assert_eq!(end(&Fixture::new(Kind::Direct), fixture.owner), []);
+}
+
+#[test]
+fn each_step_that_others_act_on_is_a_version_and_a_fact() {
+    let fixture = Fixture::new(Kind::Group);
+    let mut situation = fixture.situation.clone();
+    let mut take = |change: Change| {
+        let steps = change.decide(&situation).unwrap();
+        let facts: Vec<_> =
+            steps.iter().filter_map(|step| situation.take(step, Some(fixture.owner))).collect();
+        let conversation = &situation.conversation;
+        (facts.iter().map(|fact| fact.membership_version).collect::<Vec<_>>(), conversation.member_count)
+    };
+    assert_eq!(take(Change::Add(vec![UserId::generate(), UserId::generate()])), (vec![11], 6));
+    assert_eq!(take(Change::SetRole(fixture.member, Role::Muted)), (vec![12], 6));
+    assert_eq!(take(Change::Remove(fixture.member)), (vec![13], 5));
+    assert_eq!(take(Change::Ban { user_id: fixture.muted, reason: String::new() }), (vec![14], 4));
+    assert_eq!(take(Change::Unban(fixture.muted)), (vec![], 4));
+    let slow = Settings { slow_mode: Some(SlowMode::from_millis(1000)), ..Settings::default() };
+    assert_eq!(take(Change::Configure(slow.clone())), (vec![14], 4), "settings are no change of members");
+    assert_eq!(take(Change::Configure(slow)), (vec![], 4));
+    assert_eq!(take(Change::Transfer(fixture.moderator)), (vec![15, 16], 4));
+    situation.actor = fixture.moderator;
+    let facts: Vec<_> = Change::Delete
+        .decide(&situation)
+        .unwrap()
+        .iter()
+        .filter_map(|step| situation.take(step, None))
+        .collect();
+    assert!(matches!(&facts[0].event, Event::Deleted { user_ids } if user_ids.len() == 4));
+    assert_eq!(facts[0].membership_version, 17);
+}

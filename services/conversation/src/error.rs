@@ -1,0 +1,150 @@
+//! Everything that can go wrong here, and how it reads on the wire.
+
+use std::time::Duration;
+
+use chassis::fault::Fault;
+use proto::conversation::v1::ErrorReason as Reason;
+use proto::id::{ConversationId, UserId};
+use tonic::{Code, Status};
+use uuid::Uuid;
+
+use crate::store::Failure;
+
+/// Everything that can go wrong.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A field breaks a rule that the contract cannot say.
+    #[error("{field} {rule}")]
+    Field {
+        /// The field.
+        field: &'static str,
+        /// What must hold.
+        rule: &'static str,
+    },
+    /// The page token is not one of this list.
+    #[error("{}", .0.text())]
+    Page(Fault),
+    /// There is no such conversation, or the caller may not know of it: the two read alike.
+    #[error("there is no conversation {0}")]
+    ConversationNotFound(ConversationId),
+    /// There is no such user.
+    #[error("there is no user {0}")]
+    UserNotFound(UserId),
+    /// The user is not a member.
+    #[error("user {0} is not a member")]
+    MemberNotFound(UserId),
+    /// The user is not banned.
+    #[error("user {0} is not banned")]
+    BanNotFound(UserId),
+    /// The caller's role does not allow it.
+    #[error("your role does not allow this")]
+    RoleTooLow,
+    /// The caller is kept out.
+    #[error("you are banned from conversation {0}")]
+    Banned(ConversationId),
+    /// A user who is to come in is kept out.
+    #[error("user {0} is banned: lift the ban first")]
+    UserBanned(UserId),
+    /// The last owner would be lost.
+    #[error("the last owner hands over before leaving or stepping down")]
+    LastOwner,
+    /// A direct conversation is between two for ever.
+    #[error("a direct conversation cannot be changed, left or deleted")]
+    WrongKind,
+    /// Too many would be in.
+    #[error("a conversation has at most {most} members")]
+    TooManyMembers {
+        /// The most that are allowed.
+        most: i64,
+    },
+    /// The request id was used with another body.
+    #[error("request_id {0} was used with another body")]
+    RequestIdReused(Uuid),
+    /// Too many want the same at once.
+    #[error("others are changing the same: try again")]
+    Contended,
+    /// Auth does not say what it is asked.
+    #[error("auth is not available at the moment")]
+    Auth(#[source] Box<Status>),
+    /// Auth says what makes no sense.
+    #[error("auth has answered with {0}")]
+    Misunderstood(&'static str),
+    /// A fact in the outbox cannot be read.
+    #[error("the fact at position {0} cannot be read")]
+    Unreadable(i64),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] Failure),
+}
+
+impl From<&Error> for Fault {
+    fn from(error: &Error) -> Self {
+        let fault = |code, reason: Reason| Self::new(code, reason.as_str_name()).message(error.to_string());
+        match error {
+            Error::Field { field, rule } => Self::invalid(*field, *rule),
+            Error::Page(fault) => fault.clone(),
+            Error::ConversationNotFound(id) => {
+                fault(Code::NotFound, Reason::ConversationNotFound).with("conversation_id", id)
+            }
+            Error::UserNotFound(id) => fault(Code::NotFound, Reason::UserNotFound).with("user_id", id),
+            Error::MemberNotFound(id) => fault(Code::NotFound, Reason::MemberNotFound).with("user_id", id),
+            Error::BanNotFound(id) => fault(Code::NotFound, Reason::BanNotFound).with("user_id", id),
+            Error::RoleTooLow => fault(Code::PermissionDenied, Reason::RoleTooLow),
+            Error::Banned(id) => fault(Code::PermissionDenied, Reason::Banned).with("conversation_id", id),
+            Error::UserBanned(id) => fault(Code::FailedPrecondition, Reason::UserBanned).with("user_id", id),
+            Error::LastOwner => fault(Code::FailedPrecondition, Reason::LastOwner),
+            Error::WrongKind => fault(Code::FailedPrecondition, Reason::WrongKind),
+            Error::TooManyMembers { most } => {
+                fault(Code::FailedPrecondition, Reason::TooManyMembers).with("most", most)
+            }
+            Error::RequestIdReused(id) => {
+                fault(Code::AlreadyExists, Reason::RequestIdReused).with("request_id", id)
+            }
+            Error::Contended => Self::unavailable("this conversation")
+                .retry_after(Duration::from_millis(100))
+                .message(error.to_string()),
+            Error::Auth(_) => Self::unavailable("auth"),
+            Error::Store(Failure::Transient(_)) => Self::unavailable("conversation"),
+            Error::Misunderstood(_)
+            | Error::Unreadable(_)
+            | Error::Store(Failure::Permanent(_) | Failure::Corrupt(_)) => Self::internal(),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        let fault = Fault::from(&error);
+        // The caller is told nothing of what went wrong with us, so it is told here.
+        let cause = || std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        match fault.code() {
+            Code::Internal => tracing::error!(cause = cause(), "{error}"),
+            Code::Unavailable => tracing::warn!(cause = cause(), "{error}"),
+            _ => {}
+        }
+        fault.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_database_asks_to_be_tried_again_and_a_broken_one_does_not() {
+        let status = Status::from(Error::from(sqlx::Error::PoolTimedOut));
+        assert_eq!(status.code(), Code::Unavailable);
+        assert!(Fault::of(&status).wait().is_some());
+        let status = Status::from(Error::from(sqlx::Error::RowNotFound));
+        assert_eq!((status.code(), Fault::of(&status).wait()), (Code::Internal, None));
+        assert!(!status.message().contains("row"), "{}", status.message());
+    }
+
+    #[test]
+    fn a_variable_of_the_sentence_is_in_the_metadata() {
+        let id = UserId::generate();
+        let fault = Fault::of(&Error::UserNotFound(id).into());
+        assert_eq!(fault.reason(), "ERROR_REASON_USER_NOT_FOUND");
+        assert_eq!(fault.metadata().get("user_id"), Some(&id.to_string()));
+    }
+}

@@ -1,0 +1,86 @@
+//! What happened to a conversation, for those who act on it.
+
+use chassis::clock::Timestamp;
+use proto::id::{ConversationId, EventId, UserId};
+
+use crate::conversation::{Conversation, Kind, SlowMode, Title, Topic};
+use crate::member::{Member, Removal};
+use crate::role::Role;
+
+/// Something that happened to a conversation. It is written in the transaction in which it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fact {
+    /// Its id.
+    pub id: EventId,
+    /// When it happened.
+    pub occur_time: Timestamp,
+    /// The conversation it happened to.
+    pub conversation_id: ConversationId,
+    /// The conversation's membership version after it.
+    pub membership_version: i64,
+    /// Who did it; `None` when nobody did (a user was deleted).
+    pub actor: Option<UserId>,
+    /// What happened.
+    pub event: Event,
+}
+
+impl Fact {
+    /// A fact about this conversation, as it is after the event.
+    pub fn about(conversation: &Conversation, actor: Option<UserId>, at: Timestamp, event: Event) -> Self {
+        Self {
+            id: EventId::generate(),
+            occur_time: at,
+            conversation_id: conversation.id,
+            membership_version: conversation.membership_version,
+            actor,
+            event,
+        }
+    }
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// The conversation was made.
+    Created {
+        /// Its kind.
+        kind: Kind,
+        /// Its title.
+        title: Title,
+        /// Its first members.
+        members: Vec<Member>,
+    },
+    /// Its title, topic or settings changed. Carries the values after the change.
+    Updated {
+        /// The title.
+        title: Title,
+        /// The topic.
+        topic: Topic,
+        /// The slow mode.
+        slow_mode: SlowMode,
+    },
+    /// It is gone.
+    Deleted {
+        /// Who was in it.
+        user_ids: Vec<UserId>,
+    },
+    /// Users came in.
+    MembersAdded {
+        /// The new members.
+        members: Vec<Member>,
+    },
+    /// A user is out.
+    MemberRemoved {
+        /// The user.
+        user_id: UserId,
+        /// How.
+        removal: Removal,
+    },
+    /// A member's role changed.
+    MemberRoleChanged {
+        /// The member.
+        user_id: UserId,
+        /// The role from now on.
+        role: Role,
+    },
+}

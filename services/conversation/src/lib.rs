@@ -1,0 +1,124 @@
+//! Conversations: who is in them, in which role, and who is kept out.
+//!
+//! **Owns** conversations, members, roles and bans. It is asked before every message whether its sender may write, and
+//! answers from the database, so that a right that was withdrawn is withdrawn at once.
+//!
+//! **Refuses** whoever is not a member as if the conversation did not exist (a room can be seen by everybody), and
+//! whoever lacks the role. Who may do what to whom is in `role` and `change`, as code without a database.
+//!
+//! **Emits** a fact for every change of members, roles and settings, written in the transaction of the change and
+//! carrying the conversation's membership version after it: a history without gaps. Messaging turns the facts into
+//! events of the conversation's log.
+//!
+//! **Follows** auth's facts: a deleted account is a member nowhere.
+
+mod change;
+mod config;
+mod consume;
+mod conversation;
+mod conversations;
+mod convert;
+mod create;
+mod error;
+mod fact;
+mod grpc;
+mod member;
+mod paging;
+mod publish;
+mod role;
+mod store;
+mod users;
+
+#[cfg(test)]
+mod tests;
+
+use chassis::clock::Clock;
+use chassis::config::Settings;
+use chassis::database::Database;
+use chassis::events::Events;
+use chassis::identity::{AcceptedServices, Identity, ServiceCredential, Verifier};
+use chassis::middleware::LimitsConfig;
+use chassis::tasks::Tasks;
+use chassis::transport::Transport;
+use chassis::unit::{self, Unit};
+use proto::conversation::v1::conversation_service_server::{self, ConversationServiceServer};
+use sqlx::migrate::Migrator;
+use tonic::service::Routes;
+
+pub use config::Config;
+
+use crate::conversations::Conversations;
+use crate::grpc::Grpc;
+use crate::store::Store;
+use crate::users::Users;
+
+/// The name of this service.
+pub const NAME: &str = "conversation";
+
+/// The tables of this service.
+pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// The most bytes of a request: a thousand questions about access, with room to spare.
+const REQUEST_BYTES: usize = 256 * 1024;
+
+/// What this service needs from outside.
+pub struct Deps {
+    /// Its database, opened with [`MIGRATOR`].
+    pub database: Database,
+    /// The bus for hints.
+    pub events: Events,
+    /// What time it is.
+    pub clock: Clock,
+    /// The way to auth.
+    pub auth: Transport,
+    /// How this service proves to auth who it is.
+    pub credential: ServiceCredential,
+    /// The services that may call this one.
+    pub accepted: AcceptedServices,
+    /// How much this service takes on at once.
+    pub limits: LimitsConfig,
+}
+
+/// Starts the service.
+pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
+    config.check()?;
+    let Deps { database, events, clock, auth, credential, accepted, limits } = deps;
+    let tasks = Tasks::default();
+    let verifier = Verifier::new(auth.clone(), Some(credential.clone()));
+    verifier.forget_ended_sessions(&events, &tasks).await;
+
+    let conversations = Conversations {
+        store: Store::new(database.clone()),
+        users: Users::new(auth, credential),
+        events: events.clone(),
+        clock,
+        max_members: config.max_members.into(),
+    };
+    consume::follow_users(conversations.clone(), events.clone(), &tasks);
+
+    let service =
+        ConversationServiceServer::new(Grpc::new(conversations)).max_decoding_message_size(REQUEST_BYTES);
+    Ok(Unit {
+        name: NAME,
+        services: vec![conversation_service_server::SERVICE_NAME],
+        grpc: Some(unit::routes(Routes::new(service), Identity::new(verifier, accepted), &limits)),
+        listening: vec![],
+        database: Some(database),
+        tasks,
+        ready: vec![events.readiness()],
+    })
+}
+
+/// Starts the service as a process of its own.
+pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
+    let deps = Deps {
+        database: Database::open(&settings.database, NAME, &MIGRATOR).await?,
+        events: Events::nats(&settings.nats).await?,
+        clock: Clock::system(),
+        auth: settings.peers.transport("auth", &settings.peers.auth)?,
+        credential: settings.identity.credential(NAME)?,
+        accepted: settings.identity.accepted()?,
+        limits: settings.limits,
+    };
+    start(settings.service, deps).await
+}

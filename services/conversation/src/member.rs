@@ -1,0 +1,145 @@
+//! Members, those who are kept out, and what a user may do somewhere.
+
+use chassis::clock::Timestamp;
+use proto::id::{ConversationId, UserId};
+
+use crate::conversation::{Kind, SlowMode};
+use crate::role::Role;
+
+/// A user in a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    /// The user.
+    pub user_id: UserId,
+    /// What the user may do.
+    pub role: Role,
+    /// Since when the user is in.
+    pub join_time: Timestamp,
+}
+
+/// A user who is kept out of a conversation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ban {
+    /// The user.
+    pub user_id: UserId,
+    /// Who did it.
+    pub banned_by: UserId,
+    /// Why; may be empty.
+    pub reason: String,
+    /// Since when.
+    pub create_time: Timestamp,
+}
+
+/// How a member came to be out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Removal {
+    /// By leaving.
+    Left,
+    /// A moderator or the owner removed the user.
+    Removed,
+    /// A moderator or the owner banned the user.
+    Banned,
+    /// The account was deleted.
+    UserDeleted,
+}
+
+/// That a user is in a conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Membership {
+    /// The conversation.
+    pub conversation_id: ConversationId,
+    /// The user's role in it.
+    pub role: Role,
+    /// The conversation's kind.
+    pub kind: Kind,
+    /// Since when the user is in.
+    pub join_time: Timestamp,
+}
+
+/// All memberships of a user, or that they are as the asker knows them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Memberships {
+    /// The version that the asker knows is the present one.
+    Unchanged {
+        /// That version.
+        version: i64,
+    },
+    /// The list.
+    List {
+        /// Its version, or an older one: whoever remembers it asks once too often, never once too little.
+        version: i64,
+        /// Newest conversation first.
+        memberships: Vec<Membership>,
+    },
+}
+
+/// What a user may do in a conversation that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The conversation's kind.
+    pub kind: Kind,
+    /// The user's role; `None` for one who is not a member.
+    pub role: Option<Role>,
+    /// The conversation's membership version that this holds for.
+    pub membership_version: i64,
+    /// The conversation's slow mode.
+    pub slow_mode: SlowMode,
+}
+
+impl Access {
+    /// Whether the user may know that the conversation exists: a member, or anyone for a room.
+    pub fn is_visible(&self) -> bool {
+        self.role.is_some() || self.kind == Kind::Room
+    }
+
+    /// Whether the user may read what is in it.
+    pub fn may_read(&self) -> bool {
+        self.role.is_some()
+    }
+
+    /// Whether the user may write into it.
+    pub fn may_write(&self) -> bool {
+        self.role.is_some_and(|role| role.may_write(self.kind))
+    }
+
+    /// How long the user has to wait between two messages.
+    pub fn wait(&self) -> SlowMode {
+        match self.role {
+            Some(role) if role.waits_in_slow_mode() => self.slow_mode,
+            Some(_) | None => SlowMode::NONE,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(kind: Kind, role: Option<Role>) -> Access {
+        Access { kind, role, membership_version: 1, slow_mode: SlowMode::from_millis(5000) }
+    }
+
+    #[test]
+    fn a_stranger_sees_rooms_and_reads_nothing() {
+        for kind in [Kind::Direct, Kind::Group, Kind::Discussion, Kind::Channel, Kind::Room] {
+            let access = access(kind, None);
+            assert_eq!(access.is_visible(), kind == Kind::Room);
+            assert!(!access.may_read() && !access.may_write());
+        }
+    }
+
+    #[test]
+    fn every_member_reads() {
+        for role in Role::ALL {
+            let access = access(Kind::Channel, Some(role));
+            assert!(access.is_visible() && access.may_read());
+            assert_eq!(access.may_write(), role >= Role::Moderator);
+        }
+    }
+
+    #[test]
+    fn those_who_moderate_do_not_wait() {
+        let waits = Role::ALL.map(|role| access(Kind::Room, Some(role)).wait().as_millis());
+        assert_eq!(waits, [5000, 5000, 0, 0]);
+    }
+}

@@ -1,0 +1,8 @@
+//! For SQLite.
+
+use chassis::database::sqlite::*;
+
+#[path = "store.rs"]
+mod store;
+
+pub use store::Store;

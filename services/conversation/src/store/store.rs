@@ -1,0 +1,834 @@
+//! The atomic operations on conversations. Compiled once per database.
+//!
+//! Locks are taken in one order everywhere: the conversation's row, its member rows, the users' membership lists by id,
+//! the head of the outbox last.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chassis::clock::Timestamp;
+use proto::id::{ConversationId, UserId};
+use sqlx::QueryBuilder;
+use uuid::Uuid;
+
+use super::super::{
+    Bounds, Changed, EndedAccount, Ending, Failure, Pair as UserSomewhere, batches, code, padded,
+};
+use super::{Db, FOR_UPDATE, Pool, Tx, outbox};
+use crate::change::{Change, Settings, Situation, Step};
+use crate::conversation::{Conversation, Kind, Pair, SlowMode, Title, Topic, View};
+use crate::create::{Created, Plan, Sole};
+use crate::error::Error;
+use crate::fact::{Event, Fact};
+use crate::member::{Access, Ban, Member, Membership, Memberships, Removal};
+use crate::paging::Page;
+use crate::publish;
+use crate::role::Role;
+
+/// The name of the cursor over auth's facts.
+const AUTH: &str = "auth";
+
+/// The most rows that one INSERT writes.
+const ROWS: usize = 64;
+
+/// The most items that one question has.
+const ITEMS: usize = 256;
+
+/// As many memberships end in one transaction: nobody else can write meanwhile (SQLite), or waits for our locks.
+const ENDINGS: i64 = 64;
+
+/// What a [`View`] is made of.
+macro_rules! view {
+    ($rest:literal) => {
+        concat!(
+            "SELECT c.conversation_id, c.kind, c.title, c.topic, c.slow_mode_millis, c.member_count,
+                    c.membership_version, c.low_user_id, c.high_user_id, c.create_time, c.update_time, m.role
+             FROM ",
+            $rest
+        )
+    };
+}
+
+/// The conversations in a database.
+#[derive(Clone)]
+pub struct Store {
+    pool: Pool,
+}
+
+impl Store {
+    pub fn new(pool: Pool) -> Self {
+        Self { pool }
+    }
+
+    pub async fn find(&self, plan: &Plan) -> Result<Option<Created>, Error> {
+        if let Some(id) = self.find_request(plan).await? {
+            let view = self.view(id, plan.creator).await?;
+            // The caller may have been put out since. Then it is no longer theirs to see.
+            let view = view.filter(View::is_visible).ok_or(Error::ConversationNotFound(id))?;
+            return Ok(Some(Created { view, is_new: true }));
+        }
+        let id: Option<Uuid> =
+            match plan.sole {
+                Sole::Any => None,
+                Sole::OfPair(pair) => sqlx::query_scalar(
+                    "SELECT conversation_id FROM conversations WHERE low_user_id = $1 AND high_user_id = $2",
+                )
+                .bind(pair.low().uuid())
+                .bind(pair.high().uuid())
+                .fetch_optional(self.pool.read())
+                .await?,
+                Sole::OfMembers(set) => {
+                    sqlx::query_scalar("SELECT conversation_id FROM conversations WHERE member_set = $1")
+                        .bind(&set[..])
+                        .fetch_optional(self.pool.read())
+                        .await?
+                }
+            };
+        let Some(id) = id else { return Ok(None) };
+        let view = self.view(id.into(), plan.creator).await?;
+        Ok(view.filter(View::is_visible).map(|view| Created { view, is_new: false }))
+    }
+
+    /// What an earlier try of the same call has made.
+    async fn find_request(&self, plan: &Plan) -> Result<Option<ConversationId>, Error> {
+        let Some(retry) = plan.retry else { return Ok(None) };
+        let first: Option<(Uuid, Vec<u8>)> = sqlx::query_as(
+            "SELECT conversation_id, request_fingerprint FROM conversations WHERE creator_id = $1 AND request_id = $2",
+        )
+        .bind(plan.creator.uuid())
+        .bind(retry.request_id)
+        .fetch_optional(self.pool.read())
+        .await?;
+        match first {
+            None => Ok(None),
+            Some((id, fingerprint)) if fingerprint == retry.fingerprint => Ok(Some(id.into())),
+            Some(_) => Err(Error::RequestIdReused(retry.request_id)),
+        }
+    }
+
+    pub async fn create(&self, plan: &Plan, at: Timestamp) -> Result<Option<View>, Error> {
+        let pair = match plan.sole {
+            Sole::OfPair(pair) => Some(pair),
+            Sole::Any | Sole::OfMembers(_) => None,
+        };
+        let set = match plan.sole {
+            Sole::OfMembers(set) => Some(set.to_vec()),
+            Sole::Any | Sole::OfPair(_) => None,
+        };
+        let conversation = Conversation {
+            id: plan.id,
+            kind: plan.kind,
+            title: plan.title.clone(),
+            topic: plan.topic.clone(),
+            slow_mode: SlowMode::NONE,
+            member_count: i64::try_from(plan.members.len()).unwrap_or(i64::MAX),
+            membership_version: 1,
+            pair,
+            create_time: at,
+            update_time: at,
+        };
+        let member =
+            |(user_id, role): &(UserId, Role)| Member { user_id: *user_id, role: *role, join_time: at };
+        let members: Vec<Member> = plan.members.iter().map(member).collect();
+
+        let mut tx = self.pool.begin().await?;
+        // The unique indexes decide a race: who comes second waits for the first to commit and then inserts nothing.
+        let made = sqlx::query(
+            "INSERT INTO conversations (conversation_id, kind, title, topic, slow_mode_millis, member_count,
+                 membership_version, creator_id, request_id, request_fingerprint, low_user_id, high_user_id, member_set,
+                 create_time, update_time)
+             VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $13)
+             ON CONFLICT DO NOTHING",
+        )
+        .bind(conversation.id.uuid())
+        .bind(code::of_kind(conversation.kind))
+        .bind(conversation.title.as_str())
+        .bind(conversation.topic.as_str())
+        .bind(conversation.slow_mode.as_millis())
+        .bind(conversation.member_count)
+        .bind(plan.creator.uuid())
+        .bind(plan.retry.map(|retry| retry.request_id))
+        .bind(plan.retry.map(|retry| retry.fingerprint.to_vec()))
+        .bind(pair.map(|pair| pair.low().uuid()))
+        .bind(pair.map(|pair| pair.high().uuid()))
+        .bind(set)
+        .bind(at.as_millis())
+        .execute(&mut *tx)
+        .await?;
+        if made.rows_affected() == 0 {
+            tx.rollback().await?;
+            return Ok(None);
+        }
+        insert_members(&mut tx, conversation.id, &members).await?;
+        let own_role = members.iter().find(|member| member.user_id == plan.creator).map(|member| member.role);
+        let mut journal = Journal::default();
+        journal.admitted.extend(members.iter().map(|member| member.user_id));
+        let event = Event::Created { kind: plan.kind, title: plan.title.clone(), members };
+        journal.facts.push(Fact::about(&conversation, Some(plan.creator), at, event));
+        journal.close(&mut tx, at).await?;
+        tx.commit().await?;
+        Ok(Some(View { conversation, viewer: plan.creator, own_role }))
+    }
+
+    pub async fn view(&self, id: ConversationId, viewer: UserId) -> Result<Option<View>, Error> {
+        let row: Option<ViewRow> = sqlx::query_as(view!(
+            "conversations c
+             LEFT JOIN members m ON m.conversation_id = c.conversation_id AND m.user_id = $2
+             WHERE c.conversation_id = $1 AND c.delete_time IS NULL"
+        ))
+        .bind(id.uuid())
+        .bind(viewer.uuid())
+        .fetch_optional(self.pool.read())
+        .await?;
+        row.map(|row| row.view(viewer)).transpose()
+    }
+
+    pub async fn views(&self, ids: &[ConversationId], viewer: UserId) -> Result<Vec<View>, Error> {
+        let mut views = Vec::with_capacity(ids.len());
+        for ids in ids.chunks(ITEMS) {
+            let mut query = QueryBuilder::<Db>::new(view!(
+                "members m
+                 JOIN conversations c ON c.conversation_id = m.conversation_id
+                 WHERE c.delete_time IS NULL AND m.user_id = "
+            ));
+            query.push_bind(viewer.uuid()).push(" AND m.conversation_id IN (");
+            let mut list = query.separated(", ");
+            for id in padded(ids) {
+                list.push_bind(id.uuid());
+            }
+            query.push(")");
+            let rows: Vec<ViewRow> = query.build_query_as().fetch_all(self.pool.read()).await?;
+            for row in rows {
+                views.push(row.view(viewer)?);
+            }
+        }
+        Ok(views)
+    }
+
+    pub async fn list(&self, viewer: UserId, page: Page<ConversationId>) -> Result<Vec<View>, Error> {
+        let rows: Vec<ViewRow> = sqlx::query_as(view!(
+            "members m
+             JOIN conversations c ON c.conversation_id = m.conversation_id
+             WHERE m.user_id = $1 AND m.conversation_id < $2 AND c.delete_time IS NULL
+             ORDER BY m.conversation_id DESC
+             LIMIT $3"
+        ))
+        .bind(viewer.uuid())
+        .bind(page.after.map_or(Uuid::max(), ConversationId::uuid))
+        .bind(page.rows())
+        .fetch_all(self.pool.read())
+        .await?;
+        rows.into_iter().map(|row| row.view(viewer)).collect()
+    }
+
+    pub async fn members(
+        &self,
+        id: ConversationId,
+        viewer: UserId,
+        page: Page<(Timestamp, UserId)>,
+    ) -> Result<Vec<Member>, Error> {
+        let (time, user) = position(page);
+        let rows: Vec<MemberRow> = sqlx::query_as(
+            "SELECT m.user_id, m.role, m.join_time
+             FROM members v
+             JOIN members m ON m.conversation_id = v.conversation_id
+             WHERE v.conversation_id = $1 AND v.user_id = $2 AND (m.join_time, m.user_id) > ($3, $4)
+             ORDER BY m.join_time, m.user_id
+             LIMIT $5",
+        )
+        .bind(id.uuid())
+        .bind(viewer.uuid())
+        .bind(time)
+        .bind(user)
+        .bind(page.rows())
+        .fetch_all(self.pool.read())
+        .await?;
+        rows.into_iter().map(MemberRow::member).collect()
+    }
+
+    pub async fn bans(
+        &self,
+        id: ConversationId,
+        viewer: UserId,
+        page: Page<(Timestamp, UserId)>,
+    ) -> Result<Vec<Ban>, Error> {
+        let (time, user) = position(page);
+        let rows: Vec<BanRow> = sqlx::query_as(
+            "SELECT b.user_id, b.banned_by_user_id, b.reason, b.create_time
+             FROM members v
+             JOIN bans b ON b.conversation_id = v.conversation_id
+             WHERE v.conversation_id = $1 AND v.user_id = $2 AND v.role >= $6
+               AND (b.create_time, b.user_id) > ($3, $4)
+             ORDER BY b.create_time, b.user_id
+             LIMIT $5",
+        )
+        .bind(id.uuid())
+        .bind(viewer.uuid())
+        .bind(time)
+        .bind(user)
+        .bind(page.rows())
+        .bind(code::of_role(Role::Moderator))
+        .fetch_all(self.pool.read())
+        .await?;
+        Ok(rows.into_iter().map(BanRow::ban).collect())
+    }
+
+    pub async fn access(&self, pairs: &[UserSomewhere]) -> Result<HashMap<UserSomewhere, Access>, Error> {
+        let mut answers = HashMap::with_capacity(pairs.len());
+        for pairs in pairs.chunks(ITEMS) {
+            let mut query = QueryBuilder::<Db>::new("WITH asked (conversation_id, user_id) AS (");
+            query.push_values(padded(pairs), |mut row, (conversation_id, user_id)| {
+                row.push_bind(conversation_id.uuid()).push_bind(user_id.uuid());
+            });
+            query.push(
+                ") SELECT a.conversation_id, a.user_id, c.kind, c.membership_version, c.slow_mode_millis, m.role
+                 FROM asked a
+                 JOIN conversations c ON c.conversation_id = a.conversation_id AND c.delete_time IS NULL
+                 LEFT JOIN members m ON m.conversation_id = a.conversation_id AND m.user_id = a.user_id",
+            );
+            let rows: Vec<AccessRow> = query.build_query_as().fetch_all(self.pool.read()).await?;
+            for row in rows {
+                let access = Access {
+                    kind: code::kind(row.kind)?,
+                    role: row.role.map(code::role).transpose()?,
+                    membership_version: row.membership_version,
+                    slow_mode: SlowMode::from_millis(row.slow_mode_millis),
+                };
+                answers.insert((row.conversation_id.into(), row.user_id.into()), access);
+            }
+        }
+        Ok(answers)
+    }
+
+    pub async fn memberships(&self, user: UserId, known_version: i64) -> Result<Memberships, Error> {
+        // The version first: a change between the two reads makes the list newer than its version, and whoever
+        // remembers both only asks once more. The other way round it would never learn of the change.
+        let version: Option<i64> =
+            sqlx::query_scalar("SELECT version FROM membership_lists WHERE user_id = $1")
+                .bind(user.uuid())
+                .fetch_optional(self.pool.read())
+                .await?;
+        let version = version.unwrap_or(1);
+        if version == known_version {
+            return Ok(Memberships::Unchanged { version });
+        }
+        let rows: Vec<MembershipRow> = sqlx::query_as(
+            "SELECT m.conversation_id, m.role, c.kind, m.join_time
+             FROM members m
+             JOIN conversations c ON c.conversation_id = m.conversation_id
+             WHERE m.user_id = $1
+             ORDER BY m.conversation_id DESC",
+        )
+        .bind(user.uuid())
+        .fetch_all(self.pool.read())
+        .await?;
+        let memberships = rows.into_iter().map(MembershipRow::membership).collect::<Result<_, _>>()?;
+        Ok(Memberships::List { version, memberships })
+    }
+
+    pub async fn change(
+        &self,
+        id: ConversationId,
+        actor: UserId,
+        change: &Change,
+        bounds: Bounds,
+    ) -> Result<Changed, Error> {
+        let mut tx = self.pool.begin().await?;
+        let Some(mut situation) = situation(&mut tx, id, actor, change, bounds).await? else {
+            return Err(Error::ConversationNotFound(id));
+        };
+        let steps = change.decide(&situation)?;
+        if steps.is_empty() {
+            tx.rollback().await?;
+            return Ok(Changed { situation, has_facts: false });
+        }
+        let mut journal = Journal::default();
+        apply(&mut tx, &mut situation, &steps, Some(actor), &mut journal).await?;
+        let has_facts = !journal.facts.is_empty();
+        journal.close(&mut tx, bounds.now).await?;
+        tx.commit().await?;
+        Ok(Changed { situation, has_facts })
+    }
+
+    pub async fn end_account(&self, ended: EndedAccount, at: Timestamp) -> Result<Ending, Error> {
+        let EndedAccount { user_id, from, to } = ended;
+        // Committed before the memberships are read: whoever brings the user in afterwards is refused, and whoever did
+        // so before is seen.
+        let mut tx = self.pool.begin().await?;
+        sqlx::query(
+            "INSERT INTO membership_lists (user_id, version, delete_time) VALUES ($1, 1, $2)
+             ON CONFLICT (user_id) DO UPDATE SET delete_time = excluded.delete_time
+             WHERE membership_lists.delete_time IS NULL",
+        )
+        .bind(user_id.uuid())
+        .bind(at.as_millis())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+
+        let mut tx = self.pool.begin().await?;
+        let ids: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT conversation_id FROM members WHERE user_id = $1 ORDER BY conversation_id LIMIT $2",
+        )
+        .bind(user_id.uuid())
+        .bind(ENDINGS)
+        .fetch_all(&mut *tx)
+        .await?;
+        let is_last = i64::try_from(ids.len()).is_ok_and(|count| count < ENDINGS);
+        if is_last && !outbox::move_cursor(&mut tx, AUTH, from, to).await? {
+            tx.rollback().await?;
+            return Ok(Ending::Overtaken);
+        }
+        let mut journal = Journal::default();
+        let bounds = Bounds { max_members: i64::MAX, now: at };
+        // In the order of their ids, so that two of these never wait for each other.
+        for id in ids {
+            let change = Change::EndAccount;
+            // The conversation may have been deleted since.
+            let Some(mut situation) = situation(&mut tx, id.into(), user_id, &change, bounds).await? else {
+                continue;
+            };
+            let steps = change.decide(&situation)?;
+            apply(&mut tx, &mut situation, &steps, None, &mut journal).await?;
+        }
+        journal.close(&mut tx, at).await?;
+        tx.commit().await?;
+        Ok(if is_last { Ending::Complete } else { Ending::Partial })
+    }
+
+    pub async fn pass_over(&self, from: i64, to: i64) -> Result<bool, Error> {
+        let mut tx = self.pool.begin().await?;
+        let moved = outbox::move_cursor(&mut tx, AUTH, from, to).await?;
+        tx.commit().await?;
+        Ok(moved)
+    }
+
+    pub async fn cursor(&self) -> Result<i64, Error> {
+        Ok(outbox::cursor(&self.pool, AUTH).await?)
+    }
+
+    pub async fn facts(&self, after: i64, limit: i64) -> Result<Vec<(i64, Vec<u8>)>, Error> {
+        Ok(outbox::list(&self.pool, after, limit).await?)
+    }
+}
+
+/// What a transaction has done, for those who have to know.
+#[derive(Default)]
+struct Journal {
+    facts: Vec<Fact>,
+    /// Who has come in.
+    admitted: BTreeSet<UserId>,
+    /// Whose list of memberships is different for another reason.
+    touched: BTreeSet<UserId>,
+}
+
+impl Journal {
+    /// Writes the facts, and a new version of every list that is different. The last thing before the commit.
+    async fn close(self, tx: &mut Tx, at: Timestamp) -> Result<(), Error> {
+        let users: Vec<UserId> = self.admitted.union(&self.touched).copied().collect();
+        for users in batches(&users, ROWS) {
+            let mut query = QueryBuilder::<Db>::new("INSERT INTO membership_lists (user_id, version) ");
+            query.push_values(users, |mut row, user_id| {
+                // The list that a user without a row has is version 1.
+                row.push_bind(user_id.uuid()).push_bind(2_i64);
+            });
+            query.push(
+                " ON CONFLICT (user_id) DO UPDATE SET version = membership_lists.version + 1
+                 RETURNING user_id, delete_time IS NOT NULL",
+            );
+            let rows: Vec<(Uuid, bool)> = query.build_query_as().fetch_all(&mut **tx).await?;
+            let deleted = |(user_id, is_deleted): (Uuid, bool)| is_deleted.then_some(UserId::from(user_id));
+            let mut deleted = rows.into_iter().filter_map(deleted);
+            if let Some(user_id) = deleted.find(|user_id| self.admitted.contains(user_id)) {
+                return Err(Error::UserNotFound(user_id));
+            }
+        }
+        let payloads: Vec<Vec<u8>> = self.facts.iter().map(publish::encode).collect();
+        outbox::append_all(tx, &payloads, at.as_millis()).await?;
+        Ok(())
+    }
+}
+
+/// Locks a conversation and reads what the decision about a change rests on. `None` when there is no such conversation.
+async fn situation(
+    tx: &mut Tx,
+    id: ConversationId,
+    actor: UserId,
+    change: &Change,
+    bounds: Bounds,
+) -> Result<Option<Situation>, Error> {
+    let mut query = QueryBuilder::<Db>::new(
+        "SELECT conversation_id, kind, title, topic, slow_mode_millis, member_count, membership_version, low_user_id,
+                high_user_id, create_time, update_time
+         FROM conversations
+         WHERE delete_time IS NULL AND conversation_id = ",
+    );
+    query.push_bind(id.uuid()).push(" ").push(FOR_UPDATE);
+    let row: Option<ConversationRow> = query.build_query_as().fetch_optional(&mut **tx).await?;
+    let Some(row) = row else { return Ok(None) };
+
+    let mut users: BTreeSet<UserId> = change.names().iter().copied().collect();
+    users.insert(actor);
+    let users: Vec<UserId> = users.into_iter().collect();
+    let mut situation = Situation {
+        conversation: row.conversation()?,
+        actor,
+        members: BTreeMap::new(),
+        bans: BTreeMap::new(),
+        muted_before: BTreeSet::new(),
+        owners: 0,
+        heir: None,
+        everyone: Vec::new(),
+        max_members: bounds.max_members,
+        now: bounds.now,
+    };
+    for users in users.chunks(ITEMS) {
+        read_users(tx, &mut situation, users).await?;
+    }
+    if change.may_cost_an_owner() {
+        situation.owners =
+            sqlx::query_scalar("SELECT COUNT(*) FROM members WHERE conversation_id = $1 AND role = 4")
+                .bind(id.uuid())
+                .fetch_one(&mut **tx)
+                .await?;
+    }
+    if *change == Change::EndAccount {
+        // Moderators first, the muted last, and among equals who has been there longest.
+        let heir: Option<Uuid> = sqlx::query_scalar(
+            "SELECT user_id FROM members
+             WHERE conversation_id = $1 AND user_id <> $2
+             ORDER BY CASE role WHEN 4 THEN 0 WHEN 3 THEN 1 WHEN 2 THEN 2 ELSE 3 END, join_time, user_id
+             LIMIT 1",
+        )
+        .bind(id.uuid())
+        .bind(actor.uuid())
+        .fetch_optional(&mut **tx)
+        .await?;
+        situation.heir = heir.map(UserId::from);
+    }
+    if *change == Change::Delete {
+        let everyone: Vec<Uuid> =
+            sqlx::query_scalar("SELECT user_id FROM members WHERE conversation_id = $1 ORDER BY user_id")
+                .bind(id.uuid())
+                .fetch_all(&mut **tx)
+                .await?;
+        situation.everyone = everyone.into_iter().map(UserId::from).collect();
+    }
+    Ok(Some(situation))
+}
+
+/// Reads what there is about these users in a conversation.
+async fn read_users(tx: &mut Tx, situation: &mut Situation, users: &[UserId]) -> Result<(), Error> {
+    let id = situation.conversation.id.uuid();
+    let mut query = among("SELECT user_id, role, join_time FROM members WHERE conversation_id = ", id, users);
+    let rows: Vec<MemberRow> = query.build_query_as().fetch_all(&mut **tx).await?;
+    for row in rows {
+        let member = row.member()?;
+        situation.members.insert(member.user_id, member);
+    }
+    let mut query = among(
+        "SELECT user_id, banned_by_user_id, reason, create_time FROM bans WHERE conversation_id = ",
+        id,
+        users,
+    );
+    let rows: Vec<BanRow> = query.build_query_as().fetch_all(&mut **tx).await?;
+    situation.bans.extend(rows.into_iter().map(|row| (UserId::from(row.user_id), row.ban())));
+    let mut query = among("SELECT user_id FROM mutes WHERE conversation_id = ", id, users);
+    let rows: Vec<Uuid> = query.build_query_scalar().fetch_all(&mut **tx).await?;
+    situation.muted_before.extend(rows.into_iter().map(UserId::from));
+    Ok(())
+}
+
+/// A statement that ends in the id of a conversation, cut down to these users.
+fn among(statement: &str, id: Uuid, users: &[UserId]) -> QueryBuilder<Db> {
+    let mut query = QueryBuilder::<Db>::new(statement);
+    query.push_bind(id).push(" AND user_id IN (");
+    let mut list = query.separated(", ");
+    for user_id in padded(users) {
+        list.push_bind(user_id.uuid());
+    }
+    query.push(")");
+    query
+}
+
+/// Takes the steps: writes them, and notes in the journal what others have to know.
+async fn apply(
+    tx: &mut Tx,
+    situation: &mut Situation,
+    steps: &[Step],
+    by: Option<UserId>,
+    journal: &mut Journal,
+) -> Result<(), Error> {
+    for step in steps {
+        write(tx, situation, step).await?;
+        match step {
+            Step::Admit(members) => journal.admitted.extend(members.iter().map(|member| member.user_id)),
+            Step::Dismiss { member, .. } => {
+                journal.touched.insert(member.user_id);
+            }
+            Step::Assign(user_id, _) => {
+                journal.touched.insert(*user_id);
+            }
+            Step::Delete => journal.touched.extend(&situation.everyone),
+            Step::Configure(_) | Step::Ban(_) | Step::Unban(_) => {}
+        }
+        journal.facts.extend(situation.take(step, by));
+    }
+    let changes_members =
+        steps.iter().any(|step| matches!(step, Step::Admit(_) | Step::Dismiss { .. } | Step::Delete));
+    let conversation = &situation.conversation;
+    sqlx::query(
+        "UPDATE conversations
+         SET member_count = $2, membership_version = $3, member_set = CASE WHEN $4 THEN NULL ELSE member_set END
+         WHERE conversation_id = $1",
+    )
+    .bind(conversation.id.uuid())
+    .bind(conversation.member_count)
+    .bind(conversation.membership_version)
+    // A discussion is found by the members it was made with for as long as they are its members.
+    .bind(changes_members)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn write(tx: &mut Tx, situation: &Situation, step: &Step) -> Result<(), Error> {
+    let id = situation.conversation.id;
+    match step {
+        Step::Configure(settings) => configure(tx, id, settings, situation.now).await,
+        Step::Delete => delete(tx, id, situation.now).await,
+        Step::Admit(members) => {
+            insert_members(tx, id, members).await?;
+            let users: Vec<UserId> = members.iter().map(|member| member.user_id).collect();
+            for users in users.chunks(ITEMS) {
+                among("DELETE FROM mutes WHERE conversation_id = ", id.uuid(), users)
+                    .build()
+                    .execute(&mut **tx)
+                    .await?;
+            }
+            Ok(())
+        }
+        Step::Dismiss { member, removal } => {
+            sqlx::query("DELETE FROM members WHERE conversation_id = $1 AND user_id = $2")
+                .bind(id.uuid())
+                .bind(member.user_id.uuid())
+                .execute(&mut **tx)
+                .await?;
+            if member.role == Role::Muted && *removal != Removal::UserDeleted {
+                sqlx::query(
+                    "INSERT INTO mutes (conversation_id, user_id) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+                )
+                .bind(id.uuid())
+                .bind(member.user_id.uuid())
+                .execute(&mut **tx)
+                .await?;
+            }
+            Ok(())
+        }
+        Step::Assign(user_id, role) => {
+            sqlx::query("UPDATE members SET role = $3 WHERE conversation_id = $1 AND user_id = $2")
+                .bind(id.uuid())
+                .bind(user_id.uuid())
+                .bind(code::of_role(*role))
+                .execute(&mut **tx)
+                .await?;
+            Ok(())
+        }
+        Step::Ban(ban) => {
+            sqlx::query(
+                "INSERT INTO bans (conversation_id, user_id, banned_by_user_id, reason, create_time)
+                 VALUES ($1, $2, $3, $4, $5)",
+            )
+            .bind(id.uuid())
+            .bind(ban.user_id.uuid())
+            .bind(ban.banned_by.uuid())
+            .bind(&ban.reason)
+            .bind(ban.create_time.as_millis())
+            .execute(&mut **tx)
+            .await?;
+            Ok(())
+        }
+        Step::Unban(user_id) => {
+            sqlx::query("DELETE FROM bans WHERE conversation_id = $1 AND user_id = $2")
+                .bind(id.uuid())
+                .bind(user_id.uuid())
+                .execute(&mut **tx)
+                .await?;
+            Ok(())
+        }
+    }
+}
+
+async fn configure(tx: &mut Tx, id: ConversationId, settings: &Settings, at: Timestamp) -> Result<(), Error> {
+    sqlx::query(
+        "UPDATE conversations
+         SET title = COALESCE($2, title), topic = COALESCE($3, topic),
+             slow_mode_millis = COALESCE($4, slow_mode_millis), update_time = $5
+         WHERE conversation_id = $1",
+    )
+    .bind(id.uuid())
+    .bind(settings.title.as_ref().map(Title::as_str))
+    .bind(settings.topic.as_ref().map(Topic::as_str))
+    .bind(settings.slow_mode.map(SlowMode::as_millis))
+    .bind(at.as_millis())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// Nothing of it stays but the row that a retried creation finds.
+async fn delete(tx: &mut Tx, id: ConversationId, at: Timestamp) -> Result<(), Error> {
+    for statement in [
+        "DELETE FROM members WHERE conversation_id = $1",
+        "DELETE FROM bans WHERE conversation_id = $1",
+        "DELETE FROM mutes WHERE conversation_id = $1",
+    ] {
+        sqlx::query(statement).bind(id.uuid()).execute(&mut **tx).await?;
+    }
+    sqlx::query(
+        "UPDATE conversations SET title = '', topic = '', delete_time = $2 WHERE conversation_id = $1",
+    )
+    .bind(id.uuid())
+    .bind(at.as_millis())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn insert_members(tx: &mut Tx, id: ConversationId, members: &[Member]) -> Result<(), Error> {
+    for members in batches(members, ROWS) {
+        let mut query =
+            QueryBuilder::<Db>::new("INSERT INTO members (conversation_id, user_id, role, join_time) ");
+        query.push_values(members, |mut row, member| {
+            row.push_bind(id.uuid())
+                .push_bind(member.user_id.uuid())
+                .push_bind(code::of_role(member.role))
+                .push_bind(member.join_time.as_millis());
+        });
+        query.build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Where a page of members or bans starts: after this time and user.
+fn position(page: Page<(Timestamp, UserId)>) -> (i64, Uuid) {
+    page.after.map_or((i64::MIN, Uuid::nil()), |(time, user_id)| (time.as_millis(), user_id.uuid()))
+}
+
+#[derive(sqlx::FromRow)]
+struct ConversationRow {
+    conversation_id: Uuid,
+    kind: i64,
+    title: String,
+    topic: String,
+    slow_mode_millis: i64,
+    member_count: i64,
+    membership_version: i64,
+    low_user_id: Option<Uuid>,
+    high_user_id: Option<Uuid>,
+    create_time: i64,
+    update_time: i64,
+}
+
+impl ConversationRow {
+    fn conversation(self) -> Result<Conversation, Error> {
+        let kind = code::kind(self.kind)?;
+        let pair = match (kind, self.low_user_id, self.high_user_id) {
+            (Kind::Direct, Some(low), Some(high)) => Pair::of(low.into(), high.into()),
+            (Kind::Direct, ..) => {
+                return Err(Failure::Corrupt("a direct conversation of less than two").into());
+            }
+            (Kind::Group | Kind::Discussion | Kind::Channel | Kind::Room, ..) => None,
+        };
+        Ok(Conversation {
+            id: self.conversation_id.into(),
+            kind,
+            title: Title::stored(self.title),
+            topic: Topic::stored(self.topic),
+            slow_mode: SlowMode::from_millis(self.slow_mode_millis),
+            member_count: self.member_count,
+            membership_version: self.membership_version,
+            pair,
+            create_time: Timestamp::from_millis(self.create_time),
+            update_time: Timestamp::from_millis(self.update_time),
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct ViewRow {
+    #[sqlx(flatten)]
+    conversation: ConversationRow,
+    role: Option<i64>,
+}
+
+impl ViewRow {
+    fn view(self, viewer: UserId) -> Result<View, Error> {
+        let own_role = self.role.map(code::role).transpose()?;
+        Ok(View { conversation: self.conversation.conversation()?, viewer, own_role })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct MemberRow {
+    user_id: Uuid,
+    role: i64,
+    join_time: i64,
+}
+
+impl MemberRow {
+    fn member(self) -> Result<Member, Error> {
+        Ok(Member {
+            user_id: self.user_id.into(),
+            role: code::role(self.role)?,
+            join_time: Timestamp::from_millis(self.join_time),
+        })
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct BanRow {
+    user_id: Uuid,
+    banned_by_user_id: Uuid,
+    reason: String,
+    create_time: i64,
+}
+
+impl BanRow {
+    fn ban(self) -> Ban {
+        Ban {
+            user_id: self.user_id.into(),
+            banned_by: self.banned_by_user_id.into(),
+            reason: self.reason,
+            create_time: Timestamp::from_millis(self.create_time),
+        }
+    }
+}
+
+#[derive(sqlx::FromRow)]
+struct AccessRow {
+    conversation_id: Uuid,
+    user_id: Uuid,
+    kind: i64,
+    membership_version: i64,
+    slow_mode_millis: i64,
+    role: Option<i64>,
+}
+
+#[derive(sqlx::FromRow)]
+struct MembershipRow {
+    conversation_id: Uuid,
+    role: i64,
+    kind: i64,
+    join_time: i64,
+}
+
+impl MembershipRow {
+    fn membership(self) -> Result<Membership, Error> {
+        Ok(Membership {
+            conversation_id: self.conversation_id.into(),
+            role: code::role(self.role)?,
+            kind: code::kind(self.kind)?,
+            join_time: Timestamp::from_millis(self.join_time),
+        })
+    }
+}

@@ -1,0 +1,156 @@
+//! Auth as far as conversation can see it: it knows its people, their tokens and who was deleted.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::Router;
+use axum::routing::post;
+use chassis::transport::Transport;
+use prost::Message;
+use proto::Incoming;
+use proto::auth::v1 as pb;
+use proto::codec::Codec;
+use proto::id::{SessionId, UserId};
+use tonic::{Request, Response, Status};
+use tower::service_fn;
+
+/// What conversation shows of itself.
+pub const SECRET: &str = "the secret of conversation";
+
+/// Cloning gives the same.
+#[derive(Clone, Default)]
+pub struct Auth(Arc<Mutex<State>>);
+
+#[derive(Default)]
+struct State {
+    users: BTreeMap<UserId, bool>,
+    facts: Vec<pb::UserFact>,
+    is_down: bool,
+    lookups: usize,
+}
+
+impl Auth {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap()
+    }
+
+    /// Somebody new. The id is the token.
+    pub fn register(&self) -> UserId {
+        let user = UserId::generate();
+        self.state().users.insert(user, true);
+        user
+    }
+
+    /// Deletes an account.
+    pub fn delete(&self, user: UserId) {
+        let mut state = self.state();
+        state.users.insert(user, false);
+        let position = i64::try_from(state.facts.len()).unwrap() + 1;
+        let payload = Some(pb::user_fact::Payload::UserDeleted(pb::UserDeleted {}));
+        state.facts.push(pb::UserFact { position, user_id: user.to_string(), payload, ..Default::default() });
+    }
+
+    /// Makes it answer nothing about users from now on, or again.
+    pub fn set_down(&self, is_down: bool) {
+        self.state().is_down = is_down;
+    }
+
+    /// How often it was asked who exists.
+    pub fn lookups(&self) -> usize {
+        self.state().lookups
+    }
+
+    /// The way to it.
+    pub fn transport(&self) -> Transport {
+        let [introspect, batch, facts] = [self.clone(), self.clone(), self.clone()];
+        Transport::local(
+            Router::new()
+                .route(
+                    "/parlor.auth.v1.AuthService/Introspect",
+                    rpc(move |request| introspect.introspect(&request)),
+                )
+                .route(
+                    "/parlor.auth.v1.UserService/BatchGetUsers",
+                    rpc(move |request| batch.batch_get_users(&request)),
+                )
+                .route(
+                    "/parlor.auth.v1.AuthService/ListUserFacts",
+                    rpc(move |request| facts.list_user_facts(&request)),
+                ),
+        )
+    }
+
+    fn introspect(&self, request: &Request<pb::IntrospectRequest>) -> Result<pb::IntrospectResponse, Status> {
+        is_conversation(request)?;
+        let user = UserId::parse(&request.get_ref().session_token).ok();
+        let known = user.filter(|user| self.state().users.contains_key(user));
+        let caller = known.map(|user| pb::CallerInfo {
+            user_id: user.to_string(),
+            session_id: SessionId::generate().to_string(),
+            kind: pb::UserKind::Registered.into(),
+            ..Default::default()
+        });
+        Ok(pb::IntrospectResponse { caller })
+    }
+
+    fn batch_get_users(
+        &self,
+        request: &Request<pb::BatchGetUsersRequest>,
+    ) -> Result<pb::BatchGetUsersResponse, Status> {
+        is_conversation(request)?;
+        if !request.metadata().contains_key("x-parlor-on-behalf-of") {
+            return Err(Status::permission_denied("on whose behalf?"));
+        }
+        let mut state = self.state();
+        if state.is_down {
+            return Err(Status::unavailable("down"));
+        }
+        state.lookups += 1;
+        let asked = request.get_ref().user_ids.iter().filter_map(|text| UserId::parse(text).ok());
+        let user = |user: UserId| {
+            let lives = *state.users.get(&user)?;
+            let delete_time = (!lives).then(prost_types::Timestamp::default);
+            Some(pb::User { user_id: user.to_string(), delete_time, ..Default::default() })
+        };
+        Ok(pb::BatchGetUsersResponse { users: asked.filter_map(user).collect() })
+    }
+
+    fn list_user_facts(
+        &self,
+        request: &Request<pb::ListUserFactsRequest>,
+    ) -> Result<pb::ListUserFactsResponse, Status> {
+        is_conversation(request)?;
+        let after = request.get_ref().after_position;
+        let facts = self.state().facts.iter().filter(|fact| fact.position > after).cloned().collect();
+        Ok(pb::ListUserFactsResponse { facts })
+    }
+}
+
+fn is_conversation<T>(request: &Request<T>) -> Result<(), Status> {
+    let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+    if shown == Some(&format!("Service conversation:{SECRET}")) {
+        Ok(())
+    } else {
+        Err(Status::unauthenticated("who?"))
+    }
+}
+
+/// One rpc, served as the generated servers do it, without the others of its service.
+fn rpc<Q, A, F>(answer: F) -> axum::routing::MethodRouter
+where
+    Q: Message + Default + Incoming + Send + Sync + 'static,
+    A: Message + Default + Incoming + Send + Sync + 'static,
+    F: Fn(Request<Q>) -> Result<A, Status> + Clone + Send + Sync + 'static,
+{
+    post(move |request: axum::extract::Request| {
+        let answer = answer.clone();
+        async move {
+            let handler =
+                service_fn(move |request: Request<Q>| std::future::ready(answer(request).map(Response::new)));
+            tonic::server::Grpc::new(Codec::<A, Q>::default())
+                .unary(handler, request)
+                .await
+                .map(axum::body::Body::new)
+        }
+    })
+}

@@ -1,0 +1,342 @@
+//! What can be set about the gateway.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use anyhow::ensure;
+use chassis::config::check_address;
+use chassis::profile::Profile;
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// The address to listen at when none is configured.
+const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 3000);
+
+/// A second address that development listens at as well when it is free: existing clients look there.
+const ALSO_IN_DEVELOPMENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
+
+/// In development one machine plays many clients: what an address may do is multiplied by this.
+const MORE_PER_ADDRESS_IN_DEVELOPMENT: u32 = 100;
+
+/// The origin that stands for every origin. Development only.
+const ANY_ORIGIN: &str = "*";
+
+/// What can be set about the gateway.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// The address for HTTP. Port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// A second address for HTTP, left out when something else listens there. Absent means 127.0.0.1:5000 in
+    /// development while `listen` has its default, and none otherwise.
+    pub listen_also: Option<SocketAddr>,
+    /// Whether a proxy in front does the TLS. Production needs this beyond loopback: the gateway itself speaks plain
+    /// HTTP/1.1 and HTTP/2.
+    pub behind_proxy: bool,
+    /// The origins whose pages may use the gateway, exactly as browsers send them (`https://chat.example`). Empty means
+    /// none in production and every one in development.
+    pub allowed_origins: Vec<String>,
+    /// The networks of the proxies in front (`10.0.0.0/8`, `127.0.0.1`). Only what they say in `x-forwarded-for` about a
+    /// client's address is believed.
+    #[serde(with = "networks")]
+    pub trusted_proxies: Vec<IpNet>,
+    /// How many connections are open at once; more wait to be taken up. Sockets are counted on their own.
+    pub max_connections: usize,
+    /// How many requests are under way at once; more are refused with 503.
+    pub max_requests: usize,
+    /// The largest body of a request, in bytes.
+    pub max_body_bytes: usize,
+    /// How long a client may take to send the headers of a request.
+    #[serde(with = "humantime_serde")]
+    pub header_timeout: Duration,
+    /// How long a request may take, from its headers to those of its answer.
+    #[serde(with = "humantime_serde")]
+    pub request_timeout: Duration,
+    /// How long requests that are under way may take to finish when the gateway goes.
+    #[serde(with = "humantime_serde")]
+    pub drain_timeout: Duration,
+    /// How often what may be done.
+    pub rates: RatesConfig,
+    /// The WebSocket at `/v1/socket` and its SSE twin at `/v1/events`.
+    pub sockets: SocketsConfig,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            listen: DEFAULT_LISTEN,
+            listen_also: None,
+            behind_proxy: false,
+            allowed_origins: Vec::new(),
+            trusted_proxies: Vec::new(),
+            max_connections: 10_000,
+            max_requests: 2_000,
+            max_body_bytes: 64 * 1024,
+            header_timeout: Duration::from_secs(5),
+            request_timeout: Duration::from_secs(10),
+            drain_timeout: Duration::from_secs(10),
+            rates: RatesConfig::default(),
+            sockets: SocketsConfig::default(),
+        }
+    }
+}
+
+/// How often what may be done: so many at once, and so many more as time goes by. Who asks for more gets 429 and is
+/// told how long to wait.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RatesConfig {
+    /// How many messages a user may send at once after a pause.
+    pub sends_burst: u32,
+    /// How many more messages a user may send with every second.
+    pub sends_per_second: u32,
+    /// How many messages a user may send into one conversation, at once and with every second.
+    pub sends_per_conversation_per_second: u32,
+    /// How many accounts an address may register in an hour. Multiplied by 100 in development.
+    pub registrations_per_address_per_hour: u32,
+    /// How many guests may come from an address in an hour. Multiplied by 100 in development.
+    pub guests_per_address_per_hour: u32,
+    /// How many times an address may try to sign in within 15 minutes. Multiplied by 100 in development.
+    pub logins_per_address_per_quarter: u32,
+    /// How many requests an address may make at once without being signed in. Multiplied by 100 in development.
+    pub anonymous_burst_per_address: u32,
+    /// How many more requests an address may make with every second without being signed in. Multiplied by 100 in
+    /// development.
+    pub anonymous_per_address_per_second: u32,
+}
+
+impl Default for RatesConfig {
+    fn default() -> Self {
+        Self {
+            sends_burst: 60,
+            sends_per_second: 5,
+            sends_per_conversation_per_second: 20,
+            registrations_per_address_per_hour: 5,
+            guests_per_address_per_hour: 60,
+            logins_per_address_per_quarter: 100,
+            anonymous_burst_per_address: 100,
+            anonymous_per_address_per_second: 20,
+        }
+    }
+}
+
+/// The WebSocket at `/v1/socket` and its SSE twin at `/v1/events`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct SocketsConfig {
+    /// How long a new connection may take to sign in.
+    #[serde(with = "humantime_serde")]
+    pub hello_timeout: Duration,
+    /// How often the server pings.
+    #[serde(with = "humantime_serde")]
+    pub ping_interval: Duration,
+    /// How long a connection may be silent before it is closed.
+    #[serde(with = "humantime_serde")]
+    pub idle_timeout: Duration,
+    /// The largest frame from a client, in bytes.
+    pub max_frame_bytes: usize,
+    /// How many frames may wait for a slow connection before it is closed.
+    pub queue_frames: usize,
+    /// How many bytes may wait for a slow connection before it is closed.
+    pub queue_bytes: usize,
+    /// How many commands besides sends a connection may give in a minute.
+    pub commands_per_minute: u32,
+    /// How many connections a user may have.
+    pub per_user: usize,
+    /// How many connections an address may have. Multiplied by 100 in development.
+    pub per_address: usize,
+    /// How many connections that have not signed in yet an address may have. Multiplied by 100 in development.
+    pub unauthenticated_per_address: usize,
+    /// How many connections an address may open with every second. Multiplied by 100 in development.
+    pub handshakes_per_address_per_second: u32,
+    /// How many connections may be opened with every second.
+    pub handshakes_per_second: u32,
+    /// How many connections there may be in all.
+    pub max: usize,
+    /// When the gateway goes, its clients are told to come back within this time, each at another moment.
+    #[serde(with = "humantime_serde")]
+    pub drain_spread: Duration,
+}
+
+impl Default for SocketsConfig {
+    fn default() -> Self {
+        Self {
+            hello_timeout: Duration::from_secs(5),
+            ping_interval: Duration::from_secs(25),
+            idle_timeout: Duration::from_secs(60),
+            max_frame_bytes: 64 * 1024,
+            queue_frames: 512,
+            queue_bytes: 1024 * 1024,
+            commands_per_minute: 120,
+            per_user: 10,
+            per_address: 200,
+            unauthenticated_per_address: 50,
+            handshakes_per_address_per_second: 50,
+            handshakes_per_second: 500,
+            max: 100_000,
+            drain_spread: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Config {
+    /// The configuration as it holds under this profile. Fails when the profile does not allow it.
+    pub(crate) fn under(mut self, profile: Profile) -> anyhow::Result<Self> {
+        for address in [Some(self.listen), self.listen_also].into_iter().flatten() {
+            check_address(address, profile, self.behind_proxy)?;
+        }
+        self.check()?;
+        match profile {
+            Profile::Development => self.opened_up(),
+            Profile::Production => ensure!(
+                !self.any_origin(),
+                "allowed_origins: production needs the origins by name, `{ANY_ORIGIN}` is for development only"
+            ),
+        }
+        Ok(self)
+    }
+
+    /// Whether pages of every origin may use the gateway.
+    pub(crate) fn any_origin(&self) -> bool {
+        self.allowed_origins.iter().any(|origin| origin == ANY_ORIGIN)
+    }
+
+    fn check(&self) -> anyhow::Result<()> {
+        for origin in self.allowed_origins.iter().filter(|origin| *origin != ANY_ORIGIN) {
+            let after_scheme = origin.strip_prefix("https://").or_else(|| origin.strip_prefix("http://"));
+            ensure!(
+                after_scheme.is_some_and(|host| !host.is_empty() && !host.contains('/')),
+                "allowed_origins: `{origin}` is not an origin: write it as browsers do, such as https://chat.example"
+            );
+        }
+        let rates = &self.rates;
+        let positive = [
+            ("rates.sends_burst", rates.sends_burst),
+            ("rates.sends_per_second", rates.sends_per_second),
+            ("rates.sends_per_conversation_per_second", rates.sends_per_conversation_per_second),
+            ("rates.registrations_per_address_per_hour", rates.registrations_per_address_per_hour),
+            ("rates.guests_per_address_per_hour", rates.guests_per_address_per_hour),
+            ("rates.logins_per_address_per_quarter", rates.logins_per_address_per_quarter),
+            ("rates.anonymous_burst_per_address", rates.anonymous_burst_per_address),
+            ("rates.anonymous_per_address_per_second", rates.anonymous_per_address_per_second),
+            ("sockets.handshakes_per_address_per_second", self.sockets.handshakes_per_address_per_second),
+            ("sockets.handshakes_per_second", self.sockets.handshakes_per_second),
+            ("sockets.commands_per_minute", self.sockets.commands_per_minute),
+        ];
+        for (name, value) in positive {
+            ensure!(value > 0, "{name} must be at least 1");
+        }
+        Ok(())
+    }
+
+    fn opened_up(&mut self) {
+        if self.allowed_origins.is_empty() {
+            self.allowed_origins.push(ANY_ORIGIN.to_owned());
+        }
+        if self.listen == DEFAULT_LISTEN && self.listen_also.is_none() {
+            self.listen_also = Some(ALSO_IN_DEVELOPMENT);
+        }
+        let more = MORE_PER_ADDRESS_IN_DEVELOPMENT;
+        for rate in [
+            &mut self.rates.registrations_per_address_per_hour,
+            &mut self.rates.guests_per_address_per_hour,
+            &mut self.rates.logins_per_address_per_quarter,
+            &mut self.rates.anonymous_burst_per_address,
+            &mut self.rates.anonymous_per_address_per_second,
+            &mut self.sockets.handshakes_per_address_per_second,
+        ] {
+            *rate = rate.saturating_mul(more);
+        }
+        for cap in [&mut self.sockets.per_address, &mut self.sockets.unauthenticated_per_address] {
+            *cap = cap.saturating_mul(more as usize);
+        }
+    }
+}
+
+/// Networks as text: `10.0.0.0/8`, or a single address.
+mod networks {
+    use std::net::IpAddr;
+
+    use ipnet::IpNet;
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(networks: &[IpNet], serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_seq(networks.iter().map(ToString::to_string))
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<IpNet>, D::Error> {
+        Vec::<String>::deserialize(deserializer)?
+            .iter()
+            .map(|text| parse(text).map_err(Error::custom))
+            .collect()
+    }
+
+    fn parse(text: &str) -> Result<IpNet, String> {
+        text.parse::<IpNet>()
+            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
+            .map_err(|_| format!("`{text}` is neither a network nor an address"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with_origin(origin: &str) -> Config {
+        Config { allowed_origins: vec![origin.to_owned()], ..Config::default() }
+    }
+
+    #[test]
+    fn development_lets_every_origin_in_and_production_none() {
+        assert!(Config::default().under(Profile::Development).expect("config").any_origin());
+        assert!(Config::default().under(Profile::Production).expect("config").allowed_origins.is_empty());
+        assert!(with_origin("*").under(Profile::Production).is_err());
+    }
+
+    #[test]
+    fn an_origin_is_written_as_browsers_send_it() {
+        assert!(with_origin("https://chat.example").under(Profile::Production).is_ok());
+        for wrong in ["chat.example", "https://chat.example/", "https://", "ftp://chat.example", ""] {
+            assert!(with_origin(wrong).under(Profile::Production).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn an_address_may_do_more_in_development() {
+        let config = Config::default().under(Profile::Development).expect("config");
+        assert_eq!(config.rates.registrations_per_address_per_hour, 500);
+        assert_eq!(config.sockets.per_address, 20_000);
+        assert_eq!(config.rates.sends_burst, 60, "what a user may do stays the same");
+    }
+
+    #[test]
+    fn only_the_default_address_has_a_second_one() {
+        let listens_also =
+            |config: Config| config.under(Profile::Development).expect("config").listen_also.is_some();
+        assert!(listens_also(Config::default()));
+        assert!(!listens_also(Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() }));
+        assert!(Config::default().under(Profile::Production).expect("config").listen_also.is_none());
+    }
+
+    #[test]
+    fn networks_are_read_and_written_as_text() {
+        let config: Config =
+            serde_json::from_str(r#"{"trusted_proxies": ["10.0.0.0/8", "::1"]}"#).expect("a config");
+        assert_eq!(config.trusted_proxies.len(), 2);
+        let text = serde_json::to_string(&config).expect("json");
+        assert!(text.contains(r#""trusted_proxies":["10.0.0.0/8","::1/128"]"#), "{text}");
+        assert!(serde_json::from_str::<Config>(r#"{"trusted_proxies": ["here"]}"#).is_err());
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_refused() {
+        let rates = RatesConfig { sends_burst: 0, ..RatesConfig::default() };
+        assert!(Config { rates, ..Config::default() }.under(Profile::Development).is_err());
+    }
+
+    #[test]
+    fn a_key_that_no_setting_has_is_refused() {
+        assert!(serde_json::from_str::<Config>(r#"{"sockets": {"ping": "5s"}}"#).is_err());
+    }
+}

@@ -1,0 +1,183 @@
+//! The gateway: REST, WebSocket and SSE for web clients. It owns no data and vouches for nobody: it passes on the
+//! client's own token, and the services decide.
+//!
+//! What it does itself: it turns JSON into rpcs and back (the routes come from the HTTP rules of the contract, none is
+//! written by hand), holds the connections of clients and brings them what happens, and refuses early what would only
+//! cost: bodies that are too large, too many requests, pages of foreign origins.
+
+mod address;
+mod carrier;
+mod clients;
+mod config;
+mod docs;
+mod home;
+pub(crate) mod json;
+mod limit;
+pub(crate) mod origin;
+mod rest;
+mod serve;
+pub(crate) mod socket;
+pub(crate) mod sse;
+mod state;
+
+pub use clients::Clients;
+pub use config::{Config, RatesConfig, SocketsConfig};
+pub use state::Gateway;
+
+use chassis::clock::Clock;
+use chassis::config::Settings;
+use chassis::events::Events;
+use chassis::identity::{ServiceCredential, Verifier};
+use chassis::profile::Profile;
+use chassis::tasks::Tasks;
+use chassis::transport::Transport;
+use chassis::unit::Unit;
+
+/// What the gateway stands on.
+#[derive(Clone)]
+pub struct Deps {
+    /// The way to auth.
+    pub auth: Transport,
+    /// The way to conversation.
+    pub conversation: Transport,
+    /// The way to messaging.
+    pub messaging: Transport,
+    /// The way to scheduling.
+    pub scheduling: Transport,
+    /// What the gateway shows when it asks something on its own account.
+    pub credential: ServiceCredential,
+    /// Finds out whose session a token stands for.
+    pub verifier: Verifier,
+    /// The bus.
+    pub events: Events,
+    /// The time.
+    pub clock: Clock,
+    /// For whom the process runs.
+    pub profile: Profile,
+}
+
+/// Starts the gateway: listens, and serves in a task of the unit.
+pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
+    let config = config.under(deps.profile)?;
+    let listeners = serve::bind(&config).await?;
+    let addresses = listeners.iter().map(|listener| listener.local_addr()).collect::<Result<Vec<_>, _>>()?;
+    let listening = ["http", "http_also"].into_iter().zip(addresses).collect();
+
+    let tasks = Tasks::default();
+    deps.verifier.forget_ended_sessions(&deps.events, &tasks).await;
+    let clients =
+        Clients::new(deps.auth, deps.conversation, deps.messaging, deps.scheduling, deps.credential);
+    let gateway = Gateway::new(config, deps.profile, clients, deps.verifier, deps.events, deps.clock);
+
+    limit::Limits::start(&gateway, &tasks);
+    socket::start(&gateway, &tasks);
+    let mut ready = gateway.clients().readiness();
+    ready.push(gateway.events().readiness());
+    serve::start(&gateway, router(&gateway)?, listeners, &tasks);
+    Ok(Unit { name: "gateway", services: Vec::new(), grpc: None, listening, database: None, tasks, ready })
+}
+
+/// Starts the gateway as a process of its own, with the services and the bus where the settings say.
+pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
+    let credential = settings.identity.credential("gateway")?;
+    let peers = &settings.peers;
+    let auth = peers.transport("auth", &peers.auth)?;
+    let deps = Deps {
+        verifier: Verifier::new(auth.clone(), Some(credential.clone())),
+        auth,
+        conversation: peers.transport("conversation", &peers.conversation)?,
+        messaging: peers.transport("messaging", &peers.messaging)?,
+        scheduling: peers.transport("scheduling", &peers.scheduling)?,
+        credential,
+        events: Events::nats(&settings.nats).await?,
+        clock: Clock::system(),
+        profile: settings.profile,
+    };
+    start(settings.service, deps).await
+}
+
+/// Everything that is served, with all middleware.
+fn router(gateway: &Gateway) -> anyhow::Result<axum::Router> {
+    let routes = rest::router(gateway)?
+        .merge(docs::router())
+        .merge(home::router())
+        .merge(socket::router(gateway.clone()))
+        .merge(sse::router(gateway.clone()));
+    Ok(serve::stack(gateway, routes))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use chassis::config::Secret;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    async fn started() -> Unit {
+        let nowhere = Transport::local(axum::Router::new());
+        let deps = Deps {
+            auth: nowhere.clone(),
+            conversation: nowhere.clone(),
+            messaging: nowhere.clone(),
+            scheduling: nowhere.clone(),
+            credential: ServiceCredential::new("gateway", &Secret::new("secret")).expect("a credential"),
+            verifier: Verifier::new(nowhere, None),
+            events: Events::local(),
+            clock: Clock::system(),
+            profile: Profile::Development,
+        };
+        let config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
+        start(config, deps).await.expect("a unit")
+    }
+
+    async fn get(unit: &Unit, path: &str) -> String {
+        let (_, address) = unit.listening[0];
+        let mut stream = TcpStream::connect(address).await.expect("a connection");
+        let request = format!("GET {path} HTTP/1.1\r\nhost: parlor\r\naccept: text/html\r\nconnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.expect("an answer");
+        answer
+    }
+
+    #[tokio::test]
+    async fn it_serves_until_it_is_stopped() {
+        let unit = started().await;
+        for (path, part) in [
+            ("/", "<title>Parlor</title>"),
+            ("/docs/", "swagger-ui"),
+            ("/openapi.json", "\"openapi\":\"3.1.0\""),
+            ("/v1/users/batch", "ERROR_REASON_METHOD_NOT_ALLOWED"),
+            ("/nowhere", "ERROR_REASON_ROUTE_NOT_FOUND"),
+        ] {
+            let answer = get(&unit, path).await;
+            assert!(answer.contains(part), "{path}: {answer}");
+        }
+        assert!(get(&unit, "/docs").await.contains("location: /docs/"));
+        assert!(unit.tasks.stop(Duration::from_secs(10)).await);
+        assert!(TcpStream::connect(unit.listening[0].1).await.is_err());
+    }
+
+    #[tokio::test]
+    async fn it_is_ready_when_the_services_are() {
+        use chassis::admin::Health;
+        for check in &started().await.ready {
+            let health = check.run().await;
+            match check.name.as_str() {
+                "to auth" | "to conversation" | "to messaging" => assert!(matches!(health, Health::Failed(_)), "{check:?}"),
+                "to scheduling" => assert!(matches!(health, Health::Degraded(_)), "{check:?}"),
+                _ => assert!(matches!(health, Health::Ok(_)), "{check:?}"),
+            }
+        }
+    }
+
+    #[tokio::test]
+    async fn it_does_not_start_where_it_may_not_listen() {
+        let config = Config { listen: SocketAddr::from(([0, 0, 0, 0], 0)), ..Config::default() };
+        assert!(config.under(Profile::Development).is_err());
+    }
+}

@@ -1,0 +1,310 @@
+//! How often what may be done, per user and per address. Every gateway counts on its own.
+
+use std::hash::Hash;
+use std::net::{IpAddr, Ipv6Addr};
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use chassis::fault::Fault;
+use chassis::tasks::Tasks;
+use governor::clock::{Clock, DefaultClock};
+use governor::state::keyed::DashMapStateStore;
+use governor::state::{InMemoryState, NotKeyed};
+use governor::{Quota, RateLimiter};
+use proto::gateway::v1::ErrorReason;
+use proto::id::{ConversationId, UserId};
+use tonic::Code;
+
+use crate::config::{Config, RatesConfig};
+use crate::state::Gateway;
+
+/// How often those are forgotten who have not been seen for so long that it makes no difference.
+const FORGET_EVERY: Duration = Duration::from_secs(10);
+
+/// How many keys one limiter remembers at most.
+const CAPACITY: usize = 200_000;
+
+/// Requests refused, by limit.
+const LIMITED: &str = "rate_limited_total";
+/// Checks of a limit that had no room for one more to count, by limit.
+const FULL: &str = "rate_limiters_full_total";
+
+const QUARTER: Duration = Duration::from_secs(15 * 60);
+const HOUR: Duration = Duration::from_secs(60 * 60);
+
+/// How often what may be done.
+pub(crate) struct Limits {
+    sends: Keyed<UserId>,
+    sends_per_conversation: Keyed<(UserId, ConversationId)>,
+    registrations: Keyed<IpAddr>,
+    guests: Keyed<IpAddr>,
+    logins: Keyed<IpAddr>,
+    anonymous: Keyed<IpAddr>,
+    handshakes_per_address: Keyed<IpAddr>,
+    handshakes: RateLimiter<NotKeyed, InMemoryState, DefaultClock>,
+}
+
+/// What an address may do only so often without being known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attempt {
+    /// To make an account.
+    Registration,
+    /// To come in as a guest.
+    Guest,
+    /// To sign in with a password.
+    Login,
+}
+
+impl Limits {
+    pub(crate) fn new(config: &Config) -> Self {
+        let rates: &RatesConfig = &config.rates;
+        let sockets = &config.sockets;
+        Self {
+            sends: Keyed::new("sends", per_second(rates.sends_burst, rates.sends_per_second), Full::Lets),
+            sends_per_conversation: Keyed::new(
+                "sends_per_conversation",
+                per_second(rates.sends_per_conversation_per_second, rates.sends_per_conversation_per_second),
+                Full::Lets,
+            ),
+            registrations: Keyed::new(
+                "registrations",
+                within(rates.registrations_per_address_per_hour, HOUR),
+                Full::Refuses,
+            ),
+            guests: Keyed::new("guests", within(rates.guests_per_address_per_hour, HOUR), Full::Refuses),
+            logins: Keyed::new(
+                "logins",
+                within(rates.logins_per_address_per_quarter, QUARTER),
+                Full::Refuses,
+            ),
+            anonymous: Keyed::new(
+                "anonymous",
+                per_second(rates.anonymous_burst_per_address, rates.anonymous_per_address_per_second),
+                Full::Refuses,
+            ),
+            handshakes_per_address: Keyed::new(
+                "handshakes_per_address",
+                per_second(
+                    sockets.handshakes_per_address_per_second,
+                    sockets.handshakes_per_address_per_second,
+                ),
+                Full::Refuses,
+            ),
+            handshakes: RateLimiter::direct(per_second(
+                sockets.handshakes_per_second,
+                sockets.handshakes_per_second,
+            )),
+        }
+    }
+
+    /// A user sends a message, into a conversation when it is known which.
+    pub(crate) fn send(&self, user: UserId, conversation: Option<ConversationId>) -> Result<(), Fault> {
+        // The narrower one first: what it refuses does not count against the wider one.
+        if let Some(conversation) = conversation {
+            self.sends_per_conversation.check((user, conversation))?;
+        }
+        self.sends.check(user)
+    }
+
+    /// An address tries to come in.
+    pub(crate) fn attempt(&self, attempt: Attempt, address: IpAddr) -> Result<(), Fault> {
+        let limiter = match attempt {
+            Attempt::Registration => &self.registrations,
+            Attempt::Guest => &self.guests,
+            Attempt::Login => &self.logins,
+        };
+        limiter.check(network(address))
+    }
+
+    /// An address asks something without being signed in, or with a token that is none.
+    pub(crate) fn anonymous(&self, address: IpAddr) -> Result<(), Fault> {
+        self.anonymous.check(network(address))
+    }
+
+    /// An address opens a socket.
+    pub(crate) fn handshake(&self, address: IpAddr) -> Result<(), Fault> {
+        self.handshakes_per_address.check(network(address))?;
+        let now = DefaultClock::default().now();
+        self.handshakes.check().map_err(|not_until| too_often("handshakes", not_until.wait_time_from(now)))
+    }
+
+    /// Forgets now and then those who have not been seen for long.
+    pub(crate) fn start(gateway: &Gateway, tasks: &Tasks) {
+        metrics::describe_counter!(LIMITED, "Requests refused because there were too many, by limit.");
+        metrics::describe_counter!(FULL, "Checks of a limit that had no room for one more to count.");
+        let gateway = gateway.clone();
+        tasks.spawn("forget-limits", |shutdown| async move {
+            loop {
+                tokio::select! {
+                    () = shutdown.wait() => return,
+                    () = tokio::time::sleep(FORGET_EVERY) => gateway.limits().forget(),
+                }
+            }
+        });
+    }
+
+    fn forget(&self) {
+        self.sends.forget();
+        self.sends_per_conversation.forget();
+        for by_address in
+            [&self.registrations, &self.guests, &self.logins, &self.anonymous, &self.handshakes_per_address]
+        {
+            by_address.forget();
+        }
+    }
+}
+
+/// One limit, counted for each key.
+struct Keyed<K: Hash + Eq + Clone> {
+    name: &'static str,
+    limiter: RateLimiter<K, DashMapStateStore<K>, DefaultClock>,
+    full: Full,
+}
+
+/// What happens when there are more keys than are remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Full {
+    /// Everything is let through: the one who asks is known in another way.
+    Lets,
+    /// Everything is refused until keys have been forgotten.
+    Refuses,
+}
+
+impl<K: Hash + Eq + Clone> Keyed<K> {
+    fn new(name: &'static str, quota: Quota, full: Full) -> Self {
+        Self { name, limiter: RateLimiter::dashmap(quota), full }
+    }
+
+    fn check(&self, key: K) -> Result<(), Fault> {
+        if self.limiter.len() >= CAPACITY {
+            metrics::counter!(FULL, "limit" => self.name).increment(1);
+            return match self.full {
+                Full::Lets => Ok(()),
+                Full::Refuses => Err(too_often(self.name, FORGET_EVERY)),
+            };
+        }
+        let now = DefaultClock::default().now();
+        self.limiter.check_key(&key).map_err(|not_until| too_often(self.name, not_until.wait_time_from(now)))
+    }
+
+    fn forget(&self) {
+        self.limiter.retain_recent();
+        self.limiter.shrink_to_fit();
+    }
+}
+
+fn too_often(limit: &'static str, wait: Duration) -> Fault {
+    metrics::counter!(LIMITED, "limit" => limit).increment(1);
+    Fault::new(Code::ResourceExhausted, ErrorReason::RateLimited.as_str_name())
+        .message("too many requests: slow down")
+        .with("limit", limit)
+        .retry_after(wait.max(Duration::from_millis(1)))
+}
+
+/// So many at once, and so many more with every second.
+fn per_second(burst: u32, more: u32) -> Quota {
+    Quota::per_second(positive(more)).allow_burst(positive(burst))
+}
+
+/// So many within a span. They come back one by one.
+fn within(times: u32, span: Duration) -> Quota {
+    let one = span / positive(times).get();
+    Quota::with_period(one).unwrap_or(Quota::per_second(NonZeroU32::MIN)).allow_burst(positive(times))
+}
+
+fn positive(number: u32) -> NonZeroU32 {
+    NonZeroU32::new(number).unwrap_or(NonZeroU32::MIN)
+}
+
+/// Who has one IPv6 address has a whole /64 of them.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn limits(rates: RatesConfig) -> Limits {
+        Limits::new(&Config { rates, ..Config::default() })
+    }
+
+    fn address(text: &str) -> IpAddr {
+        text.parse().expect("an address")
+    }
+
+    #[test]
+    fn a_user_may_send_a_burst_and_then_waits() {
+        let limits = limits(RatesConfig { sends_burst: 3, sends_per_second: 1, ..RatesConfig::default() });
+        let (ann, bob) = (UserId::generate(), UserId::generate());
+        for _ in 0..3 {
+            assert!(limits.send(ann, None).is_ok());
+        }
+        let fault = limits.send(ann, None).expect_err("too many");
+        assert_eq!((fault.code(), fault.reason()), (Code::ResourceExhausted, "ERROR_REASON_RATE_LIMITED"));
+        assert!(
+            fault.wait().is_some_and(|wait| wait > Duration::ZERO && wait <= Duration::from_secs(1)),
+            "{fault:?}"
+        );
+        assert!(limits.send(bob, None).is_ok(), "one user's sends do not count against another");
+    }
+
+    #[test]
+    fn what_the_conversation_refuses_does_not_count_for_the_user() {
+        let rates = RatesConfig {
+            sends_burst: 3,
+            sends_per_second: 1,
+            sends_per_conversation_per_second: 1,
+            ..RatesConfig::default()
+        };
+        let (limits, ann) = (limits(rates), UserId::generate());
+        let (one, other) = (ConversationId::generate(), ConversationId::generate());
+        assert!(limits.send(ann, Some(one)).is_ok());
+        for _ in 0..5 {
+            assert!(limits.send(ann, Some(one)).is_err());
+        }
+        assert!(limits.send(ann, Some(other)).is_ok());
+        assert!(limits.send(ann, None).is_ok());
+        assert!(limits.send(ann, None).is_err());
+    }
+
+    #[test]
+    fn an_address_registers_so_often_in_an_hour() {
+        let limits = limits(RatesConfig::default());
+        for _ in 0..5 {
+            assert!(limits.attempt(Attempt::Registration, address("192.0.2.1")).is_ok());
+        }
+        let fault = limits.attempt(Attempt::Registration, address("192.0.2.1")).expect_err("too many");
+        let wait = fault.wait().expect("a time to wait");
+        assert!(wait > Duration::from_secs(11 * 60) && wait <= Duration::from_secs(12 * 60), "{wait:?}");
+        assert!(limits.attempt(Attempt::Registration, address("192.0.2.2")).is_ok());
+        assert!(limits.attempt(Attempt::Login, address("192.0.2.1")).is_ok());
+    }
+
+    #[test]
+    fn an_ipv6_network_counts_as_one_address() {
+        let rates = RatesConfig { registrations_per_address_per_hour: 1, ..RatesConfig::default() };
+        let limits = limits(rates);
+        assert!(limits.attempt(Attempt::Registration, address("2001:db8::1")).is_ok());
+        assert!(limits.attempt(Attempt::Registration, address("2001:db8::2")).is_err());
+        assert!(limits.attempt(Attempt::Registration, address("2001:db8:0:1::1")).is_ok());
+    }
+
+    #[test]
+    fn those_who_may_do_everything_again_are_forgotten() {
+        let rates = RatesConfig {
+            anonymous_burst_per_address: 1,
+            anonymous_per_address_per_second: 1000,
+            ..RatesConfig::default()
+        };
+        let limits = limits(rates);
+        assert!(limits.anonymous(address("192.0.2.1")).is_ok());
+        assert_eq!(limits.anonymous.limiter.len(), 1);
+        std::thread::sleep(Duration::from_millis(20));
+        limits.forget();
+        assert_eq!(limits.anonymous.limiter.len(), 0);
+    }
+}

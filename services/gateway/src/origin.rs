@@ -1,0 +1,138 @@
+//! Which pages may use the gateway: the browser says where a page comes from, and the gateway compares it with a list.
+
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, StatusCode};
+
+use crate::config::Config;
+use crate::state::Gateway;
+
+/// What a page may send.
+const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
+
+/// The headers that a page may send when it does not say which it wants to.
+const REQUEST_HEADERS: HeaderValue =
+    HeaderValue::from_static("authorization, content-type, grpc-timeout, traceparent");
+
+/// The headers of an answer that a page may read.
+const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static("retry-after, allow, www-authenticate");
+
+/// How many seconds a browser may remember what a preflight said.
+const REMEMBERED: HeaderValue = HeaderValue::from_static("600");
+
+/// Whether the page that sent these headers may use the gateway. Without an origin it is no page.
+pub(crate) fn allowed(headers: &HeaderMap, config: &Config) -> bool {
+    let mut origins = headers.get_all(header::ORIGIN).iter();
+    match (origins.next(), origins.next()) {
+        (None, _) => true,
+        (Some(origin), None) => is_listed(origin, config),
+        // Two origins are none.
+        (Some(_), Some(_)) => false,
+    }
+}
+
+fn is_listed(origin: &HeaderValue, config: &Config) -> bool {
+    config.any_origin()
+        || config.allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
+}
+
+/// The middleware: answers preflights, and tells browsers on every other answer, errors included, whether the page may
+/// read it.
+pub(crate) async fn share(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    let origin = request.headers().get(header::ORIGIN).cloned();
+    let origin = origin.filter(|_| allowed(request.headers(), gateway.config()));
+    let mut response = match asked_headers(&request) {
+        Some(asked) => preflight(origin.is_some(), asked),
+        None => next.run(request).await,
+    };
+
+    let headers = response.headers_mut();
+    // Also where there was no origin: a cache must not show one page the answer that another one got.
+    headers.append(header::VARY, HeaderValue::from_static("origin"));
+    if let Some(origin) = origin {
+        headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(header::ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
+        headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, RESPONSE_HEADERS);
+    }
+    response
+}
+
+/// The headers that a page asks to send, when the request is a preflight.
+fn asked_headers(request: &Request) -> Option<HeaderValue> {
+    let headers = request.headers();
+    let is_preflight = request.method() == Method::OPTIONS
+        && headers.contains_key(header::ORIGIN)
+        && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+    is_preflight
+        .then(|| headers.get(header::ACCESS_CONTROL_REQUEST_HEADERS).cloned().unwrap_or(REQUEST_HEADERS))
+}
+
+fn preflight(allowed: bool, asked: HeaderValue) -> Response {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::NO_CONTENT;
+    if allowed {
+        let granted: [(HeaderName, HeaderValue); 3] = [
+            (header::ACCESS_CONTROL_ALLOW_METHODS, METHODS),
+            (header::ACCESS_CONTROL_ALLOW_HEADERS, asked),
+            (header::ACCESS_CONTROL_MAX_AGE, REMEMBERED),
+        ];
+        response.headers_mut().extend(granted);
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    use chassis::profile::Profile;
+
+    use super::*;
+
+    fn from(origins: &[&str]) -> HeaderMap {
+        let header = |origin: &&str| (header::ORIGIN, HeaderValue::from_str(origin).expect("a header"));
+        let mut headers = HeaderMap::new();
+        for (name, value) in origins.iter().map(header) {
+            headers.append(name, value);
+        }
+        headers
+    }
+
+    fn production(origins: &[&str]) -> Config {
+        let allowed_origins = origins.iter().map(|origin| (*origin).to_owned()).collect();
+        Config { allowed_origins, ..Config::default() }.under(Profile::Production).expect("a config")
+    }
+
+    #[test]
+    fn an_origin_must_be_on_the_list_exactly() {
+        let config = production(&["https://chat.example"]);
+        assert!(allowed(&from(&["https://chat.example"]), &config));
+        for other in [
+            "https://chat.example.evil.com",
+            "https://evil.chat.example",
+            "http://chat.example",
+            "https://chat.example:444",
+            "HTTPS://chat.example",
+            "null",
+            "*",
+            "",
+        ] {
+            assert!(!allowed(&from(&[other]), &config), "{other}");
+        }
+        assert!(!allowed(&from(&["https://chat.example", "https://evil.com"]), &config));
+    }
+
+    #[test]
+    fn who_has_no_origin_is_no_page() {
+        assert!(allowed(&HeaderMap::new(), &production(&[])));
+        assert!(!allowed(&from(&["https://chat.example"]), &production(&[])));
+    }
+
+    #[test]
+    fn development_lets_every_page_in() {
+        let config = Config::default().under(Profile::Development).expect("a config");
+        assert!(allowed(&from(&["http://localhost:5173"]), &config));
+        assert!(allowed(&from(&["null"]), &config));
+    }
+}

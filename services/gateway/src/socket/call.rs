@@ -1,0 +1,110 @@
+//! The command `call`: any public rpc by name, its request and its answer in proto JSON.
+
+use std::net::IpAddr;
+
+use chassis::fault::Fault;
+use prost_reflect::{DynamicMessage, MethodDescriptor};
+use prost_types::value::Kind;
+use prost_types::{ListValue, Struct, Value};
+use proto::gateway::v1::{Call, CallReply, ErrorReason};
+use proto::id::ConversationId;
+use tonic::{Code, Status};
+
+use super::connection::Connection;
+use crate::clients::OnBehalf;
+use crate::json;
+use crate::limit::Attempt;
+use crate::rest::public_rpc;
+use crate::state::Gateway;
+
+/// Numbers beyond this are not whole in a double.
+const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
+
+/// A call that may be made.
+pub(super) struct Prepared {
+    method: MethodDescriptor,
+    request: DynamicMessage,
+    conversation: Option<String>,
+}
+
+/// Finds the rpc and reads its request. Refuses what is not public, and what comes too often.
+pub(super) fn prepare(
+    gateway: &Gateway,
+    connection: &Connection,
+    address: IpAddr,
+    call: Call,
+) -> Result<Prepared, Fault> {
+    let method = public_rpc(&call.method).ok_or_else(|| {
+        Fault::new(Code::Unimplemented, ErrorReason::MethodNotAllowed.as_str_name())
+            .message("there is no public rpc of this name")
+            .field("call.method", "must be a public rpc, such as `parlor.messaging.v1.MessagingService/EditMessage`")
+    })?;
+    let body = call.request.map_or_else(|| serde_json::json!({}), object);
+    let conversation = body.get("conversationId").or_else(|| body.get("conversation_id"));
+    let conversation = conversation.and_then(|id| id.as_str()).map(str::to_owned);
+    let request = json::from_json(&method.input(), body.to_string().as_bytes())?;
+
+    let limits = gateway.limits();
+    match method.full_name() {
+        "parlor.auth.v1.AuthService.Register" => limits.attempt(Attempt::Registration, address)?,
+        "parlor.auth.v1.AuthService.LoginAsGuest" => limits.attempt(Attempt::Guest, address)?,
+        "parlor.auth.v1.AuthService.Login" => limits.attempt(Attempt::Login, address)?,
+        "parlor.messaging.v1.MessagingService.SendMessage" => {
+            let conversation = conversation.as_deref().and_then(|id| ConversationId::parse(id).ok());
+            limits.send(connection.user_id(), conversation)?;
+        }
+        _ => {}
+    }
+    Ok(Prepared { method, request, conversation })
+}
+
+impl Prepared {
+    /// The conversation that the request names.
+    pub(super) fn conversation(&self) -> Option<&str> {
+        self.conversation.as_deref()
+    }
+
+    /// Makes the call.
+    pub(super) async fn carry_out(&self, gateway: &Gateway, on_behalf: &OnBehalf) -> Result<CallReply, Status> {
+        let answer = gateway.clients().call(&self.method, &self.request, on_behalf).await?;
+        let answer = serde_json::from_str(&json::to_json(&answer)?).map_err(|_| Fault::internal())?;
+        match value(answer).kind {
+            Some(Kind::StructValue(response)) => Ok(CallReply { response: Some(response) }),
+            _ => Err(Fault::internal().into()),
+        }
+    }
+}
+
+fn object(object: Struct) -> serde_json::Value {
+    serde_json::Value::Object(object.fields.into_iter().map(|(name, value)| (name, plain(value))).collect())
+}
+
+fn plain(value: Value) -> serde_json::Value {
+    match value.kind {
+        None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
+        Some(Kind::BoolValue(value)) => value.into(),
+        Some(Kind::StringValue(value)) => value.into(),
+        // A whole number is written without a fraction, as a field that wants one expects it.
+        Some(Kind::NumberValue(value)) if value.fract() == 0.0 && value.abs() < LARGEST_WHOLE => (value as i64).into(),
+        Some(Kind::NumberValue(value)) => value.into(),
+        Some(Kind::ListValue(list)) => list.values.into_iter().map(plain).collect(),
+        Some(Kind::StructValue(value)) => object(value),
+    }
+}
+
+fn value(value: serde_json::Value) -> Value {
+    let kind = match value {
+        serde_json::Value::Null => Kind::NullValue(0),
+        serde_json::Value::Bool(value) => Kind::BoolValue(value),
+        serde_json::Value::Number(value) => Kind::NumberValue(value.as_f64().unwrap_or_default()),
+        serde_json::Value::String(value) => Kind::StringValue(value),
+        serde_json::Value::Array(values) => {
+            Kind::ListValue(ListValue { values: values.into_iter().map(self::value).collect() })
+        }
+        serde_json::Value::Object(fields) => {
+            let fields = fields.into_iter().map(|(name, value)| (name, self::value(value))).collect();
+            Kind::StructValue(Struct { fields })
+        }
+    };
+    Value { kind: Some(kind) }
+}

@@ -1,0 +1,421 @@
+//! One client's connection as everyone else sees it: a bounded queue of frames, and how it ends.
+//!
+//! Whoever has something for a client puts it here and goes on at once; the connection's own task takes it out and
+//! writes it. A queue that overflows ends the connection with a code that says "come back and resume": nothing is ever
+//! left out without a word. Only signals may be left out, because they are worth nothing later.
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use chassis::clock::Timestamp;
+use futures_util::task::AtomicWaker;
+use prost_types::Duration as ProtoDuration;
+use proto::gateway::v1::Closing;
+use proto::gateway::v1::server_frame::Frame as Body;
+use proto::id::{SessionId, UserId};
+use tokio::sync::Notify;
+
+use super::frame::{Format, Frame};
+use super::topic::Key;
+
+/// A queue that has held more than this gives its memory back when it is empty.
+const KEPT: usize = 32;
+
+/// While so much waits, a replay waits too: the rest of the queue is for what happens meanwhile.
+const REPLAY_FRAMES: usize = 64;
+const REPLAY_BYTES: usize = 128 * 1024;
+
+/// When all queues together hold more than this, no connection may hold more than [`SHARE`].
+const BUDGET: usize = 256 * 1024 * 1024;
+const SHARE: usize = 64 * 1024;
+
+/// How many bytes wait in all queues together.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Waiting(Arc<AtomicUsize>);
+
+/// How much may wait for one connection.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    /// So many frames.
+    pub(crate) frames: usize,
+    /// So many bytes.
+    pub(crate) bytes: usize,
+}
+
+/// Why a connection is over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    /// More waited for the client than may wait.
+    TooSlow,
+    /// The session has ended.
+    SignedOut,
+    /// The server goes, or the logs are not what they were: come back after a while.
+    Restart {
+        /// When to come back.
+        retry_after: Duration,
+    },
+    /// The client has gone, or has not been heard of for too long.
+    Gone,
+}
+
+/// Who a connection belongs to.
+#[derive(Clone, Debug)]
+pub(crate) struct SignedIn {
+    /// The user.
+    pub(crate) user_id: UserId,
+    /// The user's session.
+    pub(crate) session_id: SessionId,
+    /// What it is signed in with.
+    pub(crate) ticket: Ticket,
+}
+
+/// What a connection is signed in with.
+#[derive(Clone, Debug)]
+pub(crate) struct Ticket {
+    /// The session's token.
+    pub(crate) token: Arc<str>,
+    /// When the session ends, as far as is known: it may have been prolonged since.
+    pub(crate) expires: Timestamp,
+}
+
+/// One client's connection.
+pub(crate) struct Connection {
+    number: u64,
+    user_id: UserId,
+    session_id: SessionId,
+    format: Format,
+    bounds: Bounds,
+    waiting: Waiting,
+    ticket: Mutex<Ticket>,
+    queue: Mutex<Queue>,
+    /// Wakes the task that writes.
+    writer: AtomicWaker,
+    /// Wakes a replay when the queue has become short.
+    room: Notify,
+    draining: AtomicBool,
+    follows_all: AtomicBool,
+    followed: Mutex<HashSet<Key>>,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    frames: VecDeque<Arc<Frame>>,
+    bytes: usize,
+    end: Option<End>,
+}
+
+impl Connection {
+    pub(crate) fn new(
+        number: u64,
+        who: SignedIn,
+        format: Format,
+        bounds: Bounds,
+        waiting: Waiting,
+    ) -> Arc<Self> {
+        let SignedIn { user_id, session_id, ticket } = who;
+        Arc::new(Self {
+            number,
+            user_id,
+            session_id,
+            format,
+            bounds,
+            waiting,
+            ticket: Mutex::new(ticket),
+            queue: Mutex::default(),
+            writer: AtomicWaker::new(),
+            room: Notify::const_new(),
+            draining: AtomicBool::new(false),
+            follows_all: AtomicBool::new(false),
+            followed: Mutex::default(),
+        })
+    }
+
+    /// Tells it from every other connection of this process.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whose it is.
+    pub(crate) fn user_id(&self) -> UserId {
+        self.user_id
+    }
+
+    /// In which session.
+    pub(crate) fn session_id(&self) -> SessionId {
+        self.session_id
+    }
+
+    /// The token it is signed in with at present.
+    pub(crate) fn token(&self) -> Arc<str> {
+        Arc::clone(&self.ticket().token)
+    }
+
+    /// When the session ends, as far as is known.
+    pub(crate) fn expires(&self) -> Timestamp {
+        self.ticket().expires
+    }
+
+    /// It is signed in with this from now on.
+    pub(crate) fn renew(&self, ticket: Ticket) {
+        *self.ticket() = ticket;
+    }
+
+    fn ticket(&self) -> MutexGuard<'_, Ticket> {
+        self.ticket.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes no more commands, and ends when those under way are done.
+    pub(crate) fn drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+        self.writer.wake();
+    }
+
+    /// Whether it takes no more commands.
+    pub(crate) fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Puts a frame into the queue, or ends the connection when there is no room for it.
+    pub(crate) fn push(&self, frame: Arc<Frame>) {
+        let len = frame.len(self.format);
+        {
+            let mut queue = self.lock();
+            if queue.end.is_some() {
+                return;
+            }
+            let share = if self.waiting.0.load(Ordering::Relaxed) > BUDGET { SHARE } else { usize::MAX };
+            let bytes = queue.bytes + len;
+            // A single frame always fits, however large: otherwise it could never be sent.
+            let alone = queue.frames.is_empty();
+            if !alone && (queue.frames.len() >= self.bounds.frames || bytes > self.bounds.bytes.min(share)) {
+                self.finish(&mut queue, End::TooSlow);
+            } else {
+                queue.bytes = bytes;
+                queue.frames.push_back(frame);
+                self.waiting.0.fetch_add(len, Ordering::Relaxed);
+            }
+        }
+        self.writer.wake();
+    }
+
+    /// Puts a frame into the queue unless that is half full: for what is worth nothing later.
+    pub(crate) fn push_if_quick(&self, frame: &Arc<Frame>) {
+        let half_full = {
+            let queue = self.lock();
+            queue.frames.len() >= self.bounds.frames / 2 || queue.bytes >= self.bounds.bytes / 2
+        };
+        if !half_full {
+            self.push(Arc::clone(frame));
+        }
+    }
+
+    /// Puts a frame into the queue as soon as there is little in it. Says whether the connection still lives.
+    pub(crate) async fn push_when_room(&self, frame: Arc<Frame>) -> bool {
+        loop {
+            // Asked for before looking, so that room that is made in between is noticed.
+            let room = self.room.notified();
+            {
+                let queue = self.lock();
+                if queue.end.is_some() {
+                    return false;
+                }
+                if queue.frames.len() < REPLAY_FRAMES.min(self.bounds.frames) && queue.bytes < REPLAY_BYTES {
+                    break;
+                }
+            }
+            room.await;
+        }
+        self.push(frame);
+        true
+    }
+
+    /// The next frame to write, or how the connection ends once there is none.
+    pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Result<Arc<Frame>, End>> {
+        if let Some(next) = self.take() {
+            return Poll::Ready(next);
+        }
+        self.writer.register(cx.waker());
+        // What came between the look and the registration has woken nobody.
+        self.take().map_or(Poll::Pending, Poll::Ready)
+    }
+
+    fn take(&self) -> Option<Result<Arc<Frame>, End>> {
+        let mut queue = self.lock();
+        let Some(frame) = queue.frames.pop_front() else { return queue.end.map(Err) };
+        let len = frame.len(self.format);
+        queue.bytes -= len;
+        self.waiting.0.fetch_sub(len, Ordering::Relaxed);
+        if queue.frames.is_empty() && queue.frames.capacity() > KEPT {
+            queue.frames = VecDeque::new();
+        }
+        let short = queue.frames.len() == REPLAY_FRAMES / 2 || queue.frames.is_empty();
+        drop(queue);
+        if short {
+            self.room.notify_one();
+        }
+        Some(Ok(frame))
+    }
+
+    /// Ends the connection. The first reason counts. What waits is still written, except for one that was too slow.
+    pub(crate) fn end(&self, end: End) {
+        {
+            let mut queue = self.lock();
+            if queue.end.is_none() {
+                if let End::Restart { retry_after } = end {
+                    let retry_after = Some(proto_duration(retry_after));
+                    let closing = Frame::push(Body::Closing(Closing { retry_after }));
+                    let len = closing.len(self.format);
+                    queue.bytes += len;
+                    self.waiting.0.fetch_add(len, Ordering::Relaxed);
+                    queue.frames.push_back(closing);
+                }
+                self.finish(&mut queue, end);
+            }
+        }
+        self.writer.wake();
+    }
+
+    fn finish(&self, queue: &mut Queue, end: End) {
+        queue.end = Some(end);
+        if matches!(end, End::TooSlow | End::SignedOut | End::Gone) {
+            queue.frames = VecDeque::new();
+            self.waiting.0.fetch_sub(std::mem::take(&mut queue.bytes), Ordering::Relaxed);
+        }
+        self.room.notify_one();
+    }
+
+    /// How the connection has ended, when it has.
+    pub(crate) fn ended(&self) -> Option<End> {
+        self.lock().end
+    }
+
+    /// Whether it follows every conversation of its user, those to come included.
+    pub(crate) fn follows_all(&self) -> bool {
+        self.follows_all.load(Ordering::Relaxed)
+    }
+
+    /// Follows every conversation of its user from now on.
+    pub(crate) fn follow_all(&self) {
+        self.follows_all.store(true, Ordering::Relaxed);
+    }
+
+    /// What it follows.
+    pub(crate) fn followed(&self) -> MutexGuard<'_, HashSet<Key>> {
+        self.followed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // Nothing in here panics half way through a change, so a poisoned lock is as good as any other.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        let left = self.lock().bytes;
+        self.waiting.0.fetch_sub(left, Ordering::Relaxed);
+    }
+}
+
+/// A span as the wire has it.
+pub(crate) fn proto_duration(span: Duration) -> ProtoDuration {
+    ProtoDuration::try_from(span).unwrap_or_default()
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use futures_util::FutureExt;
+    use futures_util::task::noop_waker;
+    use proto::gateway::v1::Pong;
+
+    use super::*;
+
+    pub(crate) fn connection(number: u64, user_id: UserId, bounds: Bounds) -> Arc<Connection> {
+        let ticket = Ticket { token: Arc::from("token"), expires: Timestamp::from_millis(i64::MAX) };
+        let who = SignedIn { user_id, session_id: SessionId::generate(), ticket };
+        Connection::new(number, who, Format::Text, bounds, Waiting::default())
+    }
+
+    fn small() -> Arc<Connection> {
+        connection(1, UserId::generate(), Bounds { frames: 4, bytes: 200 })
+    }
+
+    fn pong(id: &str) -> Arc<Frame> {
+        Frame::reply(id.to_owned(), Body::Pong(Pong {}))
+    }
+
+    pub(crate) fn next(connection: &Connection) -> Option<Result<Arc<Frame>, End>> {
+        match connection.poll_next(&mut Context::from_waker(&noop_waker())) {
+            Poll::Ready(next) => Some(next),
+            Poll::Pending => None,
+        }
+    }
+
+    #[test]
+    fn what_is_pushed_comes_out_in_order() {
+        let connection = small();
+        assert!(next(&connection).is_none());
+        for id in ["1", "2"] {
+            connection.push(pong(id));
+        }
+        let texts = std::iter::from_fn(|| next(&connection)).map(|frame| frame.expect("a frame").text().to_string());
+        assert_eq!(texts.collect::<Vec<_>>(), [r#"{"id":"1","pong":{}}"#, r#"{"id":"2","pong":{}}"#]);
+    }
+
+    #[test]
+    fn too_many_frames_end_it_and_nothing_is_left_out_silently() {
+        let connection = small();
+        for id in ["1", "2", "3", "4", "5"] {
+            connection.push(pong(id));
+        }
+        assert_eq!(next(&connection).expect("an end").expect_err("the end"), End::TooSlow);
+        connection.push(pong("6"));
+        assert_eq!(next(&connection).expect("an end").expect_err("the end"), End::TooSlow);
+        assert_eq!(connection.waiting.0.load(Ordering::Relaxed), 0);
+    }
+
+    #[test]
+    fn too_many_bytes_end_it_but_one_frame_always_fits() {
+        let connection = small();
+        connection.push(pong(&"x".repeat(500)));
+        assert!(next(&connection).expect("a frame").is_ok());
+        connection.push(pong(&"x".repeat(100)));
+        connection.push(pong(&"x".repeat(100)));
+        assert!(next(&connection).expect("an end").is_err());
+    }
+
+    #[test]
+    fn signals_are_left_out_when_the_queue_is_half_full() {
+        let connection = small();
+        for id in ["1", "2", "3", "4", "5"] {
+            connection.push_if_quick(&pong(id));
+        }
+        assert_eq!(std::iter::from_fn(|| next(&connection)).count(), 2);
+    }
+
+    #[test]
+    fn a_restart_is_announced_after_what_waits() {
+        let connection = small();
+        connection.push(pong("1"));
+        connection.end(End::Restart { retry_after: Duration::from_secs(3) });
+        connection.end(End::TooSlow);
+        assert_eq!(next(&connection).expect("a frame").expect("pong").kind(), "pong");
+        assert_eq!(next(&connection).expect("a frame").expect("closing").kind(), "closing");
+        assert!(matches!(next(&connection), Some(Err(End::Restart { .. }))));
+    }
+
+    #[test]
+    fn a_replay_waits_for_room() {
+        let connection = connection(1, UserId::generate(), Bounds { frames: 2, bytes: 10_000 });
+        assert_eq!(connection.push_when_room(pong("1")).now_or_never(), Some(true));
+        assert_eq!(connection.push_when_room(pong("2")).now_or_never(), Some(true));
+        let mut third = Box::pin(connection.push_when_room(pong("3")));
+        assert_eq!((&mut third).now_or_never(), None);
+        assert!(next(&connection).expect("a frame").is_ok());
+        assert!(next(&connection).expect("a frame").is_ok());
+        assert_eq!((&mut third).now_or_never(), Some(true));
+    }
+}

@@ -1,0 +1,163 @@
+//! Where one connection stands in one log: it first reads what it missed, then it hears what happens. No I/O.
+//!
+//! While the history is read, what happens is kept, at most [`MEANWHILE`]. When the reading has reached some place, what
+//! was kept beyond it follows, and the reader is live, unless more has happened than was kept: then it reads on from
+//! there. However the two interleave, every sequence after the first is handed out once and in order.
+
+/// How much is kept of what happens while the history is read. What does not fit is read from the log.
+pub(super) const MEANWHILE: usize = 64;
+
+/// Where one connection stands in one log.
+#[derive(Debug)]
+pub(super) struct Reader<T> {
+    /// Everything up to here has been handed out, or was known to the client.
+    sent: i64,
+    /// What happened while the history is being read, in its order; `None` once the reader is live.
+    meanwhile: Option<Vec<(i64, T)>>,
+}
+
+impl<T> Reader<T> {
+    /// One that reads its history first.
+    pub(super) fn catching_up() -> Self {
+        Self { sent: 0, meanwhile: Some(Vec::new()) }
+    }
+
+    /// Whether it hears what happens at once.
+    pub(super) fn is_live(&self) -> bool {
+        self.meanwhile.is_none()
+    }
+
+    /// Everything up to here has been handed out.
+    pub(super) fn sent(&self) -> i64 {
+        self.sent
+    }
+
+    /// Something happened; such things come in order, without gaps. Returns it when it is to be handed out now.
+    pub(super) fn happened(&mut self, sequence: i64, item: T) -> Option<T> {
+        match &mut self.meanwhile {
+            Some(kept) => {
+                if kept.len() < MEANWHILE {
+                    kept.push((sequence, item));
+                }
+                None
+            }
+            None if sequence == self.sent + 1 => {
+                self.sent = sequence;
+                Some(item)
+            }
+            // It was in the history already.
+            None => None,
+        }
+    }
+
+    /// The history has been handed out up to `sent`, while the log is known to reach to `head` at least. Returns what
+    /// follows now. The reader is live after it, or goes on reading after [`Reader::sent`].
+    pub(super) fn caught_up(&mut self, sent: i64, head: i64) -> Vec<T> {
+        let Some(kept) = self.meanwhile.take() else { return Vec::new() };
+        self.sent = sent;
+        let mut following = Vec::new();
+        for (sequence, item) in kept {
+            if sequence == self.sent + 1 {
+                self.sent = sequence;
+                following.push(item);
+            }
+        }
+        if self.sent < head {
+            self.meanwhile = Some(Vec::new());
+        }
+        following
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_happens_meanwhile_follows_the_history() {
+        let mut reader = Reader::catching_up();
+        for sequence in 4..=6 {
+            assert_eq!(reader.happened(sequence, sequence), None);
+        }
+        assert_eq!(reader.caught_up(5, 6), [6]);
+        assert!(reader.is_live());
+        assert_eq!(reader.happened(7, 7), Some(7));
+    }
+
+    #[test]
+    fn what_the_history_has_brought_is_not_handed_out_again() {
+        let mut reader = Reader::catching_up();
+        assert!(reader.caught_up(9, 7).is_empty());
+        assert_eq!(reader.happened(8, 8), None);
+        assert_eq!(reader.happened(9, 9), None);
+        assert_eq!(reader.happened(10, 10), Some(10));
+    }
+
+    #[test]
+    fn one_that_falls_behind_reads_on() {
+        let mut reader = Reader::catching_up();
+        let busy = MEANWHILE as i64 + 10;
+        for sequence in 1..=busy {
+            reader.happened(sequence, sequence);
+        }
+        assert_eq!(reader.caught_up(0, busy).len(), MEANWHILE);
+        assert!(!reader.is_live());
+        assert_eq!(reader.sent(), MEANWHILE as i64);
+        reader.happened(busy + 1, busy + 1);
+        assert_eq!(reader.caught_up(busy, busy + 1), [busy + 1]);
+        assert!(reader.is_live());
+    }
+
+    proptest! {
+        /// A log that grows, a topic that hands out what has grown in order but later, and a reader that reads the log
+        /// page by page meanwhile: the client sees 1..n, each once, in order.
+        #[test]
+        fn every_event_is_seen_once_and_in_order(
+            start in 0..20_i64,
+            joined in 0..20_i64,
+            steps in proptest::collection::vec((0..4_u8, 1..40_i64), 1..200),
+        ) {
+            // The topic has handed out everything up to `head` when the reader joins; the log may reach further.
+            let (mut log, mut head) = (start.max(joined), joined);
+            let known = start.min(log);
+            let mut reader = Reader::catching_up();
+            let (mut read_to, mut seen) = (known, Vec::new());
+            let settle = (0..).map(|_| (2, 64)).take(400);
+            for (step, count) in steps.into_iter().map(|(step, count)| (i64::from(step), count)).chain(settle) {
+                match step {
+                    0 => log += count,
+                    1 => {
+                        for sequence in head + 1..=(head + count).min(log) {
+                            seen.extend(reader.happened(sequence, sequence));
+                            head = sequence;
+                        }
+                    }
+                    // A page of the log.
+                    _ if !reader.is_live() => {
+                        let page = (read_to + count).min(log);
+                        seen.extend(read_to + 1..=page);
+                        read_to = page;
+                        // The reading ends where the log ended; that may be some time ago.
+                        if page == log || step == 3 {
+                            seen.extend(reader.caught_up(page, head));
+                            read_to = reader.sent();
+                        }
+                    }
+                    _ => {
+                        for sequence in head + 1..=log {
+                            seen.extend(reader.happened(sequence, sequence));
+                            head = sequence;
+                        }
+                    }
+                }
+            }
+            prop_assert!(reader.is_live());
+            for sequence in head + 1..=log {
+                seen.extend(reader.happened(sequence, sequence));
+            }
+            prop_assert_eq!(seen, (known + 1..=log).collect::<Vec<_>>());
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! What can be set about messaging.
+
+use std::time::Duration;
+
+use chassis::database::Database;
+use serde::{Deserialize, Serialize};
+
+use crate::lane::Lanes;
+
+/// What only messaging has.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How many writers there are. Each takes the messages of some of the conversations and commits whatever waits in one
+    /// transaction. 0 means 1 on SQLite, which has one writer anyway, and 4 on PostgreSQL.
+    pub lanes: usize,
+    /// The most messages of one transaction.
+    pub max_batch: usize,
+    /// How many messages may wait for a writer. Whoever comes then is told at once to come again.
+    pub max_waiting: usize,
+    /// How long a message may wait for its writer before its sender is told to come again, such as `500ms`.
+    #[serde(with = "humantime_serde")]
+    pub max_wait: Duration,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { lanes: 0, max_batch: 256, max_waiting: 4096, max_wait: Duration::from_millis(500) }
+    }
+}
+
+impl Config {
+    /// Refuses what cannot work.
+    pub fn check(&self) -> anyhow::Result<()> {
+        anyhow::ensure!((1..=1000).contains(&self.max_batch), "service.max_batch must be between 1 and 1000");
+        anyhow::ensure!(self.max_waiting >= 1, "service.max_waiting must be at least 1");
+        anyhow::ensure!(self.lanes <= 64, "service.lanes must be at most 64");
+        anyhow::ensure!(!self.max_wait.is_zero(), "service.max_wait must be more than nothing");
+        Ok(())
+    }
+
+    /// The writers of the logs in this database.
+    pub fn lanes(&self, database: &Database) -> Lanes {
+        let count = match (self.lanes, database) {
+            (0, Database::Sqlite(_)) => 1,
+            (0, Database::Postgres(_)) => 4,
+            (lanes, _) => lanes,
+        };
+        Lanes { count, batch: self.max_batch, queue: self.max_waiting, patience: self.max_wait }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_work_and_nonsense_does_not() {
+        assert!(Config::default().check().is_ok());
+        assert!(Config { max_batch: 0, ..Config::default() }.check().is_err());
+        assert!(Config { max_batch: 1001, ..Config::default() }.check().is_err());
+        assert!(Config { max_wait: Duration::ZERO, ..Config::default() }.check().is_err());
+    }
+}

@@ -1,0 +1,313 @@
+//! What we ask of conversation, in our words. Who may do what is its business: we ask for every read, and once for every
+//! batch of sends, and remember nothing but what cannot be wrong.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::clock::Timestamp;
+use chassis::fault::Fault;
+use chassis::identity::ServiceCredential;
+use chassis::transport::{Transport, as_service};
+use moka::future::Cache;
+use proto::conversation::v1::conversation_service_client::ConversationServiceClient;
+use proto::conversation::v1::{self as pb, ConversationKind, MemberRole};
+use proto::id::{ConversationId, UserId};
+use tonic::{Code, Status};
+
+use crate::error::Error;
+use crate::event::Fact;
+
+/// The most pairs of one `CheckAccess`.
+const QUESTIONS: usize = 1000;
+
+/// How many users' memberships are remembered.
+const REMEMBERED_USERS: u64 = 20_000;
+
+/// How many pairs of users are remembered with their direct conversation, which is theirs for ever.
+const REMEMBERED_PAIRS: u64 = 200_000;
+
+/// What a user may do in a conversation now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// Know that it exists.
+    pub visible: bool,
+    /// Read what is in it.
+    pub may_read: bool,
+    /// Write into it.
+    pub may_write: bool,
+    /// Delete what others wrote.
+    pub moderates: bool,
+    /// The membership version that this holds for.
+    pub membership_version: i64,
+    /// How long the user has to wait between two messages.
+    pub pace: Option<Duration>,
+}
+
+impl From<pb::Access> for Access {
+    fn from(access: pb::Access) -> Self {
+        Self {
+            visible: access.exists && access.visible,
+            may_read: access.exists && access.may_read,
+            may_write: access.exists && access.may_read && access.may_write,
+            moderates: access.role() >= MemberRole::Moderator,
+            membership_version: access.membership_version,
+            pace: u64::try_from(access.slow_mode_millis).ok().filter(|&ms| ms > 0).map(Duration::from_millis),
+        }
+    }
+}
+
+impl Access {
+    /// Refuses one who may not write into a conversation.
+    pub const fn check_writing(&self, conversation: ConversationId) -> Result<(), Error> {
+        match self {
+            Self { may_write: true, .. } => Ok(()),
+            // Who knows a room may be told that it has to come in first.
+            Self { visible: true, .. } => Err(Error::WriteDenied(conversation)),
+            _ => Err(Error::ConversationNotFound(conversation)),
+        }
+    }
+}
+
+/// The conversations that a user is in.
+#[derive(Clone, Debug, Default)]
+pub struct Memberships {
+    version: i64,
+    list: HashMap<ConversationId, Membership>,
+}
+
+/// That a user is in a conversation.
+#[derive(Clone, Copy, Debug)]
+pub struct Membership {
+    /// Since when.
+    pub since: Timestamp,
+    /// What was sent before this is nothing that the user has missed.
+    pub counts_from: Timestamp,
+}
+
+impl Memberships {
+    /// The conversations.
+    pub fn ids(&self) -> impl Iterator<Item = ConversationId> + '_ {
+        self.list.keys().copied()
+    }
+
+    /// The user's membership in a conversation.
+    pub fn get(&self, conversation: ConversationId) -> Option<&Membership> {
+        self.list.get(&conversation)
+    }
+}
+
+/// A page of what happened to conversations.
+#[derive(Clone, Debug)]
+pub struct Facts {
+    /// What could be read, oldest first.
+    pub readable: Vec<Fact>,
+    /// The position of the last one, read or not; `None` when there was nothing.
+    pub last_position: Option<i64>,
+}
+
+/// The way to conversation.
+#[derive(Clone)]
+pub struct Conversations {
+    client: ConversationServiceClient<Transport>,
+    credential: ServiceCredential,
+    memberships: Cache<UserId, Arc<Memberships>>,
+    directs: Cache<(UserId, UserId), ConversationId>,
+}
+
+impl Conversations {
+    /// Asks over this transport, with our own credential.
+    pub fn new(transport: Transport, credential: ServiceCredential) -> Self {
+        Self {
+            client: ConversationServiceClient::new(transport),
+            credential,
+            memberships: Cache::new(REMEMBERED_USERS),
+            directs: Cache::new(REMEMBERED_PAIRS),
+        }
+    }
+
+    /// What each user may do in each conversation, in the order of the questions. Says what holds now: a right that was
+    /// withdrawn before the call is not granted.
+    pub async fn check(&self, questions: &[(ConversationId, UserId)]) -> Result<Vec<Access>, Error> {
+        let mut answers = Vec::with_capacity(questions.len());
+        for part in questions.chunks(QUESTIONS) {
+            let ask = |(conversation, user): &(ConversationId, UserId)| pb::AccessQuestion {
+                conversation_id: conversation.to_string(),
+                user_id: user.to_string(),
+            };
+            let request = pb::CheckAccessRequest { questions: part.iter().map(ask).collect() };
+            let request = as_service(request, &self.credential, None);
+            let response =
+                self.client.clone().check_access(request).await.map_err(not_answered)?.into_inner();
+            if response.answers.len() != part.len() {
+                tracing::error!(
+                    "conversation answered {} of {} questions",
+                    response.answers.len(),
+                    part.len()
+                );
+                return Err(Error::Unavailable("conversation"));
+            }
+            answers.extend(response.answers.into_iter().map(Access::from));
+        }
+        Ok(answers)
+    }
+
+    /// What a user may do in a conversation that it may read. To others it is as if there were none.
+    pub async fn admit(&self, conversation: ConversationId, user: UserId) -> Result<Access, Error> {
+        match self.check(&[(conversation, user)]).await?.as_slice() {
+            [access] if access.may_read => Ok(*access),
+            _ => Err(Error::ConversationNotFound(conversation)),
+        }
+    }
+
+    /// The conversations that a user is in now. Usually answered with "unchanged".
+    pub async fn memberships(&self, user: UserId) -> Result<Arc<Memberships>, Error> {
+        let known = self.memberships.get(&user).await;
+        let known_version = known.as_ref().map_or(0, |known| known.version);
+        let request = pb::ListMembershipsRequest { user_id: user.to_string(), known_version };
+        let request = as_service(request, &self.credential, None);
+        let response =
+            self.client.clone().list_memberships(request).await.map_err(not_answered)?.into_inner();
+        if let Some(known) = known.filter(|_| response.unchanged) {
+            return Ok(known);
+        }
+        const BEGINNING: Timestamp = Timestamp::from_millis(0);
+        let mut list = HashMap::with_capacity(response.memberships.len());
+        for membership in response.memberships {
+            let since = membership.join_time.as_ref().and_then(Timestamp::from_proto).unwrap_or(BEGINNING);
+            // Both are in a direct conversation from its first message on, whatever the clocks of two machines say.
+            let is_direct = membership.kind() == ConversationKind::Direct;
+            let counts_from = if is_direct { BEGINNING } else { since };
+            list.insert(id(&membership.conversation_id)?, Membership { since, counts_from });
+        }
+        let memberships = Arc::new(Memberships { version: response.version, list });
+        self.memberships.insert(user, Arc::clone(&memberships)).await;
+        Ok(memberships)
+    }
+
+    /// Conversations as one of their members sees them, at most 100. Those it is not in are left out.
+    pub async fn describe(
+        &self,
+        user: UserId,
+        conversations: &[ConversationId],
+    ) -> Result<HashMap<ConversationId, pb::Conversation>, Error> {
+        if conversations.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let conversation_ids = conversations.iter().map(ToString::to_string).collect();
+        let request = pb::BatchGetConversationsRequest { user_id: user.to_string(), conversation_ids };
+        let request = as_service(request, &self.credential, None);
+        let response = self.client.clone().batch_get_conversations(request).await.map_err(not_answered)?;
+        let found = response.into_inner().conversations.into_iter();
+        found.map(|conversation| Ok((id(&conversation.conversation_id)?, conversation))).collect()
+    }
+
+    /// The direct conversation of a user with another, found or made on behalf of the user.
+    pub async fn direct(&self, user: UserId, peer: UserId) -> Result<ConversationId, Error> {
+        let pair = (user.min(peer), user.max(peer));
+        if let Some(known) = self.directs.get(&pair).await {
+            return Ok(known);
+        }
+        let conversation = self.ensure(user, ConversationKind::Direct, &[peer]).await?;
+        self.directs.insert(pair, conversation).await;
+        Ok(conversation)
+    }
+
+    /// The discussion of a user with others, found or made on behalf of the user.
+    pub async fn discussion(&self, user: UserId, others: &[UserId]) -> Result<ConversationId, Error> {
+        self.ensure(user, ConversationKind::Discussion, others).await
+    }
+
+    async fn ensure(
+        &self,
+        user: UserId,
+        kind: ConversationKind,
+        others: &[UserId],
+    ) -> Result<ConversationId, Error> {
+        let request = pb::CreateConversationRequest {
+            kind: kind.into(),
+            user_ids: others.iter().map(ToString::to_string).collect(),
+            ..pb::CreateConversationRequest::default()
+        };
+        let request = as_service(request, &self.credential, Some(user));
+        let response = self.client.clone().create_conversation(request).await.map_err(not_made)?.into_inner();
+        id(&response.conversation.unwrap_or_default().conversation_id)
+    }
+
+    /// What happened to conversations after a position of conversation's outbox, oldest first.
+    pub async fn facts(&self, after_position: i64, limit: i32) -> Result<Facts, Error> {
+        let request = pb::ListConversationFactsRequest { after_position, limit };
+        let request = as_service(request, &self.credential, None);
+        let response = self.client.clone().list_conversation_facts(request).await.map_err(not_answered)?;
+        let facts = response.into_inner().facts;
+        let last_position = facts.last().map(|fact| fact.position);
+        // One that cannot be read must not stop all that come after it. It stays in conversation's outbox.
+        Ok(Facts {
+            readable: facts.into_iter().filter_map(|fact| Fact::try_from(fact).ok()).collect(),
+            last_position,
+        })
+    }
+}
+
+fn id(text: &str) -> Result<ConversationId, Error> {
+    ConversationId::parse(text).map_err(|error| {
+        tracing::error!(%error, "conversation answered with an id that is none");
+        Error::Internal
+    })
+}
+
+/// Nothing in these calls can be wrong but the way to conversation.
+fn not_answered(status: Status) -> Error {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted => {
+            tracing::warn!(code = ?status.code(), "conversation cannot be asked: {}", status.message());
+        }
+        _ => tracing::error!(code = ?status.code(), "conversation refused: {}", status.message()),
+    }
+    Error::Unavailable("conversation")
+}
+
+/// Conversation may also refuse, for reasons that the sender should hear.
+fn not_made(status: Status) -> Error {
+    let fault = Fault::of(&status);
+    match (status.code(), fault.reason()) {
+        (Code::NotFound, "ERROR_REASON_USER_NOT_FOUND") => {
+            Error::UserNotFound(fault.metadata().get("user_id").cloned())
+        }
+        (
+            Code::InvalidArgument
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::NotFound
+            | Code::ResourceExhausted
+            | Code::AlreadyExists,
+            reason,
+        ) if !reason.is_empty() => Error::NotMade(Box::new(fault)),
+        _ => not_answered(status),
+    }
+}
+
+#[cfg(test)]
+impl Access {
+    /// The access of a plain member.
+    pub const fn member() -> Self {
+        Self {
+            visible: true,
+            may_read: true,
+            may_write: true,
+            moderates: false,
+            membership_version: 1,
+            pace: None,
+        }
+    }
+
+    /// The access of a member who only reads.
+    pub const fn muted() -> Self {
+        Self { may_write: false, ..Self::member() }
+    }
+
+    /// The access of a moderator.
+    pub const fn moderator() -> Self {
+        Self { moderates: true, ..Self::member() }
+    }
+}

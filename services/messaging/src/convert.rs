@@ -1,0 +1,289 @@
+//! The words of the wire to ours and back. The rules that the contract declares have been checked by the codec; what is
+//! left to check here are the rules of [`Text`] and its like.
+
+use chassis::clock::Timestamp;
+use prost::Message as _;
+use proto::conversation::v1::{ConversationFact, RemovalReason, conversation_fact};
+use proto::id::{ConversationId, InvalidId, MessageId, UserId};
+use proto::messaging::v1 as pb;
+
+use crate::error::Error;
+use crate::event::{Event, Fact, FactKind, Happening, UserEvent, UserHappening};
+use crate::message::{ClientMessageId, Content, Draft, Message, Sequence, Target, Text};
+use crate::receipt::Watermark;
+use crate::store::Failure;
+
+/// An id in a field, by the field's name.
+pub fn conversation_id(text: &str) -> Result<ConversationId, Error> {
+    ConversationId::parse(text)
+        .map_err(|InvalidId| Error::Invalid { field: "conversation_id", rule: "must be a UUID" })
+}
+
+/// An id in a field, by the field's name.
+pub fn message_id(text: &str) -> Result<MessageId, Error> {
+    MessageId::parse(text).map_err(|InvalidId| Error::Invalid { field: "message_id", rule: "must be a UUID" })
+}
+
+fn user_id(field: &'static str, text: &str) -> Result<UserId, Error> {
+    UserId::parse(text).map_err(|InvalidId| Error::Invalid { field, rule: "must be a UUID" })
+}
+
+impl TryFrom<pb::SendMessageRequest> for Draft {
+    type Error = Error;
+
+    fn try_from(request: pb::SendMessageRequest) -> Result<Self, Error> {
+        let target = match request.target {
+            Some(pb::send_message_request::Target::ConversationId(id)) => {
+                Target::Conversation(conversation_id(&id)?)
+            }
+            Some(pb::send_message_request::Target::UserId(id)) => Target::Person(user_id("user_id", &id)?),
+            Some(pb::send_message_request::Target::UserIds(ids)) => {
+                let ids = ids.user_ids.iter().map(|id| user_id("user_ids.user_ids", id));
+                Target::People(ids.collect::<Result<_, _>>()?)
+            }
+            None => return Err(Error::Invalid { field: "target", rule: "must be set" }),
+        };
+        let client_message_id = ClientMessageId::parse(request.client_message_id)
+            .map_err(|rule| Error::Invalid { field: "client_message_id", rule })?;
+        let reply_to = match request.reply_to_message_id.as_str() {
+            "" => None,
+            id => Some(MessageId::parse(id).map_err(|InvalidId| Error::Invalid {
+                field: "reply_to_message_id",
+                rule: "must be a UUID",
+            })?),
+        };
+        Ok(Self { target, content: content(request.content)?, client_message_id, reply_to })
+    }
+}
+
+/// The content of a request.
+pub fn content(content: Option<pb::Content>) -> Result<Content, Error> {
+    match content.and_then(|content| content.kind) {
+        Some(pb::content::Kind::Text(text)) => {
+            let text = Text::parse(text).map_err(|rule| Error::Invalid { field: "content.text", rule })?;
+            Ok(Content::Text(text))
+        }
+        None => Err(Error::Invalid { field: "content", rule: "must say something" }),
+    }
+}
+
+impl From<Content> for pb::Content {
+    fn from(content: Content) -> Self {
+        match content {
+            Content::Text(text) => Self { kind: Some(pb::content::Kind::Text(text.into_string())) },
+        }
+    }
+}
+
+impl Content {
+    /// As it is stored.
+    pub fn encode(&self) -> Vec<u8> {
+        pb::Content::from(self.clone()).encode_to_vec()
+    }
+
+    /// From how it is stored.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Failure> {
+        match pb::Content::decode(bytes).map(|content| content.kind) {
+            Ok(Some(pb::content::Kind::Text(text))) => Ok(Self::Text(Text::stored(text))),
+            Ok(None) | Err(_) => Err(Failure::corrupt("the content of a message cannot be read")),
+        }
+    }
+}
+
+impl From<Message> for pb::Message {
+    fn from(message: Message) -> Self {
+        Self {
+            message_id: message.message_id.to_string(),
+            conversation_id: message.conversation.to_string(),
+            sequence: message.sequence.get(),
+            sender_id: message.sender.to_string(),
+            client_message_id: message
+                .client_message_id
+                .map(ClientMessageId::into_string)
+                .unwrap_or_default(),
+            content: message.content.map(pb::Content::from),
+            reply_to_message_id: text_of(message.reply_to),
+            create_time: Some(message.create_time.to_proto()),
+            edit_time: message.edit_time.map(Timestamp::to_proto),
+            delete_time: message.deletion.map(|deletion| deletion.time.to_proto()),
+            deleted_by_user_id: text_of(message.deletion.map(|deletion| deletion.by)),
+            version: message.version,
+        }
+    }
+}
+
+impl From<Watermark> for pb::Watermark {
+    fn from(watermark: Watermark) -> Self {
+        Self {
+            conversation_id: watermark.conversation.to_string(),
+            user_id: watermark.user.to_string(),
+            delivered_sequence: watermark.delivered.get(),
+            read_sequence: watermark.read.get(),
+            update_time: watermark.update_time.map(Timestamp::to_proto),
+        }
+    }
+}
+
+/// An event as the wire has it.
+pub fn event(event: Event, epoch: &str) -> Result<pb::Event, Error> {
+    use pb::event::Payload;
+    let payload = match event.what {
+        Happening::MessageCreated(message) => Payload::MessageCreated(message.into()),
+        Happening::MessageEdited(message) => Payload::MessageEdited(message.into()),
+        Happening::MessageDeleted { message_id, sequence } => Payload::MessageDeleted(pb::MessageDeleted {
+            message_id: message_id.to_string(),
+            message_sequence: sequence.get(),
+        }),
+        Happening::ToConversation { payload, .. } => {
+            let stored = pb::Event::decode(payload.as_slice()).ok().and_then(|event| event.payload);
+            stored.ok_or_else(|| Failure::corrupt("the payload of an event cannot be read"))?
+        }
+    };
+    Ok(pb::Event {
+        conversation_id: event.conversation.to_string(),
+        sequence: event.sequence.get(),
+        epoch: epoch.to_owned(),
+        membership_version: event.membership_version,
+        occur_time: Some(event.occur_time.to_proto()),
+        actor_user_id: text_of(event.actor),
+        payload: Some(payload),
+    })
+}
+
+/// Events as the wire has them.
+pub fn events(list: Vec<Event>, epoch: &str) -> Result<Vec<pb::Event>, Error> {
+    list.into_iter().map(|one| event(one, epoch)).collect()
+}
+
+/// An event of a user's log as the wire has it.
+pub fn user_event(event: UserEvent, epoch: &str) -> pb::UserEvent {
+    pb::UserEvent {
+        sequence: event.sequence.get(),
+        epoch: epoch.to_owned(),
+        occur_time: Some(event.occur_time.to_proto()),
+        payload: Some(event.what.into()),
+    }
+}
+
+impl From<UserHappening> for pb::user_event::Payload {
+    fn from(what: UserHappening) -> Self {
+        match what {
+            UserHappening::ConversationGained { conversation, after } => {
+                Self::ConversationGained(pb::ConversationGained {
+                    conversation_id: conversation.to_string(),
+                    after_sequence: after.get(),
+                })
+            }
+            UserHappening::ConversationLost { conversation, reason } => {
+                Self::ConversationLost(pb::ConversationLost {
+                    conversation_id: conversation.to_string(),
+                    reason,
+                })
+            }
+            UserHappening::WatermarkAdvanced(watermark) => Self::WatermarkAdvanced(watermark.into()),
+        }
+    }
+}
+
+impl UserHappening {
+    /// As it is stored.
+    pub fn encode(&self) -> Vec<u8> {
+        pb::UserEvent { payload: Some(self.clone().into()), ..pb::UserEvent::default() }.encode_to_vec()
+    }
+
+    /// From how it is stored, or from how it came over the bus.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Failure> {
+        let payload = pb::UserEvent::decode(bytes).ok().and_then(|event| event.payload);
+        payload
+            .and_then(Self::from_payload)
+            .ok_or_else(|| Failure::corrupt("an event of a user cannot be read"))
+    }
+
+    fn from_payload(payload: pb::user_event::Payload) -> Option<Self> {
+        use pb::user_event::Payload;
+        let conversation = |id: &str| ConversationId::parse(id).ok();
+        Some(match payload {
+            Payload::ConversationGained(gained) => Self::ConversationGained {
+                conversation: conversation(&gained.conversation_id)?,
+                after: Sequence::new(gained.after_sequence),
+            },
+            Payload::ConversationLost(lost) => Self::ConversationLost {
+                conversation: conversation(&lost.conversation_id)?,
+                reason: lost.reason,
+            },
+            Payload::WatermarkAdvanced(watermark) => Self::WatermarkAdvanced(Watermark {
+                conversation: conversation(&watermark.conversation_id)?,
+                user: UserId::parse(&watermark.user_id).ok()?,
+                delivered: Sequence::new(watermark.delivered_sequence),
+                read: Sequence::new(watermark.read_sequence),
+                update_time: watermark.update_time.as_ref().and_then(Timestamp::from_proto),
+            }),
+        })
+    }
+}
+
+impl TryFrom<ConversationFact> for Fact {
+    type Error = Error;
+
+    fn try_from(fact: ConversationFact) -> Result<Self, Error> {
+        use conversation_fact::Payload as From;
+        use pb::event::Payload as To;
+        let occur_time =
+            fact.occur_time.as_ref().and_then(Timestamp::from_proto).unwrap_or(Timestamp::from_millis(0));
+        let (mut gained, mut lost) = (Vec::new(), Vec::new());
+        let mut gain = |members: &[proto::conversation::v1::Member]| {
+            for member in members {
+                let since = member.join_time.as_ref().and_then(Timestamp::from_proto).unwrap_or(occur_time);
+                gained.push((fact_user(&member.user_id)?, since));
+            }
+            Ok::<_, Error>(())
+        };
+        let (kind, payload) = match fact.payload {
+            Some(From::ConversationCreated(created)) => {
+                gain(&created.members)?;
+                (FactKind::Created, To::ConversationCreated(created))
+            }
+            Some(From::ConversationUpdated(updated)) => (FactKind::Updated, To::ConversationUpdated(updated)),
+            Some(From::ConversationDeleted(deleted)) => {
+                for user in &deleted.user_ids {
+                    lost.push((fact_user(user)?, RemovalReason::Unspecified.into()));
+                }
+                (FactKind::Deleted, To::ConversationDeleted(deleted))
+            }
+            Some(From::MembersAdded(added)) => {
+                gain(&added.members)?;
+                (FactKind::MembersAdded, To::MembersAdded(added))
+            }
+            Some(From::MemberRemoved(removed)) => {
+                lost.push((fact_user(&removed.user_id)?, removed.reason));
+                (FactKind::MemberRemoved, To::MemberRemoved(removed))
+            }
+            Some(From::MemberRoleChanged(changed)) => (FactKind::RoleChanged, To::MemberRoleChanged(changed)),
+            None => return Err(unreadable(fact.position)),
+        };
+        Ok(Self {
+            conversation: ConversationId::parse(&fact.conversation_id)
+                .map_err(|InvalidId| unreadable(fact.position))?,
+            membership_version: fact.membership_version,
+            occur_time,
+            actor: UserId::parse(&fact.actor_user_id).ok(),
+            kind,
+            payload: pb::Event { payload: Some(payload), ..pb::Event::default() }.encode_to_vec(),
+            gained,
+            lost,
+        })
+    }
+}
+
+fn fact_user(text: &str) -> Result<UserId, Error> {
+    UserId::parse(text).map_err(|InvalidId| unreadable(0))
+}
+
+fn unreadable(position: i64) -> Error {
+    tracing::error!(position, "a fact of conversation cannot be read");
+    Error::Internal
+}
+
+fn text_of(id: Option<impl ToString>) -> String {
+    id.map(|id| id.to_string()).unwrap_or_default()
+}

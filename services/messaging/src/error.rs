@@ -1,0 +1,174 @@
+//! Everything that can go wrong, in the words of the domain, and the one place where it meets the wire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::fault::Fault;
+use proto::id::{ConversationId, MessageId};
+use proto::messaging::v1::ErrorReason as Reason;
+use tonic::{Code, Status};
+
+use crate::store::Failure;
+
+/// What can go wrong.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum Error {
+    /// A field breaks a rule that the contract cannot declare.
+    #[error("{field} {rule}")]
+    Invalid {
+        /// The field.
+        field: &'static str,
+        /// The rule.
+        rule: &'static str,
+    },
+    /// A page token is not one of this list.
+    #[error("the page token is not one of this list")]
+    PageToken(Box<Fault>),
+    /// There is no such conversation, or the caller may not know of it.
+    #[error("there is no conversation {0}")]
+    ConversationNotFound(ConversationId),
+    /// There is no such message in that conversation.
+    #[error("there is no message {0} in that conversation")]
+    MessageNotFound(MessageId),
+    /// The caller may read here and not write.
+    #[error("you may not write into conversation {0}")]
+    WriteDenied(ConversationId),
+    /// Only the author may do this.
+    #[error("message {0} is not yours")]
+    NotAuthor(MessageId),
+    /// The client message id was used with another body.
+    #[error("the client message id {0} was used for another message")]
+    ClientMessageIdReused(String),
+    /// The message has another version by now.
+    #[error("message {message_id} has version {version} by now")]
+    VersionMismatch {
+        /// The message.
+        message_id: MessageId,
+        /// The version that it has.
+        version: i32,
+    },
+    /// The message is deleted.
+    #[error("message {0} is deleted")]
+    MessageDeleted(MessageId),
+    /// The sender has to wait.
+    #[error("slow mode: wait {} ms", wait.as_millis())]
+    SlowMode {
+        /// How long.
+        wait: Duration,
+    },
+    /// The person written to does not exist.
+    #[error("there is no such user")]
+    UserNotFound(Option<String>),
+    /// Conversation does not make the conversation that was asked for.
+    #[error("the conversation cannot be made")]
+    NotMade(Box<Fault>),
+    /// Too much is waiting already.
+    #[error("too much is waiting already")]
+    Overloaded,
+    /// The reader of a stream is too slow.
+    #[error("you read too slowly: call again with the last sequences")]
+    TooSlow,
+    /// The session has ended.
+    #[error("the session has ended")]
+    SessionEnded,
+    /// Something that is needed is not there at the moment.
+    #[error("{0} is not available at the moment")]
+    Unavailable(&'static str),
+    /// Something is wrong with us. It has been logged where it was found.
+    #[error("something went wrong on our side")]
+    Internal,
+    /// The database failed.
+    #[error("the database failed")]
+    Store(#[source] Arc<Failure>),
+}
+
+impl From<Failure> for Error {
+    fn from(failure: Failure) -> Self {
+        Self::Store(Arc::new(failure))
+    }
+}
+
+impl Error {
+    /// A word for metrics: few, and none that somebody outside can choose.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Invalid { .. } | Self::PageToken(_) => "invalid",
+            Self::ConversationNotFound(_) | Self::MessageNotFound(_) | Self::UserNotFound(_) => "not_found",
+            Self::WriteDenied(_) | Self::NotAuthor(_) => "denied",
+            Self::ClientMessageIdReused(_) => "reused",
+            Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
+            Self::SlowMode { .. } => "slow_mode",
+            Self::Overloaded | Self::TooSlow => "overloaded",
+            Self::SessionEnded => "unauthenticated",
+            Self::Unavailable(_) => "unavailable",
+            Self::Internal | Self::Store(_) => "failed",
+        }
+    }
+
+    fn fault(&self) -> Fault {
+        let fault = |code, reason: Reason| Fault::new(code, reason.as_str_name()).message(self.to_string());
+        match self {
+            Self::Invalid { field, rule } => Fault::invalid(*field, *rule),
+            Self::PageToken(fault) | Self::NotMade(fault) => (**fault).clone(),
+            Self::ConversationNotFound(id) => {
+                fault(Code::NotFound, Reason::ConversationNotFound).with("conversation_id", id)
+            }
+            Self::MessageNotFound(id) => {
+                fault(Code::NotFound, Reason::MessageNotFound).with("message_id", id)
+            }
+            Self::WriteDenied(id) => {
+                fault(Code::PermissionDenied, Reason::WriteDenied).with("conversation_id", id)
+            }
+            Self::NotAuthor(id) => fault(Code::PermissionDenied, Reason::NotAuthor).with("message_id", id),
+            Self::ClientMessageIdReused(id) => {
+                fault(Code::AlreadyExists, Reason::ClientMessageIdReused).with("client_message_id", id)
+            }
+            Self::VersionMismatch { message_id, version } => fault(Code::Aborted, Reason::VersionMismatch)
+                .with("message_id", message_id)
+                .with("version", version),
+            Self::MessageDeleted(id) => {
+                fault(Code::FailedPrecondition, Reason::MessageDeleted).with("message_id", id)
+            }
+            Self::SlowMode { wait } => fault(Code::ResourceExhausted, Reason::SlowMode).retry_after(*wait),
+            Self::UserNotFound(None) => fault(Code::NotFound, Reason::UserNotFound),
+            Self::UserNotFound(Some(id)) => fault(Code::NotFound, Reason::UserNotFound).with("user_id", id),
+            Self::Overloaded | Self::TooSlow => {
+                fault(Code::Unavailable, Reason::Overloaded).retry_after(Duration::from_secs(1))
+            }
+            Self::SessionEnded => fault(Code::Unauthenticated, Reason::Unauthenticated),
+            Self::Unavailable(what) => Fault::unavailable(what),
+            Self::Internal => Fault::internal(),
+            Self::Store(failure) if failure.is_transient() => Fault::unavailable("the database"),
+            Self::Store(_) => Fault::internal(),
+        }
+    }
+}
+
+impl From<Error> for Status {
+    fn from(error: Error) -> Self {
+        if let Error::Store(failure) = &error {
+            // Passed on to here by everybody else, so that it is logged once.
+            failure.log();
+        }
+        error.fault().into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_has_to_wait_is_told_how_long() {
+        let status = Status::from(Error::SlowMode { wait: Duration::from_secs(3) });
+        let fault = Fault::of(&status);
+        assert_eq!((fault.code(), fault.reason()), (Code::ResourceExhausted, "ERROR_REASON_SLOW_MODE"));
+        assert_eq!(fault.wait(), Some(Duration::from_secs(3)));
+    }
+
+    #[test]
+    fn a_damaged_database_is_our_fault() {
+        let code = |failure: Failure| Status::from(Error::from(failure)).code();
+        assert_eq!(code(Failure::corrupt("a row cannot be read")), Code::Internal);
+    }
+}

@@ -1,0 +1,176 @@
+//! Messaging: messages, their order, who has read them, and getting up to date.
+//!
+//! **Owns** the log of every conversation (one gapless sequence of everything durable that happens in it), the messages
+//! as they stand now, the watermarks of its members, and each user's own log.
+//!
+//! **Refuses** to acknowledge what is not committed, to store a client message id twice, to show anything to somebody who
+//! is not let in at that moment, and work that has waited for too long.
+//!
+//! **Emits** hints on the bus, one subject per conversation and per user: that a log has grown, that a watermark has
+//! moved, that somebody types. The logs themselves are what others rely on, through `ListEvents` and `Sync`.
+//!
+//! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is), and follows
+//! conversation's facts.
+//!
+//! Read in this order: [`message`] and [`receipt`] (the values and their rules), [`lane`] and [`send`] (how a message is
+//! written), `store/store.rs` (in which transaction), [`sync`], [`inbox`] and [`stream`] (how it is read).
+
+mod carry;
+mod config;
+mod consume;
+mod conversations;
+mod convert;
+mod error;
+mod event;
+mod grpc;
+mod inbox;
+mod lane;
+mod message;
+mod messaging;
+mod publish;
+mod receipt;
+mod receipts;
+mod send;
+mod signal;
+mod store;
+mod stream;
+mod sync;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+
+use chassis::clock::Clock;
+use chassis::config::Settings;
+use chassis::database::Database;
+use chassis::events::Events;
+use chassis::identity::{AcceptedServices, Identity, ServiceCredential, Verifier};
+use chassis::middleware::LimitsConfig;
+use chassis::tasks::Tasks;
+use chassis::transport::Transport;
+use chassis::unit::{self, Unit};
+use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
+use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
+use sqlx::migrate::Migrator;
+use tonic::service::Routes;
+
+pub use config::Config;
+
+use carry::Carrier;
+use consume::Consumer;
+use conversations::Conversations;
+use grpc::Api;
+use lane::Lanes;
+use messaging::Messaging;
+use publish::Publisher;
+use receipts::Recorder;
+use send::Writer;
+use store::Store;
+use stream::Feed;
+
+/// The tables of messaging.
+pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// A batch of carried sends is bounded in bytes like this; every other request is far smaller.
+const MAX_REQUEST_BYTES: usize = 4 << 20;
+
+/// What messaging runs on.
+#[derive(Debug)]
+pub struct Deps {
+    /// Its own database, brought up to date with [`MIGRATOR`].
+    pub database: Database,
+    /// The bus for hints.
+    pub events: Events,
+    /// Tells the time.
+    pub clock: Clock,
+    /// The way to conversation.
+    pub conversation: Transport,
+    /// The way to auth.
+    pub auth: Transport,
+    /// What it shows to them.
+    pub credential: ServiceCredential,
+    /// The services that may call it.
+    pub accepted: AcceptedServices,
+    /// How much it takes on at once.
+    pub limits: LimitsConfig,
+}
+
+/// Starts messaging.
+pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
+    config.check()?;
+    describe_metrics();
+    let Deps { database, events, clock, conversation, auth, credential, accepted, limits } = deps;
+    let tasks = Tasks::default();
+    let store = Store::new(database.clone());
+    let epoch: Arc<str> = store.epoch().await?.into();
+    let publisher = Publisher::new(events.clone(), Arc::clone(&epoch));
+    let conversations = Conversations::new(conversation, credential.clone());
+    let verifier = Verifier::new(auth, Some(credential));
+    verifier.forget_ended_sessions(&events, &tasks).await;
+
+    let lanes = config.lanes(&database);
+    let writer = Arc::new(Writer {
+        store: store.clone(),
+        conversations: conversations.clone(),
+        clock: clock.clone(),
+        publisher: publisher.clone(),
+    });
+    let recorder = Arc::new(Recorder { store: store.clone(), publisher: publisher.clone() });
+    let messaging = Messaging {
+        log: lanes.start("log-lane", &tasks, move |batch| Arc::clone(&writer).write(batch)),
+        receipts: Lanes { count: 1, ..lanes }
+            .start("receipt-lane", &tasks, move |batch| Arc::clone(&recorder).record(batch)),
+        store: store.clone(),
+        conversations: conversations.clone(),
+        clock,
+        publisher: publisher.clone(),
+        epoch,
+    };
+    Consumer { store, conversations, publisher }.start(&events, &tasks);
+
+    let api = Api {
+        carrier: Carrier { messaging: messaging.clone(), verifier: verifier.clone() },
+        feed: Feed { messaging: messaging.clone(), events, verifier: verifier.clone() },
+        messaging,
+        tasks: tasks.clone(),
+    };
+    let routes =
+        Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(SyncServiceServer::new(api));
+    Ok(Unit {
+        name: "messaging",
+        services: vec![messaging_service_server::SERVICE_NAME, sync_service_server::SERVICE_NAME],
+        grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
+        listening: Vec::new(),
+        database: Some(database),
+        tasks,
+        ready: Vec::new(),
+    })
+}
+
+/// Starts messaging as a process of its own, with what its settings name.
+pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
+    let events = Events::nats(&settings.nats).await?;
+    let peers = &settings.peers;
+    let deps = Deps {
+        database: Database::open(&settings.database, "messaging", &MIGRATOR).await?,
+        events: events.clone(),
+        clock: Clock::system(),
+        conversation: peers.transport("conversation", &peers.conversation)?,
+        auth: peers.transport("auth", &peers.auth)?,
+        credential: settings.identity.credential("messaging")?,
+        accepted: settings.identity.accepted()?,
+        limits: settings.limits.clone(),
+    };
+    let mut unit = start(settings.service, deps).await?;
+    unit.ready.push(events.readiness());
+    Ok(unit)
+}
+
+fn describe_metrics() {
+    use metrics::{Unit, describe_counter, describe_histogram};
+    describe_histogram!("messaging_batch_size", Unit::Count, "Pieces of work of one batch, by lane.");
+    describe_histogram!("messaging_commit_seconds", Unit::Seconds, "Time to commit a batch of messages.");
+    describe_counter!("messaging_sends_total", Unit::Count, "Sends, by what became of them.");
+}

@@ -1,0 +1,264 @@
+//! The use cases: one method each, in our own words, for whoever the caller is.
+
+use std::sync::Arc;
+
+use chassis::clock::Clock;
+use chassis::page::{self, Token};
+use chassis::trace::{self, TraceId};
+use proto::id::{ConversationId, MessageId, UserId};
+use uuid::Uuid;
+
+use crate::conversations::Conversations;
+use crate::error::Error;
+use crate::lane::{Answer, Entrance};
+use crate::message::{Draft, Letter, Message, Revision, Sequence, Target};
+use crate::publish::Publisher;
+use crate::receipt::{Progress, Watermark};
+use crate::receipts::Advancing;
+use crate::send::{Errand, Sending};
+use crate::store::{Appended, History, Order, Store};
+
+/// About how many bytes of messages or events an answer holds. What does not fit comes with the next page.
+pub const ANSWER_BYTES: usize = 1 << 20;
+
+/// What one can do with messages.
+#[derive(Clone)]
+pub struct Messaging {
+    /// Where the logs are.
+    pub store: Store,
+    /// Who may do what.
+    pub conversations: Conversations,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Tells the others.
+    pub publisher: Publisher,
+    /// The way to the writers of the logs.
+    pub log: Entrance<Errand>,
+    /// The way to the writer of the watermarks.
+    pub receipts: Entrance<Advancing>,
+    /// The epoch of the logs.
+    pub epoch: Arc<str>,
+}
+
+/// Which page of messages.
+#[derive(Clone, Debug)]
+pub struct HistoryPage {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// In which direction; a token brings its own.
+    pub order: Order,
+    /// Only after this.
+    pub after: Sequence,
+    /// Only before this; [`Sequence::END`] for no bound.
+    pub before: Sequence,
+    /// At most so many.
+    pub limit: i64,
+    /// Where to continue.
+    pub token: String,
+}
+
+/// A page of messages.
+#[derive(Clone, Debug)]
+pub struct Messages {
+    /// In the direction asked for.
+    pub messages: Vec<Message>,
+    /// Goes on; empty at the end.
+    pub next: String,
+    /// Goes back.
+    pub previous: String,
+    /// The conversation's head.
+    pub head: Sequence,
+}
+
+impl Messaging {
+    /// Sends a message.
+    pub async fn send(&self, user: UserId, draft: Draft) -> Result<Appended, Error> {
+        let letter = self.address(user, draft).await?;
+        let (answer, answered) = Answer::channel();
+        self.post(letter, trace::current().map(|context| context.trace_id), answer);
+        answered.await.unwrap_or(Err(Error::Unavailable("messaging")))
+    }
+
+    /// Finds, or makes, the conversation that a draft goes to.
+    pub async fn address(&self, user: UserId, draft: Draft) -> Result<Letter, Error> {
+        let conversation = match &draft.target {
+            Target::Conversation(id) => *id,
+            Target::Person(peer) => self.conversations.direct(user, *peer).await?,
+            Target::People(others) => self.conversations.discussion(user, others).await?,
+        };
+        Ok(Letter::new(draft, conversation, user))
+    }
+
+    /// Hands a message to the writer of its conversation. Letters of one conversation are written in the order of these
+    /// calls.
+    pub fn post(&self, letter: Letter, trace: Option<TraceId>, answer: Answer<Appended>) {
+        self.log.enter(Errand::Send(Sending { letter, trace, answer }));
+    }
+
+    /// Edits or deletes a message.
+    pub async fn revise(&self, revision: Revision) -> Result<Message, Error> {
+        let (answer, answered) = Answer::channel();
+        self.log.enter(Errand::Revise(revision, answer));
+        Ok(answered.await.unwrap_or(Err(Error::Unavailable("messaging")))?.message)
+    }
+
+    /// One message.
+    pub async fn message(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+        id: MessageId,
+    ) -> Result<Message, Error> {
+        self.conversations.admit(conversation, user).await?;
+        self.store.message(conversation, id).await?.ok_or(Error::MessageNotFound(id))
+    }
+
+    /// A page of messages.
+    pub async fn history(&self, user: UserId, page: HistoryPage) -> Result<Messages, Error> {
+        let (conversation, (after, before)) = (page.conversation, (page.after, page.before));
+        let (user_id, id) = (user.uuid(), conversation.uuid());
+        let bounds = [after.get().to_be_bytes(), before.get().to_be_bytes()];
+        let query: [&[u8]; 5] = [b"messages", user_id.as_bytes(), id.as_bytes(), &bounds[0], &bounds[1]];
+        let token = Token::decode(&page.token, &query).map_err(|fault| Error::PageToken(Box::new(fault)))?;
+        let start = token.map(|bytes| Turn::read(&bytes)).transpose()?;
+        self.conversations.admit(conversation, user).await?;
+
+        let order = start.map_or(page.order, |turn| turn.order);
+        let mut history = History { conversation, order, after, before, limit: page.limit + 1 };
+        match start {
+            Some(Turn { order: Order::NewestFirst, from }) => history.before = before.min(from),
+            Some(Turn { order: Order::OldestFirst, from }) => history.after = after.max(from),
+            None => {}
+        }
+        let (mut messages, head) = self.store.history(&history).await?;
+        let is_last = !cut(&mut messages, page.limit, Message::weight);
+        let turn = |order, message: Option<&Message>| {
+            message.map(|message| Token::encode(&query, &Turn { order, from: message.sequence }.write()))
+        };
+        let next = if is_last { None } else { turn(order, messages.last()) };
+        let previous = turn(order.reversed(), messages.first());
+        Ok(Messages {
+            next: next.unwrap_or_default(),
+            previous: previous.unwrap_or_default(),
+            messages,
+            head,
+        })
+    }
+
+    /// How far the members of a conversation have come; answers where to continue, too.
+    pub async fn receipts(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+        limit: i64,
+        token: &str,
+    ) -> Result<(Vec<Watermark>, String), Error> {
+        let (user_id, id) = (user.uuid(), conversation.uuid());
+        let query: [&[u8]; 3] = [b"receipts", user_id.as_bytes(), id.as_bytes()];
+        let after = Token::after::<Uuid>(token, &query).map_err(|fault| Error::PageToken(Box::new(fault)))?;
+        self.conversations.admit(conversation, user).await?;
+        let mut receipts = self.store.receipts(conversation, after.map(UserId::from), limit + 1).await?;
+        let is_last = !cut(&mut receipts, limit, |_| 0);
+        let next = receipts.last().filter(|_| !is_last).map(|last| Token::at(&query, &last.user.uuid()));
+        Ok((receipts, next.unwrap_or_default()))
+    }
+
+    /// Says how far a member has come.
+    pub async fn advance(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+        progress: Progress,
+    ) -> Result<Watermark, Error> {
+        self.conversations.admit(conversation, user).await?;
+        let places = self.store.places(user, &[conversation]).await?;
+        let Some(place) = places.get(&conversation) else { return Ok(Watermark::start(conversation, user)) };
+        let Some(to) = place.watermark.advance(progress, place.head, self.clock.now()) else {
+            return Ok(place.watermark);
+        };
+        let (answer, answered) = Answer::channel();
+        self.receipts.enter(Advancing { to, reads: to.read > place.watermark.read, answer });
+        answered.await.unwrap_or(Err(Error::Unavailable("messaging")))
+    }
+}
+
+impl Order {
+    const fn reversed(self) -> Self {
+        match self {
+            Self::NewestFirst => Self::OldestFirst,
+            Self::OldestFirst => Self::NewestFirst,
+        }
+    }
+}
+
+/// What a page token of messages says: in which direction, and from where.
+#[derive(Clone, Copy, Debug)]
+struct Turn {
+    order: Order,
+    from: Sequence,
+}
+
+impl Turn {
+    fn write(self) -> Vec<u8> {
+        let direction = match self.order {
+            Order::NewestFirst => 1,
+            Order::OldestFirst => 2,
+        };
+        let mut bytes = vec![direction];
+        bytes.extend(self.from.get().to_be_bytes());
+        bytes
+    }
+
+    fn read(bytes: &[u8]) -> Result<Self, Error> {
+        let malformed = Error::Invalid { field: "page_token", rule: "must be a token of an earlier page" };
+        let (&direction, from) = bytes.split_first().ok_or_else(|| malformed.clone())?;
+        let from = <i64 as page::Position>::from_bytes(from).ok_or_else(|| malformed.clone())?;
+        let order = match direction {
+            1 => Order::NewestFirst,
+            2 => Order::OldestFirst,
+            _ => return Err(malformed),
+        };
+        Ok(Self { order, from: Sequence::new(from) })
+    }
+}
+
+/// Cuts a list to what fits into one answer, at least one; says whether something was cut off.
+pub fn cut<T>(list: &mut Vec<T>, limit: i64, weight: impl Fn(&T) -> usize) -> bool {
+    let mut room = ANSWER_BYTES;
+    let fits = |item: &T| {
+        let fits = room > 0;
+        room = room.saturating_sub(weight(item));
+        fits
+    };
+    let limit = usize::try_from(limit).unwrap_or(usize::MAX);
+    let keep = list.iter().take(limit).map(fits).take_while(|fits| *fits).count();
+    let is_cut = keep < list.len();
+    list.truncate(keep);
+    is_cut
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_answer_has_a_bound_in_bytes_and_at_least_one_item() {
+        let mut list = vec![1; 10];
+        assert!(cut(&mut list, 7, |_| 1) && list.len() == 7);
+        assert!(!cut(&mut list, 7, |_| 1) && list.len() == 7);
+        assert!(cut(&mut list, 7, |_| ANSWER_BYTES / 2) && list.len() == 2);
+        assert!(cut(&mut list, 7, |_| ANSWER_BYTES * 2) && list.len() == 1);
+        let mut none: Vec<u8> = Vec::new();
+        assert!(!cut(&mut none, 7, |_| 1));
+    }
+
+    #[test]
+    fn a_turn_comes_back_as_it_was() {
+        for order in [Order::NewestFirst, Order::OldestFirst] {
+            let turn = Turn::read(&Turn { order, from: Sequence::new(7) }.write()).unwrap();
+            assert_eq!((turn.order, turn.from), (order, Sequence::new(7)));
+        }
+        assert!(Turn::read(&[]).is_err());
+        assert!(Turn::read(&[3, 0, 0, 0, 0, 0, 0, 0, 1]).is_err());
+    }
+}

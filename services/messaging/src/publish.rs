@@ -1,0 +1,68 @@
+//! What we say on the bus: hints that a log has grown, and signals. The logs are the truth; nothing here waits or fails.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chassis::events::Events;
+use prost::Message as _;
+use proto::id::ConversationId;
+use proto::messaging::v1::{self as pb, notice};
+use proto::subject;
+
+use crate::convert;
+use crate::event::{Event, UserEvent};
+use crate::receipt::Watermark;
+use crate::store::Applied;
+
+/// Says on the bus what has happened.
+#[derive(Clone, Debug)]
+pub struct Publisher {
+    events: Events,
+    epoch: Arc<str>,
+}
+
+impl Publisher {
+    /// Speaks on this bus, of logs of this epoch.
+    pub fn new(events: Events, epoch: Arc<str>) -> Self {
+        Self { events, epoch }
+    }
+
+    /// The log of a conversation has grown.
+    pub fn event(&self, event: Event) {
+        let conversation = event.conversation;
+        match convert::event(event, &self.epoch) {
+            Ok(event) => self.say(&subject::conversation(conversation), notice::Notice::Event(event)),
+            Err(error) => {
+                tracing::error!(conversation.id = %conversation, "an event cannot be published: {error}")
+            }
+        }
+    }
+
+    /// The log of a user has grown.
+    pub fn user_event(&self, event: UserEvent) {
+        let subject = subject::user(event.user);
+        self.say(&subject, notice::Notice::UserEvent(convert::user_event(event, &self.epoch)));
+    }
+
+    /// Facts have become events.
+    pub fn applied(&self, applied: Applied) {
+        // Who is gained hears of it first, and can follow before the next thing happens.
+        applied.user_events.into_iter().for_each(|event| self.user_event(event));
+        applied.events.into_iter().for_each(|event| self.event(event));
+    }
+
+    /// A watermark has moved.
+    pub fn receipt(&self, watermark: Watermark) {
+        self.say(&subject::conversation(watermark.conversation), notice::Notice::Receipt(watermark.into()));
+    }
+
+    /// A member does something at this moment.
+    pub fn signal(&self, conversation: ConversationId, signal: pb::Signal) {
+        self.say(&subject::conversation(conversation), notice::Notice::Signal(signal));
+    }
+
+    fn say(&self, subject: &str, notice: notice::Notice) {
+        let notice = pb::Notice { notice: Some(notice) };
+        self.events.publish(subject, Bytes::from(notice.encode_to_vec()));
+    }
+}

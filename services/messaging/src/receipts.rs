@@ -1,0 +1,62 @@
+//! Moving watermarks: what a lane does with a batch of it. A busy room reads in bursts, and one commit serves them all.
+
+use std::sync::Arc;
+
+use proto::id::ConversationId;
+
+use crate::error::Error;
+use crate::lane::{Answer, Job};
+use crate::publish::Publisher;
+use crate::receipt::Watermark;
+use crate::store::{Move, Store};
+
+/// A watermark to be moved.
+#[derive(Debug)]
+pub struct Advancing {
+    /// Where to.
+    pub to: Watermark,
+    /// Whether the user reads on.
+    pub reads: bool,
+    /// Who waits.
+    pub answer: Answer<Watermark>,
+}
+
+impl Job for Advancing {
+    fn conversation(&self) -> ConversationId {
+        self.to.conversation
+    }
+
+    fn refuse(self, error: Error) {
+        self.answer.give(Err(error));
+    }
+}
+
+/// Writes batches of watermarks.
+#[derive(Clone, Debug)]
+pub struct Recorder {
+    /// Where the watermarks are.
+    pub store: Store,
+    /// Tells the others.
+    pub publisher: Publisher,
+}
+
+impl Recorder {
+    /// Does a batch.
+    pub async fn record(self: Arc<Self>, batch: Vec<Advancing>) {
+        let moves: Vec<_> = batch.iter().map(|one| Move { to: one.to, reads: one.reads }).collect();
+        match self.store.advance(&moves).await {
+            Ok((watermarks, user_events)) => {
+                for (one, watermark) in batch.into_iter().zip(&watermarks) {
+                    one.answer.give(Ok(*watermark));
+                }
+                watermarks.into_iter().for_each(|watermark| self.publisher.receipt(watermark));
+                user_events.into_iter().for_each(|event| self.publisher.user_event(event));
+            }
+            Err(failure) => {
+                failure.log();
+                let error = Error::from(failure);
+                batch.into_iter().for_each(|one| one.refuse(error.clone()));
+            }
+        }
+    }
+}

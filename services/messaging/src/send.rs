@@ -1,0 +1,182 @@
+//! Sending, editing and deleting: what a lane does with a batch of it.
+//!
+//! One question to conversation for the whole batch, one transaction for all messages in it, then the answers, then the
+//! hints. The commit is the only acknowledgement: nobody is answered before it, and nothing after it can lose a message.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use chassis::clock::Clock;
+use chassis::trace::TraceId;
+use proto::id::{ConversationId, UserId};
+
+use crate::conversations::{Access, Conversations};
+use crate::error::Error;
+use crate::event::{Event, Happening};
+use crate::lane::{Answer, Job};
+use crate::message::{Letter, Revision};
+use crate::publish::Publisher;
+use crate::store::{Appended, Post, Revised, Store};
+
+/// What goes through a lane.
+#[derive(Debug)]
+pub enum Errand {
+    /// A message is to be sent.
+    Send(Sending),
+    /// A message is to be changed.
+    Revise(Revision, Answer<Revised>),
+}
+
+/// A message to be sent.
+#[derive(Debug)]
+pub struct Sending {
+    /// What.
+    pub letter: Letter,
+    /// The trace of the request that brought it.
+    pub trace: Option<TraceId>,
+    /// Who waits.
+    pub answer: Answer<Appended>,
+}
+
+impl Job for Errand {
+    fn conversation(&self) -> ConversationId {
+        match self {
+            Self::Send(sending) => sending.letter.conversation,
+            Self::Revise(revision, _) => revision.conversation,
+        }
+    }
+
+    fn refuse(self, error: Error) {
+        match self {
+            Self::Send(sending) => settle(sending, Err(error)),
+            Self::Revise(_, answer) => answer.give(Err(error)),
+        }
+    }
+}
+
+impl Errand {
+    fn question(&self) -> (ConversationId, UserId) {
+        match self {
+            Self::Send(sending) => (sending.letter.conversation, sending.letter.sender),
+            Self::Revise(revision, _) => (revision.conversation, revision.by),
+        }
+    }
+}
+
+/// Writes batches into the log.
+#[derive(Clone)]
+pub struct Writer {
+    /// Where the log is.
+    pub store: Store,
+    /// Whom we ask.
+    pub conversations: Conversations,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Tells the others.
+    pub publisher: Publisher,
+}
+
+impl Writer {
+    /// Does a batch.
+    pub async fn write(self: Arc<Self>, batch: Vec<Errand>) {
+        let mut places = HashMap::new();
+        let mut questions = Vec::new();
+        for errand in &batch {
+            let question = errand.question();
+            places.entry(question).or_insert_with(|| {
+                questions.push(question);
+                questions.len() - 1
+            });
+        }
+        let answers = match self.conversations.check(&questions).await {
+            Ok(answers) => answers,
+            Err(error) => return batch.into_iter().for_each(|errand| errand.refuse(error.clone())),
+        };
+        let (mut sendings, mut revisions) = (Vec::new(), Vec::new());
+        for errand in batch {
+            let access = answers[places[&errand.question()]];
+            match errand {
+                Errand::Send(sending) => match access.check_writing(sending.letter.conversation) {
+                    Ok(()) => sendings.push((sending, access)),
+                    Err(error) => settle(sending, Err(error)),
+                },
+                Errand::Revise(revision, answer) if access.may_read => {
+                    revisions.push((revision, answer, access))
+                }
+                Errand::Revise(revision, answer) => {
+                    answer.give(Err(Error::ConversationNotFound(revision.conversation)));
+                }
+            }
+        }
+        self.send(sendings).await;
+        for (revision, answer, access) in revisions {
+            self.revise(revision, answer, access).await;
+        }
+    }
+
+    async fn send(&self, sendings: Vec<(Sending, Access)>) {
+        if sendings.is_empty() {
+            return;
+        }
+        let posts: Vec<_> =
+            sendings.iter().map(|(sending, access)| Post { letter: &sending.letter, access }).collect();
+        let started = Instant::now();
+        let outcomes = self.store.append(&posts, self.clock.now()).await;
+        metrics::histogram!("messaging_commit_seconds").record(started.elapsed().as_secs_f64());
+        let outcomes = match outcomes {
+            Ok(outcomes) => outcomes,
+            Err(failure) => {
+                failure.log();
+                let error = Error::from(failure);
+                return sendings.into_iter().for_each(|(sending, _)| settle(sending, Err(error.clone())));
+            }
+        };
+        let mut events = Vec::with_capacity(sendings.len());
+        for ((sending, access), outcome) in sendings.into_iter().zip(outcomes) {
+            if let Ok(Appended { message, repeated: false }) = &outcome {
+                events.push(Event {
+                    conversation: message.conversation,
+                    sequence: message.sequence,
+                    membership_version: access.membership_version,
+                    occur_time: message.create_time,
+                    actor: Some(message.sender),
+                    what: Happening::MessageCreated(message.clone()),
+                });
+            }
+            settle(sending, outcome);
+        }
+        events.into_iter().for_each(|event| self.publisher.event(event));
+    }
+
+    async fn revise(&self, revision: Revision, answer: Answer<Revised>, access: Access) {
+        let outcome = self.store.revise(&revision, &access, self.clock.now()).await;
+        let event = outcome.as_ref().ok().and_then(|revised| revised.event.clone());
+        answer.give(outcome);
+        if let Some(event) = event {
+            self.publisher.event(event);
+        }
+    }
+}
+
+/// Answers a sender, and leaves a trace of it.
+fn settle(sending: Sending, outcome: Result<Appended, Error>) {
+    let label = match &outcome {
+        Ok(Appended { repeated: false, .. }) => "sent",
+        Ok(Appended { repeated: true, .. }) => "repeated",
+        Err(error) => error.label(),
+    };
+    metrics::counter!("messaging_sends_total", "outcome" => label).increment(1);
+    if let Ok(Appended { message, .. }) = &outcome {
+        tracing::debug!(
+            trace.id = sending.trace.map(tracing::field::display),
+            message.id = %message.message_id,
+            conversation.id = %message.conversation,
+            user.id = %message.sender,
+            "{label} message {} as number {}",
+            message.message_id,
+            message.sequence,
+        );
+    }
+    sending.answer.give(outcome);
+}

@@ -1,0 +1,348 @@
+//! The atomic operations of messaging, over either database. Each is a whole change or a whole read: nobody else holds
+//! a transaction.
+
+mod postgres;
+mod rows;
+mod sqlite;
+
+#[cfg(test)]
+mod contract;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use chassis::clock::Timestamp;
+use chassis::database::Database;
+use proto::id::{ConversationId, MessageId, UserId};
+
+use crate::conversations::Access;
+use crate::error::Error;
+use crate::event::{Event, Fact, UserEvent};
+use crate::message::{Letter, Message, Revision, Sequence};
+use crate::receipt::Watermark;
+
+/// The most rows that one statement adds. Longer lists become several statements of one transaction.
+pub const MAX_ROWS: usize = 256;
+
+/// The database failed, or holds what cannot be.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Failure {
+    what: &'static str,
+    #[source]
+    source: Option<sqlx::Error>,
+    logged: AtomicBool,
+}
+
+impl Failure {
+    /// Something stored cannot be read.
+    pub const fn corrupt(what: &'static str) -> Self {
+        Self { what, source: None, logged: AtomicBool::new(false) }
+    }
+
+    /// Whether the same may work when it is tried again soon.
+    pub fn is_transient(&self) -> bool {
+        self.source.as_ref().is_some_and(chassis::database::is_transient)
+    }
+
+    /// Writes it to the log, once however many it concerns.
+    pub fn log(&self) {
+        if self.logged.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        match &self.source {
+            Some(source) if self.is_transient() => {
+                tracing::warn!(error = %source, "the database fails: {source}")
+            }
+            Some(source) => tracing::error!(error = %source, "the database refuses: {source}"),
+            None => tracing::error!("the database is damaged: {}", self.what),
+        }
+    }
+}
+
+impl From<sqlx::Error> for Failure {
+    fn from(source: sqlx::Error) -> Self {
+        Self { what: "the database failed", source: Some(source), logged: AtomicBool::new(false) }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(source: sqlx::Error) -> Self {
+        Failure::from(source).into()
+    }
+}
+
+/// A letter that has been let in.
+#[derive(Clone, Copy, Debug)]
+pub struct Post<'a> {
+    /// What is sent.
+    pub letter: &'a Letter,
+    /// What the sender may do there.
+    pub access: &'a Access,
+}
+
+/// What became of a letter.
+#[derive(Clone, Debug)]
+pub struct Appended {
+    /// The message.
+    pub message: Message,
+    /// Whether it had been there before: this is the answer of the first time.
+    pub repeated: bool,
+}
+
+/// What became of a revision.
+#[derive(Clone, Debug)]
+pub struct Revised {
+    /// The message as it is now.
+    pub message: Message,
+    /// The event, unless nothing changed.
+    pub event: Option<Event>,
+}
+
+/// What became of some facts.
+#[derive(Clone, Debug, Default)]
+pub struct Applied {
+    /// The events of conversations.
+    pub events: Vec<Event>,
+    /// The events of users.
+    pub user_events: Vec<UserEvent>,
+}
+
+/// A move of a watermark.
+#[derive(Clone, Copy, Debug)]
+pub struct Move {
+    /// Where it is to be.
+    pub to: Watermark,
+    /// Whether the user reads on, which the user's other devices want to know.
+    pub reads: bool,
+}
+
+/// How far a conversation has come, and how far one of its members.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Its last event.
+    pub head: Sequence,
+    /// Its last message.
+    pub last_message: Sequence,
+    /// When its last message was sent, or it was made.
+    pub activity_time: Timestamp,
+    /// How far the member has come.
+    pub watermark: Watermark,
+}
+
+/// Which messages of a conversation.
+#[derive(Clone, Copy, Debug)]
+pub struct History {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// In which direction.
+    pub order: Order,
+    /// Only after this.
+    pub after: Sequence,
+    /// Only before this.
+    pub before: Sequence,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// The direction of a list of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// Newest first.
+    NewestFirst,
+    /// Oldest first.
+    OldestFirst,
+}
+
+/// A run of a conversation's log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Range {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Only after this.
+    pub after: Sequence,
+    /// Up to this.
+    pub up_to: Sequence,
+}
+
+/// What is to be counted as unread.
+#[derive(Clone, Copy, Debug)]
+pub struct Unread {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Only after this.
+    pub after: Sequence,
+    /// Only what was sent since.
+    pub since: Timestamp,
+}
+
+/// The store, over either database.
+#[derive(Clone, Debug)]
+pub enum Store {
+    /// SQLite.
+    Sqlite(sqlite::Store),
+    /// PostgreSQL.
+    Postgres(postgres::Store),
+}
+
+/// Calls the same method of whichever store it is.
+macro_rules! either {
+    ($self:ident.$method:ident($($argument:expr),*)) => {
+        match $self {
+            Self::Sqlite(store) => store.$method($($argument),*).await,
+            Self::Postgres(store) => store.$method($($argument),*).await,
+        }
+    };
+}
+
+impl Store {
+    /// The store in a database.
+    pub fn new(database: Database) -> Self {
+        match database {
+            Database::Sqlite(pool) => Self::Sqlite(sqlite::Store::new(pool)),
+            Database::Postgres(pool) => Self::Postgres(postgres::Store::new(pool)),
+        }
+    }
+
+    /// The epoch of the logs; the first to ask draws it.
+    pub async fn epoch(&self) -> Result<String, Failure> {
+        either!(self.epoch())
+    }
+
+    /// Adds messages to the logs of their conversations, in this order and in one transaction. What is wrong with one
+    /// does not hurt the others.
+    pub async fn append(
+        &self,
+        posts: &[Post<'_>],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Appended, Error>>, Failure> {
+        either!(self.append(posts, now))
+    }
+
+    /// Edits or deletes a message.
+    pub async fn revise(
+        &self,
+        revision: &Revision,
+        access: &Access,
+        now: Timestamp,
+    ) -> Result<Revised, Error> {
+        either!(self.revise(revision, access, now))
+    }
+
+    /// The position up to which the facts of conversation have been applied.
+    pub async fn facts_cursor(&self) -> Result<i64, Failure> {
+        either!(self.facts_cursor())
+    }
+
+    /// Turns facts into events and moves the cursor, all at once; `None` when another replica was faster.
+    pub async fn apply(&self, from: i64, to: i64, facts: &[Fact]) -> Result<Option<Applied>, Failure> {
+        either!(self.apply(from, to, facts))
+    }
+
+    /// Moves watermarks forward. Answers where each is now, and the events of those who read on.
+    pub async fn advance(&self, moves: &[Move]) -> Result<(Vec<Watermark>, Vec<UserEvent>), Failure> {
+        either!(self.advance(moves))
+    }
+
+    /// One message.
+    pub async fn message(
+        &self,
+        conversation: ConversationId,
+        id: MessageId,
+    ) -> Result<Option<Message>, Failure> {
+        either!(self.message(conversation, id))
+    }
+
+    /// Messages of a conversation, and its head.
+    pub async fn history(&self, history: &History) -> Result<(Vec<Message>, Sequence), Failure> {
+        either!(self.history(history))
+    }
+
+    /// Messages by their places.
+    pub async fn messages_at(
+        &self,
+        places: &[(ConversationId, Sequence)],
+    ) -> Result<HashMap<ConversationId, Message>, Failure> {
+        either!(self.messages_at(places))
+    }
+
+    /// What happened in a conversation after a sequence, oldest first.
+    pub async fn events(
+        &self,
+        conversation: ConversationId,
+        after: Sequence,
+        limit: i64,
+    ) -> Result<Vec<Event>, Failure> {
+        either!(self.events(conversation, after, limit))
+    }
+
+    /// What happened in several conversations, each oldest first.
+    pub async fn events_of(&self, ranges: &[Range]) -> Result<HashMap<ConversationId, Vec<Event>>, Failure> {
+        either!(self.events_of(ranges))
+    }
+
+    /// What happened to a user after a sequence, oldest first.
+    pub async fn user_events(
+        &self,
+        user: UserId,
+        after: Sequence,
+        limit: i64,
+    ) -> Result<Vec<UserEvent>, Failure> {
+        either!(self.user_events(user, after, limit))
+    }
+
+    /// How far conversations have come. Those in which nothing has happened are left out.
+    pub async fn heads(
+        &self,
+        conversations: &[ConversationId],
+    ) -> Result<HashMap<ConversationId, Sequence>, Failure> {
+        either!(self.heads(conversations))
+    }
+
+    /// How far users' own logs have come. Those to whom nothing has happened are left out.
+    pub async fn user_heads(&self, users: &[UserId]) -> Result<HashMap<UserId, Sequence>, Failure> {
+        either!(self.user_heads(users))
+    }
+
+    /// How far conversations have come, and a user in them. Those in which nothing has happened are left out.
+    pub async fn places(
+        &self,
+        user: UserId,
+        conversations: &[ConversationId],
+    ) -> Result<HashMap<ConversationId, Place>, Failure> {
+        either!(self.places(user, conversations))
+    }
+
+    /// How many messages of others a user has not read; counting stops at `most`.
+    pub async fn unread(
+        &self,
+        user: UserId,
+        wanted: &[Unread],
+        most: i64,
+    ) -> Result<HashMap<ConversationId, i64>, Failure> {
+        either!(self.unread(user, wanted, most))
+    }
+
+    /// How far the members of a conversation have come, after a user in the order of their ids.
+    pub async fn receipts(
+        &self,
+        conversation: ConversationId,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<Watermark>, Failure> {
+        either!(self.receipts(conversation, after, limit))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_database_passes_and_a_damaged_one_does_not() {
+        assert!(Failure::from(sqlx::Error::PoolTimedOut).is_transient());
+        assert!(!Failure::corrupt("a row cannot be read").is_transient());
+    }
+}

@@ -1,0 +1,42 @@
+//! What happens elsewhere and has an effect here: a deleted account sends nothing any more.
+
+use chassis::events::Events;
+use chassis::feed;
+use chassis::tasks::Tasks;
+
+use crate::error::Error;
+use crate::scheduling::Scheduling;
+use crate::store::Applied;
+
+/// Follows auth's facts for as long as the service runs.
+pub fn follow_users(scheduling: Scheduling, events: Events, tasks: &Tasks) {
+    tasks.spawn("follow-users", |shutdown| async move {
+        let step = || async { Ok(scheduling.follow_users().await?) };
+        feed::follow("users", &events, proto::subject::AUTH_FACTS, feed::POLL, shutdown, step).await;
+    });
+}
+
+impl Scheduling {
+    /// Applies some of the facts of auth that have not been applied. Says whether there may be more.
+    ///
+    /// The cursor moves in the transaction of the effect, so that each fact takes effect once, however often this is
+    /// repeated and whichever replica does it.
+    pub async fn follow_users(&self) -> Result<bool, Error> {
+        let mut cursor = self.store.cursor().await?;
+        let happenings = self.users.happenings(cursor).await?;
+        let more = !happenings.is_empty();
+        for happening in happenings {
+            let now = self.store.now().await?;
+            match self.store.apply(cursor, happening, now).await? {
+                // Another replica is at it: look where it stands.
+                Applied::Overtaken => return Ok(true),
+                Applied::Nothing => {}
+                Applied::Ended { user_id, cancelled } => {
+                    tracing::info!(user.id = %user_id, "cancelled {cancelled} scheduled messages of deleted user {user_id}");
+                }
+            }
+            cursor = happening.position;
+        }
+        Ok(more)
+    }
+}

@@ -1,0 +1,157 @@
+//! Scheduling: everything that waits for a time. Today that is messages to be sent later.
+//!
+//! **Owns** scheduled messages and the durable [`timer`] that fires them: once, never early, whichever process is alive
+//! when the time comes.
+//!
+//! **Refuses** to schedule where the author may not write, further ahead than a year, or more than a hundred at a time;
+//! and to change or take back what is being sent. Whether the author may still write is judged again by messaging when
+//! the time comes: what it refuses then has failed, with its reason.
+//!
+//! **Emits** nothing: a scheduled message that is sent is a message, and messaging says so.
+//!
+//! **Follows** auth's facts: what a deleted account has scheduled is cancelled and erased.
+
+mod config;
+mod consume;
+pub mod conversations;
+mod convert;
+pub mod error;
+pub mod fire;
+mod grpc;
+pub mod messaging;
+pub mod scheduled_message;
+pub mod scheduling;
+pub mod store;
+pub mod timer;
+pub mod users;
+
+#[cfg(test)]
+mod tests;
+
+use chassis::clock::Clock;
+use chassis::config::Settings;
+use chassis::database::Database;
+use chassis::events::Events;
+use chassis::identity::{AcceptedServices, Identity, ServiceCredential, Verifier};
+use chassis::middleware::LimitsConfig;
+use chassis::tasks::Tasks;
+use chassis::transport::Transport;
+use chassis::unit::{self, Unit};
+use proto::scheduling::v1::scheduled_message_service_server::{SERVICE_NAME, ScheduledMessageServiceServer};
+use sqlx::migrate::Migrator;
+use tonic::service::Routes;
+
+pub use config::Config;
+
+use crate::conversations::Conversations;
+use crate::grpc::Grpc;
+use crate::messaging::Messaging;
+use crate::scheduling::{Bounds, Scheduling};
+use crate::store::Store;
+use crate::timer::{Kind, Timer};
+use crate::users::Users;
+
+/// The name of this service.
+pub const NAME: &str = "scheduling";
+
+/// The tables of this service.
+pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
+
+/// The most bytes of a request: the longest text, with room to spare.
+const REQUEST_BYTES: usize = 256 * 1024;
+
+/// What became of what was claimed, by kind and outcome.
+const TIMER_FIRED: &str = "timer_fired_total";
+/// How late it was claimed the first time, by kind.
+const TIMER_LATE: &str = "timer_late_seconds";
+
+/// What this service needs from outside.
+pub struct Deps {
+    /// Its database, opened with [`MIGRATOR`].
+    pub database: Database,
+    /// The bus for hints.
+    pub events: Events,
+    /// What time it is. Only where the database has no clock of its own, see [`Store::now`].
+    pub clock: Clock,
+    /// The way to messaging.
+    pub messaging: Transport,
+    /// The way to conversation.
+    pub conversation: Transport,
+    /// The way to auth.
+    pub auth: Transport,
+    /// How this service proves to the others who it is.
+    pub credential: ServiceCredential,
+    /// The services that may call this one.
+    pub accepted: AcceptedServices,
+    /// How much this service takes on at once.
+    pub limits: LimitsConfig,
+}
+
+/// Starts the service.
+pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
+    config.check()?;
+    describe_metrics();
+    let Deps { database, events, clock, messaging, conversation, auth, credential, accepted, limits } = deps;
+    let tasks = Tasks::default();
+    let verifier = Verifier::new(auth.clone(), Some(credential.clone()));
+    verifier.forget_ended_sessions(&events, &tasks).await;
+
+    let store = Store::new(database.clone(), clock);
+    let timer = Timer::new(Kind::ScheduledMessage, config.timing(), store.clone(), tasks.clone());
+    let scheduling = Scheduling {
+        store,
+        timer: timer.clone(),
+        conversations: Conversations::new(conversation, credential.clone()),
+        messaging: Messaging::new(messaging, credential.clone()),
+        users: Users::new(auth, credential),
+        bounds: Bounds {
+            horizon_days: config.horizon_days,
+            horizon: config.horizon(),
+            max_pending: config.max_pending,
+        },
+    };
+    consume::follow_users(scheduling.clone(), events.clone(), &tasks);
+    let firing = scheduling.clone();
+    tasks.spawn("timer", |shutdown| async move {
+        let fire = |claim| {
+            let scheduling = firing.clone();
+            async move { scheduling.fire_and_log(claim).await }
+        };
+        timer.run(shutdown, fire).await;
+    });
+
+    let service =
+        ScheduledMessageServiceServer::new(Grpc::new(scheduling)).max_decoding_message_size(REQUEST_BYTES);
+    Ok(Unit {
+        name: NAME,
+        services: vec![SERVICE_NAME],
+        grpc: Some(unit::routes(Routes::new(service), Identity::new(verifier, accepted), &limits)),
+        listening: vec![],
+        database: Some(database),
+        tasks,
+        ready: vec![events.readiness()],
+    })
+}
+
+/// Starts the service as a process of its own.
+pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
+    let peers = &settings.peers;
+    let deps = Deps {
+        database: Database::open(&settings.database, NAME, &MIGRATOR).await?,
+        events: Events::nats(&settings.nats).await?,
+        clock: Clock::system(),
+        messaging: peers.transport("messaging", &peers.messaging)?,
+        conversation: peers.transport("conversation", &peers.conversation)?,
+        auth: peers.transport("auth", &peers.auth)?,
+        credential: settings.identity.credential(NAME)?,
+        accepted: settings.identity.accepted()?,
+        limits: settings.limits,
+    };
+    start(settings.service, deps).await
+}
+
+fn describe_metrics() {
+    use metrics::{Unit, describe_counter, describe_histogram};
+    describe_counter!(TIMER_FIRED, Unit::Count, "What became of what was due.");
+    describe_histogram!(TIMER_LATE, Unit::Seconds, "How late what was due was claimed the first time.");
+}

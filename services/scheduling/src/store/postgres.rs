@@ -1,0 +1,20 @@
+//! For PostgreSQL.
+
+use chassis::clock::{Clock, Timestamp};
+use chassis::database::postgres::*;
+
+#[path = "store.rs"]
+#[expect(clippy::duplicate_mod, reason = "one text of SQL is compiled once per database")]
+mod store;
+
+pub use store::Store;
+
+/// The server's time: the clocks of the replicas may differ, and then something would be due for one and not for another.
+async fn now(pool: &Pool, _: &Clock) -> sqlx::Result<Timestamp> {
+    // Cut down, not rounded: half a millisecond ahead would be early.
+    let millis: i64 =
+        sqlx::query_scalar("SELECT CAST(FLOOR(EXTRACT(EPOCH FROM clock_timestamp()) * 1000) AS BIGINT)")
+            .fetch_one(pool.read())
+            .await?;
+    Ok(Timestamp::from_millis(millis))
+}

@@ -1,0 +1,15 @@
+//! For SQLite.
+
+use chassis::clock::{Clock, Timestamp};
+use chassis::database::sqlite::*;
+
+#[path = "store.rs"]
+mod store;
+
+pub use store::Store;
+
+/// A file has no clock of its own, and only this process uses it: what the process says is the time for all.
+#[expect(clippy::unused_async, reason = "the same call asks a server on PostgreSQL")]
+async fn now(_: &Pool, clock: &Clock) -> sqlx::Result<Timestamp> {
+    Ok(clock.now())
+}

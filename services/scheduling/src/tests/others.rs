@@ -1,0 +1,308 @@
+//! The other services as far as scheduling can see them: auth knows its people, conversation knows who may write where,
+//! and messaging shows a message once per key, unless it is told to fail.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use axum::Router;
+use axum::routing::post;
+use chassis::clock::{Clock, Timestamp};
+use chassis::config::Secret;
+use chassis::fault::Fault;
+use chassis::identity::ServiceCredential;
+use chassis::transport::Transport;
+use prost::Message;
+use proto::Incoming;
+use proto::auth::v1 as auth;
+use proto::codec::Codec;
+use proto::conversation::v1 as conversation;
+use proto::id::{ConversationId, MessageId, SessionId, UserId};
+use proto::messaging::v1 as messaging;
+use tokio::sync::watch;
+use tonic::{Code, Request, Response, Status};
+use tower::service_fn;
+
+/// What scheduling shows of itself.
+const SECRET: &str = "the secret of scheduling";
+
+/// Cloning gives the same.
+#[derive(Clone)]
+pub struct Others {
+    state: Arc<Mutex<State>>,
+    /// While this is true, sends wait before they are stored.
+    holding: watch::Sender<bool>,
+    clock: Clock,
+}
+
+#[derive(Default)]
+struct State {
+    users: BTreeSet<UserId>,
+    facts: Vec<auth::UserFact>,
+    access: HashMap<(ConversationId, UserId), conversation::Access>,
+    conversation_is_down: bool,
+    checks: usize,
+    mishaps: VecDeque<Mishap>,
+    /// By key.
+    stored: BTreeMap<(ConversationId, UserId, String), Sent>,
+    in_order: Vec<Sent>,
+    sends: usize,
+    under_way: usize,
+}
+
+/// What goes wrong with a send.
+#[derive(Clone)]
+pub enum Mishap {
+    /// It is refused.
+    Refused(Status),
+    /// It is stored, and nobody is told.
+    Stored(Status),
+}
+
+/// A message that messaging has stored.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub message_id: MessageId,
+    pub conversation: ConversationId,
+    pub author: UserId,
+    pub key: String,
+    pub text: String,
+    pub at: Timestamp,
+}
+
+impl Others {
+    pub fn new(clock: Clock) -> Self {
+        Self { state: Arc::default(), holding: watch::Sender::new(false), clock }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    pub fn credential() -> ServiceCredential {
+        ServiceCredential::new(crate::NAME, &Secret::new(SECRET)).unwrap()
+    }
+
+    /// Somebody new. The id is the token.
+    pub fn register(&self) -> UserId {
+        let user = UserId::generate();
+        self.state().users.insert(user);
+        user
+    }
+
+    /// Deletes an account, with its memberships.
+    pub fn delete(&self, user: UserId) {
+        let mut state = self.state();
+        state.users.remove(&user);
+        state.access.retain(|(_, member), _| *member != user);
+        let position = i64::try_from(state.facts.len()).unwrap() + 1;
+        let payload = Some(auth::user_fact::Payload::UserDeleted(auth::UserDeleted {}));
+        state.facts.push(auth::UserFact { position, user_id: user.to_string(), payload, ..Default::default() });
+    }
+
+    /// Lets a user read and write somewhere, or only read.
+    pub fn admit(&self, conversation: ConversationId, user: UserId, may_write: bool) {
+        let access =
+            conversation::Access { exists: true, visible: true, may_read: true, may_write, ..Default::default() };
+        self.state().access.insert((conversation, user), access);
+    }
+
+    /// Puts a user out.
+    pub fn dismiss(&self, conversation: ConversationId, user: UserId) {
+        self.state().access.remove(&(conversation, user));
+    }
+
+    /// Makes conversation answer nothing from now on, or again.
+    pub fn set_conversation_down(&self, is_down: bool) {
+        self.state().conversation_is_down = is_down;
+    }
+
+    /// How often conversation was asked by scheduling.
+    pub fn checks(&self) -> usize {
+        self.state().checks
+    }
+
+    /// The next sends go wrong like this.
+    pub fn mishaps(&self, mishaps: impl IntoIterator<Item = Mishap>) {
+        self.state().mishaps.extend(mishaps);
+    }
+
+    /// Sends wait from now on, or go on.
+    pub fn hold(&self, holding: bool) {
+        self.holding.send_replace(holding);
+    }
+
+    /// Everything that was stored, in that order.
+    pub fn sent(&self) -> Vec<Sent> {
+        self.state().in_order.clone()
+    }
+
+    /// How often it was asked to send.
+    pub fn sends(&self) -> usize {
+        self.state().sends
+    }
+
+    /// How many sends wait.
+    pub fn under_way(&self) -> usize {
+        self.state().under_way
+    }
+
+    pub fn auth(&self) -> Transport {
+        let [introspect, facts] = [self.clone(), self.clone()];
+        let introspect = rpc(move |request: Request<auth::IntrospectRequest>| {
+            let others = introspect.clone();
+            async move { others.introspect(&request) }
+        });
+        let facts = rpc(move |request: Request<auth::ListUserFactsRequest>| {
+            let others = facts.clone();
+            async move { others.list_user_facts(&request) }
+        });
+        Transport::local(
+            Router::new()
+                .route("/parlor.auth.v1.AuthService/Introspect", introspect)
+                .route("/parlor.auth.v1.AuthService/ListUserFacts", facts),
+        )
+    }
+
+    pub fn conversation(&self) -> Transport {
+        let others = self.clone();
+        let check = rpc(move |request: Request<conversation::CheckAccessRequest>| {
+            let others = others.clone();
+            async move { others.check_access(&request) }
+        });
+        Transport::local(Router::new().route("/parlor.conversation.v1.ConversationService/CheckAccess", check))
+    }
+
+    pub fn messaging(&self) -> Transport {
+        let others = self.clone();
+        let send = rpc(move |request: Request<messaging::SendMessageRequest>| {
+            let others = others.clone();
+            async move { others.send_message(request).await }
+        });
+        Transport::local(Router::new().route("/parlor.messaging.v1.MessagingService/SendMessage", send))
+    }
+
+    fn introspect(&self, request: &Request<auth::IntrospectRequest>) -> Result<auth::IntrospectResponse, Status> {
+        is_scheduling(request)?;
+        let user = UserId::parse(&request.get_ref().session_token).ok();
+        let known = user.filter(|user| self.state().users.contains(user));
+        let caller = known.map(|user| auth::CallerInfo {
+            user_id: user.to_string(),
+            session_id: SessionId::generate().to_string(),
+            kind: auth::UserKind::Registered.into(),
+            ..Default::default()
+        });
+        Ok(auth::IntrospectResponse { caller })
+    }
+
+    fn list_user_facts(
+        &self,
+        request: &Request<auth::ListUserFactsRequest>,
+    ) -> Result<auth::ListUserFactsResponse, Status> {
+        is_scheduling(request)?;
+        let after = request.get_ref().after_position;
+        let facts = self.state().facts.iter().filter(|fact| fact.position > after).cloned().collect();
+        Ok(auth::ListUserFactsResponse { facts })
+    }
+
+    fn check_access(
+        &self,
+        request: &Request<conversation::CheckAccessRequest>,
+    ) -> Result<conversation::CheckAccessResponse, Status> {
+        is_scheduling(request)?;
+        let mut state = self.state();
+        if state.conversation_is_down {
+            return Err(Status::unavailable("down"));
+        }
+        state.checks += 1;
+        let answer = |question: &conversation::AccessQuestion| {
+            let pair = (id(&question.conversation_id), id::<UserId>(&question.user_id));
+            state.access.get(&pair).cloned().unwrap_or_default()
+        };
+        Ok(conversation::CheckAccessResponse { answers: request.get_ref().questions.iter().map(answer).collect() })
+    }
+
+    async fn send_message(
+        &self,
+        request: Request<messaging::SendMessageRequest>,
+    ) -> Result<messaging::SendMessageResponse, Status> {
+        is_scheduling(&request)?;
+        let author = request.metadata().get("x-parlor-on-behalf-of").and_then(|value| value.to_str().ok());
+        let author: UserId = id(author.unwrap_or_default());
+        self.state().sends += 1;
+        self.state().under_way += 1;
+        let _ = self.holding.subscribe().wait_for(|holding| !holding).await;
+        self.state().under_way -= 1;
+        let mishap = self.state().mishaps.pop_front();
+        match mishap {
+            Some(Mishap::Refused(status)) => Err(status),
+            Some(Mishap::Stored(status)) => self.store(author, request.into_inner()).and(Err(status)),
+            None => self.store(author, request.into_inner()),
+        }
+    }
+
+    fn store(
+        &self,
+        author: UserId,
+        request: messaging::SendMessageRequest,
+    ) -> Result<messaging::SendMessageResponse, Status> {
+        let Some(messaging::send_message_request::Target::ConversationId(conversation)) = request.target else {
+            panic!("where to?")
+        };
+        let conversation: ConversationId = id(&conversation);
+        let Some(messaging::Content { kind: Some(messaging::content::Kind::Text(text)) }) = request.content else {
+            panic!("no text")
+        };
+        let mut state = self.state();
+        let key = request.client_message_id;
+        let (sent, repeated) = match state.stored.get(&(conversation, author, key.clone())) {
+            Some(first) if first.text == text => (first.clone(), true),
+            Some(_) => return Err(Fault::new(Code::AlreadyExists, "ERROR_REASON_CLIENT_MESSAGE_ID_REUSED").into()),
+            None => {
+                let access = state.access.get(&(conversation, author)).cloned().unwrap_or_default();
+                if !access.may_read {
+                    return Err(Fault::new(Code::NotFound, "ERROR_REASON_CONVERSATION_NOT_FOUND").into());
+                }
+                if !access.may_write {
+                    return Err(Fault::new(Code::PermissionDenied, "ERROR_REASON_WRITE_DENIED").into());
+                }
+                let (message_id, at) = (MessageId::generate(), self.clock.now());
+                let sent = Sent { message_id, conversation, author, key: key.clone(), text, at };
+                state.stored.insert((conversation, author, key), sent.clone());
+                state.in_order.push(sent.clone());
+                (sent, false)
+            }
+        };
+        let message = messaging::Message { message_id: sent.message_id.to_string(), ..Default::default() };
+        Ok(messaging::SendMessageResponse { message: Some(message), repeated })
+    }
+}
+
+fn id<T: From<uuid::Uuid>>(text: &str) -> T {
+    uuid::Uuid::try_parse(text).unwrap().into()
+}
+
+fn is_scheduling<T>(request: &Request<T>) -> Result<(), Status> {
+    let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+    if shown == Some(&format!("Service scheduling:{SECRET}")) { Ok(()) } else { Err(Status::unauthenticated("who?")) }
+}
+
+/// One rpc, served as the generated servers do it, without the others of its service.
+fn rpc<Q, A, F, Fut>(answer: F) -> axum::routing::MethodRouter
+where
+    Q: Message + Default + Incoming + Send + Sync + 'static,
+    A: Message + Default + Incoming + Send + Sync + 'static,
+    F: Fn(Request<Q>) -> Fut + Clone + Send + Sync + 'static,
+    Fut: Future<Output = Result<A, Status>> + Send + 'static,
+{
+    post(move |request: axum::extract::Request| {
+        let answer = answer.clone();
+        async move {
+            let handler = service_fn(move |request: Request<Q>| {
+                let answer = answer(request);
+                async move { answer.await.map(Response::new) }
+            });
+            tonic::server::Grpc::new(Codec::<A, Q>::default()).unary(handler, request).await.map(axum::body::Body::new)
+        }
+    })
+}

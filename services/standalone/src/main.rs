@@ -1,0 +1,27 @@
+//! Parlor in one process: all four services and the gateway, SQLite and an in-process bus, nothing else installed.
+//!
+//! The very same services run as processes of their own; all this does differently is to fill in what each is given:
+//! a call within the process instead of a channel, a local bus instead of NATS. Database and bus are independent
+//! choices: PostgreSQL and NATS can be configured here too.
+
+mod banner;
+mod config;
+mod units;
+
+use std::process::ExitCode;
+
+use chassis::host::{self, Process};
+
+use crate::config::Config;
+
+fn main() -> ExitCode {
+    host::run(|config: Config| async move {
+        chassis::telemetry::init("parlor", &config.log)?;
+        config.listen.check(config.profile)?;
+        let process = Process { name: "parlor", profile: config.profile, listen: config.listen.clone() };
+        let data = config.data_folder.clone();
+        let profile = config.profile;
+        let units = units::start(config).await?;
+        host::serve(process, units, |addresses| banner::print(profile, &data, addresses)).await
+    })
+}

@@ -1,0 +1,19 @@
+//! The system through its public doors: starts Parlor in either shape and lets people use it.
+//!
+//! A story reads like the story: `world.person("ann")`, `ann.starts_group_with(..)`, `bob.connects()`, and what each of
+//! them sees. Stories share one world per shape; tests that break things start their own.
+
+pub mod figure;
+pub mod history;
+pub mod http;
+pub mod person;
+pub mod process;
+pub mod socket;
+pub mod storage;
+pub mod trial;
+pub mod waiting;
+pub mod world;
+
+pub use person::Person;
+pub use socket::Connection;
+pub use world::{Shape, World};

@@ -1,0 +1,180 @@
+//! Somebody who uses Parlor.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use proto::id::EventId;
+use reqwest::Method;
+use serde_json::{Value, json};
+
+use crate::http::{self, Answer};
+use crate::socket::Connection;
+
+/// The password of everybody.
+pub const PASSWORD: &str = "a horse of some battery";
+
+/// Somebody who uses Parlor through one gateway.
+#[derive(Clone, Debug)]
+pub struct Person {
+    /// The name that others see.
+    pub name: String,
+    /// The name to sign in with.
+    pub username: String,
+    /// The user id.
+    pub id: String,
+    /// The session token.
+    pub token: String,
+    gateway: SocketAddr,
+    client: reqwest::Client,
+}
+
+impl Person {
+    /// Registers somebody new.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub async fn register(gateway: SocketAddr, name: &str) -> Self {
+        let client =
+            reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("an HTTP client");
+        let suffix = EventId::generate().uuid().simple().to_string();
+        let username = format!("{}-{}", name.to_lowercase(), &suffix[20..]);
+        let body = json!({ "username": username, "password": PASSWORD, "displayName": name });
+        let answer =
+            http::ask(&client, gateway, None, Method::POST, "/v1/auth/register", Some(&body)).await.ok();
+        Self {
+            name: name.to_owned(),
+            username,
+            id: text(&answer["user"]["userId"]),
+            token: text(&answer["grant"]["sessionToken"]),
+            gateway,
+            client,
+        }
+    }
+
+    /// The same person, at another gateway.
+    #[must_use]
+    pub fn at(&self, gateway: SocketAddr) -> Self {
+        Self { gateway, ..self.clone() }
+    }
+
+    /// The same person with another token.
+    #[must_use]
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { token: token.to_owned(), ..self.clone() }
+    }
+
+    /// Asks for something.
+    pub async fn get(&self, path: &str) -> Answer {
+        http::ask(&self.client, self.gateway, Some(&self.token), Method::GET, path, None).await
+    }
+
+    /// Does something.
+    pub async fn post(&self, path: &str, body: Value) -> Answer {
+        http::ask(&self.client, self.gateway, Some(&self.token), Method::POST, path, Some(&body)).await
+    }
+
+    /// Replaces something.
+    pub async fn put(&self, path: &str, body: Value) -> Answer {
+        http::ask(&self.client, self.gateway, Some(&self.token), Method::PUT, path, Some(&body)).await
+    }
+
+    /// Changes something.
+    pub async fn patch(&self, path: &str, body: Value) -> Answer {
+        http::ask(&self.client, self.gateway, Some(&self.token), Method::PATCH, path, Some(&body)).await
+    }
+
+    /// Removes something.
+    pub async fn delete(&self, path: &str) -> Answer {
+        http::ask(&self.client, self.gateway, Some(&self.token), Method::DELETE, path, None).await
+    }
+
+    /// Does something on a gateway that may be down.
+    pub async fn try_post(&self, path: &str, body: Value) -> anyhow::Result<Answer> {
+        http::try_ask(&self.client, self.gateway, Some(&self.token), Method::POST, path, Some(&body)).await
+    }
+
+    /// Asks for something on a gateway that may be down.
+    pub async fn try_get(&self, path: &str) -> anyhow::Result<Answer> {
+        http::try_ask(&self.client, self.gateway, Some(&self.token), Method::GET, path, None).await
+    }
+
+    /// Removes something on a gateway that may be down.
+    pub async fn try_delete(&self, path: &str) -> anyhow::Result<Answer> {
+        http::try_ask(&self.client, self.gateway, Some(&self.token), Method::DELETE, path, None).await
+    }
+
+    /// Starts the direct conversation with somebody; gives its id.
+    pub async fn starts_direct_with(&self, other: &Self) -> String {
+        let body = json!({ "kind": "CONVERSATION_KIND_DIRECT", "userIds": [other.id] });
+        conversation_id(&self.post("/v1/conversations", body).await.ok())
+    }
+
+    /// Starts a group with these people; gives its id.
+    pub async fn starts_group_with(&self, others: &[&Self]) -> String {
+        let ids: Vec<&str> = others.iter().map(|other| other.id.as_str()).collect();
+        let body = json!({ "kind": "CONVERSATION_KIND_GROUP", "title": "a group", "userIds": ids });
+        conversation_id(&self.post("/v1/conversations", body).await.ok())
+    }
+
+    /// Opens a room; gives its id.
+    pub async fn opens_room(&self, title: &str) -> String {
+        let body = json!({ "kind": "CONVERSATION_KIND_ROOM", "title": title });
+        conversation_id(&self.post("/v1/conversations", body).await.ok())
+    }
+
+    /// Sends a text over REST; gives the message.
+    pub async fn says(&self, conversation: &str, words: &str) -> Value {
+        self.tries_to_say(conversation, words).await.ok()["message"].clone()
+    }
+
+    /// Sends a text over REST, which may be refused.
+    pub async fn tries_to_say(&self, conversation: &str, words: &str) -> Answer {
+        let body =
+            json!({ "content": { "text": words }, "clientMessageId": EventId::generate().to_string() });
+        self.post(&format!("/v1/conversations/{conversation}/messages"), body).await
+    }
+
+    /// The texts of a conversation's latest messages, oldest first; `None` stands for a tombstone.
+    pub async fn reads(&self, conversation: &str) -> Vec<Option<String>> {
+        let page = self.get(&format!("/v1/conversations/{conversation}/messages?pageSize=100")).await.ok();
+        let texts = |message: &Value| message["content"]["text"].as_str().map(ToOwned::to_owned);
+        let mut found: Vec<_> = array(&page["messages"]).iter().map(texts).collect();
+        found.reverse();
+        found
+    }
+
+    /// Connects a socket and signs it in.
+    pub async fn connects(&self) -> Connection {
+        Connection::open(self.gateway, &self.token).await
+    }
+
+    /// Connects a socket and follows all own conversations.
+    pub async fn comes_online(&self) -> Connection {
+        let mut connection = self.connects().await;
+        connection.follows_all().await;
+        connection
+    }
+}
+
+fn conversation_id(answer: &Value) -> String {
+    text(&answer["conversation"]["conversationId"])
+}
+
+/// A JSON text.
+///
+/// # Panics
+/// When it is none.
+#[track_caller]
+pub fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("{value} is not a text")).to_owned()
+}
+
+/// A JSON list; absent means empty.
+pub fn array(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+/// A 64-bit number, which proto JSON writes as a text; absent means 0.
+pub fn number(value: &Value) -> i64 {
+    value.as_i64().or_else(|| value.as_str().and_then(|text| text.parse().ok())).unwrap_or(0)
+}

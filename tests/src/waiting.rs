@@ -1,0 +1,37 @@
+//! Waits for conditions, never for times.
+
+use std::future::Future;
+use std::time::{Duration, Instant};
+
+/// How long a test waits for something that should happen at once. Generous: machines are slow at times.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Asks until the answer is there.
+///
+/// # Panics
+/// When it is not there in time; says what was waited for.
+pub async fn until<T, F, Fut>(what: &str, mut ask: F) -> T
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Option<T>>,
+{
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask().await {
+            return answer;
+        }
+        assert!(start.elapsed() < PATIENCE, "waited {PATIENCE:?} in vain for {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits for something that should happen at once.
+///
+/// # Panics
+/// When it does not happen in time; says what was waited for.
+pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, future).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {PATIENCE:?} in vain for {what}"),
+    }
+}

@@ -1,0 +1,108 @@
+//! What Parlor survives: processes, the bus and the database are killed under load, and the histories of all clients are
+//! checked against what is there in the end. Every test prints its figures, one per line.
+//!
+//! `PARLOR_TEST_PROFILE=long` does the same for longer and more often.
+
+mod crashes;
+mod drains;
+mod load;
+mod outages;
+mod reader;
+mod schedules;
+mod settled;
+mod writer;
+
+use std::future::Future;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use libtest_mimic::{Arguments, Trial};
+use tests::World;
+use tests::storage::Cluster;
+use tests::world::WITHOUT_LIMITS;
+use tokio::runtime::Runtime;
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Each test loads the whole machine.
+    arguments.test_threads.get_or_insert(1);
+    let runtime = Arc::new(Runtime::new().expect("a runtime"));
+    let trials = vec![
+        trial(&runtime, "any_process_may_crash", crashes::any_process_may_crash),
+        trial(&runtime, "the_only_process_may_crash", crashes::the_only_process_may_crash),
+        trial(&runtime, "the_bus_may_be_away", outages::the_bus_may_be_away),
+        trial(
+            &runtime,
+            "a_service_that_is_down_is_told_at_once",
+            outages::a_service_that_is_down_is_told_at_once,
+        ),
+        trial(&runtime, "scheduled_messages_are_sent_once", schedules::scheduled_messages_are_sent_once),
+        trial(&runtime, "any_process_may_be_restarted", drains::any_process_may_be_restarted),
+    ];
+    libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+fn trial<F: Future<Output = ()>>(runtime: &Arc<Runtime>, name: &str, test: fn() -> F) -> Trial
+where
+    F: 'static,
+{
+    let runtime = runtime.clone();
+    Trial::test(name, move || {
+        runtime.block_on(test());
+        Ok(())
+    })
+}
+
+/// Whether there is time for more of everything.
+fn is_long() -> bool {
+    std::env::var("PARLOR_TEST_PROFILE").is_ok_and(|profile| profile == "long")
+}
+
+/// A world of separate processes on a PostgreSQL and a NATS of its own.
+struct Separate {
+    world: World,
+    cluster: Cluster,
+    database: String,
+}
+
+impl Separate {
+    async fn start() -> Self {
+        let cluster = Cluster::start().await.expect("a PostgreSQL and a NATS");
+        let database = cluster.postgres.database().await.expect("a database");
+        let world =
+            World::separate_with(&database, &cluster.nats.url(), WITHOUT_LIMITS).await.expect("a world");
+        Self { world, cluster, database }
+    }
+
+    /// Kills something as a crash does.
+    fn kill(&mut self, victim: &str) {
+        match victim {
+            "nats" => self.cluster.nats.kill(),
+            "postgres" => self.cluster.postgres.kill().expect("a killed PostgreSQL"),
+            process => self.world.process(process).kill(),
+        }
+    }
+
+    /// Starts it again, and waits until it is ready.
+    async fn start_again(&mut self, victim: &str) {
+        match victim {
+            "nats" => self.cluster.nats.start_again(),
+            "postgres" => self.cluster.postgres.start_again().await,
+            process => self.world.process(process).start_again().await,
+        }
+        .unwrap_or_else(|error| panic!("{victim} does not start again: {error:#}"));
+    }
+}
+
+/// Lets time pass while others work.
+async fn pass(span: Duration) {
+    tokio::time::sleep(span).await;
+}
+
+/// No process may have panicked, whatever was done to the others.
+fn assert_no_panics(world: &World) {
+    let panics: Vec<String> =
+        world.errors().into_iter().filter(|line| line.contains("panicked at")).collect();
+    assert!(panics.is_empty(), "{}", panics.join("\n"));
+}

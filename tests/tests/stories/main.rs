@@ -1,0 +1,50 @@
+//! The stories: what people do with Parlor, through its public doors, in both shapes.
+
+mod accounts;
+mod away;
+mod bad_input;
+mod editing;
+mod grpc;
+mod members;
+mod operation;
+mod reading;
+mod scheduling;
+mod sending;
+mod sessions;
+mod sse;
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::Arguments;
+use tests::trial::{self, Story, Worlds};
+use tokio::runtime::Runtime;
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let runtime = Arc::new(Runtime::new().expect("a runtime"));
+    let worlds = Arc::new(Worlds::default());
+    let stories: Vec<Story> = [
+        accounts::all(),
+        away::all(),
+        bad_input::all(),
+        editing::all(),
+        grpc::all(),
+        members::all(),
+        operation::all(),
+        reading::all(),
+        scheduling::all(),
+        sending::all(),
+        sessions::all(),
+        sse::all(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let conclusion = libtest_mimic::run(&arguments, trial::in_both_shapes(stories, &worlds, &runtime));
+    let wrong = runtime.block_on(trial::stop(worlds));
+    for line in &wrong {
+        eprintln!("after the stories: {line}");
+    }
+    if conclusion.has_failed() || !wrong.is_empty() { ExitCode::from(101) } else { ExitCode::SUCCESS }
+}
