@@ -41,7 +41,7 @@ impl fmt::Display for Figure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "FIGURE {}={} unit={}", self.name, Number(self.value), self.unit)?;
         match self.target {
-            Target::Is(wanted) => write!(f, " target==={}", Number(wanted))?,
+            Target::Is(wanted) => write!(f, " target=={}", Number(wanted))?,
             Target::AtLeast(wanted) => write!(f, " target=>={}", Number(wanted))?,
             Target::AtMost(wanted) => write!(f, " target=<={}", Number(wanted))?,
             Target::Informs => return f.write_str(" target=none result=INFO"),
@@ -104,8 +104,8 @@ mod tests {
     #[test]
     fn a_figure_is_one_line_that_says_what_it_should_be() {
         let line = |value, target| figure(value, target).to_string();
-        assert_eq!(line(0.0, Target::Is(0.0)), "FIGURE crashes.lost=0 unit=messages target===0 result=PASS");
-        assert!(line(1.0, Target::Is(0.0)).ends_with("target===0 result=FAIL"));
+        assert_eq!(line(0.0, Target::Is(0.0)), "FIGURE crashes.lost=0 unit=messages target==0 result=PASS");
+        assert!(line(1.0, Target::Is(0.0)).ends_with("target==0 result=FAIL"));
         assert!(line(2.5, Target::AtLeast(3.0)).ends_with("=2.500 unit=messages target=>=3 result=FAIL"));
         assert!(line(2.5, Target::AtMost(3.0)).ends_with("target=<=3 result=PASS"));
         assert!(line(2.5, Target::Informs).ends_with("target=none result=INFO"));

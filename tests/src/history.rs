@@ -497,7 +497,8 @@ fn gaps(facts: &Facts<'_>, found: &mut impl FnMut(&'static str, String)) {
 /// Sends of one connection to one conversation were acknowledged in another order than they are stored in. Those that
 /// had to be tried again have no order of their own.
 fn fifo_broken(facts: &Facts<'_>, found: &mut impl FnMut(&'static str, String)) {
-    let mut lanes: BTreeMap<(Client, u64, &str), Vec<(Duration, i64)>> = BTreeMap::new();
+    type Lane<'a> = (Client, u64, &'a str);
+    let mut lanes: BTreeMap<Lane<'_>, Vec<(Duration, i64)>> = BTreeMap::new();
     for send in facts.sends.values().filter(|send| send.unknown == 0) {
         let Some(told) = send.acknowledged.first() else { continue };
         let lane = (send.client, send.connection, send.conversation);
@@ -652,8 +653,10 @@ fn visible(facts: &Facts<'_>) -> (Vec<Duration>, Vec<Duration>) {
         let send = facts.sends.get(receipt.entry.key()?)?;
         (send.client != receipt.client).then(|| (send.invoked, receipt.at.saturating_sub(send.invoked)))
     });
-    let (mut calm, mut broken): (Vec<_>, Vec<_>) =
-        others.partition(|(invoked, _)| !windows.iter().any(|(from, to)| from <= invoked && invoked <= to));
+    let is_calm = |(invoked, span): &(Duration, Duration)| {
+        !windows.iter().any(|(from, to)| *from <= *invoked + *span && invoked <= to)
+    };
+    let (mut calm, mut broken): (Vec<_>, Vec<_>) = others.partition(is_calm);
     let spans = |list: &mut Vec<(Duration, Duration)>| {
         let mut spans: Vec<Duration> = list.iter().map(|(_, span)| *span).collect();
         spans.sort_unstable();

@@ -93,7 +93,7 @@ impl Process {
             if started.elapsed() > START {
                 bail!("{} is not ready after {START:?}:\n{}", self.name, self.log());
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     }
 
@@ -159,4 +159,20 @@ pub fn signal(process_id: u32, name: &str) -> anyhow::Result<()> {
     let status = Command::new("kill").arg(format!("-{name}")).arg(process_id.to_string()).status()?;
     anyhow::ensure!(status.success(), "kill -{name} {process_id} failed");
     Ok(())
+}
+
+/// A process and its children, the parent first.
+pub fn family(process_id: u32) -> Vec<u32> {
+    let mut family = vec![process_id];
+    let Ok(entries) = std::fs::read_dir("/proc") else { return family };
+    for entry in entries.flatten() {
+        let Some(id) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        // The name, in parentheses, may hold anything; the state and the parent come after it.
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+        if parent == Some(process_id) {
+            family.push(id);
+        }
+    }
+    family
 }

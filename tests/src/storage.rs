@@ -95,11 +95,20 @@ impl Postgres {
         format!("postgres://parlor@127.0.0.1:{}/postgres", self.port)
     }
 
+    /// The process id of its first process, the parent of all others.
+    pub fn id(&self) -> anyhow::Result<u32> {
+        let text = std::fs::read_to_string(self.folder.join("postmaster.pid"))?;
+        text.lines().next().unwrap_or_default().parse().context("postmaster.pid")
+    }
+
     /// Kills every process of it at once, as a crash does.
     pub fn kill(&self) -> anyhow::Result<()> {
-        let text = std::fs::read_to_string(self.folder.join("postmaster.pid"))?;
-        let id: u32 = text.lines().next().unwrap_or_default().parse().context("postmaster.pid")?;
-        crate::process::signal(id, "KILL")
+        let mut kill = Command::new("kill");
+        // The parent first: it would stop the others in good order.
+        kill.arg("-KILL").args(crate::process::family(self.id()?).iter().map(ToString::to_string));
+        // One that has gone by itself meanwhile is no failure.
+        kill.stderr(Stdio::null()).status()?;
+        Ok(())
     }
 
     /// Starts it (again) at the same port, on the same data.
@@ -160,6 +169,11 @@ impl Nats {
     /// Its address.
     pub fn url(&self) -> String {
         format!("nats://127.0.0.1:{}", self.port)
+    }
+
+    /// Its process id, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
     }
 
     /// Kills it, as a crash does.

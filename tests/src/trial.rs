@@ -11,12 +11,15 @@ use tokio::sync::OnceCell;
 use crate::storage;
 use crate::world::{Shape, World};
 
+/// What happens in a story.
+pub type Run = fn(Arc<World>) -> Pin<Box<dyn Future<Output = ()> + Send>>;
+
 /// A story: a name and what happens.
 pub struct Story {
     /// Its name, such as `sending::a_retry_sends_once`.
     pub name: &'static str,
     /// What happens.
-    pub run: fn(Arc<World>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
+    pub run: Run,
 }
 
 /// The stories of a module, by the names of their functions.
@@ -65,13 +68,7 @@ pub fn in_both_shapes(stories: Vec<Story>, worlds: &Arc<Worlds>, runtime: &Arc<R
     pairs.map(|(shape, name, run)| trial(shape, name, run, worlds.clone(), runtime.clone())).collect()
 }
 
-fn trial(
-    shape: Shape,
-    name: &'static str,
-    run: fn(Arc<World>) -> Pin<Box<dyn Future<Output = ()> + Send>>,
-    worlds: Arc<Worlds>,
-    runtime: Arc<Runtime>,
-) -> Trial {
+fn trial(shape: Shape, name: &'static str, run: Run, worlds: Arc<Worlds>, runtime: Arc<Runtime>) -> Trial {
     let name = name.split_once("::").map_or(name, |(_, rest)| rest);
     Trial::test(format!("{}::{name}", shape.name()), move || {
         let world =

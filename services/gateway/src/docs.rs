@@ -26,6 +26,7 @@ static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
         .deep_linking(true)
         .display_request_duration(true)
         .filter(true)
+        .show_extensions(true)
         .default_models_expand_depth(0)
         .doc_expansion("none")
         // Would send the document to somebody else to have it checked.

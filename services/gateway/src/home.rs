@@ -40,7 +40,8 @@ fn page(headers: &HeaderMap) -> Response {
 /// The name that the browser knows us by. What could be anything but a name does not get onto the page.
 fn host(headers: &HeaderMap) -> &str {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
-    let is_name = |host: &&str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
+    let is_name =
+        |host: &&str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
     host.filter(is_name).unwrap_or("localhost:3000")
 }
 

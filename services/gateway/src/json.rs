@@ -264,16 +264,16 @@ mod tests {
 
     use super::*;
 
-    fn read(name: &str, json: &str) -> Result<DynamicMessage, Fault> {
+    fn read_as(name: &str, json: &str) -> Result<DynamicMessage, Fault> {
         from_json(&proto::pool().get_message_by_name(name).expect("a message"), json.as_bytes())
     }
 
     fn written(name: &str, json: &str) -> String {
-        to_json(&read(name, json).expect("a message")).expect("json")
+        to_json(&read_as(name, json).expect("a message")).expect("json")
     }
 
     fn refused(name: &str, json: &str) -> String {
-        let fault = read(name, json).expect_err("refused");
+        let fault = read_as(name, json).expect_err("refused");
         assert_eq!(fault.code(), Code::InvalidArgument);
         fault.text()
     }
@@ -299,8 +299,9 @@ mod tests {
 
     #[test]
     fn both_spellings_and_both_kinds_of_number_are_read() {
-        let one = read(LIST, r#"{"afterSequence": 7, "pageSize": "3", "order": 2}"#);
-        let other = read(LIST, r#"{"after_sequence": "7", "page_size": 3, "order": "ORDER_OLDEST_FIRST"}"#);
+        let one = read_as(LIST, r#"{"afterSequence": 7, "pageSize": "3", "order": 2}"#);
+        let other =
+            read_as(LIST, r#"{"after_sequence": "7", "page_size": 3, "order": "ORDER_OLDEST_FIRST"}"#);
         assert_eq!(one.expect("one"), other.expect("other"));
     }
 
@@ -369,6 +370,22 @@ mod tests {
     #[test]
     fn brackets_and_commas_in_texts_do_not_count() {
         let json = format!(r#"{{"content": {{"text": "{}\"{}"}}}}"#, "[".repeat(100), ",".repeat(2_000));
-        assert!(read(SEND, &json).is_ok());
+        assert!(read_as(SEND, &json).is_ok());
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn whatever_comes_is_read_or_refused(json in r#"[\[\]{}",:a-z0-9\\.\-]{0,64}"#) {
+            let _ = read_as(SEND, &json);
+            let _ = read_as("parlor.auth.v1.UpdateUserRequest", &json);
+        }
+
+        #[test]
+        fn whatever_stands_in_a_field_is_read_or_refused(
+            field in proptest::sample::select(vec!["user", "updateMask", "update_mask", "x"]),
+            value in r#"(null|true|-1|1e9|"[a-z_,.]{0,9}"|\[\]|\{"bio": (null|5|"a")\})"#,
+        ) {
+            let _ = read_as("parlor.auth.v1.UpdateUserRequest", &format!("{{\"{field}\": {value}}}"));
+        }
     }
 }

@@ -67,7 +67,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     deps.verifier.forget_ended_sessions(&deps.events, &tasks).await;
     let clients =
         Clients::new(deps.auth, deps.conversation, deps.messaging, deps.scheduling, deps.credential);
-    let gateway = Gateway::new(config, deps.profile, clients, deps.verifier, deps.events, deps.clock);
+    let gateway = Gateway::new(config, clients, deps.verifier, deps.events, deps.clock);
 
     limit::Limits::start(&gateway, &tasks);
     socket::start(&gateway, &tasks);
@@ -137,7 +137,8 @@ mod tests {
     async fn get(unit: &Unit, path: &str) -> String {
         let (_, address) = unit.listening[0];
         let mut stream = TcpStream::connect(address).await.expect("a connection");
-        let request = format!("GET {path} HTTP/1.1\r\nhost: parlor\r\naccept: text/html\r\nconnection: close\r\n\r\n");
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: parlor\r\naccept: text/html\r\nconnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await.expect("written");
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.expect("an answer");
@@ -168,7 +169,9 @@ mod tests {
         for check in &started().await.ready {
             let health = check.run().await;
             match check.name.as_str() {
-                "to auth" | "to conversation" | "to messaging" => assert!(matches!(health, Health::Failed(_)), "{check:?}"),
+                "to auth" | "to conversation" | "to messaging" => {
+                    assert!(matches!(health, Health::Failed(_)), "{check:?}")
+                }
                 "to scheduling" => assert!(matches!(health, Health::Degraded(_)), "{check:?}"),
                 _ => assert!(matches!(health, Health::Ok(_)), "{check:?}"),
             }

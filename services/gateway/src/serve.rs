@@ -72,7 +72,11 @@ pub(crate) fn start(gateway: &Gateway, router: Router, listeners: Vec<TcpListene
 
 fn describe() {
     metrics::describe_counter!(REQUESTS, "HTTP requests answered, by route, method and status.");
-    metrics::describe_histogram!(DURATION, metrics::Unit::Seconds, "Time until an answer begins, by route and method.");
+    metrics::describe_histogram!(
+        DURATION,
+        metrics::Unit::Seconds,
+        "Time until an answer begins, by route and method."
+    );
 }
 
 struct Server {
@@ -275,9 +279,9 @@ async fn measure(request: Request, next: Next) -> Result<Response, Infallible> {
     let method = known(request.method());
     let response = next.run(request).await;
     let status = response.status().as_str().to_owned();
-    metrics::counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status).increment(1);
-    metrics::histogram!(DURATION, "route" => route, "method" => method)
-        .record(start.elapsed().as_secs_f64());
+    metrics::counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status)
+        .increment(1);
+    metrics::histogram!(DURATION, "route" => route, "method" => method).record(start.elapsed().as_secs_f64());
     Ok(response)
 }
 
@@ -330,7 +334,7 @@ mod tests {
             let clients = Clients::new(one, two, three, four, credential);
             let verifier = Verifier::new(nowhere, None);
             let (events, clock) = (Events::local(), Clock::system());
-            let gateway = Gateway::new(config, Profile::Development, clients, verifier, events, clock);
+            let gateway = Gateway::new(config, clients, verifier, events, clock);
 
             let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
             let slow = {

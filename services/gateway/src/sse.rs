@@ -302,8 +302,11 @@ impl Feed {
             }
             Some(Said::UserEvent(event)) => {
                 self.progress.user = event.sequence;
-                if let Some(conversation) = gained_conversation(event).filter(|_| self.connection.follows_all()) {
-                    self.under_way.push(self.resume().gained(conversation).boxed());
+                if let Some((conversation, after)) = gained_conversation(event)
+                    && self.connection.follows_all()
+                {
+                    self.progress.conversations.entry(tail(conversation)).or_insert(after);
+                    self.under_way.push(self.resume().gained(conversation, after).boxed());
                 }
                 if let Some(user_event::Payload::ConversationLost(lost)) = &event.payload
                     && let Ok(id) = ConversationId::parse(&lost.conversation_id)

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use chassis::clock::Clock;
 use chassis::events::Events;
 use chassis::identity::Verifier;
-use chassis::profile::Profile;
 
 use crate::clients::Clients;
 use crate::config::Config;
@@ -18,7 +17,6 @@ pub struct Gateway(Arc<Inner>);
 
 struct Inner {
     config: Config,
-    profile: Profile,
     clients: Clients,
     verifier: Verifier,
     events: Events,
@@ -31,7 +29,6 @@ impl Gateway {
     /// Puts it together. The configuration is the one that holds under the profile.
     pub(crate) fn new(
         config: Config,
-        profile: Profile,
         clients: Clients,
         verifier: Verifier,
         events: Events,
@@ -39,7 +36,7 @@ impl Gateway {
     ) -> Self {
         let limits = Limits::new(&config);
         let sockets = Sockets::new(&clients, &events);
-        Self(Arc::new(Inner { config, profile, clients, verifier, events, limits, sockets, clock }))
+        Self(Arc::new(Inner { config, clients, verifier, events, limits, sockets, clock }))
     }
 
     /// The services behind the gateway.
@@ -50,11 +47,6 @@ impl Gateway {
     /// The configuration, as it holds under the profile.
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
-    }
-
-    /// For whom the process runs.
-    pub(crate) fn profile(&self) -> Profile {
-        self.0.profile
     }
 
     /// What finds out whose session a token stands for.

@@ -139,13 +139,27 @@ impl Ride {
 
     async fn take(&mut self, request: pb::SendMessagesRequest) {
         for send in request.sends {
-            // Never closed.
-            let Ok(under_way) = Arc::clone(&self.under_way).acquire_owned().await else { return };
+            let Some(under_way) = self.room().await else { return };
             let carried = Carried { send, under_way };
             match self.behind.get_mut(&carried.send.session_token) {
                 Some(queue) => queue.push_back(carried),
                 None => {
                     self.begin(carried);
+                }
+            }
+        }
+    }
+
+    /// Waits until one more send may be under way. Meanwhile those that ask somebody go on: they may be what it waits for.
+    async fn room(&mut self) -> Option<OwnedSemaphorePermit> {
+        loop {
+            tokio::select! {
+                biased;
+                // Never closed.
+                room = Arc::clone(&self.under_way).acquire_owned() => return room.ok(),
+                Some((session, prepared)) = self.asking.next(), if !self.asking.is_empty() => {
+                    self.post(prepared);
+                    self.catch_up(session);
                 }
             }
         }

@@ -157,9 +157,8 @@ impl Messaging {
 
         let mut page = Differences::default();
         if after.is_none() {
-            page.gone =
-                known.heads.iter().map(|(id, _)| *id).filter(|id| memberships.get(*id).is_none()).collect();
-            page.gone.dedup();
+            page.gone = listed.keys().copied().filter(|id| memberships.get(*id).is_none()).collect();
+            page.gone.sort_unstable();
             (page.user_events, page.user_head) = self.user_events(user, known.user_sequence, EVENTS).await?;
         } else {
             page.user_head =

@@ -1,1 +1,210 @@
+//! The service through its door: its own routes with all their middleware, over an auth and a conversation that are made
+//! for the purpose.
 
+mod carrying;
+mod measure;
+mod others;
+mod reading;
+mod streaming;
+mod writing;
+
+use std::time::Duration;
+
+use chassis::clock::{Clock, Timestamp};
+use chassis::config::Secret;
+use chassis::database::Database;
+use chassis::database::testing::{self, Scratch};
+use chassis::events::Events;
+use chassis::fault::Fault;
+use chassis::identity::{AcceptedServices, ServiceCredential};
+use chassis::middleware::LimitsConfig;
+use chassis::transport::{Transport, as_service};
+use chassis::unit::Unit;
+use proto::conversation::v1::ConversationKind;
+use proto::id::{ConversationId, UserId};
+use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
+use proto::messaging::v1::send_message_request::Target;
+use proto::messaging::v1::sync_service_client::SyncServiceClient;
+use proto::messaging::v1::{self as pb};
+use tonic::{Code, Request, Status};
+
+use self::others::{Others, SECRET};
+use crate::{Config, Deps, MIGRATOR};
+
+/// What the other services show.
+const OTHERS: [(&str, &str); 2] =
+    [("gateway", "the secret of gateway"), ("scheduling", "the secret of scheduling")];
+
+/// Gives it up when the condition has not come true after this.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// One replica of the service, and all it needs.
+struct World {
+    others: Others,
+    clock: Clock,
+    database: Database,
+    messaging: MessagingServiceClient<Transport>,
+    sync: SyncServiceClient<Transport>,
+    unit: Unit,
+    _scratch: Option<Scratch>,
+}
+
+impl World {
+    async fn start() -> Self {
+        let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
+        let clock = Clock::manual(Timestamp::from_millis(1_795_000_000_000));
+        Self::on(database, Some(scratch), Others::new(clock.clone()), clock).await
+    }
+
+    async fn on(database: Database, scratch: Option<Scratch>, others: Others, clock: Clock) -> Self {
+        let secrets = OTHERS.map(|(name, secret)| (name, Secret::new(secret)));
+        let deps = Deps {
+            database: database.clone(),
+            events: Events::local(),
+            clock: clock.clone(),
+            conversation: others.conversation(),
+            auth: others.auth(),
+            credential: ServiceCredential::new("messaging", &Secret::new(SECRET)).unwrap(),
+            accepted: AcceptedServices::with_secrets(secrets.iter().map(|(name, secret)| (*name, secret))),
+            limits: LimitsConfig::default(),
+        };
+        let mut unit = crate::start(Config::default(), deps).await.unwrap();
+        let transport = Transport::local(unit.grpc.take().unwrap());
+        Self {
+            others,
+            clock,
+            database,
+            messaging: MessagingServiceClient::new(transport.clone()),
+            sync: SyncServiceClient::new(transport),
+            unit,
+            _scratch: scratch,
+        }
+    }
+
+    /// Another replica on the same database, which hears nothing of the first one's hints.
+    async fn replica(&self) -> Self {
+        Self::on(self.database.clone(), None, self.others.clone(), self.clock.clone()).await
+    }
+
+    fn people<const N: usize>(&self) -> [UserId; N] {
+        std::array::from_fn(|_| self.others.register())
+    }
+
+    fn group(&self, members: &[UserId]) -> ConversationId {
+        self.others.create(ConversationKind::Group, members)
+    }
+
+    fn messaging(&self) -> MessagingServiceClient<Transport> {
+        self.messaging.clone()
+    }
+
+    fn sync(&self) -> SyncServiceClient<Transport> {
+        self.sync.clone()
+    }
+
+    async fn send(
+        &self,
+        by: UserId,
+        request: pb::SendMessageRequest,
+    ) -> Result<pb::SendMessageResponse, Status> {
+        self.messaging().send_message(by.says(request)).await.map(tonic::Response::into_inner)
+    }
+
+    async fn says(&self, by: UserId, conversation: ConversationId, text: &str) -> pb::Message {
+        self.send(by, to(conversation, text)).await.unwrap().message.unwrap()
+    }
+
+    async fn list(
+        &self,
+        by: UserId,
+        request: pb::ListMessagesRequest,
+    ) -> Result<pb::ListMessagesResponse, Status> {
+        self.messaging().list_messages(by.says(request)).await.map(tonic::Response::into_inner)
+    }
+
+    async fn events(&self, by: UserId, conversation: ConversationId, after: i64) -> pb::ListEventsResponse {
+        let request = pb::ListEventsRequest {
+            conversation_id: conversation.to_string(),
+            after_sequence: after,
+            ..Default::default()
+        };
+        self.sync().list_events(by.says(request)).await.unwrap().into_inner()
+    }
+
+    async fn user_events(&self, by: UserId) -> Vec<pb::UserEvent> {
+        let request = pb::ListUserEventsRequest { limit: 200, ..Default::default() };
+        self.sync().list_user_events(by.says(request)).await.unwrap().into_inner().events
+    }
+
+    /// Waits until everything that conversation has told is in the logs of this user.
+    async fn has_heard(&self, user: UserId, events: usize) {
+        eventually(async || self.user_events(user).await.len() >= events).await;
+    }
+}
+
+/// What somebody says to the service, with a token or a secret.
+trait Says {
+    fn says<T>(&self, message: T) -> Request<T>;
+}
+
+impl Says for UserId {
+    fn says<T>(&self, message: T) -> Request<T> {
+        let mut request = Request::new(message);
+        request.metadata_mut().insert("authorization", format!("Bearer {self}").parse().unwrap());
+        request
+    }
+}
+
+/// A service, for a user or for itself.
+struct Service(&'static str, Option<UserId>);
+
+impl Says for Service {
+    fn says<T>(&self, message: T) -> Request<T> {
+        let secret = OTHERS.iter().find(|(name, _)| *name == self.0).unwrap().1;
+        as_service(message, &ServiceCredential::new(self.0, &Secret::new(secret)).unwrap(), self.1)
+    }
+}
+
+fn to(conversation: ConversationId, says: &str) -> pb::SendMessageRequest {
+    pb::SendMessageRequest {
+        target: Some(Target::ConversationId(conversation.to_string())),
+        content: content(says),
+        ..Default::default()
+    }
+}
+
+fn keyed(conversation: ConversationId, says: &str, key: &str) -> pb::SendMessageRequest {
+    pb::SendMessageRequest { client_message_id: key.to_owned(), ..to(conversation, says) }
+}
+
+fn content(says: &str) -> Option<pb::Content> {
+    Some(pb::Content { kind: Some(pb::content::Kind::Text(says.to_owned())) })
+}
+
+fn text_of(message: &pb::Message) -> &str {
+    match message.content.as_ref().and_then(|content| content.kind.as_ref()) {
+        Some(pb::content::Kind::Text(text)) => text,
+        None => "",
+    }
+}
+
+/// The code and the reason of a refusal.
+#[track_caller]
+fn refusal<T: std::fmt::Debug>(outcome: Result<T, Status>) -> (Code, String) {
+    let fault = Fault::of(&outcome.unwrap_err());
+    (fault.code(), fault.reason().trim_start_matches("ERROR_REASON_").to_owned())
+}
+
+fn refused(code: Code, reason: &str) -> (Code, String) {
+    (code, reason.to_owned())
+}
+
+/// Waits until a condition holds.
+async fn eventually(mut holds: impl AsyncFnMut() -> bool) {
+    let waited = tokio::time::timeout(PATIENCE, async {
+        while !holds().await {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.expect("the condition came true");
+}

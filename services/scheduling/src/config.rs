@@ -80,11 +80,6 @@ impl Config {
         Ok(())
     }
 
-    /// How far ahead a message may be scheduled.
-    pub(crate) fn horizon(&self) -> Duration {
-        Duration::from_secs(u64::from(self.horizon_days) * 24 * 60 * 60)
-    }
-
     /// What the timer goes by.
     pub(crate) fn timing(&self) -> timer::Timing {
         timer::Timing {

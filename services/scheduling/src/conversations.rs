@@ -27,7 +27,8 @@ impl Conversations {
             pb::AccessQuestion { conversation_id: conversation.to_string(), user_id: user.to_string() };
         let request = pb::CheckAccessRequest { questions: vec![question] };
         let answer = self.client.clone().check_access(as_service(request, &self.credential, None)).await;
-        let answers = answer.map_err(|status| Error::Unavailable { service: "conversation", source: Box::new(status) })?;
+        let answers = answer
+            .map_err(|status| Error::Unavailable { service: "conversation", source: Box::new(status) })?;
         match answers.into_inner().answers.as_slice() {
             [access] => judge(access, conversation),
             _ => Err(Error::Misunderstood("conversation has not answered one question with one answer")),

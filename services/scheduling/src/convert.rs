@@ -11,7 +11,9 @@ use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::scheduled_message::{Changes, Content, Draft, Listed, Listing, Retry, ScheduledMessage, State, StateName};
+use crate::scheduled_message::{
+    Changes, Content, Draft, Listed, Listing, Retry, ScheduledMessage, State, StateName,
+};
 use crate::store::Failure;
 
 /// The id in the field `scheduled_message_id`.
@@ -63,7 +65,12 @@ impl TryFrom<pb::UpdateScheduledMessageRequest> for Changes {
                 "send_time" => {
                     changes.send_time = Some(send_time(UPDATED_SEND_TIME, values.send_time.as_ref())?);
                 }
-                _ => return Err(Error::Field { field: "update_mask", rule: "must name only content and send_time" }),
+                _ => {
+                    return Err(Error::Field {
+                        field: "update_mask",
+                        rule: "must name only content and send_time",
+                    });
+                }
             }
         }
         Ok(changes)
@@ -83,7 +90,8 @@ fn content(field: &'static str, content: Option<&messaging::Content>) -> Result<
 /// To milliseconds, and up: a time cut down to milliseconds would be before the one that was asked for.
 fn send_time(field: &'static str, time: Option<&prost_types::Timestamp>) -> Result<Timestamp, Error> {
     let time = time.ok_or(Error::Field { field, rule: "must be set" })?;
-    let cut = Timestamp::from_proto(time).ok_or(Error::Field { field, rule: "must be a time of the calendar" })?;
+    let cut =
+        Timestamp::from_proto(time).ok_or(Error::Field { field, rule: "must be a time of the calendar" })?;
     let rest = i64::from(time.nanos % 1_000_000 != 0);
     Ok(Timestamp::from_millis(cut.as_millis() + rest))
 }
@@ -117,7 +125,8 @@ impl Query {
 
     /// The answer.
     pub fn answer(&self, listed: Listed) -> Result<pb::ListScheduledMessagesResponse, Error> {
-        let next = listed.next.map(|(time, id)| Token::at(&parts(&self.bound_to), &(time.as_millis(), id.uuid())));
+        let next =
+            listed.next.map(|(time, id)| Token::at(&parts(&self.bound_to), &(time.as_millis(), id.uuid())));
         let messages = listed.messages.into_iter().map(pb::ScheduledMessage::try_from);
         Ok(pb::ListScheduledMessagesResponse {
             scheduled_messages: messages.collect::<Result<_, _>>()?,
@@ -225,14 +234,19 @@ mod tests {
     #[test]
     fn a_time_is_rounded_up_so_that_nothing_is_early() {
         let time = |nanos| send_time("send_time", Some(&at(10, nanos))).unwrap().as_millis();
-        assert_eq!([0, 1, 999_999, 1_000_000, 1_000_001, 999_999_999].map(time), [10_000, 10_001, 10_001, 10_001, 10_002, 11_000]);
+        assert_eq!(
+            [0, 1, 999_999, 1_000_000, 1_000_001, 999_999_999].map(time),
+            [10_000, 10_001, 10_001, 10_001, 10_002, 11_000]
+        );
         assert!(send_time("send_time", Some(&at(i64::MAX, 0))).is_err());
         assert!(send_time("send_time", Some(&at(0, -1))).is_err());
     }
 
     #[test]
     fn another_body_has_another_fingerprint() {
-        let print = |request: pb::ScheduleMessageRequest| Draft::try_from(request).unwrap().retry.unwrap().fingerprint;
+        let print = |request: pb::ScheduleMessageRequest| {
+            Draft::try_from(request).unwrap().retry.unwrap().fingerprint
+        };
         let request = request();
         let other = pb::ScheduleMessageRequest { send_time: Some(at(1_800_000_000, 1)), ..request.clone() };
         assert_eq!(print(request.clone()), print(request.clone()));
@@ -257,7 +271,10 @@ mod tests {
             ..Default::default()
         };
         let refused = Changes::try_from(request);
-        assert!(matches!(refused, Err(Error::Field { field: "scheduled_message.content", .. })), "{refused:?}");
+        assert!(
+            matches!(refused, Err(Error::Field { field: "scheduled_message.content", .. })),
+            "{refused:?}"
+        );
     }
 
     #[test]

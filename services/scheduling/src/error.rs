@@ -126,9 +126,9 @@ impl From<&Error> for Fault {
             }
             Error::Unavailable { service, .. } => Self::unavailable(service),
             Error::Store(Failure::Transient(_)) => Self::unavailable("scheduling"),
-            Error::Misunderstood(_) | Error::Lost | Error::Store(Failure::Permanent(_) | Failure::Corrupt(_)) => {
-                Self::internal()
-            }
+            Error::Misunderstood(_)
+            | Error::Lost
+            | Error::Store(Failure::Permanent(_) | Failure::Corrupt(_)) => Self::internal(),
         }
     }
 }

@@ -26,12 +26,15 @@ impl Scheduling {
     pub async fn fire(&self, claim: &Claim) -> Result<Fired, Error> {
         let fired = self.send(claim).await;
         let outcome = match &fired {
-            Ok(Fired::Final(message)) if message.state.is_final() => crate::convert::word(message.state.name()),
+            Ok(Fired::Final(message)) if message.state.is_final() => {
+                crate::convert::word(message.state.name())
+            }
             Ok(Fired::Final(_) | Fired::Lost) => "lost",
             Ok(Fired::Later(_)) => "later",
             Err(_) => "error",
         };
-        metrics::counter!(crate::TIMER_FIRED, "kind" => claim.key.kind.name(), "outcome" => outcome).increment(1);
+        metrics::counter!(crate::TIMER_FIRED, "kind" => claim.key.kind.name(), "outcome" => outcome)
+            .increment(1);
         fired
     }
 
@@ -51,7 +54,8 @@ impl Scheduling {
 
     async fn send(&self, claim: &Claim) -> Result<Fired, Error> {
         let (author, id) = (claim.key.owner, claim.key.id.into());
-        let Some(message) = self.store.get(author, id).await?.filter(|message| !message.state.is_final()) else {
+        let Some(message) = self.store.get(author, id).await?.filter(|message| !message.state.is_final())
+        else {
             return Ok(Fired::Lost);
         };
         let Some(content) = &message.content else {

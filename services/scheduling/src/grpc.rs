@@ -81,6 +81,8 @@ impl ScheduledMessageService for Grpc {
         let caller = Caller::of(&request)?;
         let id = scheduled_message_id(&request.get_ref().scheduled_message_id)?;
         let message = self.scheduling.send_now(caller.user_id, id).await?;
-        Ok(Response::new(pb::SendScheduledMessageNowResponse { scheduled_message: Some(message.try_into()?) }))
+        Ok(Response::new(pb::SendScheduledMessageNowResponse {
+            scheduled_message: Some(message.try_into()?),
+        }))
     }
 }

@@ -104,11 +104,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         conversations: Conversations::new(conversation, credential.clone()),
         messaging: Messaging::new(messaging, credential.clone()),
         users: Users::new(auth, credential),
-        bounds: Bounds {
-            horizon_days: config.horizon_days,
-            horizon: config.horizon(),
-            max_pending: config.max_pending,
-        },
+        bounds: Bounds { horizon_days: config.horizon_days, max_pending: config.max_pending },
     };
     consume::follow_users(scheduling.clone(), events.clone(), &tasks);
     let firing = scheduling.clone();

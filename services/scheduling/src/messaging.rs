@@ -156,7 +156,8 @@ mod tests {
 
     #[test]
     fn a_refusal_of_the_author_is_final_and_says_why() {
-        let refused = |code, reason: &str| judge(&status(code, reason)) == Outcome::Refused(reason.to_owned());
+        let refused =
+            |code, reason: &str| judge(&status(code, reason)) == Outcome::Refused(reason.to_owned());
         assert!(refused(Code::PermissionDenied, "ERROR_REASON_WRITE_DENIED"));
         assert!(refused(Code::NotFound, "ERROR_REASON_CONVERSATION_NOT_FOUND"));
         assert!(refused(Code::FailedPrecondition, "ERROR_REASON_MESSAGE_DELETED"));
@@ -174,16 +175,29 @@ mod tests {
             Status::unimplemented("no such rpc"),
         ] {
             let outcome = judge(&status);
-            assert!(matches!(outcome, Outcome::Again { setback: Setback::Away, is_ours: true, .. }), "{outcome:?}");
+            assert!(
+                matches!(outcome, Outcome::Again { setback: Setback::Away, is_ours: true, .. }),
+                "{outcome:?}"
+            );
         }
     }
 
     #[test]
     fn what_may_have_been_done_is_in_doubt() {
-        let unclear =
-            [Code::Unavailable, Code::DeadlineExceeded, Code::Unknown, Code::Internal, Code::Cancelled, Code::Aborted];
+        let unclear = [
+            Code::Unavailable,
+            Code::DeadlineExceeded,
+            Code::Unknown,
+            Code::Internal,
+            Code::Cancelled,
+            Code::Aborted,
+        ];
         for code in unclear {
-            assert_eq!(setback(&status(code, "ERROR_REASON_UNAVAILABLE")), Some(Setback::Unknown), "{code:?}");
+            assert_eq!(
+                setback(&status(code, "ERROR_REASON_UNAVAILABLE")),
+                Some(Setback::Unknown),
+                "{code:?}"
+            );
         }
     }
 

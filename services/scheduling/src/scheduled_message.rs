@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!              claimed, lease runs             messaging has stored it ---> sent
-//!   pending <------------------------> [being sent] 
+//!   pending <------------------------> [being sent]
 //!      |    given back, certainly not sent     messaging refuses ---------> failed
 //!      |
 //!      +-- its author takes it back ---> cancelled

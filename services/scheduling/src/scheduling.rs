@@ -42,10 +42,14 @@ pub struct Scheduling {
 pub struct Bounds {
     /// How many days ahead.
     pub horizon_days: u32,
-    /// The same.
-    pub horizon: Duration,
     /// How many at a time.
     pub max_pending: u32,
+}
+
+impl Bounds {
+    fn horizon(self) -> Duration {
+        Duration::from_secs(u64::from(self.horizon_days) * 24 * 60 * 60)
+    }
 }
 
 impl Scheduling {
@@ -56,7 +60,7 @@ impl Scheduling {
             return Ok(first);
         }
         let now = self.store.now().await?;
-        if !scheduled_message::is_within(self.bounds.horizon, draft.send_time, now) {
+        if !scheduled_message::is_within(self.bounds.horizon(), draft.send_time, now) {
             return Err(self.too_far_ahead("send_time"));
         }
         self.conversations.require_writer(draft.conversation, author).await?;
@@ -97,7 +101,10 @@ impl Scheduling {
         changes: Changes,
     ) -> Result<ScheduledMessage, Error> {
         let now = self.store.now().await?;
-        if changes.send_time.is_some_and(|time| !scheduled_message::is_within(self.bounds.horizon, time, now)) {
+        if changes
+            .send_time
+            .is_some_and(|time| !scheduled_message::is_within(self.bounds.horizon(), time, now))
+        {
             return Err(self.too_far_ahead(convert::UPDATED_SEND_TIME));
         }
         match settled(|| self.store.change(author, id, &changes)).await? {

@@ -7,8 +7,8 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 use chassis::clock::{Clock, Timestamp};
-use chassis::database::testing::{self, Scratch};
 use chassis::database::Database;
+use chassis::database::testing::{self, Scratch};
 use chassis::events::Events;
 use chassis::fault::Fault;
 use chassis::identity::AcceptedServices;
@@ -23,7 +23,10 @@ use proto::scheduling::v1::scheduled_message_service_client::ScheduledMessageSer
 use tokio::task::JoinSet;
 use tonic::{Code, Request, Status};
 
+use crate::scheduled_message::{Listing, StateName};
+use crate::store::Store;
 use crate::tests::others::{Mishap, Others};
+use crate::timer::Kind;
 use crate::{Config, Deps, MIGRATOR, NAME};
 
 /// Gives it up when a condition has not come true after this.
@@ -72,8 +75,11 @@ impl World {
     }
 
     async fn with(config: Config) -> Self {
+        Self::at(Clock::manual(Timestamp::from_millis(1_800_000_000_000)), config).await
+    }
+
+    async fn at(clock: Clock, config: Config) -> Self {
         let (database, scratch) = testing::sqlite(&MIGRATOR, NAME).await;
-        let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
         let others = Others::new(clock.clone());
         let events = Events::local();
         let mut unit = start(config, database.clone(), &others, clock.clone(), events.clone()).await;
@@ -111,12 +117,21 @@ impl World {
         }
     }
 
-    async fn ask(&self, by: UserId, request: pb::ScheduleMessageRequest) -> Result<pb::ScheduledMessage, Status> {
+    async fn ask(
+        &self,
+        by: UserId,
+        request: pb::ScheduleMessageRequest,
+    ) -> Result<pb::ScheduledMessage, Status> {
         let answer = self.client().schedule_message(by.asks(request)).await?;
         Ok(answer.into_inner().scheduled_message.unwrap())
     }
 
-    async fn schedule(&self, (conversation, by): (ConversationId, UserId), text: &str, after: Duration) -> String {
+    async fn schedule(
+        &self,
+        (conversation, by): (ConversationId, UserId),
+        text: &str,
+        after: Duration,
+    ) -> String {
         let scheduled = self.ask(by, self.draft(conversation, text, after)).await.unwrap();
         assert_eq!(scheduled.state(), State::Pending);
         scheduled.scheduled_message_id
@@ -124,27 +139,70 @@ impl World {
 
     async fn get(&self, by: UserId, id: &str) -> Result<pb::ScheduledMessage, Status> {
         let request = pb::GetScheduledMessageRequest { scheduled_message_id: id.to_owned() };
-        Ok(self.client().get_scheduled_message(by.asks(request)).await?.into_inner().scheduled_message.unwrap())
+        Ok(self
+            .client()
+            .get_scheduled_message(by.asks(request))
+            .await?
+            .into_inner()
+            .scheduled_message
+            .unwrap())
     }
 
     async fn cancel(&self, by: UserId, id: &str) -> Result<pb::ScheduledMessage, Status> {
         let request = pb::CancelScheduledMessageRequest { scheduled_message_id: id.to_owned() };
-        Ok(self.client().cancel_scheduled_message(by.asks(request)).await?.into_inner().scheduled_message.unwrap())
+        Ok(self
+            .client()
+            .cancel_scheduled_message(by.asks(request))
+            .await?
+            .into_inner()
+            .scheduled_message
+            .unwrap())
     }
 
     async fn send_now(&self, by: UserId, id: &str) -> Result<pb::ScheduledMessage, Status> {
         let request = pb::SendScheduledMessageNowRequest { scheduled_message_id: id.to_owned() };
-        Ok(self.client().send_scheduled_message_now(by.asks(request)).await?.into_inner().scheduled_message.unwrap())
+        Ok(self
+            .client()
+            .send_scheduled_message_now(by.asks(request))
+            .await?
+            .into_inner()
+            .scheduled_message
+            .unwrap())
     }
 
-    async fn update(&self, by: UserId, id: &str, text: &str, time: Timestamp, paths: &[&str]) -> Result<pb::ScheduledMessage, Status> {
-        let changes = pb::ScheduledMessageChanges { content: Some(says(text)), send_time: Some(time.to_proto()) };
+    async fn update(
+        &self,
+        by: UserId,
+        id: &str,
+        text: &str,
+        time: Timestamp,
+        paths: &[&str],
+    ) -> Result<pb::ScheduledMessage, Status> {
+        let changes =
+            pb::ScheduledMessageChanges { content: Some(says(text)), send_time: Some(time.to_proto()) };
         let request = pb::UpdateScheduledMessageRequest {
             scheduled_message_id: id.to_owned(),
             scheduled_message: Some(changes),
-            update_mask: Some(prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() }),
+            update_mask: Some(prost_types::FieldMask {
+                paths: paths.iter().map(|path| (*path).to_owned()).collect(),
+            }),
         };
-        Ok(self.client().update_scheduled_message(by.asks(request)).await?.into_inner().scheduled_message.unwrap())
+        Ok(self
+            .client()
+            .update_scheduled_message(by.asks(request))
+            .await?
+            .into_inner()
+            .scheduled_message
+            .unwrap())
+    }
+
+    /// Lets the time go on until this is so.
+    async fn time_passes_until(&self, condition: impl Fn() -> bool) {
+        eventually(|| {
+            self.clock.advance(Duration::from_millis(20));
+            condition()
+        })
+        .await;
     }
 
     /// Waits until it has this state.
@@ -220,7 +278,10 @@ async fn a_message_is_sent_at_its_time_and_not_before() {
     let stored = world.others.sent();
     assert_eq!(stored.len(), 1);
     assert_eq!((stored[0].author, stored[0].conversation, stored[0].at), (ann, conversation, due));
-    assert_eq!((stored[0].key.as_str(), stored[0].text.as_str()), (format!("sched:{id}:1").as_str(), "good morning"));
+    assert_eq!(
+        (stored[0].key.as_str(), stored[0].text.as_str()),
+        (format!("sched:{id}:1").as_str(), "good morning")
+    );
     assert_eq!(sent.message_id, stored[0].message_id.to_string());
     // The message has it now.
     assert_eq!(sent.content, None);
@@ -245,6 +306,21 @@ async fn what_is_past_is_sent_at_once_and_a_fraction_of_a_millisecond_is_not_ear
 }
 
 #[tokio::test]
+async fn the_timer_wakes_by_itself_when_something_is_due() {
+    // It never looks just so: what is due wakes it, what comes earlier wakes it, and what is done wakes it.
+    let world = World::at(Clock::system(), Config { poll_interval: 60 * SECOND, ..config() }).await;
+    let (conversation, ann) = world.writer();
+    world.schedule((conversation, ann), "later", 30 * SECOND).await;
+    tokio::time::sleep(A_WHILE).await;
+    for text in ["1", "2", "3"] {
+        world.schedule((conversation, ann), text, Duration::from_millis(300)).await;
+    }
+    eventually(|| world.others.sent().len() == 3).await;
+    let texts: Vec<_> = world.others.sent().into_iter().map(|sent| sent.text).collect();
+    assert_eq!(texts, ["1", "2", "3"]);
+}
+
+#[tokio::test]
 async fn who_may_not_write_may_not_schedule() {
     let world = World::start().await;
     let (conversation, ann) = world.writer();
@@ -256,7 +332,8 @@ async fn who_may_not_write_may_not_schedule() {
     assert_eq!(reason(ask(cem).await), is(Code::NotFound, "CONVERSATION_NOT_FOUND"));
     world.others.set_conversation_down(true);
     assert_eq!(reason(ask(ann).await), is(Code::Unavailable, "UNAVAILABLE"));
-    let stranger = world.client().schedule_message(UserId::generate().asks(world.draft(conversation, "x", DAY))).await;
+    let stranger =
+        world.client().schedule_message(UserId::generate().asks(world.draft(conversation, "x", DAY))).await;
     assert_eq!(stranger.unwrap_err().code(), Code::Unauthenticated);
 }
 
@@ -268,7 +345,10 @@ async fn what_breaks_a_rule_is_refused_by_name() {
     assert!(world.ask(ann, draft(365 * DAY)).await.is_ok());
     assert_eq!(field(world.ask(ann, draft(365 * DAY + SECOND)).await), "send_time");
     let odd = prost_types::Timestamp { seconds: i64::MAX, nanos: 0 };
-    assert_eq!(field(world.ask(ann, pb::ScheduleMessageRequest { send_time: Some(odd), ..draft(DAY) }).await), "send_time");
+    assert_eq!(
+        field(world.ask(ann, pb::ScheduleMessageRequest { send_time: Some(odd), ..draft(DAY) }).await),
+        "send_time"
+    );
     let none = pb::ScheduleMessageRequest { content: None, ..draft(DAY) };
     assert_eq!(field(world.ask(ann, none).await), "content");
     let empty = pb::ScheduleMessageRequest { content: Some(says("")), ..draft(DAY) };
@@ -295,7 +375,10 @@ async fn a_retry_schedules_once() {
     world.others.dismiss(conversation, ann);
     world.cancel(ann, &first.scheduled_message_id).await.unwrap();
     let again = world.ask(ann, request.clone()).await.unwrap();
-    assert_eq!((again.scheduled_message_id.as_str(), again.state()), (first.scheduled_message_id.as_str(), State::Cancelled));
+    assert_eq!(
+        (again.scheduled_message_id.as_str(), again.state()),
+        (first.scheduled_message_id.as_str(), State::Cancelled)
+    );
     assert_eq!(world.others.checks(), 1);
     let other = pb::ScheduleMessageRequest { content: Some(says("other")), ..request.clone() };
     assert_eq!(reason(world.ask(ann, other).await), is(Code::AlreadyExists, "REQUEST_ID_REUSED"));
@@ -359,7 +442,8 @@ async fn the_list_is_in_order_of_time_and_in_pages() {
     let last = list(next.clone()).await.unwrap();
     assert_eq!((texts(&last), last.next_page_token.as_str()), (vec![says("3")], ""));
 
-    let here = pb::ListScheduledMessagesRequest { conversation_id: conversation.to_string(), ..Default::default() };
+    let here =
+        pb::ListScheduledMessagesRequest { conversation_id: conversation.to_string(), ..Default::default() };
     assert_eq!(texts(&list(here.clone()).await.unwrap()), ["2", "2", "3"].map(says));
     let cancelled = pb::ListScheduledMessagesRequest { state: State::Cancelled.into(), ..here.clone() };
     world.cancel(ann, &page.scheduled_messages[1].scheduled_message_id).await.unwrap();
@@ -435,8 +519,11 @@ async fn nobody_waits_long_for_what_is_being_sent() {
         world.update(ann, &id, "other", now, &["content"]),
         world.send_now(ann, &id)
     );
-    assert!(begun.elapsed() < 4 * SECOND, "{:?}", begun.elapsed());
-    assert_eq!((reason(cancelled), reason(updated), reason(sent)), (being_sent(), being_sent(), being_sent()));
+    assert!(begun.elapsed() < 10 * SECOND, "{:?}", begun.elapsed());
+    assert_eq!(
+        (reason(cancelled), reason(updated), reason(sent)),
+        (being_sent(), being_sent(), being_sent())
+    );
     world.others.hold(false);
     world.becomes(ann, &id, State::Sent).await;
     assert_eq!(world.others.sends(), 1);
@@ -450,7 +537,10 @@ async fn what_messaging_refuses_has_failed_and_says_why() {
     world.others.admit(conversation, ann, false);
     world.clock.advance(60 * SECOND);
     let failed = world.becomes(ann, &id, State::Failed).await;
-    assert_eq!((failed.failure_reason.as_str(), failed.message_id.as_str()), ("ERROR_REASON_WRITE_DENIED", ""));
+    assert_eq!(
+        (failed.failure_reason.as_str(), failed.message_id.as_str()),
+        ("ERROR_REASON_WRITE_DENIED", "")
+    );
     // Its author may want to see what was not sent.
     assert_eq!(failed.content, Some(says("hello")));
     assert_eq!(world.others.sends(), 1);
@@ -463,16 +553,14 @@ async fn what_messaging_refuses_has_failed_and_says_why() {
 async fn an_outage_delays_and_a_lost_answer_repeats_nothing() {
     let world = World::start().await;
     let (conversation, ann) = world.writer();
-    world.others.mishaps([Mishap::Refused(unavailable()), Mishap::Stored(unavailable()), Mishap::Refused(Status::unknown("?"))]);
+    world.others.mishaps([
+        Mishap::Refused(unavailable()),
+        Mishap::Stored(unavailable()),
+        Mishap::Refused(Status::unknown("?")),
+    ]);
     let id = world.schedule((conversation, ann), "hello", Duration::ZERO).await;
-    for _ in 0..3 {
-        let sends = world.others.sends();
-        eventually(|| world.others.sends() > sends.max(0) || world.others.sends() >= 1).await;
-        tokio::time::sleep(Duration::from_millis(30)).await;
-        // It may have been sent: it can neither be taken back nor changed.
-        assert_eq!(world.get(ann, &id).await.unwrap().state(), State::Pending);
-        world.clock.advance(2 * SECOND);
-        eventually(|| world.others.sends() > sends).await;
+    for tries in 1..=4 {
+        world.time_passes_until(|| world.others.sends() == tries).await;
     }
     let sent = world.becomes(ann, &id, State::Sent).await;
     assert_eq!(world.others.sends(), 4);
@@ -489,7 +577,7 @@ async fn what_may_have_been_sent_cannot_be_taken_back() {
     eventually(|| world.others.sends() == 1).await;
     // Nobody has it any more, and the next try is not due: what became of it is open.
     assert_eq!(reason(world.cancel(ann, &id).await), is(Code::Aborted, "BEING_SENT"));
-    world.clock.advance(SECOND);
+    world.time_passes_until(|| world.others.sends() == 2).await;
     world.becomes(ann, &id, State::Sent).await;
     assert_eq!(reason(world.cancel(ann, &id).await), is(Code::FailedPrecondition, "ALREADY_FINAL"));
     assert_eq!(world.others.sent().len(), 1);
@@ -499,18 +587,23 @@ async fn what_may_have_been_sent_cannot_be_taken_back() {
 async fn who_has_to_wait_waits_and_may_still_think_better_of_it() {
     let world = World::start().await;
     let (conversation, ann) = world.writer();
-    let slow: Status = Fault::new(Code::ResourceExhausted, "ERROR_REASON_SLOW_MODE").retry_after(30 * SECOND).into();
-    world.others.mishaps([Mishap::Refused(slow.clone()), Mishap::Refused(slow)]);
+    let slow = || Fault::new(Code::ResourceExhausted, "ERROR_REASON_SLOW_MODE").retry_after(60 * SECOND);
+    world.others.mishaps([Mishap::Refused(slow().into()), Mishap::Refused(slow().into())]);
+    let start = world.clock.now();
     let first = world.schedule((conversation, ann), "first", Duration::ZERO).await;
-    eventually(|| world.others.sends() == 1).await;
     let second = world.schedule((conversation, ann), "second", Duration::ZERO).await;
-    eventually(|| world.others.sends() == 2).await;
-    world.clock.advance(29 * SECOND);
+    // The one does not hold up the other, and both are given back before their leases are over.
+    let store = Store::new(world.database.clone(), world.clock.clone());
+    let next = async || store.next_wake_time(Kind::ScheduledMessage, start).await.unwrap();
+    while next().await != Some(start.plus(60 * SECOND)) || world.others.sends() < 2 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    world.clock.advance(59 * SECOND);
     tokio::time::sleep(A_WHILE).await;
     assert_eq!(world.others.sends(), 2);
     // Certainly not sent, so it can be taken back.
     assert_eq!(world.cancel(ann, &first).await.unwrap().state(), State::Cancelled);
-    world.clock.advance(2 * SECOND);
+    world.clock.advance(SECOND);
     world.becomes(ann, &second, State::Sent).await;
     assert_eq!(world.others.sent().len(), 1);
 }
@@ -525,7 +618,13 @@ async fn after_an_outage_everything_comes_once_and_in_order() {
     for n in 0..60_u64 {
         // Every time once, in a jumble.
         let after = n * 37 % 60;
-        world.schedule(writers[usize::try_from(n % 3).unwrap()], &format!("{after:02}"), SECOND * u32::try_from(after + 1).unwrap()).await;
+        world
+            .schedule(
+                writers[usize::try_from(n % 3).unwrap()],
+                &format!("{after:02}"),
+                SECOND * u32::try_from(after + 1).unwrap(),
+            )
+            .await;
     }
     let begun = tokio::time::Instant::now();
     world.restart_after(DAY, Config { rate: 40, ..config() }).await;
@@ -536,7 +635,8 @@ async fn after_an_outage_everything_comes_once_and_in_order() {
     let sent = world.others.sent();
     assert_eq!((sent.len(), world.others.sends()), (60, 60));
     for place in [conversation, elsewhere] {
-        let texts: Vec<_> = sent.iter().filter(|sent| sent.conversation == place).map(|sent| &sent.text).collect();
+        let texts: Vec<_> =
+            sent.iter().filter(|sent| sent.conversation == place).map(|sent| &sent.text).collect();
         assert!(texts.is_sorted(), "{texts:?}");
     }
 }
@@ -549,11 +649,7 @@ async fn an_outage_of_messaging_does_not_change_the_order() {
     for n in 0..5 {
         world.schedule(writer, &n.to_string(), SECOND * n).await;
     }
-    for _ in 0..40 {
-        world.clock.advance(SECOND);
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    eventually(|| world.others.sent().len() == 5).await;
+    world.time_passes_until(|| world.others.sent().len() == 5).await;
     let texts: Vec<_> = world.others.sent().into_iter().map(|sent| sent.text).collect();
     assert_eq!(texts, ["0", "1", "2", "3", "4"]);
 }
@@ -576,8 +672,10 @@ async fn one_that_cannot_wait_is_sent_now() {
 async fn one_that_cannot_wait_may_fail_like_any_other() {
     let world = World::start().await;
     let (conversation, ann) = world.writer();
-    let (refused, delayed) =
-        (world.schedule((conversation, ann), "refused", DAY).await, world.schedule((conversation, ann), "delayed", DAY).await);
+    let (refused, delayed) = (
+        world.schedule((conversation, ann), "refused", DAY).await,
+        world.schedule((conversation, ann), "delayed", DAY).await,
+    );
     world.others.mishaps([Mishap::Stored(unavailable())]);
     assert_eq!(reason(world.send_now(ann, &delayed).await), is(Code::Aborted, "BEING_SENT"));
     // Asking again is enough.
@@ -613,12 +711,12 @@ async fn what_a_deleted_user_has_scheduled_is_cancelled_and_erased() {
     let kept = world.schedule((conversation, bob), "still", DAY).await;
     world.others.delete(ann);
     world.events.publish(proto::subject::AUTH_FACTS, Vec::new().into());
-    let store = crate::store::Store::new(world.database.clone(), world.clock.clone());
-    let listing = crate::scheduled_message::Listing { author: ann, conversation: None, state: None, after: None, limit: 10 };
+    let store = Store::new(world.database.clone(), world.clock.clone());
+    let listing = Listing { author: ann, conversation: None, state: None, after: None, limit: 10 };
     let end = tokio::time::Instant::now() + PATIENCE;
     loop {
         let left = store.list(listing).await.unwrap();
-        if left[0].state == crate::scheduled_message::State::Cancelled {
+        if left[0].state.name() == StateName::Cancelled {
             assert_eq!(left[0].content, None);
             break;
         }
@@ -662,7 +760,12 @@ async fn each_is_sent_once_or_cancelled_by_three_replicas() {
     let mut replicas = Vec::new();
     for _ in 0..3 {
         let poll_interval = Duration::from_millis(50);
-        let config = Config { poll_interval, longest_retry: Duration::from_millis(300), max_pending: 1000, ..config() };
+        let config = Config {
+            poll_interval,
+            longest_retry: Duration::from_millis(300),
+            max_pending: 1000,
+            ..config()
+        };
         let mut unit = start(config, database.clone(), &others, clock.clone(), Events::local()).await;
         let client = ScheduledMessageServiceClient::new(Transport::local(unit.grpc.take().unwrap()));
         replicas.push((unit, client));
@@ -712,7 +815,8 @@ async fn each_is_sent_once_or_cancelled_by_three_replicas() {
     let keys: HashSet<_> = sent.iter().map(|sent| sent.key.clone()).collect();
     assert_eq!((sent.len(), keys.len()), (expected, expected));
     for scheduled in &ids {
-        let request = pb::GetScheduledMessageRequest { scheduled_message_id: scheduled.scheduled_message_id.clone() };
+        let request =
+            pb::GetScheduledMessageRequest { scheduled_message_id: scheduled.scheduled_message_id.clone() };
         let end = tokio::time::Instant::now() + PATIENCE;
         let found = loop {
             let answer = replicas[0].1.get_scheduled_message(ann.asks(request.clone())).await.unwrap();

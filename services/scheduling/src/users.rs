@@ -38,16 +38,18 @@ impl Users {
         let message = pb::ListUserFactsRequest { after_position: after, limit: FACTS };
         let request = as_service(message, &self.credential, None);
         let answer = self.client.clone().list_user_facts(request).await;
-        let facts = answer.map_err(|status| Error::Unavailable { service: "auth", source: Box::new(status) })?;
+        let facts =
+            answer.map_err(|status| Error::Unavailable { service: "auth", source: Box::new(status) })?;
         facts.into_inner().facts.iter().map(happening).collect()
     }
 }
 
 fn happening(fact: &pb::UserFact) -> Result<Happening, Error> {
     let deleted = match fact.payload {
-        Some(pb::user_fact::Payload::UserDeleted(pb::UserDeleted {})) => {
-            Some(UserId::parse(&fact.user_id).map_err(|_| Error::Misunderstood("auth has told a fact about nobody"))?)
-        }
+        Some(pb::user_fact::Payload::UserDeleted(pb::UserDeleted {})) => Some(
+            UserId::parse(&fact.user_id)
+                .map_err(|_| Error::Misunderstood("auth has told a fact about nobody"))?,
+        ),
         // A newer auth may say what we do not know: it does not concern us.
         None => None,
     };

@@ -112,6 +112,8 @@ pub struct Outcome {
     pub closes: BTreeMap<u16, usize>,
     /// What was answered that should not be.
     pub complaints: Vec<String>,
+    /// How often clients did and saw what the checks are about: a check of nothing finds nothing.
+    pub steps: [(&'static str, usize); 4],
 }
 
 impl Load {
@@ -230,7 +232,14 @@ impl Load {
         if !verdict.violations.is_empty() || stuck_writers > 0 {
             settled::keep_for_inspection(&self.recorder().steps(), &doors);
         }
-        Outcome { verdict, stuck_writers, converged, closes, complaints }
+        let count = |is: fn(&What) -> bool| self.recorder().count(is);
+        let steps = [
+            ("received", count(|what| matches!(what, What::Received { .. }))),
+            ("read_marks", count(|what| matches!(what, What::Read { .. }))),
+            ("deleted", count(|what| matches!(what, What::Deleted { .. }))),
+            ("removed", count(|what| matches!(what, What::Removed { .. }))),
+        ];
+        Outcome { verdict, stuck_writers, converged, closes, complaints, steps }
     }
 
     fn have_everything(&self, clients: &[Client], heads: &[(String, i64)]) -> bool {

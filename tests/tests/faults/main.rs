@@ -3,6 +3,12 @@
 //!
 //! `PARLOR_TEST_PROFILE=long` does the same for longer and more often.
 
+#![expect(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "tests: what cannot go on ends them, and they say why"
+)]
+
 mod crashes;
 mod drains;
 mod load;
@@ -43,10 +49,7 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn trial<F: Future<Output = ()>>(runtime: &Arc<Runtime>, name: &str, test: fn() -> F) -> Trial
-where
-    F: 'static,
-{
+fn trial<F: Future<Output = ()> + 'static>(runtime: &Arc<Runtime>, name: &str, test: fn() -> F) -> Trial {
     let runtime = runtime.clone();
     Trial::test(name, move || {
         runtime.block_on(test());

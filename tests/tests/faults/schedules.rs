@@ -27,7 +27,7 @@ pub async fn scheduled_messages_are_sent_once() {
     let conversation = ann.starts_direct_with(&bob).await;
     let path = format!("/v1/conversations/{conversation}/scheduled-messages");
     let count: u32 = if is_long() { 500 } else { 50 };
-    let (began, first) = (Instant::now(), since_1970() + LEAD);
+    let (began, first) = (Instant::now(), whole_milliseconds(since_1970() + LEAD));
     let mut due = BTreeMap::new();
     for n in 0..count {
         let at = first + WINDOW * n / count;
@@ -104,6 +104,10 @@ fn since_1970() -> Duration {
 }
 
 /// To the millisecond, as databases keep it.
+fn whole_milliseconds(span: Duration) -> Duration {
+    Duration::from_millis(span.as_millis() as u64)
+}
+
 fn timestamp(at: Duration) -> Timestamp {
-    Timestamp { seconds: at.as_secs() as i64, nanos: (at.subsec_millis() * 1_000_000) as i32 }
+    Timestamp { seconds: at.as_secs() as i64, nanos: at.subsec_nanos() as i32 }
 }

@@ -86,7 +86,8 @@ pub async fn by_grpc(messaging: SocketAddr, reader: &Person, conversations: &[St
 /// The logs as they stand in the database.
 pub async fn by_sql(database: &str, conversations: &[String]) -> Logs {
     let mut connection = PgConnection::connect(database).await.expect("a database");
-    let rows: Vec<(String, i64, Option<String>, Option<String>, bool)> = sqlx::query_as(
+    type Row = (String, i64, Option<String>, Option<String>, bool);
+    let rows: Vec<Row> = sqlx::query_as(
         "SELECT e.conversation_id::text, e.sequence, m.client_message_id, m.message_id::text, m.content IS NOT NULL \
          FROM parlor_messaging.events e \
          LEFT JOIN parlor_messaging.messages m USING (conversation_id, sequence) \
@@ -138,6 +139,9 @@ pub fn print(figures: &mut Figures, outcome: &Outcome) {
     figures.print("refused", verdict.refused as f64, "messages", Target::Is(0.0));
     figures.print("stuck_writers", outcome.stuck_writers as f64, "clients", Target::Is(0.0));
     figures.print("complaints", outcome.complaints.len() as f64, "answers", Target::Is(0.0));
+    for (name, count) in outcome.steps {
+        figures.print(name, count as f64, "steps", Target::Informs);
+    }
     figures.print("unknown", verdict.unknown as f64, "tries", Target::Informs);
     figures.print("unknown_done", verdict.unknown_done as f64, "messages", Target::Informs);
     figures.print("unknown_not_done", verdict.unknown_not_done as f64, "messages", Target::Informs);

@@ -1,5 +1,11 @@
 //! The stories: what people do with Parlor, through its public doors, in both shapes.
 
+#![expect(
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "tests: what cannot go on ends them, and they say why"
+)]
+
 mod accounts;
 mod away;
 mod bad_input;

@@ -12,7 +12,7 @@ use super::schema::{Comments, Schemas, is_json_value};
 
 const ABOUT: &str = "\
 A chat backend. What stands here is the whole public API over HTTP; the same calls are there as gRPC, under the names in \
-`operationId`.
+`x-rpc`.
 
 **Signing in.** `POST /v1/auth/guest` or `/v1/auth/register` answers with a session token. Send it with every other \
 request as `authorization: Bearer <token>`.

@@ -131,7 +131,6 @@ fn gateway(config: Config, services: Transport) -> Router {
     let config = config.under(Profile::Production).expect("a config");
     let gateway = Gateway::new(
         config,
-        Profile::Production,
         clients,
         Verifier::new(services, Some(credential)),
         Events::local(),

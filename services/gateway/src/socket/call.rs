@@ -6,9 +6,9 @@ use chassis::fault::Fault;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
-use proto::gateway::v1::{Call, CallReply, ErrorReason};
+use proto::gateway::v1::{Call, CallReply};
 use proto::id::ConversationId;
-use tonic::{Code, Status};
+use tonic::Status;
 
 use super::connection::Connection;
 use crate::clients::OnBehalf;
@@ -35,9 +35,7 @@ pub(super) fn prepare(
     call: Call,
 ) -> Result<Prepared, Fault> {
     let method = public_rpc(&call.method).ok_or_else(|| {
-        Fault::new(Code::Unimplemented, ErrorReason::MethodNotAllowed.as_str_name())
-            .message("there is no public rpc of this name")
-            .field("call.method", "must be a public rpc, such as `parlor.messaging.v1.MessagingService/EditMessage`")
+        Fault::invalid("call.method", "must be a public rpc, such as `parlor.messaging.v1.MessagingService/EditMessage`")
     })?;
     let body = call.request.map_or_else(|| serde_json::json!({}), object);
     let conversation = body.get("conversationId").or_else(|| body.get("conversation_id"));
@@ -75,7 +73,8 @@ impl Prepared {
     }
 }
 
-fn object(object: Struct) -> serde_json::Value {
+/// As JSON, whole numbers without a fraction: a client may read them into a field that takes no other.
+pub(super) fn object(object: Struct) -> serde_json::Value {
     serde_json::Value::Object(object.fields.into_iter().map(|(name, value)| (name, plain(value))).collect())
 }
 
@@ -84,7 +83,6 @@ fn plain(value: Value) -> serde_json::Value {
         None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
         Some(Kind::BoolValue(value)) => value.into(),
         Some(Kind::StringValue(value)) => value.into(),
-        // A whole number is written without a fraction, as a field that wants one expects it.
         Some(Kind::NumberValue(value)) if value.fract() == 0.0 && value.abs() < LARGEST_WHOLE => (value as i64).into(),
         Some(Kind::NumberValue(value)) => value.into(),
         Some(Kind::ListValue(list)) => list.values.into_iter().map(plain).collect(),

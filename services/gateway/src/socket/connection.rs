@@ -287,6 +287,12 @@ impl Connection {
         self.room.notify_one();
     }
 
+    /// How the connection has ended; wakes up when it does, while what waits cannot be written.
+    pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<End> {
+        self.writer.register(cx.waker());
+        self.ended().map_or(Poll::Pending, Poll::Ready)
+    }
+
     /// How the connection has ended, when it has.
     pub(crate) fn ended(&self) -> Option<End> {
         self.lock().end

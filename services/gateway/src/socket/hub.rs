@@ -96,6 +96,7 @@ enum Command {
     CaughtUp { key: Key, number: u64, sent: i64, answer: oneshot::Sender<CatchUp> },
     Unfollow { keys: Vec<Key>, number: u64 },
     Suspect { key: Key },
+    Compare,
 }
 
 impl Hub {
@@ -168,6 +169,17 @@ impl Hub {
         let answer = list_heads(&self.0.clients, &[]).await?;
         self.0.epoch.observe(&answer.epoch);
         Ok(answer.epoch)
+    }
+
+    /// A service has answered with this epoch.
+    pub(crate) fn saw(&self, epoch: &str) {
+        if epoch.is_empty() || self.0.epoch.known().is_none_or(|known| *known == *epoch) {
+            return;
+        }
+        self.0.epoch.observe(&Arc::from(epoch));
+        for shard in &self.0.shards {
+            let _ = shard.send(Command::Compare);
+        }
     }
 
     /// The highest sequences of these logs; those in which nothing has happened are left out.
@@ -244,9 +256,10 @@ struct Shard {
     hints: mpsc::Receiver<Delivery>,
     /// What the bus puts hints into.
     ear: mpsc::Sender<Delivery>,
-    topics: HashMap<Key, (Topic, Subscription)>,
-    /// Topics whose head has to be read before anything is handed out.
+    topics: HashMap<Key, Followed>,
+    /// Topics whose head has to be read before anything is handed out, and whether that is under way for others.
     new: Vec<Key>,
+    beginning: bool,
     /// Topics in which something is missing that may come by itself, and when to stop waiting for it.
     patience: VecDeque<(Instant, Key)>,
     errands: JoinSet<Errand>,
@@ -258,6 +271,13 @@ struct Shard {
     counters: Counters,
 }
 
+/// A topic that somebody follows.
+struct Followed {
+    topic: Topic,
+    /// Absent until the bus has confirmed it.
+    subscription: Option<Subscription>,
+}
+
 struct Counters {
     repairs: Counter,
     head_checks: Counter,
@@ -266,6 +286,8 @@ struct Counters {
 
 /// What an errand brings back.
 enum Errand {
+    /// The bus brings the hints of new topics from now on.
+    Subscribed(Vec<(Key, Subscription)>),
     /// The heads of new topics.
     Begun { keys: Vec<Key>, heads: Result<Heads, Status> },
     /// The heads of all topics.
@@ -295,6 +317,7 @@ impl Shard {
             ear,
             topics: HashMap::new(),
             new: Vec::new(),
+            beginning: false,
             patience: VecDeque::new(),
             errands: JoinSet::new(),
             permits: Arc::clone(permits),
@@ -321,7 +344,7 @@ impl Shard {
                 // Connections are told to go first; what they leave behind needs nobody.
                 () = shutdown.wait() => return,
                 command = self.commands.recv() => match command {
-                    Some(command) => self.obey(command, &events).await,
+                    Some(command) => self.obey(command, &events),
                     None => return,
                 },
                 Some(errand) = self.errands.join_next() => match errand {
@@ -342,24 +365,40 @@ impl Shard {
         }
     }
 
-    async fn obey(&mut self, command: Command, events: &Events) {
+    fn follow(&mut self, keys: Vec<Key>, anew: bool, connection: &Arc<Connection>, events: &Events) {
+        // One that has ended meanwhile will not come back to say that it follows no more.
+        if connection.ended().is_some() {
+            return;
+        }
+        let mut new = Vec::new();
+        for key in keys {
+            let followed = self.topics.entry(key).or_insert_with(|| {
+                new.push(key);
+                Followed { topic: Topic::new(key), subscription: None }
+            });
+            followed.topic.follow(Arc::clone(connection), anew);
+        }
+        if new.is_empty() {
+            return;
+        }
+        // Nobody waits for the bus: what is handed out before it has confirmed, and what is not, is found out when the
+        // topic begins.
+        let (events, ear) = (events.clone(), self.ear.clone());
+        self.errands.spawn(async move {
+            let subscribe = async |key: Key| (key, events.subscribe(&key.subject(), ear.clone()).await);
+            Errand::Subscribed(join_all(new.into_iter().map(subscribe)).await)
+        });
+    }
+
+    fn obey(&mut self, command: Command, events: &Events) {
         match command {
             Command::Follow { keys, anew, connection, done } => {
-                for key in keys {
-                    if !self.topics.contains_key(&key) {
-                        let subscription = events.subscribe(&key.subject(), self.ear.clone()).await;
-                        self.topics.insert(key, (Topic::new(key), subscription));
-                        self.new.push(key);
-                    }
-                    if let Some((topic, _)) = self.topics.get_mut(&key) {
-                        topic.follow(Arc::clone(&connection), anew);
-                    }
-                }
+                self.follow(keys, anew, &connection, events);
                 // Whoever asked may have gone.
                 let _ = done.send(());
             }
             Command::CaughtUp { key, number, sent, answer } => match self.topics.get_mut(&key) {
-                Some((topic, _)) => {
+                Some(Followed { topic, .. }) => {
                     topic.caught_up(number, sent, answer);
                     let needs = topic.needs_now();
                     self.provide(key, needs);
@@ -369,14 +408,15 @@ impl Shard {
             },
             Command::Unfollow { keys, number } => {
                 for key in keys {
-                    if let Some((topic, _)) = self.topics.get_mut(&key) {
+                    if let Some(Followed { topic, .. }) = self.topics.get_mut(&key) {
                         topic.unfollow(number);
                         self.drop_if_idle(key);
                     }
                 }
             }
+            Command::Compare => self.compare(),
             Command::Suspect { key } => {
-                if let Some((topic, _)) = self.topics.get_mut(&key) {
+                if let Some(Followed { topic, .. }) = self.topics.get_mut(&key) {
                     let needs = topic.suspect();
                     self.provide(key, needs);
                 }
@@ -385,14 +425,14 @@ impl Shard {
     }
 
     fn drop_if_idle(&mut self, key: Key) {
-        if self.topics.get(&key).is_some_and(|(topic, _)| topic.is_idle()) {
+        if self.topics.get(&key).is_some_and(|followed| followed.topic.is_idle()) {
             self.topics.remove(&key);
         }
     }
 
     fn hint(&mut self, hint: &Delivery) {
         let Some(key) = Key::of_subject(&hint.subject) else { return };
-        let Some((topic, _)) = self.topics.get_mut(&key) else { return };
+        let Some(Followed { topic, .. }) = self.topics.get_mut(&key) else { return };
         let Some(what) = read_notice(&hint.payload, key) else { return };
         let needs = match what {
             What::Event(event) if self.epoch.as_ref().is_some_and(|known| **known != *event.epoch) => {
@@ -424,11 +464,11 @@ impl Shard {
 
     /// Carries out what a topic needs.
     fn provide(&mut self, key: Key, needs: Needs) {
-        if needs.repair {
-            if let Some((topic, _)) = self.topics.get_mut(&key) {
-                topic.repairing = true;
-                self.patience.push_back((Instant::now() + PATIENCE, key));
-            }
+        if needs.repair
+            && let Some(Followed { topic, .. }) = self.topics.get_mut(&key)
+        {
+            topic.repairing = true;
+            self.patience.push_back((Instant::now() + PATIENCE, key));
         }
         if needs.check {
             self.check(key, Duration::ZERO);
@@ -447,7 +487,7 @@ impl Shard {
     }
 
     fn repair(&mut self, key: Key) {
-        let Some((topic, _)) = self.topics.get_mut(&key) else { return };
+        let Some(Followed { topic, .. }) = self.topics.get_mut(&key) else { return };
         self.turn = self.turn.wrapping_add(1);
         let (Some(missing), Some(member)) = (topic.missing(), topic.member(self.turn)) else {
             // It has come, or there is nobody yet to read it for.
@@ -469,7 +509,7 @@ impl Shard {
 
     /// Checks all who follow a conversation against its list of members.
     fn check(&mut self, key: Key, after: Duration) {
-        let Some((topic, _)) = self.topics.get_mut(&key) else { return };
+        let Some(Followed { topic, .. }) = self.topics.get_mut(&key) else { return };
         let Key::Conversation(conversation) = key else { return };
         let users = topic.users();
         self.counters.member_checks.increment(1);
@@ -488,9 +528,11 @@ impl Shard {
 
     /// Reads the heads of topics that are new.
     fn begin_new(&mut self) {
-        if self.new.is_empty() {
+        // While one call is under way, the next one gathers.
+        if self.new.is_empty() || self.beginning {
             return;
         }
+        self.beginning = true;
         let keys = std::mem::take(&mut self.new);
         let (clients, permits) = (self.clients.clone(), Arc::clone(&self.permits));
         self.errands.spawn(async move {
@@ -510,7 +552,7 @@ impl Shard {
             self.compare_again = true;
             return;
         }
-        let begun = self.topics.iter().filter(|(_, (topic, _))| topic.has_begun());
+        let begun = self.topics.iter().filter(|(_, followed)| followed.topic.has_begun());
         let keys: Vec<Key> = begun.map(|(key, _)| *key).collect();
         if keys.is_empty() {
             self.comparing = false;
@@ -531,7 +573,17 @@ impl Shard {
 
     fn finish(&mut self, errand: Errand) {
         match errand {
+            Errand::Subscribed(subscriptions) => {
+                for (key, subscription) in subscriptions {
+                    if let Some(followed) = self.topics.get_mut(&key) {
+                        followed.subscription = Some(subscription);
+                        // The head is read after it, so that nothing falls in between.
+                        self.new.push(key);
+                    }
+                }
+            }
             Errand::Begun { keys, heads: Ok(heads) } => {
+                self.beginning = false;
                 self.observe(&heads.epoch);
                 for key in keys {
                     let head = heads.heads.get(&key).copied().unwrap_or(0);
@@ -539,6 +591,7 @@ impl Shard {
                 }
             }
             Errand::Begun { keys, heads: Err(_) } => {
+                self.beginning = false;
                 self.new.extend(keys.into_iter().filter(|key| self.topics.contains_key(key)));
             }
             Errand::Compared { keys, heads } => {
@@ -560,14 +613,14 @@ impl Shard {
                 }
             }
             Errand::Repaired { key, items } => {
-                if let Some((topic, _)) = self.topics.get_mut(&key) {
+                if let Some(Followed { topic, .. }) = self.topics.get_mut(&key) {
                     topic.repairing = false;
                 }
                 match items {
                     Ok(items) => {
                         self.with(key, |topic| topic.filled(items));
                         // The rest of it needs no patience.
-                        if let Some((topic, _)) = self.topics.get_mut(&key)
+                        if let Some(Followed { topic, .. }) = self.topics.get_mut(&key)
                             && topic.missing().is_some()
                             && !topic.repairing
                         {
@@ -577,7 +630,9 @@ impl Shard {
                     }
                     // The one on whose behalf it was asked is out.
                     Err(status) if matches!(status.code(), Code::NotFound | Code::PermissionDenied) => {
-                        self.with(key, Topic::suspect);
+                        if matches!(key, Key::Conversation(_)) {
+                            self.with(key, Topic::suspect);
+                        }
                         self.with(key, |topic| topic.needs_now());
                     }
                     Err(_) => self.with(key, |topic| topic.needs_now()),
@@ -585,7 +640,7 @@ impl Shard {
             }
             Errand::Checked { key, out } => match out {
                 Ok((out, version)) => {
-                    let Some((topic, _)) = self.topics.get_mut(&key) else { return };
+                    let Some(Followed { topic, .. }) = self.topics.get_mut(&key) else { return };
                     let needs = topic.checked(&out, version);
                     self.provide(key, Needs { check: false, ..needs });
                     // What waits is newer than what conversation says by now; that is so for moments only.
@@ -600,7 +655,7 @@ impl Shard {
     }
 
     fn with(&mut self, key: Key, change: impl FnOnce(&mut Topic) -> Needs) {
-        if let Some((topic, _)) = self.topics.get_mut(&key) {
+        if let Some(Followed { topic, .. }) = self.topics.get_mut(&key) {
             let needs = change(topic);
             self.provide(key, needs);
         }
@@ -615,9 +670,14 @@ impl Shard {
         self.shared_epoch.observe(epoch);
         if before.is_some() {
             tracing::warn!(epoch = &**epoch, "the logs are of another epoch: clients begin anew");
-            for (_, (mut topic, _)) in self.topics.drain() {
-                topic.give_up();
-            }
+            // What has not begun yet begins in the new epoch.
+            self.topics.retain(|_, followed| {
+                let stays = !followed.topic.has_begun();
+                if !stays {
+                    followed.topic.give_up();
+                }
+                stays
+            });
         }
     }
 }

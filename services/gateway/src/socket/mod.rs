@@ -25,6 +25,7 @@ mod tests;
 
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -36,6 +37,7 @@ use axum::routing::any;
 use chassis::events::Events;
 use chassis::fault::Fault;
 use chassis::tasks::{Shutdown, Tasks};
+use futures_util::FutureExt;
 use http::HeaderMap;
 use proto::gateway::v1::ErrorReason;
 use tonic::Code;
@@ -183,7 +185,15 @@ async fn open(
         .write_buffer_size(WRITE_BUFFER)
         .max_frame_size(max)
         .max_message_size(max)
-        .on_upgrade(move |socket| session::run(gateway, socket, place, who))
+        .on_upgrade(move |socket| contained(session::run(gateway, socket, place, who)))
+}
+
+/// A panic ends one connection and no other, and is counted.
+async fn contained(session: impl Future<Output = ()>) {
+    if AssertUnwindSafe(session).catch_unwind().await.is_err() {
+        metrics::counter!("panics_total", "method" => "socket").increment(1);
+        tracing::error!("a connection has ended in a panic");
+    }
 }
 
 /// Whether somebody may have a connection. Who has shown a token is known after it.

@@ -16,6 +16,19 @@ pub(super) struct Reader<T> {
     meanwhile: Option<Vec<(i64, T)>>,
 }
 
+/// What becomes of something that happened.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Happened<T> {
+    /// It is handed out now.
+    Now(T),
+    /// It is handed out, or read from the log, when the history has been.
+    Kept,
+    /// It was in the history already.
+    Known,
+    /// Something before it is missing; that does not happen as long as the topic hands out everything in order.
+    Gap,
+}
+
 impl<T> Reader<T> {
     /// One that reads its history first.
     pub(super) fn catching_up() -> Self {
@@ -32,21 +45,21 @@ impl<T> Reader<T> {
         self.sent
     }
 
-    /// Something happened; such things come in order, without gaps. Returns it when it is to be handed out now.
-    pub(super) fn happened(&mut self, sequence: i64, item: T) -> Option<T> {
+    /// Something happened; such things come in order, without gaps.
+    pub(super) fn happened(&mut self, sequence: i64, item: T) -> Happened<T> {
         match &mut self.meanwhile {
             Some(kept) => {
                 if kept.len() < MEANWHILE {
                     kept.push((sequence, item));
                 }
-                None
+                Happened::Kept
             }
+            None if sequence <= self.sent => Happened::Known,
             None if sequence == self.sent + 1 => {
                 self.sent = sequence;
-                Some(item)
+                Happened::Now(item)
             }
-            // It was in the history already.
-            None => None,
+            None => Happened::Gap,
         }
     }
 
@@ -75,24 +88,32 @@ mod tests {
 
     use super::*;
 
+    fn now(happened: Happened<i64>) -> Option<i64> {
+        match happened {
+            Happened::Now(item) => Some(item),
+            Happened::Kept | Happened::Known => None,
+            Happened::Gap => panic!("a gap"),
+        }
+    }
+
     #[test]
     fn what_happens_meanwhile_follows_the_history() {
         let mut reader = Reader::catching_up();
         for sequence in 4..=6 {
-            assert_eq!(reader.happened(sequence, sequence), None);
+            assert_eq!(now(reader.happened(sequence, sequence)), None);
         }
         assert_eq!(reader.caught_up(5, 6), [6]);
         assert!(reader.is_live());
-        assert_eq!(reader.happened(7, 7), Some(7));
+        assert_eq!(now(reader.happened(7, 7)), Some(7));
     }
 
     #[test]
     fn what_the_history_has_brought_is_not_handed_out_again() {
         let mut reader = Reader::catching_up();
         assert!(reader.caught_up(9, 7).is_empty());
-        assert_eq!(reader.happened(8, 8), None);
-        assert_eq!(reader.happened(9, 9), None);
-        assert_eq!(reader.happened(10, 10), Some(10));
+        assert_eq!(now(reader.happened(8, 8)), None);
+        assert_eq!(now(reader.happened(9, 9)), None);
+        assert_eq!(now(reader.happened(10, 10)), Some(10));
     }
 
     #[test]
@@ -130,7 +151,7 @@ mod tests {
                     0 => log += count,
                     1 => {
                         for sequence in head + 1..=(head + count).min(log) {
-                            seen.extend(reader.happened(sequence, sequence));
+                            seen.extend(now(reader.happened(sequence, sequence)));
                             head = sequence;
                         }
                     }
@@ -147,7 +168,7 @@ mod tests {
                     }
                     _ => {
                         for sequence in head + 1..=log {
-                            seen.extend(reader.happened(sequence, sequence));
+                            seen.extend(now(reader.happened(sequence, sequence)));
                             head = sequence;
                         }
                     }
@@ -155,7 +176,7 @@ mod tests {
             }
             prop_assert!(reader.is_live());
             for sequence in head + 1..=log {
-                seen.extend(reader.happened(sequence, sequence));
+                seen.extend(now(reader.happened(sequence, sequence)));
             }
             prop_assert_eq!(seen, (known + 1..=log).collect::<Vec<_>>());
         }

@@ -17,10 +17,10 @@ use chassis::transport::as_service;
 use proto::conversation::v1::ListMembershipsRequest;
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::gateway::v1::{Subscribe, Subscribed};
-use proto::id::{ConversationId, UserId};
+use proto::id::ConversationId;
 use proto::messaging::v1::{
     CaughtUp, ConversationDifference, Event, Head, ListEventsRequest, ListUserEventsRequest, SyncRequest, UserEvent,
-    event, user_event,
+    user_event,
 };
 use tonic::{Code, Request, Status};
 
@@ -96,24 +96,17 @@ impl Resume {
         }
     }
 
-    /// The user has come into a conversation: a connection that follows all follows it too, from the moment at which the
+    /// The user has come into a conversation: a connection that follows all follows it too, from `after` on, where the
     /// user came in.
-    pub(crate) async fn gained(self, conversation: ConversationId) {
+    pub(crate) async fn gained(self, conversation: ConversationId, after: i64) {
         let key = Key::Conversation(conversation);
         if !self.connection.follows_all() || self.connection.followed().contains(&key) {
             return;
         }
         self.hub().follow(&self.connection, &[key], false).await;
         let start = async {
-            let events = self.recent(conversation).await?;
-            let came_in = events.iter().rposition(|event| brings_in(event, self.connection.user_id()));
-            let last = events.last().map_or(0, |event| event.sequence);
-            // One who came in long ago follows from now on.
-            let since = came_in.unwrap_or(events.len());
-            for event in events.into_iter().skip(since) {
-                self.connection.push_when_room(Frame::push(Body::Event(event))).await;
-            }
-            self.follow_on(key, last).await
+            let known = self.read_on(key, after).await?;
+            self.follow_on(key, known).await
         };
         match start.await {
             Ok(()) => {}
@@ -155,7 +148,7 @@ impl Resume {
             let mut others = HashMap::new();
             if let Some(found) = memberships.as_mut().filter(|_| !compared.full_sync_required) {
                 // Those that the user's log is about to announce are followed from there, see `gained`.
-                let announced = compared.user_events.iter().filter_map(gained_conversation);
+                let announced = compared.user_events.iter().filter_map(gained_conversation).map(|(id, _)| id);
                 let left_out: HashSet<_> = wanted.keys().copied().chain(announced).collect();
                 others = self.follow_others(found, &left_out, &already).await?;
             }
@@ -356,6 +349,7 @@ impl Resume {
     async fn compare_some(&self, mut sync: SyncRequest, compared: &mut Compared) -> Result<(), Status> {
         loop {
             let answer = self.gateway.clients().sync().sync(self.request(sync.clone())).await?.into_inner();
+            self.hub().saw(&answer.epoch);
             if answer.full_sync_required {
                 compared.full_sync_required = true;
                 return Ok(());
@@ -380,15 +374,6 @@ impl Resume {
             }
             sync.page_token = answer.next_page_token;
         }
-    }
-
-    /// The newest events of a conversation.
-    async fn recent(&self, conversation: ConversationId) -> Result<Vec<Event>, Status> {
-        let (events, head) = self.events(conversation, 0).await?;
-        if head <= i64::from(PAGE) {
-            return Ok(events);
-        }
-        Ok(self.events(conversation, head - i64::from(PAGE)).await?.0)
     }
 
     async fn events(&self, conversation: ConversationId, after_sequence: i64) -> Result<(Vec<Event>, i64), Status> {
@@ -492,21 +477,12 @@ fn is_refusal(status: &Status) -> bool {
     matches!(status.code(), Code::NotFound | Code::PermissionDenied)
 }
 
-/// The conversation that an entry of the user's own log says the user is in.
-pub(crate) fn gained_conversation(event: &UserEvent) -> Option<ConversationId> {
+/// The conversation that an entry of the user's own log says the user has come into, and after which sequence.
+pub(crate) fn gained_conversation(event: &UserEvent) -> Option<(ConversationId, i64)> {
     match &event.payload {
-        Some(user_event::Payload::ConversationGained(gained)) => ConversationId::parse(&gained.conversation_id).ok(),
+        Some(user_event::Payload::ConversationGained(gained)) => {
+            ConversationId::parse(&gained.conversation_id).ok().map(|id| (id, gained.after_sequence))
+        }
         _ => None,
     }
-}
-
-/// Whether this is the event by which the user came in.
-fn brings_in(event: &Event, user: UserId) -> bool {
-    use event::Payload;
-    let members = match &event.payload {
-        Some(Payload::ConversationCreated(created)) => &created.members,
-        Some(Payload::MembersAdded(added)) => &added.members,
-        _ => return false,
-    };
-    members.iter().any(|member| UserId::parse(&member.user_id) == Ok(user))
 }

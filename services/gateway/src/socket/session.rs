@@ -223,14 +223,15 @@ enum Job {
 /// A command that changes what the connection follows.
 enum Control {
     Subscribe(String, Subscribe),
-    Gained(ConversationId),
+    Gained(ConversationId, i64),
 }
 
 /// What has been done.
 enum Done {
-    Job { lane: Option<Lane>, id: String, outcome: Result<Body, Status>, was_send: bool },
+    /// With the answer. `left_open` when it was a send of which it is not known whether it was stored.
+    Job { lane: Option<Lane>, answer: Arc<Frame>, left_open: bool },
     Control,
-    Renewed { id: String, outcome: Result<SignedIn, Status> },
+    Renewed { id: String, outcome: Result<SignedIn, Box<Status>> },
 }
 
 /// What the connection wakes up for.
@@ -357,7 +358,7 @@ impl Session {
             match socket.as_mut().poll_ready(cx) {
                 Poll::Ready(Ok(())) => {}
                 Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Pending => return self.stall(),
+                Poll::Pending => return self.stall(cx),
             }
             match self.connection.poll_next(cx) {
                 Poll::Ready(Ok(frame)) => {
@@ -380,19 +381,19 @@ impl Session {
                     self.stalled_since = None;
                 }
                 Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Pending => return self.stall(),
+                Poll::Pending => return self.stall(cx),
             }
         }
         Poll::Pending
     }
 
     /// The client takes nothing at the moment; the queue fills up, and may overflow meanwhile.
-    fn stall(&mut self) -> Poll<Option<Close>> {
+    fn stall(&mut self, cx: &mut Context<'_>) -> Poll<Option<Close>> {
         self.stalled_since.get_or_insert_with(Instant::now);
-        match self.connection.ended() {
-            Some(End::TooSlow) => Poll::Ready(Some(End::TooSlow.into())),
-            Some(End::SignedOut) => Poll::Ready(Some(End::SignedOut.into())),
-            _ => Poll::Pending,
+        match self.connection.poll_ended(cx) {
+            Poll::Ready(end @ (End::TooSlow | End::SignedOut)) => Poll::Ready(Some(end.into())),
+            // What waits is written before it goes.
+            Poll::Ready(End::Restart { .. } | End::Gone) | Poll::Pending => Poll::Pending,
         }
     }
 
@@ -400,9 +401,9 @@ impl Session {
     fn look_at(&mut self, frame: &Frame) {
         if let Some(Body::UserEvent(event)) = frame.body()
             && self.connection.follows_all()
-            && let Some(conversation) = gained_conversation(event)
+            && let Some((conversation, after)) = gained_conversation(event)
         {
-            self.control(Control::Gained(conversation));
+            self.control(Control::Gained(conversation, after));
         }
     }
 
@@ -558,11 +559,11 @@ impl Session {
     /// A hello on a connection that is signed in brings a new token of the same session.
     fn renew(&mut self, id: String, hello: Hello) {
         let gateway = self.gateway.clone();
-        let outcome = async move { sign_in(gateway.clients(), &hello.session_token).await };
+        let outcome = async move { sign_in(gateway.clients(), &hello.session_token).await.map_err(Box::new) };
         self.under_way.push(outcome.map(|outcome| Done::Renewed { id, outcome }).boxed());
     }
 
-    fn renewed(&mut self, id: String, outcome: Result<SignedIn, Status>) {
+    fn renewed(&mut self, id: String, outcome: Result<SignedIn, Box<Status>>) {
         match outcome {
             Ok(who) if who.session_id == self.connection.session_id() => {
                 self.connection.renew(who.ticket);
@@ -588,7 +589,7 @@ impl Session {
     /// One `subscribe` after the other: each begins where the one before it has left off.
     fn control(&mut self, control: Control) {
         if self.controlling {
-            if self.controls.len() < CONTROLS || matches!(control, Control::Gained(_)) {
+            if self.controls.len() < CONTROLS || matches!(control, Control::Gained(..)) {
                 self.controls.push_back(control);
             } else if let Control::Subscribe(id, _) = control {
                 let fault = Fault::new(Code::ResourceExhausted, ErrorReason::Overloaded.as_str_name())
@@ -603,7 +604,7 @@ impl Session {
         let running = async move {
             match control {
                 Control::Subscribe(id, request) => resume.subscribe(id, request).await,
-                Control::Gained(conversation) => resume.gained(conversation).await,
+                Control::Gained(conversation, after) => resume.gained(conversation, after).await,
             }
             Done::Control
         };
@@ -625,8 +626,13 @@ impl Session {
         let patience = self.gateway.config().request_timeout;
         let outcome = tokio::time::timeout(patience, self.carry_out(job));
         let done = outcome.map(move |outcome| {
-            let outcome = outcome.unwrap_or_else(|_| Err(Status::deadline_exceeded("it took too long")));
-            Done::Job { lane, id, outcome, was_send }
+            match outcome.unwrap_or_else(|_| Err(Status::deadline_exceeded("it took too long"))) {
+                Ok(body) => Done::Job { lane, answer: Frame::reply(id, body), left_open: false },
+                Err(status) => {
+                    let left_open = was_send && is_left_open(status.code());
+                    Done::Job { lane, answer: Frame::error(id, &status), left_open }
+                }
+            }
         });
         self.under_way.push(done.boxed());
     }
@@ -658,14 +664,10 @@ impl Session {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Job { lane, id, outcome, was_send } => {
-                let left_open = matches!(&outcome, Err(status) if is_left_open(status.code()));
-                match outcome {
-                    Ok(body) => self.answer(id, body),
-                    Err(status) => self.connection.push(Frame::error(id, &status)),
-                }
+            Done::Job { lane, answer, left_open } => {
+                self.connection.push(answer);
                 let Some(lane) = lane else { return };
-                if was_send && left_open {
+                if left_open {
                     self.refuse_sends_behind(&lane);
                 }
                 if let Some((id, job)) = self.lanes.leave(&lane) {

@@ -17,7 +17,7 @@ use tokio::sync::oneshot;
 
 use super::connection::{Connection, End};
 use super::frame::Frame;
-use super::reader::Reader;
+use super::reader::{Happened, Reader};
 
 /// So much is held back while members are checked; more, and the followers start anew.
 const HELD_BACK: usize = 1024;
@@ -177,6 +177,7 @@ impl Topic {
 
     /// A connection follows from now on; `anew`, also when it did already: then it reads its history again.
     pub(super) fn follow(&mut self, connection: Arc<Connection>, anew: bool) {
+        connection.followed().insert(self.key);
         match self.readers.iter_mut().find(|one| one.connection.number() == connection.number()) {
             Some(one) if anew => one.reader = Reader::catching_up(),
             Some(_) => {}
@@ -223,12 +224,14 @@ impl Topic {
 
     /// The log reached to here after its hints had been subscribed to.
     pub(super) fn begin(&mut self, head: i64) -> Needs {
-        if self.handed_out.is_none() {
-            self.handed_out = Some(head);
-            for (number, sent, answer) in std::mem::take(&mut self.waiting) {
-                // Whoever asked may have gone.
-                let _ = answer.send(self.caught_up_with(number, sent, head));
-            }
+        // One that has begun must not jump: those who are live count on everything that comes after.
+        if self.handed_out.is_some() {
+            return self.head(head);
+        }
+        self.handed_out = Some(head);
+        for (number, sent, answer) in std::mem::take(&mut self.waiting) {
+            // Whoever asked may have gone.
+            let _ = answer.send(self.caught_up_with(number, sent, head));
         }
         let run = self.follower.begin(head);
         self.hand_out(run)
@@ -349,8 +352,11 @@ impl Topic {
     fn hand_out_one(&mut self, item: Item) {
         self.handed_out = Some(item.sequence);
         for one in &mut self.readers {
-            if let Some(frame) = one.reader.happened(item.sequence, Arc::clone(&item.frame)) {
-                one.connection.push(frame);
+            match one.reader.happened(item.sequence, Arc::clone(&item.frame)) {
+                Happened::Now(frame) => one.connection.push(frame),
+                Happened::Kept | Happened::Known => {}
+                // Nothing is left out silently, not even by a mistake of ours.
+                Happened::Gap => one.connection.end(End::Restart { retry_after: Duration::ZERO }),
             }
         }
         if item.change == Change::AllOut {

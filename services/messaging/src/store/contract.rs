@@ -193,7 +193,8 @@ async fn sequences_are_gapless_under_many_senders(store: Store) {
         });
     }
     // A reader that sees a sequence can read every smaller one.
-    let reader = tokio::spawn({
+    let mut reading = JoinSet::new();
+    reading.spawn({
         let store = store.clone();
         async move {
             let mut seen = 0;
@@ -213,7 +214,7 @@ async fn sequences_are_gapless_under_many_senders(store: Store) {
     while let Some(done) = work.join_next().await {
         done.unwrap();
     }
-    reader.await.unwrap();
+    reading.join_next().await.unwrap().unwrap();
     assert_eq!(log_of(&store, conversation).await.len(), 640);
 }
 

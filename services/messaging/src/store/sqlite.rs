@@ -1,8 +1,9 @@
 //! The store on SQLite.
 
+#![expect(clippy::duplicate_mod, reason = "one text of SQL, compiled once per database")]
+
 use chassis::database::sqlite::*;
 
-#[expect(clippy::duplicate_mod, reason = "one text of SQL, compiled once per database")]
 #[path = "store.rs"]
 mod store;
 

@@ -55,7 +55,11 @@ impl Store {
 /// Scheduled messages.
 impl Store {
     /// What an earlier try of the same call has scheduled.
-    pub async fn find(&self, author: UserId, retry: Option<&Retry>) -> Result<Option<ScheduledMessage>, Error> {
+    pub async fn find(
+        &self,
+        author: UserId,
+        retry: Option<&Retry>,
+    ) -> Result<Option<ScheduledMessage>, Error> {
         either!(self, store => store.find(author, retry))
     }
 
@@ -70,7 +74,11 @@ impl Store {
     }
 
     /// One of somebody's scheduled messages.
-    pub async fn get(&self, author: UserId, id: ScheduledMessageId) -> Result<Option<ScheduledMessage>, Error> {
+    pub async fn get(
+        &self,
+        author: UserId,
+        id: ScheduledMessageId,
+    ) -> Result<Option<ScheduledMessage>, Error> {
         either!(self, store => store.get(author, id))
     }
 
@@ -80,7 +88,12 @@ impl Store {
     }
 
     /// Changes one that is pending and that nobody is sending or may have sent.
-    pub async fn change(&self, author: UserId, id: ScheduledMessageId, changes: &Changes) -> Result<Tried, Error> {
+    pub async fn change(
+        &self,
+        author: UserId,
+        id: ScheduledMessageId,
+        changes: &Changes,
+    ) -> Result<Tried, Error> {
         either!(self, store => store.change(author, id, changes))
     }
 
@@ -90,7 +103,12 @@ impl Store {
     }
 
     /// Claims one that is pending, whatever its time is: its time is now.
-    pub async fn begin(&self, author: UserId, id: ScheduledMessageId, lease: Duration) -> Result<Begun, Error> {
+    pub async fn begin(
+        &self,
+        author: UserId,
+        id: ScheduledMessageId,
+        lease: Duration,
+    ) -> Result<Begun, Error> {
         either!(self, store => store.begin(author, id, lease))
     }
 

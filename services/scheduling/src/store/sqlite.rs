@@ -9,7 +9,6 @@ mod store;
 pub use store::Store;
 
 /// A file has no clock of its own, and only this process uses it: what the process says is the time for all.
-#[expect(clippy::unused_async, reason = "the same call asks a server on PostgreSQL")]
 async fn now(_: &Pool, clock: &Clock) -> sqlx::Result<Timestamp> {
     Ok(clock.now())
 }

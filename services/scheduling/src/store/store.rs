@@ -49,13 +49,14 @@ struct Record {
 
 impl Record {
     fn read(self) -> Result<ScheduledMessage, Error> {
-        let state = match (code::state(self.state).map_err(Error::Store)?, self.message_id, self.failure_reason) {
-            (StateName::Pending, None, None) => State::Pending,
-            (StateName::Sent, Some(message_id), None) => State::Sent(message_id.into()),
-            (StateName::Cancelled, None, None) => State::Cancelled,
-            (StateName::Failed, None, Some(reason)) => State::Failed(reason),
-            _ => return Err(Error::Store(Failure::Corrupt("a state without what belongs to it"))),
-        };
+        let state =
+            match (code::state(self.state).map_err(Error::Store)?, self.message_id, self.failure_reason) {
+                (StateName::Pending, None, None) => State::Pending,
+                (StateName::Sent, Some(message_id), None) => State::Sent(message_id.into()),
+                (StateName::Cancelled, None, None) => State::Cancelled,
+                (StateName::Failed, None, Some(reason)) => State::Failed(reason),
+                _ => return Err(Error::Store(Failure::Corrupt("a state without what belongs to it"))),
+            };
         Ok(ScheduledMessage {
             id: self.scheduled_message_id.into(),
             author: self.author_id.into(),
@@ -88,7 +89,11 @@ impl Store {
 
 /// Scheduled messages.
 impl Store {
-    pub async fn find(&self, author: UserId, retry: Option<&Retry>) -> Result<Option<ScheduledMessage>, Error> {
+    pub async fn find(
+        &self,
+        author: UserId,
+        retry: Option<&Retry>,
+    ) -> Result<Option<ScheduledMessage>, Error> {
         let Some(retry) = retry else { return Ok(None) };
         let first: Option<(Uuid, Vec<u8>)> = sqlx::query_as(FIND)
             .bind(author.uuid())
@@ -102,7 +107,11 @@ impl Store {
         }
     }
 
-    pub async fn get(&self, author: UserId, id: ScheduledMessageId) -> Result<Option<ScheduledMessage>, Error> {
+    pub async fn get(
+        &self,
+        author: UserId,
+        id: ScheduledMessageId,
+    ) -> Result<Option<ScheduledMessage>, Error> {
         let record: Option<Record> = sqlx::query_as(with_columns!(
             "SELECT",
             "FROM scheduled_messages WHERE author_id = $1 AND scheduled_message_id = $2"
@@ -116,7 +125,8 @@ impl Store {
 
     pub async fn list(&self, listing: Listing) -> Result<Vec<ScheduledMessage>, Error> {
         // Before the first place: no time is as early, and no id as small.
-        let (time, id) = listing.after.map_or((i64::MIN, Uuid::nil()), |(time, id)| (time.as_millis(), id.uuid()));
+        let (time, id) =
+            listing.after.map_or((i64::MIN, Uuid::nil()), |(time, id)| (time.as_millis(), id.uuid()));
         let records: Vec<Record> = sqlx::query_as(with_columns!(
             "SELECT",
             "FROM scheduled_messages
@@ -164,10 +174,11 @@ impl Store {
                 return first.map(Scheduled::Already).ok_or(Error::Lost);
             }
         }
-        let pending: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM scheduled_messages WHERE author_id = $1 AND state = 1")
-            .bind(author)
-            .fetch_one(&mut *tx)
-            .await?;
+        let pending: i64 =
+            sqlx::query_scalar("SELECT COUNT(*) FROM scheduled_messages WHERE author_id = $1 AND state = 1")
+                .bind(author)
+                .fetch_one(&mut *tx)
+                .await?;
         if pending >= i64::from(max_pending) {
             return Err(Error::TooManyPending { most: max_pending });
         }
@@ -188,7 +199,8 @@ impl Store {
         .execute(&mut *tx)
         .await?;
         let due_time = scheduled_message::due(message.send_time, message.create_time);
-        let entry = Entry { key: key(message.author, message.id), lane: message.conversation.uuid(), due_time };
+        let entry =
+            Entry { key: key(message.author, message.id), lane: message.conversation.uuid(), due_time };
         insert(&mut tx, entry).await?;
         tx.commit().await?;
         Ok(Scheduled::New)
@@ -494,11 +506,12 @@ impl Store {
     }
 
     pub async fn next_wake_time(&self, kind: Kind, now: Timestamp) -> Result<Option<Timestamp>, Error> {
-        let next: Option<i64> = sqlx::query_scalar("SELECT MIN(wake_time) FROM timers WHERE kind = $1 AND wake_time > $2")
-            .bind(code::of_kind(kind))
-            .bind(now.as_millis())
-            .fetch_one(self.pool.read())
-            .await?;
+        let next: Option<i64> =
+            sqlx::query_scalar("SELECT MIN(wake_time) FROM timers WHERE kind = $1 AND wake_time > $2")
+                .bind(code::of_kind(kind))
+                .bind(now.as_millis())
+                .fetch_one(self.pool.read())
+                .await?;
         Ok(next.map(Timestamp::from_millis))
     }
 }

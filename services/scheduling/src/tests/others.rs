@@ -97,13 +97,23 @@ impl Others {
         state.access.retain(|(_, member), _| *member != user);
         let position = i64::try_from(state.facts.len()).unwrap() + 1;
         let payload = Some(auth::user_fact::Payload::UserDeleted(auth::UserDeleted {}));
-        state.facts.push(auth::UserFact { position, user_id: user.to_string(), payload, ..Default::default() });
+        state.facts.push(auth::UserFact {
+            position,
+            user_id: user.to_string(),
+            payload,
+            ..Default::default()
+        });
     }
 
     /// Lets a user read and write somewhere, or only read.
     pub fn admit(&self, conversation: ConversationId, user: UserId, may_write: bool) {
-        let access =
-            conversation::Access { exists: true, visible: true, may_read: true, may_write, ..Default::default() };
+        let access = conversation::Access {
+            exists: true,
+            visible: true,
+            may_read: true,
+            may_write,
+            ..Default::default()
+        };
         self.state().access.insert((conversation, user), access);
     }
 
@@ -170,7 +180,9 @@ impl Others {
             let others = others.clone();
             async move { others.check_access(&request) }
         });
-        Transport::local(Router::new().route("/parlor.conversation.v1.ConversationService/CheckAccess", check))
+        Transport::local(
+            Router::new().route("/parlor.conversation.v1.ConversationService/CheckAccess", check),
+        )
     }
 
     pub fn messaging(&self) -> Transport {
@@ -182,7 +194,10 @@ impl Others {
         Transport::local(Router::new().route("/parlor.messaging.v1.MessagingService/SendMessage", send))
     }
 
-    fn introspect(&self, request: &Request<auth::IntrospectRequest>) -> Result<auth::IntrospectResponse, Status> {
+    fn introspect(
+        &self,
+        request: &Request<auth::IntrospectRequest>,
+    ) -> Result<auth::IntrospectResponse, Status> {
         is_scheduling(request)?;
         let user = UserId::parse(&request.get_ref().session_token).ok();
         let known = user.filter(|user| self.state().users.contains(user));
@@ -219,7 +234,9 @@ impl Others {
             let pair = (id(&question.conversation_id), id::<UserId>(&question.user_id));
             state.access.get(&pair).cloned().unwrap_or_default()
         };
-        Ok(conversation::CheckAccessResponse { answers: request.get_ref().questions.iter().map(answer).collect() })
+        Ok(conversation::CheckAccessResponse {
+            answers: request.get_ref().questions.iter().map(answer).collect(),
+        })
     }
 
     async fn send_message(
@@ -246,18 +263,22 @@ impl Others {
         author: UserId,
         request: messaging::SendMessageRequest,
     ) -> Result<messaging::SendMessageResponse, Status> {
-        let Some(messaging::send_message_request::Target::ConversationId(conversation)) = request.target else {
+        let Some(messaging::send_message_request::Target::ConversationId(conversation)) = request.target
+        else {
             panic!("where to?")
         };
         let conversation: ConversationId = id(&conversation);
-        let Some(messaging::Content { kind: Some(messaging::content::Kind::Text(text)) }) = request.content else {
+        let Some(messaging::Content { kind: Some(messaging::content::Kind::Text(text)) }) = request.content
+        else {
             panic!("no text")
         };
         let mut state = self.state();
         let key = request.client_message_id;
         let (sent, repeated) = match state.stored.get(&(conversation, author, key.clone())) {
             Some(first) if first.text == text => (first.clone(), true),
-            Some(_) => return Err(Fault::new(Code::AlreadyExists, "ERROR_REASON_CLIENT_MESSAGE_ID_REUSED").into()),
+            Some(_) => {
+                return Err(Fault::new(Code::AlreadyExists, "ERROR_REASON_CLIENT_MESSAGE_ID_REUSED").into());
+            }
             None => {
                 let access = state.access.get(&(conversation, author)).cloned().unwrap_or_default();
                 if !access.may_read {
@@ -284,7 +305,11 @@ fn id<T: From<uuid::Uuid>>(text: &str) -> T {
 
 fn is_scheduling<T>(request: &Request<T>) -> Result<(), Status> {
     let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
-    if shown == Some(&format!("Service scheduling:{SECRET}")) { Ok(()) } else { Err(Status::unauthenticated("who?")) }
+    if shown == Some(&format!("Service scheduling:{SECRET}")) {
+        Ok(())
+    } else {
+        Err(Status::unauthenticated("who?"))
+    }
 }
 
 /// One rpc, served as the generated servers do it, without the others of its service.
@@ -302,7 +327,10 @@ where
                 let answer = answer(request);
                 async move { answer.await.map(Response::new) }
             });
-            tonic::server::Grpc::new(Codec::<A, Q>::default()).unary(handler, request).await.map(axum::body::Body::new)
+            tonic::server::Grpc::new(Codec::<A, Q>::default())
+                .unary(handler, request)
+                .await
+                .map(axum::body::Body::new)
         }
     })
 }

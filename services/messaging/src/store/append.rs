@@ -1,0 +1,327 @@
+// Adding messages.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use chassis::clock::Timestamp;
+use proto::id::{ConversationId, MessageId, UserId};
+use sqlx::{QueryBuilder, Row as _};
+use uuid::Uuid;
+
+use super::log::{Advance, advance_heads};
+use super::{Db, Store, Tx, conversation_at, message, message_columns, padded, time_at, user_at};
+use crate::error::Error;
+use crate::message::{ClientMessageId, Fingerprint, Message, Sequence, wait_for_pace};
+use crate::store::rows::Rows;
+use crate::store::{Appended, Failure, MAX_ROWS, Post};
+
+static INSERT_MESSAGES: Rows = Rows::new(
+    "INSERT INTO messages (conversation_id, sequence, message_id, sender_id, client_message_id, fingerprint, content,
+         reply_to, create_time) VALUES",
+    "($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    "ON CONFLICT DO NOTHING",
+);
+
+static INSERT_MESSAGE_EVENTS: Rows = Rows::new(
+    "INSERT INTO events (conversation_id, sequence, kind, message_sequence, actor_id, membership_version, occur_time)
+         VALUES",
+    "($1, $2, 'message_created', $2, $3, $4, $5)",
+    "",
+);
+
+static UPSERT_PACES: Rows = Rows::new(
+    "INSERT INTO paces (conversation_id, user_id, send_time) VALUES",
+    "($1, $2, $3)",
+    "ON CONFLICT (conversation_id, user_id) DO UPDATE SET send_time = excluded.send_time",
+);
+
+/// What a sender's key identifies: the conversation, the sender and its own id for the message.
+type Key<'a> = (ConversationId, UserId, &'a ClientMessageId);
+
+fn key<'a>(post: &Post<'a>) -> Option<Key<'a>> {
+    let letter = post.letter;
+    letter.client_message_id.as_ref().map(|id| (letter.conversation, letter.sender, id))
+}
+
+impl Store {
+    pub async fn append(
+        &self,
+        posts: &[Post<'_>],
+        now: Timestamp,
+    ) -> Result<Vec<Result<Appended, Error>>, Failure> {
+        let unknown = self.unknown_replies(posts).await?;
+        let mut outcomes = posts
+            .iter()
+            .map(|post| post.letter.reply_to.filter(|id| unknown.contains(&(post.letter.conversation, *id))))
+            .map(|unknown| unknown.map(|id| Err(Error::MessageNotFound(id))))
+            .collect::<Vec<_>>();
+        if is_plain(posts) && self.append_plainly(posts, now, &mut outcomes).await? {
+            return Ok(settled(outcomes));
+        }
+        self.append_carefully(posts, now, &mut outcomes).await?;
+        Ok(settled(outcomes))
+    }
+
+    /// The way of nearly every batch: all keys are believed to be new. `false` when one was not, and nothing happened.
+    async fn append_plainly(
+        &self,
+        posts: &[Post<'_>],
+        now: Timestamp,
+        outcomes: &mut [Option<Result<Appended, Error>>],
+    ) -> Result<bool, Failure> {
+        let fresh: Vec<usize> = (0..posts.len()).filter(|&index| outcomes[index].is_none()).collect();
+        if fresh.is_empty() {
+            return Ok(true);
+        }
+        let mut tx = self.pool.begin().await?;
+        let is_new = insert(&mut tx, posts, &fresh, now, outcomes).await?;
+        if is_new {
+            tx.commit().await?;
+        } else {
+            tx.rollback().await?;
+            for index in fresh {
+                outcomes[index] = None;
+            }
+        }
+        Ok(is_new)
+    }
+
+    /// The way of a batch in which a key may have been used before, or where slow mode asks for the last message: the
+    /// heads are locked first, so that what is read stays true until the commit.
+    async fn append_carefully(
+        &self,
+        posts: &[Post<'_>],
+        now: Timestamp,
+        outcomes: &mut [Option<Result<Appended, Error>>],
+    ) -> Result<(), Failure> {
+        let mut tx = self.pool.begin().await?;
+        let open = |index: &usize| outcomes[*index].is_none();
+        let open: Vec<usize> = (0..posts.len()).filter(open).collect();
+        let locks = open.iter().map(|&index| (posts[index].letter.conversation, Advance::LOCK));
+        advance_heads(&mut tx, &locks.collect()).await?;
+        let known = known_keys(&mut tx, posts, &open).await?;
+        let mut paces = last_sends(&mut tx, posts, &open).await?;
+
+        let mut fresh = Vec::new();
+        let mut firsts: HashMap<Key<'_>, usize> = HashMap::new();
+        let mut again = Vec::new();
+        for index in open {
+            let post = &posts[index];
+            if let Some(key) = key(post) {
+                if let Some((message, fingerprint)) = known.get(&(key.0, key.1, key.2.clone())) {
+                    outcomes[index] = Some(repeat(post, message, fingerprint));
+                    continue;
+                }
+                if let Some(&first) = firsts.get(&key) {
+                    again.push((index, first));
+                    continue;
+                }
+            }
+            if let Some(pace) = post.access.pace {
+                let place = (post.letter.conversation, post.letter.sender);
+                if let Some(wait) = wait_for_pace(pace, paces.get(&place).copied(), now) {
+                    outcomes[index] = Some(Err(Error::SlowMode { wait }));
+                    continue;
+                }
+                paces.insert(place, now);
+            }
+            if let Some(key) = key(post) {
+                firsts.insert(key, index);
+            }
+            fresh.push(index);
+        }
+        if fresh.is_empty() {
+            return Ok(tx.rollback().await?);
+        }
+        if !insert(&mut tx, posts, &fresh, now, outcomes).await? {
+            return Err(Failure::corrupt("a key that was not there is there under the lock"));
+        }
+        let paced: BTreeSet<_> = fresh
+            .iter()
+            .filter(|&&index| posts[index].access.pace.is_some() && matches!(outcomes[index], Some(Ok(_))))
+            .map(|&index| (posts[index].letter.conversation, posts[index].letter.sender))
+            .collect();
+        for (text, part) in UPSERT_PACES.parts(&Vec::from_iter(paced)) {
+            let mut query = sqlx::query::<Db>(text);
+            for (conversation, user) in part {
+                query = query.bind(conversation.uuid()).bind(user.uuid()).bind(now.as_millis());
+            }
+            query.execute(&mut *tx).await?;
+        }
+        tx.commit().await?;
+        for (index, first) in again {
+            outcomes[index] = match &outcomes[first] {
+                Some(Ok(first_of)) => {
+                    Some(repeat(&posts[index], &first_of.message, &posts[first].letter.fingerprint))
+                }
+                other => other.clone(),
+            };
+        }
+        Ok(())
+    }
+
+    /// The messages replied to that are not there. Messages never go away one by one, so this can be asked beforehand.
+    async fn unknown_replies(
+        &self,
+        posts: &[Post<'_>],
+    ) -> Result<BTreeSet<(ConversationId, MessageId)>, Failure> {
+        let replies = posts.iter().filter_map(|post| Some((post.letter.conversation, post.letter.reply_to?)));
+        let mut unknown: BTreeSet<_> = replies.collect();
+        if unknown.is_empty() {
+            return Ok(unknown);
+        }
+        let mut query = QueryBuilder::<Db>::new(
+            "SELECT conversation_id, message_id FROM messages WHERE (conversation_id, message_id) IN (",
+        );
+        query.push_values(padded(&Vec::from_iter(unknown.iter().copied())), |mut row, (conversation, id)| {
+            row.push_bind(conversation.uuid()).push_bind(id.uuid());
+        });
+        let rows = query.push(")").build().fetch_all(self.pool.read()).await?;
+        for row in rows {
+            unknown.remove(&(conversation_at(&row, 0)?, MessageId::from(row.try_get::<Uuid, _>(1)?)));
+        }
+        Ok(unknown)
+    }
+}
+
+/// Whether all of a batch can be written without a look at what is there: no key twice, and nobody has to wait.
+fn is_plain(posts: &[Post<'_>]) -> bool {
+    let mut keys = BTreeSet::new();
+    posts.iter().all(|post| {
+        let is_first = key(post)
+            .is_none_or(|(conversation, sender, id)| keys.insert((conversation, sender, id.as_str())));
+        is_first && post.access.pace.is_none()
+    })
+}
+
+/// Everybody gets an answer.
+fn settled(outcomes: Vec<Option<Result<Appended, Error>>>) -> Vec<Result<Appended, Error>> {
+    outcomes.into_iter().map(|outcome| outcome.unwrap_or(Err(Error::Internal))).collect()
+}
+
+/// The answer to a key that has been used: the first message, or a refusal when something else was asked for then.
+fn repeat(post: &Post<'_>, first: &Message, fingerprint: &Fingerprint) -> Result<Appended, Error> {
+    if *fingerprint == post.letter.fingerprint {
+        Ok(Appended { message: first.clone(), repeated: true })
+    } else {
+        let id = post.letter.client_message_id.as_ref().map(ClientMessageId::as_str);
+        Err(Error::ClientMessageIdReused(id.unwrap_or_default().to_owned()))
+    }
+}
+
+/// Takes sequences and adds the messages and their events. `false` when a key was there already: then roll back.
+async fn insert(
+    tx: &mut Tx,
+    posts: &[Post<'_>],
+    fresh: &[usize],
+    now: Timestamp,
+    outcomes: &mut [Option<Result<Appended, Error>>],
+) -> Result<bool, Failure> {
+    let mut advances: BTreeMap<ConversationId, Advance> = BTreeMap::new();
+    for &index in fresh {
+        let advance = advances.entry(posts[index].letter.conversation).or_insert(Advance::messages(0, now));
+        advance.events += 1;
+        advance.messages += 1;
+    }
+    let mut next = advance_heads(tx, &advances).await?;
+    for (conversation, last) in &mut next {
+        *last -= advances.get(conversation).map_or(0, |advance| advance.events);
+    }
+    let mut added = Vec::with_capacity(fresh.len());
+    for &index in fresh {
+        let post = posts[index];
+        let Some(last) = next.get_mut(&post.letter.conversation) else {
+            outcomes[index] = Some(Err(Error::ConversationNotFound(post.letter.conversation)));
+            continue;
+        };
+        *last += 1;
+        let message = post.letter.posted(Sequence::new(*last), now);
+        outcomes[index] = Some(Ok(Appended { message, repeated: false }));
+        added.push((post, *last));
+    }
+    let mut rows = 0;
+    for (text, part) in INSERT_MESSAGES.parts(&added) {
+        let mut query = sqlx::query::<Db>(text);
+        for (Post { letter, .. }, sequence) in part {
+            query = query
+                .bind(letter.conversation.uuid())
+                .bind(sequence)
+                .bind(letter.message_id.uuid())
+                .bind(letter.sender.uuid())
+                .bind(letter.client_message_id.as_ref().map(|id| id.as_str().to_owned()))
+                .bind(letter.fingerprint.as_bytes().to_vec())
+                .bind(letter.content.encode())
+                .bind(letter.reply_to.map(MessageId::uuid))
+                .bind(now.as_millis());
+        }
+        rows += query.execute(&mut **tx).await?.rows_affected();
+    }
+    if usize::try_from(rows) != Ok(added.len()) {
+        return Ok(false);
+    }
+    for (text, part) in INSERT_MESSAGE_EVENTS.parts(&added) {
+        let mut query = sqlx::query::<Db>(text);
+        for (Post { letter, access }, sequence) in part {
+            query = query
+                .bind(letter.conversation.uuid())
+                .bind(sequence)
+                .bind(letter.sender.uuid())
+                .bind(access.membership_version)
+                .bind(now.as_millis());
+        }
+        query.execute(&mut **tx).await?;
+    }
+    Ok(true)
+}
+
+/// The keys of these posts that have been used, with the first message and its fingerprint.
+async fn known_keys(
+    tx: &mut Tx,
+    posts: &[Post<'_>],
+    open: &[usize],
+) -> Result<HashMap<(ConversationId, UserId, ClientMessageId), (Message, Fingerprint)>, Failure> {
+    let mut known = HashMap::new();
+    let keys: Vec<Key<'_>> = open.iter().filter_map(|&index| key(&posts[index])).collect();
+    for part in keys.chunks(MAX_ROWS) {
+        let mut query = QueryBuilder::<Db>::new(concat!(
+            "SELECT m.conversation_id, m.fingerprint, ",
+            message_columns!(),
+            " FROM messages m WHERE (m.conversation_id, m.sender_id, m.client_message_id) IN ("
+        ));
+        query.push_values(padded(part), |mut row, (conversation, sender, id)| {
+            row.push_bind(conversation.uuid()).push_bind(sender.uuid()).push_bind(id.as_str().to_owned());
+        });
+        for row in query.push(")").build().fetch_all(&mut **tx).await? {
+            let conversation = conversation_at(&row, 0)?;
+            let print = Fingerprint::stored(&row.try_get::<Vec<u8>, _>(1)?)
+                .ok_or_else(|| Failure::corrupt("a fingerprint cannot be read"))?;
+            let message = message(conversation, &row, 2)?;
+            if let Some(id) = message.client_message_id.clone() {
+                known.insert((conversation, message.sender, id), (message, print));
+            }
+        }
+    }
+    Ok(known)
+}
+
+/// When the senders of these posts last wrote, where slow mode asks.
+async fn last_sends(
+    tx: &mut Tx,
+    posts: &[Post<'_>],
+    open: &[usize],
+) -> Result<HashMap<(ConversationId, UserId), Timestamp>, Failure> {
+    let mut found = HashMap::new();
+    let paced = open.iter().map(|&index| &posts[index]).filter(|post| post.access.pace.is_some());
+    let paced: Vec<_> = paced.map(|post| (post.letter.conversation, post.letter.sender)).collect();
+    for part in paced.chunks(MAX_ROWS) {
+        let mut query = QueryBuilder::<Db>::new(
+            "SELECT conversation_id, user_id, send_time FROM paces WHERE (conversation_id, user_id) IN (",
+        );
+        query.push_values(padded(part), |mut row, (conversation, user)| {
+            row.push_bind(conversation.uuid()).push_bind(user.uuid());
+        });
+        for row in query.push(")").build().fetch_all(&mut **tx).await? {
+            found.insert((conversation_at(&row, 0)?, user_at(&row, 1)?), time_at(&row, 2)?);
+        }
+    }
+    Ok(found)
+}

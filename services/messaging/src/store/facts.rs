@@ -1,0 +1,156 @@
+// What conversation tells, as it becomes part of the logs.
+
+use std::collections::{BTreeMap, HashMap};
+use std::time::Duration;
+
+use chassis::clock::Timestamp;
+use proto::id::{ConversationId, UserId};
+use sqlx::QueryBuilder;
+
+use super::log::{Advance, advance_heads, insert_events};
+use super::user_log::append_user_events;
+use super::{Db, Store, Tx, outbox, padded};
+use crate::event::{Event, Fact, FactKind, Happening, UserHappening};
+use crate::message::Sequence;
+use crate::store::{Applied, Failure, MAX_ROWS};
+
+/// The name of the cursor of conversation's facts.
+const FEED: &str = "conversation";
+
+/// Clocks of two machines may differ by so much: who came in then and who wrote then is told with some to spare.
+const SKEW: Duration = Duration::from_secs(1);
+
+impl Store {
+    pub async fn facts_cursor(&self) -> Result<i64, Failure> {
+        Ok(outbox::cursor(&self.pool, FEED).await?)
+    }
+
+    pub async fn apply(&self, from: i64, to: i64, facts: &[Fact]) -> Result<Option<Applied>, Failure> {
+        let mut tx = self.pool.begin().await?;
+        if !outbox::move_cursor(&mut tx, FEED, from, to).await? {
+            tx.rollback().await?;
+            return Ok(None);
+        }
+        let mut advances: BTreeMap<ConversationId, Advance> = BTreeMap::new();
+        for fact in facts {
+            let advance = advances.entry(fact.conversation).or_insert(Advance::events(0));
+            advance.events += 1;
+            if fact.kind == FactKind::Created {
+                advance.activity_time = fact.occur_time.as_millis();
+            }
+        }
+        let mut next = advance_heads(&mut tx, &advances).await?;
+        for (conversation, last) in &mut next {
+            *last -= advances.get(conversation).map_or(0, |advance| advance.events);
+        }
+
+        let mut events = Vec::new();
+        let mut happened = Vec::new();
+        for fact in facts {
+            // Not there when the conversation was gone already: it cannot be told anything more.
+            if let Some(last) = next.get_mut(&fact.conversation) {
+                *last += 1;
+                events.push(Event {
+                    conversation: fact.conversation,
+                    sequence: Sequence::new(*last),
+                    membership_version: fact.membership_version,
+                    occur_time: fact.occur_time,
+                    actor: fact.actor,
+                    what: Happening::ToConversation { kind: fact.kind, payload: fact.payload.clone() },
+                });
+            }
+            let mut starts: HashMap<Timestamp, Sequence> = HashMap::new();
+            for &(user, since) in &fact.gained {
+                let after = match starts.get(&since) {
+                    Some(&after) => after,
+                    None if fact.kind == FactKind::Created => Sequence::NONE,
+                    None => last_before(&mut tx, fact.conversation, since).await?,
+                };
+                starts.insert(since, after);
+                let gained = UserHappening::ConversationGained { conversation: fact.conversation, after };
+                happened.push((user, fact.occur_time, gained));
+            }
+            for &(user, reason) in &fact.lost {
+                let lost = UserHappening::ConversationLost { conversation: fact.conversation, reason };
+                happened.push((user, fact.occur_time, lost));
+            }
+        }
+        insert_events(&mut tx, &Vec::from_iter(&events)).await?;
+        for fact in facts {
+            let gained = fact.gained.iter().map(|(user, _)| *user).collect::<Vec<_>>();
+            let lost = fact.lost.iter().map(|(user, _)| *user).collect::<Vec<_>>();
+            set_members(&mut tx, fact.conversation, &gained, true).await?;
+            set_members(&mut tx, fact.conversation, &lost, false).await?;
+        }
+        for event in &events {
+            if let Happening::ToConversation { kind: FactKind::Deleted, .. } = event.what {
+                erase(&mut tx, event).await?;
+            }
+        }
+        let user_events = append_user_events(&mut tx, happened).await?;
+        tx.commit().await?;
+        Ok(Some(Applied { events, user_events }))
+    }
+}
+
+/// The last event of a conversation that is surely older than this.
+async fn last_before(
+    tx: &mut Tx,
+    conversation: ConversationId,
+    time: Timestamp,
+) -> Result<Sequence, Failure> {
+    let last: Option<i64> = sqlx::query_scalar(
+        "SELECT sequence FROM events WHERE conversation_id = $1 AND occur_time < $2 ORDER BY sequence DESC LIMIT 1",
+    )
+    .bind(conversation.uuid())
+    .bind(time.minus(SKEW).as_millis())
+    .fetch_optional(&mut **tx)
+    .await?;
+    Ok(Sequence::new(last.unwrap_or(0)))
+}
+
+/// Takes note of who is a member and who is not.
+async fn set_members(
+    tx: &mut Tx,
+    conversation: ConversationId,
+    users: &[UserId],
+    is_member: bool,
+) -> Result<(), Failure> {
+    let mut users = users.to_vec();
+    users.sort_unstable();
+    for part in users.chunks(MAX_ROWS) {
+        let mut query = QueryBuilder::<Db>::new("UPDATE watermarks SET is_member = ");
+        query.push_bind(is_member).push(" WHERE conversation_id = ").push_bind(conversation.uuid());
+        query.push(" AND user_id IN (");
+        let mut list = query.separated(", ");
+        for user in padded(part) {
+            list.push_bind(user.uuid());
+        }
+        query.push(")").build().execute(&mut **tx).await?;
+    }
+    Ok(())
+}
+
+/// Erases everything of a conversation but the last event of its log, which says that it is gone.
+async fn erase(tx: &mut Tx, last: &Event) -> Result<(), Failure> {
+    for text in [
+        "DELETE FROM messages WHERE conversation_id = $1",
+        "DELETE FROM watermarks WHERE conversation_id = $1",
+        "DELETE FROM paces WHERE conversation_id = $1",
+    ] {
+        sqlx::query::<Db>(text).bind(last.conversation.uuid()).execute(&mut **tx).await?;
+    }
+    sqlx::query::<Db>("DELETE FROM events WHERE conversation_id = $1 AND sequence < $2")
+        .bind(last.conversation.uuid())
+        .bind(last.sequence.get())
+        .execute(&mut **tx)
+        .await?;
+    sqlx::query::<Db>(
+        "UPDATE conversation_heads SET delete_time = $2, last_message_sequence = 0 WHERE conversation_id = $1",
+    )
+    .bind(last.conversation.uuid())
+    .bind(last.occur_time.as_millis())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}

@@ -1,0 +1,349 @@
+//! Auth and conversation as far as messaging can see them: people and their tokens, conversations and who is in them.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use axum::Router;
+use axum::routing::{MethodRouter, post};
+use chassis::clock::{Clock, Timestamp};
+use chassis::fault::Fault;
+use chassis::transport::Transport;
+use prost::Message;
+use proto::Incoming;
+use proto::auth::v1 as auth;
+use proto::codec::Codec;
+use proto::conversation::v1 as pb;
+use proto::conversation::v1::conversation_fact::Payload;
+use proto::conversation::v1::{ConversationKind, MemberRole, RemovalReason};
+use proto::id::{ConversationId, EventId, SessionId, UserId};
+use tonic::{Code, Request, Response, Status};
+use tower::service_fn;
+
+/// What messaging shows of itself.
+pub const SECRET: &str = "the secret of messaging";
+
+/// Both services. Cloning gives the same.
+#[derive(Clone)]
+pub struct Others {
+    clock: Clock,
+    state: Arc<Mutex<State>>,
+}
+
+#[derive(Default)]
+struct State {
+    users: Vec<UserId>,
+    slow_tokens: bool,
+    conversations: BTreeMap<ConversationId, Conversation>,
+    versions: BTreeMap<UserId, i64>,
+    facts: Vec<pb::ConversationFact>,
+    is_down: bool,
+    checks: usize,
+}
+
+#[derive(Clone)]
+struct Conversation {
+    kind: ConversationKind,
+    version: i64,
+    members: BTreeMap<UserId, (MemberRole, Timestamp)>,
+    slow_mode: Duration,
+}
+
+impl Others {
+    pub fn new(clock: Clock) -> Self {
+        Self { clock, state: Arc::default() }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap()
+    }
+
+    /// Somebody new. The id is the token.
+    pub fn register(&self) -> UserId {
+        let user = UserId::generate();
+        self.state().users.push(user);
+        user
+    }
+
+    /// Makes auth take its time.
+    pub fn slow_tokens(&self) {
+        self.state().slow_tokens = true;
+    }
+
+    /// Makes conversation answer nothing from now on, or again.
+    pub fn set_down(&self, is_down: bool) {
+        self.state().is_down = is_down;
+    }
+
+    /// How often conversation was asked who may do what.
+    pub fn checks(&self) -> usize {
+        self.state().checks
+    }
+
+    pub fn create(&self, kind: ConversationKind, members: &[UserId]) -> ConversationId {
+        let (id, now) = (ConversationId::generate(), self.clock.now());
+        let role = |place| if place == 0 { MemberRole::Owner } else { MemberRole::Member };
+        let members: BTreeMap<_, _> =
+            members.iter().enumerate().map(|(place, user)| (*user, (role(place), now))).collect();
+        let mut state = self.state();
+        members.keys().for_each(|user| *state.versions.entry(*user).or_default() += 1);
+        let list = members.iter().map(|(user, membership)| member(*user, membership)).collect();
+        let slow_mode = Duration::ZERO;
+        state.conversations.insert(id, Conversation { kind, version: 1, members, slow_mode });
+        let created = pb::ConversationCreated { kind: kind.into(), title: String::new(), members: list };
+        self.tell(&mut state, id, Payload::ConversationCreated(created));
+        id
+    }
+
+    pub fn add(&self, id: ConversationId, user: UserId) {
+        let membership = (MemberRole::Member, self.clock.now());
+        let mut state = self.state();
+        *state.versions.entry(user).or_default() += 1;
+        let conversation = state.conversations.get_mut(&id).unwrap();
+        conversation.version += 1;
+        conversation.members.insert(user, membership);
+        let added = pb::MembersAdded { members: vec![member(user, &membership)] };
+        self.tell(&mut state, id, Payload::MembersAdded(added));
+    }
+
+    pub fn remove(&self, id: ConversationId, user: UserId) {
+        let mut state = self.state();
+        *state.versions.entry(user).or_default() += 1;
+        let conversation = state.conversations.get_mut(&id).unwrap();
+        conversation.version += 1;
+        conversation.members.remove(&user);
+        let removed = pb::MemberRemoved { user_id: user.to_string(), reason: RemovalReason::Removed.into() };
+        self.tell(&mut state, id, Payload::MemberRemoved(removed));
+    }
+
+    pub fn delete(&self, id: ConversationId) {
+        let mut state = self.state();
+        let conversation = state.conversations.remove(&id).unwrap();
+        conversation.members.keys().for_each(|user| *state.versions.entry(*user).or_default() += 1);
+        let user_ids = conversation.members.keys().map(ToString::to_string).collect();
+        self.tell(&mut state, id, Payload::ConversationDeleted(pb::ConversationDeleted { user_ids }));
+    }
+
+    pub fn set_role(&self, id: ConversationId, user: UserId, role: MemberRole) {
+        self.state().conversations.get_mut(&id).unwrap().members.get_mut(&user).unwrap().0 = role;
+    }
+
+    pub fn set_slow_mode(&self, id: ConversationId, slow_mode: Duration) {
+        self.state().conversations.get_mut(&id).unwrap().slow_mode = slow_mode;
+    }
+
+    fn tell(&self, state: &mut State, id: ConversationId, payload: Payload) {
+        state.facts.push(pb::ConversationFact {
+            position: state.facts.len() as i64 + 1,
+            event_id: EventId::generate().to_string(),
+            occur_time: Some(self.clock.now().to_proto()),
+            conversation_id: id.to_string(),
+            membership_version: state
+                .conversations
+                .get(&id)
+                .map_or(1_000, |conversation| conversation.version),
+            actor_user_id: String::new(),
+            payload: Some(payload),
+        });
+    }
+
+    /// The way to auth.
+    pub fn auth(&self) -> Transport {
+        let others = self.clone();
+        let introspect = rpc(move |request: Request<auth::IntrospectRequest>| {
+            let others = others.clone();
+            async move {
+                if others.state().slow_tokens {
+                    tokio::time::sleep(Duration::from_millis(30)).await;
+                }
+                let user = UserId::parse(&request.get_ref().session_token).ok();
+                let known = user.filter(|user| others.state().users.contains(user));
+                let caller = known.map(|user| auth::CallerInfo {
+                    user_id: user.to_string(),
+                    session_id: SessionId::generate().to_string(),
+                    kind: auth::UserKind::Registered.into(),
+                    ..Default::default()
+                });
+                Ok(auth::IntrospectResponse { caller })
+            }
+        });
+        Transport::local(Router::new().route("/parlor.auth.v1.AuthService/Introspect", introspect))
+    }
+
+    /// The way to conversation.
+    pub fn conversation(&self) -> Transport {
+        let router = Router::new()
+            .route(&path("CheckAccess"), self.rpc(Self::check_access))
+            .route(&path("ListMemberships"), self.rpc(Self::list_memberships))
+            .route(&path("BatchGetConversations"), self.rpc(Self::batch_get))
+            .route(&path("CreateConversation"), self.rpc(Self::create_conversation))
+            .route(&path("ListConversationFacts"), self.rpc(Self::list_facts));
+        Transport::local(router)
+    }
+
+    fn rpc<Q, A>(&self, answer: fn(&Self, &Request<Q>) -> Result<A, Status>) -> MethodRouter
+    where
+        Q: Message + Default + Incoming + Send + Sync + 'static,
+        A: Message + Default + Incoming + Send + Sync + 'static,
+    {
+        let others = self.clone();
+        rpc(move |request: Request<Q>| {
+            let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
+            let outcome = if shown != Some(&format!("Service messaging:{SECRET}")) {
+                Err(Status::unauthenticated("who?"))
+            } else if others.state().is_down {
+                Err(Status::unavailable("down"))
+            } else {
+                answer(&others, &request)
+            };
+            std::future::ready(outcome)
+        })
+    }
+
+    fn check_access(
+        &self,
+        request: &Request<pb::CheckAccessRequest>,
+    ) -> Result<pb::CheckAccessResponse, Status> {
+        let mut state = self.state();
+        state.checks += 1;
+        let answer = |question: &pb::AccessQuestion| {
+            let (id, user) = (conversation_id(&question.conversation_id), user_id(&question.user_id));
+            let Some(conversation) = state.conversations.get(&id) else { return pb::Access::default() };
+            let role = conversation.members.get(&user).map(|(role, _)| *role);
+            let is_paced = role == Some(MemberRole::Member);
+            pb::Access {
+                exists: true,
+                visible: role.is_some() || conversation.kind == ConversationKind::Room,
+                may_read: role.is_some(),
+                may_write: role.is_some_and(|role| role > MemberRole::Muted),
+                role: role.unwrap_or(MemberRole::Unspecified).into(),
+                kind: conversation.kind.into(),
+                membership_version: conversation.version,
+                slow_mode_millis: if is_paced { conversation.slow_mode.as_millis() as i64 } else { 0 },
+            }
+        };
+        Ok(pb::CheckAccessResponse { answers: request.get_ref().questions.iter().map(answer).collect() })
+    }
+
+    fn list_memberships(
+        &self,
+        request: &Request<pb::ListMembershipsRequest>,
+    ) -> Result<pb::ListMembershipsResponse, Status> {
+        let state = self.state();
+        let user = user_id(&request.get_ref().user_id);
+        let version = state.versions.get(&user).copied().unwrap_or(0) + 1;
+        if version == request.get_ref().known_version {
+            return Ok(pb::ListMembershipsResponse { version, unchanged: true, memberships: vec![] });
+        }
+        let membership = |(id, conversation): (&ConversationId, &Conversation)| {
+            let (role, since) = conversation.members.get(&user)?;
+            Some(pb::Membership {
+                conversation_id: id.to_string(),
+                role: (*role).into(),
+                kind: conversation.kind.into(),
+                join_time: Some(since.to_proto()),
+            })
+        };
+        let memberships = state.conversations.iter().filter_map(membership).collect();
+        Ok(pb::ListMembershipsResponse { version, unchanged: false, memberships })
+    }
+
+    fn batch_get(
+        &self,
+        request: &Request<pb::BatchGetConversationsRequest>,
+    ) -> Result<pb::BatchGetConversationsResponse, Status> {
+        let state = self.state();
+        let user = user_id(&request.get_ref().user_id);
+        let wanted = request.get_ref().conversation_ids.iter().map(|id| conversation_id(id));
+        let describe = |id: ConversationId| {
+            let conversation =
+                state.conversations.get(&id).filter(|found| found.members.contains_key(&user))?;
+            Some(described(id, conversation))
+        };
+        Ok(pb::BatchGetConversationsResponse { conversations: wanted.filter_map(describe).collect() })
+    }
+
+    fn create_conversation(
+        &self,
+        request: &Request<pb::CreateConversationRequest>,
+    ) -> Result<pb::CreateConversationResponse, Status> {
+        let owner = request.metadata().get("x-parlor-on-behalf-of").and_then(|value| value.to_str().ok());
+        let mut users = vec![user_id(owner.expect("on behalf of somebody"))];
+        for other in &request.get_ref().user_ids {
+            if !self.state().users.contains(&user_id(other)) {
+                let fault = Fault::new(Code::NotFound, "ERROR_REASON_USER_NOT_FOUND").with("user_id", other);
+                return Err(fault.into());
+            }
+            users.push(user_id(other));
+        }
+        let kind = request.get_ref().kind();
+        let mut sorted = users.clone();
+        sorted.sort_unstable();
+        let found = self
+            .state()
+            .conversations
+            .iter()
+            .find(|(_, one)| one.kind == kind && one.members.keys().copied().eq(sorted.iter().copied()))
+            .map(|(id, _)| *id);
+        let id = found.unwrap_or_else(|| self.create(kind, &users));
+        let conversation = self.state().conversations.get(&id).map(|one| described(id, one));
+        Ok(pb::CreateConversationResponse { conversation, created: found.is_none() })
+    }
+
+    fn list_facts(
+        &self,
+        request: &Request<pb::ListConversationFactsRequest>,
+    ) -> Result<pb::ListConversationFactsResponse, Status> {
+        let after = usize::try_from(request.get_ref().after_position).unwrap();
+        let facts = self.state().facts.iter().skip(after).take(3).cloned().collect();
+        Ok(pb::ListConversationFactsResponse { facts })
+    }
+}
+
+fn path(method: &str) -> String {
+    format!("/parlor.conversation.v1.ConversationService/{method}")
+}
+
+fn described(id: ConversationId, conversation: &Conversation) -> pb::Conversation {
+    pb::Conversation {
+        conversation_id: id.to_string(),
+        kind: conversation.kind.into(),
+        member_count: conversation.members.len() as i32,
+        membership_version: conversation.version,
+        ..Default::default()
+    }
+}
+
+fn member(user: UserId, (role, since): &(MemberRole, Timestamp)) -> pb::Member {
+    pb::Member { user_id: user.to_string(), role: (*role).into(), join_time: Some(since.to_proto()) }
+}
+
+fn conversation_id(text: &str) -> ConversationId {
+    ConversationId::parse(text).unwrap()
+}
+
+fn user_id(text: &str) -> UserId {
+    UserId::parse(text).unwrap()
+}
+
+/// One rpc, served as the generated servers do it, without the others of its service.
+fn rpc<Q, A, W, F>(answer: W) -> MethodRouter
+where
+    Q: Message + Default + Incoming + Send + Sync + 'static,
+    A: Message + Default + Incoming + Send + Sync + 'static,
+    W: Fn(Request<Q>) -> F + Clone + Send + Sync + 'static,
+    F: Future<Output = Result<A, Status>> + Send + 'static,
+{
+    post(move |request: axum::extract::Request| {
+        let answer = answer.clone();
+        async move {
+            let handler = service_fn(move |request: Request<Q>| {
+                let answered = answer(request);
+                async move { answered.await.map(Response::new) }
+            });
+            let response = tonic::server::Grpc::new(Codec::<A, Q>::default()).unary(handler, request).await;
+            response.map(axum::body::Body::new)
+        }
+    })
+}

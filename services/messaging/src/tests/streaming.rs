@@ -1,0 +1,253 @@
+//! The live feed.
+
+use proto::messaging::v1::stream_events_response::Update;
+use tonic::Streaming;
+
+use super::*;
+
+struct Reader(Streaming<pb::StreamEventsResponse>);
+
+impl Reader {
+    async fn open(world: &World, user: UserId, heads: &[(ConversationId, i64)]) -> Self {
+        let head = |(id, sequence): &(ConversationId, i64)| pb::Head {
+            conversation_id: id.to_string(),
+            sequence: *sequence,
+        };
+        let request = pb::StreamEventsRequest { heads: heads.iter().map(head).collect() };
+        Self(world.sync().stream_events(user.says(request)).await.unwrap().into_inner())
+    }
+
+    async fn next(&mut self) -> Result<Update, Status> {
+        let next = tokio::time::timeout(PATIENCE, self.0.message()).await.expect("something in time");
+        Ok(next?.expect("the stream goes on").update.unwrap())
+    }
+
+    /// What comes up to the point where all that was missed has been sent, as words.
+    async fn missed(&mut self) -> Vec<String> {
+        let mut words = Vec::new();
+        loop {
+            match word(self.next().await.unwrap()).as_str() {
+                "caught up" => return words,
+                word => words.push(word.to_owned()),
+            }
+        }
+    }
+
+    async fn expects(&mut self, expected: &[&str]) {
+        for expected in expected {
+            assert_eq!(word(self.next().await.unwrap()), *expected);
+        }
+    }
+}
+
+/// An update as a word: the sequence and the text of an event.
+fn word(update: Update) -> String {
+    use pb::event::Payload;
+    use pb::user_event::Payload as Own;
+    match update {
+        Update::Event(event) => match event.payload.unwrap() {
+            Payload::MessageCreated(message) => format!("{} {}", event.sequence, text_of(&message)),
+            Payload::MessageEdited(message) => format!("{} edited {}", event.sequence, text_of(&message)),
+            Payload::MessageDeleted(_) => format!("{} deleted", event.sequence),
+            Payload::ConversationCreated(_) => format!("{} made", event.sequence),
+            Payload::MembersAdded(_) => format!("{} added", event.sequence),
+            Payload::MemberRemoved(_) => format!("{} removed", event.sequence),
+            other => panic!("{other:?}"),
+        },
+        Update::UserEvent(event) => match event.payload.unwrap() {
+            Own::ConversationGained(_) => "gained".to_owned(),
+            Own::ConversationLost(_) => "lost".to_owned(),
+            Own::WatermarkAdvanced(mark) => format!("own read {}", mark.read_sequence),
+        },
+        Update::Receipt(receipt) => format!("read {}", receipt.read_sequence),
+        Update::Signal(signal) => format!("signal {}", signal.kind().as_str_name()),
+        Update::CaughtUp(_) => "caught up".to_owned(),
+    }
+}
+
+async fn read_up_to(world: &World, user: UserId, conversation: ConversationId, read_sequence: i64) {
+    let request = pb::AdvanceWatermarkRequest {
+        conversation_id: conversation.to_string(),
+        read_sequence,
+        delivered_sequence: 0,
+    };
+    world.messaging().advance_watermark(user.says(request)).await.unwrap();
+}
+
+#[tokio::test]
+async fn first_what_was_missed_and_then_what_happens() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let group = world.group(&[ann, bob]);
+    world.has_heard(bob, 1).await;
+    for text in ["a", "b", "c"] {
+        world.says(ann, group, text).await;
+    }
+    let mut reader = Reader::open(&world, bob, &[(group, 2)]).await;
+    assert_eq!(reader.missed().await, ["3 b", "4 c"]);
+    world.says(ann, group, "d").await;
+    reader.expects(&["5 d"]).await;
+    read_up_to(&world, ann, group, 5).await;
+    reader.expects(&["read 5"]).await;
+    let typing =
+        pb::SendSignalRequest { conversation_id: group.to_string(), kind: pb::SignalKind::Typing.into() };
+    world.sync().send_signal(bob.says(typing.clone())).await.unwrap();
+    world.sync().send_signal(ann.says(typing)).await.unwrap();
+    reader.expects(&["signal SIGNAL_KIND_TYPING"]).await;
+    read_up_to(&world, bob, group, 4).await;
+    let mut words = [word(reader.next().await.unwrap()), word(reader.next().await.unwrap())];
+    words.sort();
+    assert_eq!(words, ["own read 4", "read 4"]);
+}
+
+#[tokio::test]
+async fn a_long_absence_is_replayed_whole_while_more_happens() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let group = world.group(&[ann, bob]);
+    world.has_heard(bob, 1).await;
+    for n in 2..=700 {
+        world.says(ann, group, &n.to_string()).await;
+    }
+    let mut reader = Reader::open(&world, bob, &[(group, 1)]).await;
+    let writing = async {
+        for n in 701..=900 {
+            world.says(ann, group, &n.to_string()).await;
+        }
+    };
+    let reading = async {
+        let mut next = 2;
+        while next <= 900 {
+            match reader.next().await.unwrap() {
+                Update::Event(event) => {
+                    assert_eq!(event.sequence, next);
+                    next += 1;
+                }
+                Update::CaughtUp(_) => assert!(next > 700),
+                other => panic!("{other:?}"),
+            }
+        }
+    };
+    tokio::join!(writing, reading);
+}
+
+#[tokio::test]
+async fn what_another_replica_wrote_is_read_from_the_log() {
+    let world = World::start().await;
+    let replica = world.replica().await;
+    let [ann, bob] = world.people();
+    let group = world.group(&[ann, bob]);
+    world.has_heard(bob, 1).await;
+    let mut reader = Reader::open(&world, bob, &[(group, 1)]).await;
+    assert!(reader.missed().await.is_empty());
+    // These two are hinted at on a bus that the reader's replica does not hear.
+    replica.says(ann, group, "unheard").await;
+    replica.says(ann, group, "unheard too").await;
+    world.says(ann, group, "heard").await;
+    reader.expects(&["2 unheard", "3 unheard too", "4 heard"]).await;
+}
+
+#[tokio::test]
+async fn all_conversations_are_followed_also_the_later_ones() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let old = world.group(&[ann, bob]);
+    world.has_heard(bob, 1).await;
+    world.says(ann, old, "before").await;
+    let mut reader = Reader::open(&world, bob, &[]).await;
+    assert!(reader.missed().await.is_empty());
+    world.says(ann, old, "now").await;
+    reader.expects(&["3 now"]).await;
+    // The message may be in the log before it is known there that the conversation was made.
+    let direct = pb::SendMessageRequest {
+        target: Some(Target::UserId(bob.to_string())),
+        content: content("hello"),
+        ..Default::default()
+    };
+    world.send(ann, direct).await.unwrap();
+    let mut words = Vec::new();
+    for _ in 0..3 {
+        words.push(word(reader.next().await.unwrap()));
+    }
+    assert!(words.contains(&"gained".to_owned()), "{words:?}");
+    assert!(words.iter().any(|word| word.ends_with("hello")), "{words:?}");
+    assert!(words.iter().any(|word| word.ends_with("made")), "{words:?}");
+}
+
+#[tokio::test]
+async fn who_was_removed_sees_nothing_that_came_after() {
+    let world = World::start().await;
+    let [ann, bob, cy] = world.people();
+    let group = world.group(&[ann, bob, cy]);
+    world.has_heard(bob, 1).await;
+    let mut bobs = Reader::open(&world, bob, &[(group, 1)]).await;
+    let mut cys = Reader::open(&world, cy, &[(group, 1)]).await;
+    assert!(bobs.missed().await.is_empty() && cys.missed().await.is_empty());
+    world.others.remove(group, bob);
+    // The messages are written before messaging hears of the removal; they carry the newer version.
+    for text in ["after", "and after"] {
+        world.says(ann, group, text).await;
+    }
+    bobs.expects(&["lost"]).await;
+    let mut words = Vec::new();
+    for _ in 0..3 {
+        words.push(word(cys.next().await.unwrap()));
+    }
+    assert!(
+        words.iter().any(|word| word.ends_with(" after"))
+            && words.iter().any(|word| word.ends_with("removed"))
+    );
+    world.others.add(group, bob);
+    world.says(ann, group, "once more").await;
+    bobs.expects(&["gained"]).await;
+}
+
+#[tokio::test]
+async fn a_reader_that_is_too_slow_is_told_so() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let group = world.group(&[ann, bob]);
+    world.has_heard(bob, 1).await;
+    let mut reader = Reader::open(&world, bob, &[(group, 1)]).await;
+    assert!(reader.missed().await.is_empty());
+    let mut gateway = tokio::task::JoinSet::new();
+    for n in 0..3_000 {
+        let mut client = world.messaging();
+        gateway.spawn(async move { client.send_message(ann.says(to(group, &n.to_string()))).await });
+        if n % 250 == 249 {
+            while gateway.join_next().await.is_some() {}
+        }
+    }
+    let mut seen = 1;
+    let end = loop {
+        match reader.next().await {
+            Ok(Update::Event(event)) => {
+                assert_eq!(event.sequence, seen + 1, "without gaps up to the end");
+                seen += 1;
+            }
+            Ok(other) => panic!("{other:?}"),
+            Err(status) => break status,
+        }
+    };
+    assert_eq!(refusal::<()>(Err(end)), refused(Code::Unavailable, "OVERLOADED"));
+    // Nothing is lost: the reader goes on from where it was.
+    let mut reader = Reader::open(&world, bob, &[(group, seen)]).await;
+    let rest = reader.missed().await;
+    assert_eq!(rest.len() as i64, 3_001 - seen);
+}
+
+#[tokio::test]
+async fn streams_end_when_the_service_stops() {
+    let world = World::start().await;
+    let [ann] = world.people();
+    let group = world.group(&[ann]);
+    let mut reader = Reader::open(&world, ann, &[(group, 0)]).await;
+    reader.missed().await;
+    world.unit.stop(PATIENCE).await;
+    let end = loop {
+        if let Err(status) = reader.next().await {
+            break status;
+        }
+    };
+    assert_eq!(end.code(), Code::Unavailable);
+}

@@ -1,0 +1,101 @@
+//! What was measured, as lines for people or one JSON document for programs.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::system::System;
+
+/// What is known so far.
+pub(crate) struct Report {
+    as_json: bool,
+    rows: Vec<Value>,
+    limits: BTreeMap<&'static str, f64>,
+}
+
+/// One figure.
+pub(crate) struct Row<'a> {
+    /// The workload, such as `W1`.
+    pub(crate) workload: &'a str,
+    /// How Parlor ran.
+    pub(crate) shape: &'a str,
+    /// What was measured.
+    pub(crate) name: &'a str,
+    /// How much.
+    pub(crate) value: f64,
+    /// Of what.
+    pub(crate) unit: &'static str,
+    /// What it should be.
+    pub(crate) aim: Option<f64>,
+    /// The limit of the machine that it is related to, by its name.
+    pub(crate) limit: Option<&'static str>,
+}
+
+impl Report {
+    pub(crate) fn new(as_json: bool) -> Self {
+        Self { as_json, rows: Vec::new(), limits: BTreeMap::new() }
+    }
+
+    /// A limit of the machine, which others can be related to.
+    pub(crate) fn limit(&mut self, name: &'static str, value: f64, unit: &'static str) {
+        self.limits.insert(name, value);
+        self.row(Row { workload: "machine", shape: "-", name, value, unit, aim: None, limit: None });
+    }
+
+    /// One more figure.
+    pub(crate) fn row(&mut self, row: Row<'_>) {
+        let Row { workload, shape, name, value, unit, aim, limit } = row;
+        let limit = limit.and_then(|name| Some((name, *self.limits.get(name)?)));
+        if !self.as_json {
+            let mut line = format!("{workload:8} {shape:10} {name:34} {:>12} {unit:14}", short(value));
+            if let Some(aim) = aim {
+                line.push_str(&format!(" aim {} ({:.2} of it)", short(aim), value / aim));
+            }
+            if let Some((name, limit)) = limit {
+                line.push_str(&format!(" {:.3} of {name}", value / limit));
+            }
+            print(line.trim_end());
+        }
+        self.rows.push(json!({
+            "workload": workload, "shape": shape, "name": name, "value": value, "unit": unit, "aim": aim,
+            "limit": limit.map(|(name, _)| name), "ofLimit": limit.map(|(_, limit)| value / limit),
+        }));
+    }
+
+    /// What the processes hold at this moment.
+    pub(crate) fn memory(&mut self, workload: &str, system: &System) {
+        let shape = system.variant.name();
+        for (name, kib) in system.memory() {
+            let name = format!("resident {name}");
+            let value = kib as f64 / 1024.0;
+            self.row(Row { workload, shape, name: &name, value, unit: "MiB", aim: None, limit: None });
+        }
+    }
+
+    /// The end.
+    pub(crate) fn finish(self) -> anyhow::Result<()> {
+        if self.as_json {
+            print(&serde_json::to_string_pretty(&self.rows)?);
+        }
+        Ok(())
+    }
+}
+
+fn short(value: f64) -> String {
+    match value.abs() {
+        size if size >= 100.0 || value.fract() == 0.0 => format!("{value:.0}"),
+        size if size >= 1.0 => format!("{value:.2}"),
+        _ => format!("{value:.4}"),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the figures are what the program is for")]
+fn print(line: &str) {
+    println!("{line}");
+}
+
+/// Says what goes on, aside from the figures.
+#[expect(clippy::print_stderr, reason = "progress, for whoever waits")]
+pub(crate) fn say(line: &str) {
+    eprintln!("# {line}");
+}

@@ -1,0 +1,83 @@
+# shellcheck shell=bash
+# What tests/run and tests/bench/run have in common: finds or installs PostgreSQL and nats-server, and starts private
+# instances of them. To be sourced, from the folder of the repository.
+
+say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
+fail() { printf '%s: %s\n' "$0" "$*" >&2; exit 1; }
+
+command -v cargo >/dev/null || fail 'cargo is missing: install Rust from https://rustup.rs'
+command -v cc >/dev/null || fail 'a C compiler is missing: install gcc or clang'
+
+find_postgres() {
+  local initdb
+  initdb=$(ls -d /usr/lib/postgresql/*/bin/initdb /usr/pgsql-*/bin/initdb 2>/dev/null | sort -V | tail -n 1) || true
+  [ -n "$initdb" ] || initdb=$(command -v initdb || true)
+  [ -n "$initdb" ] && dirname "$(readlink -f "$initdb")"
+}
+find_nats() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v nats-server; }
+
+install() { # packages of the distribution; what they bring is not started
+  command -v apt-get >/dev/null || fail "missing: $*. Install them with this system's package manager"
+  say "installing $*"
+  local sudo=; [ "$(id -u)" = 0 ] || sudo=sudo
+  if ! [ -e /etc/postgresql-common/createcluster.conf ]; then
+    $sudo mkdir -p /etc/postgresql-common
+    echo 'create_main_cluster = false' | $sudo tee /etc/postgresql-common/createcluster.conf >/dev/null
+  fi
+  $sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 sh -c "apt-get update -q && apt-get install -qy $*" >&2
+}
+
+find_services() { # sets $postgres and $nats, for those who start servers of their own too
+  local missing=()
+  find_postgres >/dev/null || missing+=(postgresql)
+  find_nats >/dev/null || missing+=(nats-server)
+  [ ${#missing[@]} = 0 ] || install "${missing[@]}"
+  postgres=$(find_postgres) || fail 'PostgreSQL is installed and its initdb is not found'
+  nats=$(find_nats) || fail 'nats-server is installed and not found'
+  export PARLOR_TEST_POSTGRES_BIN="$postgres" PARLOR_TEST_NATS_SERVER="$nats"
+}
+
+free_port() { # one that nobody listens at
+  local port
+  while :; do
+    port=$((20000 + RANDOM % 12000))
+    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { echo "$port"; return; }
+  done
+}
+
+start_services() { # in $folder, until this shell ends
+  folder=$(mktemp -d "${TMPDIR:-/tmp}/parlor-tests.XXXXXX")
+  as_owner=()
+  if [ "$(id -u)" = 0 ]; then # PostgreSQL does not run as root
+    chown nobody "$folder"; chmod 755 "$folder"
+    as_owner=(setpriv --reuid=nobody --clear-groups)
+  fi
+  trap stop_services EXIT
+
+  say 'starting a private PostgreSQL and NATS'
+  local port nats_port ports
+  port=$(free_port)
+  cd "$folder"
+  "${as_owner[@]}" "$postgres/initdb" -D "$folder/pg" -U parlor --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync >/dev/null
+  "${as_owner[@]}" "$postgres/pg_ctl" -D "$folder/pg" -s -w -l "$folder/pg.log" \
+    -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=300" start \
+    || { cat "$folder/pg.log" >&2; fail 'PostgreSQL does not start'; }
+  cd - >/dev/null
+  "$nats" -a 127.0.0.1 -p -1 --ports_file_dir "$folder" -l "$folder/nats.log" &
+  nats_pid=$!
+  for _ in $(seq 100); do
+    ports=$(cat "$folder"/nats-server_*.ports 2>/dev/null) && [ -n "$ports" ] && break
+    sleep 0.1
+  done
+  nats_port=$(printf '%s' "${ports:-}" | grep -o '127.0.0.1:[0-9]*' | head -n 1 | cut -d: -f2)
+  [ -n "$nats_port" ] || { cat "$folder/nats.log" >&2; fail 'nats-server does not start'; }
+
+  export PARLOR_TEST_POSTGRES="postgres://parlor@127.0.0.1:$port/postgres" PARLOR_TEST_REQUIRE_POSTGRES=1
+  export PARLOR_TEST_NATS="nats://127.0.0.1:$nats_port" PARLOR_TEST_REQUIRE_NATS=1
+}
+
+stop_services() {
+  [ -z "${nats_pid:-}" ] || kill "$nats_pid" 2>/dev/null || true
+  [ ! -e "$folder/pg/postmaster.pid" ] || "${as_owner[@]}" "$postgres/pg_ctl" -D "$folder/pg" -m immediate -s stop || true
+  rm -rf "$folder"
+}
