@@ -508,6 +508,7 @@ mod tests {
             content: Some(messaging::Content { kind: Some(messaging::content::Kind::Text(String::new())) }),
             client_message_id: "c".repeat(129),
             reply_to_message_id: String::new(),
+            validate_only: false,
         };
         let rules = [
             "content.text: must have at least 1 character",

@@ -36,7 +36,7 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
     let shape = system.variant.name();
     let each = |after: u64| after.saturating_sub(before) as f64 / options.sockets as f64;
     let mut row = |name: &str, value: f64, aim: Option<f64>| {
-        report.row(Row { workload: "W4", shape, name, value, unit: "KiB", aim, limit: None });
+        report.row(Row { workload: "W4", shape, name, value, unit: "KiB", aim, limits: &[] });
     };
     row("idle signed-in socket", each(signed_in), Some(6.6));
     row("the same, following a conversation", each(following), None);

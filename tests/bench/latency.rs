@@ -65,7 +65,7 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
 
     let shape = system.variant.name();
     let mut row = |name: &str, value: f64, unit: &'static str, aim: Option<f64>| {
-        report.row(Row { workload: "W2", shape, name, value, unit, aim, limit: None });
+        report.row(Row { workload: "W2", shape, name, value, unit, aim, limits: &[] });
     };
     let others = run.others.lock().unwrap_or_else(PoisonError::into_inner);
     row("send to receipt p50", others.value_at_quantile(0.5) as f64 / 1000.0, "ms", Some(0.86));

@@ -32,7 +32,7 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
     let shape = system.variant.name();
     let name = "filled through the API";
     let value = options.messages as f64 / filled.as_secs_f64();
-    report.row(Row { workload: "W5", shape, name, value, unit: "messages/s", aim: None, limit: None });
+    report.row(Row { workload: "W5", shape, name, value, unit: "messages/s", aim: None, limits: &[] });
 
     let path = format!("/v1/conversations/{conversation}/messages?pageSize=50");
     let middle = format!("{path}&beforeSequence={}", options.messages / 2);
@@ -41,7 +41,7 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
         let (pages, span) = read(system, &people, &path, options.span()).await?;
         let used = system.processor_time() - before;
         let mut row = |name: &str, value: f64, unit: &'static str, aim: Option<f64>| {
-            report.row(Row { workload: "W5", shape, name, value, unit, aim, limit: None });
+            report.row(Row { workload: "W5", shape, name, value, unit, aim, limits: &[] });
         };
         row(&format!("{name} page"), pages as f64 / span.as_secs_f64(), "pages/s", Some(aim));
         let each = used.as_secs_f64() * 1000.0 / pages.max(1) as f64;

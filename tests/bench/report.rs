@@ -27,8 +27,8 @@ pub(crate) struct Row<'a> {
     pub(crate) unit: &'static str,
     /// What it should be.
     pub(crate) aim: Option<f64>,
-    /// The limit of the machine that it is related to, by its name.
-    pub(crate) limit: Option<&'static str>,
+    /// The limits of the machine that it is related to, by their names.
+    pub(crate) limits: &'a [&'static str],
 }
 
 impl Report {
@@ -39,26 +39,27 @@ impl Report {
     /// A limit of the machine, which others can be related to.
     pub(crate) fn limit(&mut self, name: &'static str, value: f64, unit: &'static str) {
         self.limits.insert(name, value);
-        self.row(Row { workload: "machine", shape: "-", name, value, unit, aim: None, limit: None });
+        self.row(Row { workload: "machine", shape: "-", name, value, unit, aim: None, limits: &[] });
     }
 
     /// One more figure.
     pub(crate) fn row(&mut self, row: Row<'_>) {
-        let Row { workload, shape, name, value, unit, aim, limit } = row;
-        let limit = limit.and_then(|name| Some((name, *self.limits.get(name)?)));
+        let Row { workload, shape, name, value, unit, aim, limits } = row;
+        let share = |name: &&'static str| Some((*name, value / self.limits.get(name)?));
+        let shares: BTreeMap<&str, f64> = limits.iter().filter_map(share).collect();
         if !self.as_json {
             let mut line = format!("{workload:8} {shape:10} {name:34} {:>12} {unit:14}", short(value));
             if let Some(aim) = aim {
                 line.push_str(&format!(" aim {} ({:.2} of it)", short(aim), value / aim));
             }
-            if let Some((name, limit)) = limit {
-                line.push_str(&format!(" {:.3} of {name}", value / limit));
+            for (name, share) in &shares {
+                line.push_str(&format!("; {share:.3} of {name}"));
             }
             print(line.trim_end());
         }
         self.rows.push(json!({
             "workload": workload, "shape": shape, "name": name, "value": value, "unit": unit, "aim": aim,
-            "limit": limit.map(|(name, _)| name), "ofLimit": limit.map(|(_, limit)| value / limit),
+            "shares": shares,
         }));
     }
 
@@ -68,7 +69,7 @@ impl Report {
         for (name, kib) in system.memory() {
             let name = format!("resident {name}");
             let value = kib as f64 / 1024.0;
-            self.row(Row { workload, shape, name: &name, value, unit: "MiB", aim: None, limit: None });
+            self.row(Row { workload, shape, name: &name, value, unit: "MiB", aim: None, limits: &[] });
         }
     }
 

@@ -108,36 +108,33 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
         Variant::Standalone => 18_500.0,
         Variant::Separate => 12_000.0,
     };
-    let mut row =
-        |name: &str, value: f64, unit: &'static str, aim: Option<f64>, limit: Option<&'static str>| {
-            report.row(Row { workload: "W1", shape, name, value, unit, aim, limit });
-        };
+    let mut row = |name: &str, value: f64, unit: &'static str, aim: Option<f64>, limits: &[&'static str]| {
+        report.row(Row { workload: "W1", shape, name, value, unit, aim, limits });
+    };
     let rate = acknowledged / span.as_secs_f64();
-    row("acknowledged", rate, "messages/s", Some(aim), Some("echo"));
-    if system.variant == Variant::Embedded {
-        row("acknowledged", rate, "messages/s", None, Some("SQLite single commits"));
-        row("acknowledged", rate, "messages/s", None, Some("SQLite rows in batches of 64"));
+    let of: &[&str] = if system.variant == Variant::Embedded {
+        &["echo", "SQLite single commits", "SQLite rows in batches of 64"]
     } else {
-        row("acknowledged", rate, "messages/s", None, Some("PostgreSQL single commits"));
-        row("acknowledged", rate, "messages/s", None, Some("PostgreSQL rows in batches of 64"));
-    }
+        &["echo", "PostgreSQL single commits", "PostgreSQL rows in batches of 64"]
+    };
+    row("acknowledged", rate, "messages/s", Some(aim), of);
     row(
         "delivered",
         delivered as f64 / span.as_secs_f64(),
         "events/s",
         None,
-        Some("echo and fan-out, delivered"),
+        &["echo and fan-out, delivered"],
     );
     {
         let took = run.took.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        row("acknowledged p50", took.value_at_quantile(0.5) as f64 / 1000.0, "ms", None, None);
-        row("acknowledged p99", took.value_at_quantile(0.99) as f64 / 1000.0, "ms", None, None);
+        row("acknowledged p50", took.value_at_quantile(0.5) as f64 / 1000.0, "ms", None, &[]);
+        row("acknowledged p99", took.value_at_quantile(0.99) as f64 / 1000.0, "ms", None, &[]);
     }
     let per_thousand = |time: Duration| time.as_secs_f64() * 1000.0 / acknowledged.max(1.0);
-    row("processor, all of Parlor", per_thousand(used), "s/1000", Some(0.07), None);
-    row("processor, load generator", per_thousand(own), "s/1000", None, None);
-    row("failed sends", run.failed.load(Ordering::Relaxed) as f64, "messages", None, None);
-    row("deliveries missing at the end", missing as f64, "events", None, None);
+    row("processor, all of Parlor", per_thousand(used), "s/1000", Some(0.07), &[]);
+    row("processor, load generator", per_thousand(own), "s/1000", None, &[]);
+    row("failed sends", run.failed.load(Ordering::Relaxed) as f64, "messages", None, &[]);
+    row("deliveries missing at the end", missing as f64, "events", None, &[]);
     Ok(())
 }
 

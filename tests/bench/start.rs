@@ -33,7 +33,7 @@ pub(crate) async fn measure(
             value,
             unit,
             aim: is_one.then_some(aim),
-            limit: None,
+            limits: &[],
         });
     };
     row("until it is ready, empty database", ready, "s", 0.5);

@@ -29,10 +29,12 @@ pub struct Step {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum What {
-    /// Follows a conversation from its beginning: in the end it must have all of it.
+    /// Follows a conversation: in the end it must have all of it.
     Follows {
         /// The conversation.
         conversation: String,
+        /// From here on; 0 from its beginning.
+        after: i64,
     },
     /// Begins to send, or tries again.
     Invoked {
@@ -213,7 +215,7 @@ pub struct Verdict {
     pub violations: Vec<Violation>,
     /// How many sends were acknowledged.
     pub acknowledged: usize,
-    /// How many sends were definitely refused.
+    /// How many sends were definitely refused, and not taken later either.
     pub refused: usize,
     /// How many tries had an unknown outcome.
     pub unknown: usize,
@@ -225,8 +227,9 @@ pub struct Verdict {
     pub visible: Vec<Duration>,
     /// The same for sends while something was broken.
     pub visible_in_faults: Vec<Duration>,
-    /// From each fault to the first acknowledgement of a send that was begun after it.
-    pub recoveries: Vec<(String, Duration)>,
+    /// By the name of each fault, how long it lasted, and how long it took until a send that was begun after it was
+    /// acknowledged.
+    pub recoveries: Vec<(String, Duration, Duration)>,
 }
 
 impl Verdict {
@@ -260,7 +263,11 @@ pub fn check(steps: &[Step], doors: &[(&str, Logs)]) -> Verdict {
     Verdict {
         violations,
         acknowledged: facts.sends.values().filter(|send| !send.acknowledged.is_empty()).count(),
-        refused: facts.sends.values().filter(|send| send.refused.is_some()).count(),
+        refused: facts
+            .sends
+            .values()
+            .filter(|send| send.refused.is_some() && send.acknowledged.is_empty())
+            .count(),
         unknown: facts.sends.values().map(|send| send.unknown).sum(),
         unknown_done: done.len(),
         unknown_not_done: not_done.len(),
@@ -277,6 +284,7 @@ struct Send<'a> {
     /// The connection of the last try.
     connection: u64,
     invoked: Duration,
+    tries: usize,
     acknowledged: Vec<Acknowledgement<'a>>,
     refused: Option<&'a str>,
     unknown: usize,
@@ -347,11 +355,13 @@ impl<'a> Facts<'a> {
                     conversation,
                     connection: *connection,
                     invoked: at,
+                    tries: 0,
                     acknowledged: Vec::new(),
                     refused: None,
                     unknown: 0,
                 });
                 send.connection = *connection;
+                send.tries += 1;
             }
             What::Acknowledged { key, sequence, message_id } => {
                 if let Some(send) = self.sends.get_mut(key.as_str()) {
@@ -499,7 +509,7 @@ fn gaps(facts: &Facts<'_>, found: &mut impl FnMut(&'static str, String)) {
 fn fifo_broken(facts: &Facts<'_>, found: &mut impl FnMut(&'static str, String)) {
     type Lane<'a> = (Client, u64, &'a str);
     let mut lanes: BTreeMap<Lane<'_>, Vec<(Duration, i64)>> = BTreeMap::new();
-    for send in facts.sends.values().filter(|send| send.unknown == 0) {
+    for send in facts.sends.values().filter(|send| send.tries == 1) {
         let Some(told) = send.acknowledged.first() else { continue };
         let lane = (send.client, send.connection, send.conversation);
         lanes.entry(lane).or_default().push((send.invoked, told.sequence));
@@ -610,12 +620,13 @@ fn unconverged(facts: &Facts<'_>, found: &mut impl FnMut(&'static str, String)) 
     }
     let mut missing: BTreeMap<Client, String> = BTreeMap::new();
     for step in facts.steps {
-        let What::Follows { conversation } = &step.what else { continue };
+        let What::Follows { conversation, after } = &step.what else { continue };
         if facts.removed.contains_key(&(conversation.as_str(), step.client)) {
             continue;
         }
         let log = facts.logs.get(conversation).map_or(&[][..], Vec::as_slice);
-        let all: BTreeSet<i64> = log.iter().map(|(sequence, _)| *sequence).collect();
+        let all: BTreeSet<i64> =
+            log.iter().map(|(sequence, _)| *sequence).filter(|place| place > after).collect();
         let has = applied.remove(&(step.client, conversation.as_str())).unwrap_or_default();
         if let Some(first) = all.symmetric_difference(&has).next() {
             missing.entry(step.client).or_insert_with(|| {
@@ -665,20 +676,22 @@ fn visible(facts: &Facts<'_>) -> (Vec<Duration>, Vec<Duration>) {
     (spans(&mut calm), spans(&mut broken))
 }
 
-/// From each fault to the first acknowledgement of a send that was begun after it.
-fn recoveries(facts: &Facts<'_>) -> Vec<(String, Duration)> {
+/// How long each fault lasted, and from its beginning to the first acknowledgement of a send that was begun after it.
+fn recoveries(facts: &Facts<'_>) -> Vec<(String, Duration, Duration)> {
     let mut told: Vec<(Duration, Duration)> = facts
         .sends
         .values()
         .filter_map(|send| send.acknowledged.first().map(|told| (told.at, send.invoked)))
         .collect();
     told.sort_unstable();
-    let of = |step: &Step| {
+    let of = |(place, step): (usize, &Step)| {
         let What::Fault { name } = &step.what else { return None };
+        let is_end = |later: &&Step| matches!(&later.what, What::Healed { name: healed } if healed == name);
+        let healed = facts.steps[place..].iter().find(is_end)?;
         let (at, _) = told.iter().find(|(_, invoked)| *invoked > step.at)?;
-        Some((name.clone(), *at - step.at))
+        Some((name.clone(), healed.at - step.at, *at - step.at))
     };
-    facts.steps.iter().filter_map(of).collect()
+    facts.steps.iter().enumerate().filter_map(of).collect()
 }
 
 /// A share of sorted spans: 0.5 is the median.
@@ -712,7 +725,7 @@ mod tests {
             )]);
             let mut plant = Self { steps: Vec::new(), logs };
             for reader in [1, 2] {
-                plant.step(reader, What::Follows { conversation: ROOM.to_owned() });
+                plant.step(reader, What::Follows { conversation: ROOM.to_owned(), after: 0 });
                 plant.receives(reader, 1, Entry::Other);
             }
             for (key, sequence) in [("a", 2), ("b", 3), ("c", 4)] {
@@ -968,6 +981,16 @@ mod tests {
     }
 
     #[test]
+    fn a_client_that_comes_later_needs_only_what_follows() {
+        let mut plant = Plant::new();
+        plant.step(3, What::Follows { conversation: ROOM.to_owned(), after: 2 });
+        plant.receives(3, 3, message("b"));
+        assert_eq!(plant.verdict().count("unconverged_clients"), 1);
+        plant.receives(3, 4, message("c"));
+        assert_eq!(plant.verdict().violations, []);
+    }
+
+    #[test]
     fn unknown_outcomes_are_resolved_by_the_log() {
         let mut plant = Plant::new();
         for key in ["d", "e"] {
@@ -997,7 +1020,8 @@ mod tests {
         let verdict = plant.verdict();
         assert_eq!(verdict.violations, []);
         assert_eq!((verdict.visible.len(), verdict.visible_in_faults.len()), (6, 2));
-        assert_eq!(verdict.recoveries, [("nats".to_owned(), Duration::from_millis(20))]);
+        let (lasted, took) = (Duration::from_millis(50), Duration::from_millis(20));
+        assert_eq!(verdict.recoveries, [("nats".to_owned(), lasted, took)]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ pub mod http;
 pub mod person;
 pub mod process;
 pub mod socket;
+pub mod sse;
 pub mod storage;
 pub mod trial;
 pub mod waiting;

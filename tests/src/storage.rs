@@ -5,9 +5,11 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use proto::id::EventId;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tempfile::TempDir;
 
@@ -32,13 +34,27 @@ async fn create_database(server: &str) -> anyhow::Result<String> {
 }
 
 fn uuid_text() -> String {
-    proto::id::EventId::generate().uuid().simple().to_string()
+    EventId::generate().uuid().simple().to_string()
 }
 
-/// A port that nobody listens at.
+/// A port that nobody listens at, below those that the system gives out by itself: who is killed finds it free again,
+/// however many connections have been opened meanwhile.
 pub fn free_port() -> anyhow::Result<u16> {
-    Ok(TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], 0)))?.local_addr()?.port())
+    static NEXT: AtomicU16 = AtomicU16::new(0);
+    // Where two programs begin must not be the same place.
+    let first = EventId::generate().uuid().as_u128() % u128::from(COUNT);
+    let _ = NEXT.compare_exchange(0, first as u16, Ordering::Relaxed, Ordering::Relaxed);
+    for _ in 0..COUNT {
+        let port = FIRST + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT;
+        if TcpListener::bind(SocketAddr::from(([127, 0, 0, 1], port))).is_ok() {
+            return Ok(port);
+        }
+    }
+    bail!("no port is free")
 }
+
+const FIRST: u16 = 10_000;
+const COUNT: u16 = 20_000;
 
 /// A PostgreSQL and a NATS of their own, in a folder of their own.
 #[derive(Debug)]

@@ -11,6 +11,7 @@ use tempfile::TempDir;
 
 use crate::person::Person;
 use crate::process::Process;
+use crate::storage::free_port;
 
 /// How Parlor runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +53,7 @@ impl World {
     /// Starts everything in one process, with these settings.
     pub async fn embedded_with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
-        let mut all = listening();
-        all.push(("gateway.listen".to_owned(), ANY_PORT.to_owned()));
+        let mut all = listening(Some("gateway.listen"))?;
         all.extend(unhurried("gateway"));
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let process = Process::start("parlor", "parlor", folder.path(), all).await?;
@@ -190,10 +190,9 @@ const MANY: &str = "1000000";
 
 const SERVICES: [&str; 5] = ["auth", "conversation", "messaging", "scheduling", "gateway"];
 
-const ANY_PORT: &str = "127.0.0.1:0";
-
-fn listening() -> Vec<(String, String)> {
-    ["listen.grpc", "listen.admin"].map(|key| (key.to_owned(), ANY_PORT.to_owned())).to_vec()
+fn listening(http: Option<&str>) -> anyhow::Result<Vec<(String, String)>> {
+    let at = |key: &str| Ok((key.to_owned(), format!("127.0.0.1:{}", free_port()?)));
+    ["listen.grpc", "listen.admin"].into_iter().chain(http).map(at).collect()
 }
 
 /// Lifts the limits on how often people send: in a story they talk as fast as they can.
@@ -224,11 +223,10 @@ impl<'a> Starter<'a> {
     }
 
     async fn start(&self, name: &str, service: &str, peers: &[&Process]) -> anyhow::Result<Process> {
-        let mut settings = listening();
+        let mut settings = listening((service == "gateway").then_some("service.listen"))?;
         let mut set = |key: String, value: String| settings.push((key, value));
         set("nats.servers".to_owned(), self.nats_url.to_owned());
         if service == "gateway" {
-            set("service.listen".to_owned(), ANY_PORT.to_owned());
             unhurried("service").into_iter().for_each(|(key, value)| set(key, value));
         } else {
             set("database.url".to_owned(), self.database_url.to_owned());

@@ -1,6 +1,6 @@
 //! Accounts and who proves to own one: registering, signing in, changing the password, going.
 
-use chassis::caller::Caller;
+use chassis::caller::{Caller, ClientNetwork};
 use chassis::clock::Clock;
 use proto::id::UserId;
 
@@ -112,9 +112,9 @@ impl Accounts {
     }
 
     /// Signs in with a name and a password. Says and does the same for a name that nobody has.
-    pub async fn sign_in(&self, signing_in: SigningIn) -> Result<SignedIn, Error> {
+    pub async fn sign_in(&self, signing_in: SigningIn, from: Option<ClientNetwork>) -> Result<SignedIn, Error> {
         let SigningIn { login, login_key, password, device_name } = signing_in;
-        self.attempts.by_login(&login_key)?;
+        self.attempts.by_login(&login_key, from)?;
         let found = match &login {
             Some(login) => self.store.find_login(login).await?,
             None => None,

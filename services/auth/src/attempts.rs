@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use chassis::caller::ClientNetwork;
 use chassis::clock::Clock;
 use governor::clock::Clock as Time;
 use governor::middleware::NoOpMiddleware;
@@ -35,9 +36,11 @@ impl Attempts {
         Ok(Self { limiter: RateLimiter::new(quota, DefaultKeyedStateStore::default(), clock.clone()), clock })
     }
 
-    /// Counts a try to sign in with this name, folded.
-    pub fn by_login(&self, login: &str) -> Result<(), Error> {
-        self.count(b"login", login.as_bytes())
+    /// Counts a try to sign in with this name, folded, from this network: whoever guesses slows down the own network and
+    /// nobody else who has the name.
+    pub fn by_login(&self, login: &str, from: Option<ClientNetwork>) -> Result<(), Error> {
+        let network = from.map(|network| network.to_string()).unwrap_or_default();
+        self.count(b"login", format!("{network} {login}").as_bytes())
     }
 
     /// Counts a try to prove that one is this user.
@@ -84,16 +87,16 @@ mod tests {
         let clock = Clock::manual(Timestamp::from_millis(1_795_000_000_000));
         let attempts = Attempts::new(&AttemptsConfig::default(), clock.clone()).unwrap();
         for _ in 0..10 {
-            attempts.by_login("ann").unwrap();
+            attempts.by_login("ann", None).unwrap();
         }
-        match attempts.by_login("ann") {
+        match attempts.by_login("ann", None) {
             Err(Error::RateLimited { wait }) => assert_eq!(wait, Duration::from_secs(90)),
             other => panic!("{other:?}"),
         }
-        attempts.by_login("bob").unwrap();
+        attempts.by_login("bob", None).unwrap();
         clock.advance(Duration::from_secs(90));
-        attempts.by_login("ann").unwrap();
-        assert!(attempts.by_login("ann").is_err());
+        attempts.by_login("ann", None).unwrap();
+        assert!(attempts.by_login("ann", None).is_err());
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use chassis::caller::Caller;
+use chassis::caller::{Caller, ClientNetwork};
 use proto::auth::v1 as pb;
 use proto::auth::v1::auth_service_server::AuthService;
 use proto::auth::v1::user_service_server::UserService;
@@ -37,8 +37,9 @@ impl AuthService for Api {
     }
 
     async fn login(&self, request: Request<pb::LoginRequest>) -> Result<Response<pb::LoginResponse>, Status> {
+        let from = ClientNetwork::of(&request);
         let signing_in = request.into_inner().try_into()?;
-        let signed_in = self.accounts.sign_in(signing_in).await?;
+        let signed_in = self.accounts.sign_in(signing_in, from).await?;
         Ok(Response::new(signed_in.into()))
     }
 

@@ -1,5 +1,8 @@
 //! The verified identity behind a request.
 
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use proto::id::{SessionId, UserId};
 use tonic::{Code, Request, Status};
 
@@ -34,8 +37,51 @@ impl Caller {
     }
 }
 
+/// Where somebody who is not signed in comes from, as the gateway says: an IPv4 network of 256 addresses or an IPv6
+/// network of the size that one household gets. Absent on a request that did not come through a gateway.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ClientNetwork(IpAddr);
+
+impl ClientNetwork {
+    /// The network of an address.
+    pub fn of_address(address: IpAddr) -> Self {
+        Self(match address {
+            IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() & !0xff).into(),
+            IpAddr::V6(address) => match address.to_ipv4_mapped() {
+                Some(mapped) => return Self::of_address(mapped.into()),
+                None => Ipv6Addr::from_bits(address.to_bits() & !(u128::MAX >> 56)).into(),
+            },
+        })
+    }
+
+    /// The network that a request comes from, when that is known.
+    pub fn of<T>(request: &Request<T>) -> Option<Self> {
+        request.extensions().get().copied()
+    }
+}
+
+impl fmt::Display for ClientNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
 /// The fault of a request that needs a caller and has none.
 pub fn unauthenticated() -> Fault {
     Fault::new(Code::Unauthenticated, "ERROR_REASON_UNAUTHENTICATED")
         .message("sign in: send `authorization: Bearer <session token>`")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_share_a_network() {
+        let network = |address: &str| ClientNetwork::of_address(address.parse().expect("an address")).to_string();
+        assert_eq!(network("203.0.113.77"), "203.0.113.0");
+        assert_eq!(network("::ffff:203.0.113.77"), "203.0.113.0");
+        assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1::");
+        assert_eq!(network("2001:db8:1:ff:3:4:5:6"), "2001:db8:1::");
+    }
 }

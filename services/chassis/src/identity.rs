@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
 
-use crate::caller::{Caller, CallerKind, unauthenticated};
+use crate::caller::{Caller, CallerKind, ClientNetwork, unauthenticated};
 use crate::config::Secret;
 use crate::events::Events;
 use crate::fault::Fault;
@@ -34,6 +34,10 @@ use crate::transport::{Transport, as_service};
 
 /// The metadata key that names the user a service acts for.
 pub const ON_BEHALF_OF: &str = "x-parlor-on-behalf-of";
+
+/// The metadata key by which a service that passes on the call of somebody who is not signed in says where that comes
+/// from.
+pub const CLIENT_ADDRESS: &str = "x-parlor-client-address";
 
 /// How long an answer of auth is relied on.
 const REMEMBERED: Duration = Duration::from_secs(5);
@@ -58,8 +62,9 @@ impl ServiceCredential {
         Ok(Self { header })
     }
 
-    pub(crate) fn header(&self) -> AsciiMetadataValue {
-        self.header.clone()
+    /// Puts the credential on a request.
+    pub fn present<T>(&self, request: &mut tonic::Request<T>) {
+        request.metadata_mut().insert("authorization", self.header.clone());
     }
 }
 
@@ -217,6 +222,13 @@ impl Identity {
         &self.verifier
     }
 
+    /// Where somebody who is not signed in comes from: only a service's word about it is believed.
+    fn client_network(&self, headers: &http::HeaderMap) -> Option<ClientNetwork> {
+        let Presented::Service { name, secret } = Presented::of(headers) else { return None };
+        let address = headers.get(CLIENT_ADDRESS)?.to_str().ok()?.parse().ok()?;
+        self.accepted.verify(name, secret).then(|| ClientNetwork::of_address(address))
+    }
+
     async fn admit(&self, policy: &Policy, headers: &http::HeaderMap) -> Result<Option<Caller>, Status> {
         if policy.access == Access::Anyone {
             return Ok(None);
@@ -295,6 +307,8 @@ pub async fn enforce(State(identity): State<Identity>, mut request: Request, nex
         Ok(caller) => {
             if let Some(caller) = caller {
                 request.extensions_mut().insert(caller);
+            } else if let Some(network) = identity.client_network(request.headers()) {
+                request.extensions_mut().insert(network);
             }
             next.run(request).await
         }

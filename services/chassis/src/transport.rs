@@ -13,6 +13,7 @@ use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
 use tower::util::BoxCloneSyncService;
+use tonic::{Code, Status};
 use tower::{Service, ServiceExt};
 
 use crate::config::TlsConfig;
@@ -48,7 +49,17 @@ impl Transport {
                 Channel::balance_list(several.into_iter())
             }
         };
-        Ok(Self(BoxCloneSyncService::new(channel.map_err(Error::from))))
+        Ok(Self(BoxCloneSyncService::new(channel.map_err(|error| told(error).into()))))
+    }
+}
+
+/// A request whose connection went away under it is "cancelled" to the HTTP client, which sounds as if somebody had
+/// taken it back. To the caller the service is not available: it can try again.
+fn told(error: tonic::transport::Error) -> Status {
+    let status = Status::from_error(error.into());
+    match status.code() {
+        Code::Cancelled => Status::unavailable("the connection was lost"),
+        _ => status,
     }
 }
 
@@ -104,7 +115,7 @@ pub fn as_service<T>(
     on_behalf_of: Option<UserId>,
 ) -> tonic::Request<T> {
     let mut request = tonic::Request::new(message);
-    request.metadata_mut().insert("authorization", credential.header());
+    credential.present(&mut request);
     if let Some(user_id) = on_behalf_of {
         // The text of a UUID is always a valid header.
         if let Ok(value) = MetadataValue::try_from(user_id.to_string()) {

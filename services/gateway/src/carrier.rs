@@ -5,7 +5,8 @@
 //! between processes.
 //!
 //! When the stream breaks, what was under way may or may not have been stored: each of those sends fails UNAVAILABLE, and
-//! the client sends it again with the same `client_message_id`. What had not left yet goes with the next stream.
+//! the client sends it again with the same `client_message_id`. What still waits goes with the next stream; when that
+//! cannot be opened either, it fails at once, so that nobody waits for longer than it takes to find out.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -20,9 +21,10 @@ use chassis::transport::as_service;
 use prost::Message as _;
 use proto::gateway::v1::ErrorReason;
 use proto::messaging::v1::{
-    CarriedSend, SendMessageRequest, SendMessageResponse, SendMessagesRequest, SendMessagesResponse, SendOutcome,
-    send_outcome::Outcome,
+    CarriedSend, SendMessageRequest, SendMessageResponse, SendMessagesRequest, SendMessagesResponse,
+    SendOutcome, send_outcome::Outcome,
 };
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::{mpsc, oneshot};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Code, Status, Streaming};
@@ -35,8 +37,9 @@ const STREAMS: usize = 2;
 /// How many sends may wait for a stream.
 const WAITING: usize = 4096;
 
-/// How many sends one message carries at most.
+/// How many sends one message carries at most, and how many bytes before no more is added to it.
 const BATCH: usize = 256;
+const BATCH_BYTES: usize = 1 << 20;
 
 /// How many messages may be on their way before messaging has taken them.
 const AHEAD: usize = 4;
@@ -92,10 +95,14 @@ impl Carrier {
         async move {
             match taken {
                 Ok(()) => answered.await.unwrap_or_else(|_| Err(broken())),
-                Err(_) => Err(Fault::new(Code::ResourceExhausted, ErrorReason::Overloaded.as_str_name())
-                    .message("too much is waiting already")
-                    .retry_after(Duration::from_secs(1))
-                    .into()),
+                Err(TrySendError::Full(_)) => {
+                    Err(Fault::new(Code::ResourceExhausted, ErrorReason::Overloaded.as_str_name())
+                        .message("too much is waiting already")
+                        .retry_after(Duration::from_secs(1))
+                        .into())
+                }
+                // The gateway goes, and carries nothing more.
+                Err(TrySendError::Closed(_)) => Err(broken()),
             }
         }
     }
@@ -121,7 +128,6 @@ async fn carry(mut queue: mpsc::Receiver<Waiting>, clients: Clients, shutdown: S
         match Stream::new(&clients).run(waiting, &mut queue, &shutdown).await {
             Broke::Used => pause = FIRST_PAUSE,
             Broke::AtOnce => {
-                // Nobody waits longer than it takes to find out that messaging is not there.
                 while let Ok(waiting) = queue.try_recv() {
                     let _ = waiting.answer.send(Err(broken()));
                 }
@@ -155,7 +161,12 @@ impl<'a> Stream<'a> {
         Self { clients, under_way: HashMap::new(), tickets: 0, used: false }
     }
 
-    async fn run(mut self, first: Waiting, queue: &mut mpsc::Receiver<Waiting>, shutdown: &Shutdown) -> Broke {
+    async fn run(
+        mut self,
+        first: Waiting,
+        queue: &mut mpsc::Receiver<Waiting>,
+        shutdown: &Shutdown,
+    ) -> Broke {
         let (outgoing, messages) = mpsc::channel(AHEAD);
         let request = as_service(ReceiverStream::new(messages), self.clients.credential(), None);
         let mut messaging = self.clients.messages();
@@ -183,7 +194,7 @@ impl<'a> Stream<'a> {
                     Err(status) => return self.break_off(&status, waiting),
                 },
                 place = outgoing.reserve(), if !waiting.is_empty() => match place {
-                    Ok(place) => place.send(self.pack(waiting.drain(..))),
+                    Ok(place) => place.send(self.pack(&mut waiting)),
                     // The service has stopped listening; the other branches say why.
                     Err(_) => return self.break_off(&Status::unavailable("the stream is not read"), waiting),
                 },
@@ -199,8 +210,16 @@ impl<'a> Stream<'a> {
         }
     }
 
-    fn pack(&mut self, waiting: impl Iterator<Item = Waiting>) -> SendMessagesRequest {
-        let sends = waiting.map(|Waiting { token, request, answer }| {
+    /// As many of those that wait, in their order, as one message carries.
+    fn pack(&mut self, waiting: &mut Vec<Waiting>) -> SendMessagesRequest {
+        let mut room = BATCH_BYTES;
+        let fits = |waiting: &&Waiting| {
+            let fits = room > 0;
+            room = room.saturating_sub(waiting.request.encoded_len());
+            fits
+        };
+        let count = waiting.iter().take_while(fits).count();
+        let sends = waiting.drain(..count).map(|Waiting { token, request, answer }| {
             self.tickets += 1;
             self.under_way.insert(self.tickets, answer);
             CarriedSend {
@@ -228,8 +247,7 @@ impl<'a> Stream<'a> {
         }
     }
 
-    /// What was under way may have been stored or not. What had not left yet was not; it fails all the same, because
-    /// it would otherwise wait for as long as messaging is away.
+    /// What was under way may have been stored or not.
     fn break_off(mut self, status: &Status, waiting: Vec<Waiting>) -> Broke {
         tracing::warn!(
             code = ?status.code(),

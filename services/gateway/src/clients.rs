@@ -1,11 +1,12 @@
 //! The four services behind the gateway.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chassis::admin::{Health, ReadinessCheck};
 use chassis::fault::Fault;
-use chassis::identity::ServiceCredential;
+use chassis::identity::{CLIENT_ADDRESS, ServiceCredential};
 use chassis::transport::{Transport, as_service};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -20,6 +21,7 @@ use proto::conversation::v1::{AccessQuestion, CheckAccessRequest};
 use proto::messaging::v1::ListHeadsRequest;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
+use proto::policy::Access;
 use proto::scheduling::v1::ListScheduledMessagesRequest;
 use proto::scheduling::v1::scheduled_message_service_client::ScheduledMessageServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -47,6 +49,9 @@ pub(crate) struct OnBehalf {
     pub authorization: Option<MetadataValue<Ascii>>,
     /// How long the client is ready to wait.
     pub patience: Duration,
+    /// Where the client is. Told to what can be called without being signed in, so that it can slow down a network that
+    /// guesses.
+    pub address: Option<IpAddr>,
 }
 
 impl OnBehalf {
@@ -56,7 +61,7 @@ impl OnBehalf {
         if let Some(value) = &mut authorization {
             value.set_sensitive(true);
         }
-        Self { authorization, patience }
+        Self { authorization, patience, address: None }
     }
 
     /// A request with this right and this patience.
@@ -131,12 +136,24 @@ impl Clients {
 
         let mut client = tonic::client::Grpc::new(transport);
         client.ready().await.map_err(|error| not_reached(service.full_name(), error.as_ref()))?;
-        let request = on_behalf.request(Bytes::from(message.encode_to_vec()));
+        let mut request = on_behalf.request(Bytes::from(message.encode_to_vec()));
+        if proto::policy::of(path.as_str()).is_some_and(|policy| policy.access == Access::Anyone) {
+            self.introduce(&mut request, on_behalf);
+        }
         let answer = client.unary(request, path, codec::Raw).await?.into_inner();
         DynamicMessage::decode(method.output(), answer).map_err(|error| {
             tracing::error!(%error, rpc = method.full_name(), "an answer cannot be decoded");
             Fault::internal().into()
         })
+    }
+
+    /// Says on the gateway's own word where a stranger comes from.
+    fn introduce(&self, request: &mut Request<Bytes>, on_behalf: &OnBehalf) {
+        let Some(address) = on_behalf.address else { return };
+        self.credential.present(request);
+        if let Ok(address) = MetadataValue::try_from(address.to_string()) {
+            request.metadata_mut().insert(CLIENT_ADDRESS, address);
+        }
     }
 
     /// Whether the services can be reached. Without scheduling nearly everything works; without another, nothing does.

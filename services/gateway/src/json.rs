@@ -286,7 +286,7 @@ mod tests {
     fn fields_that_cannot_be_absent_are_always_there() {
         assert_snapshot!(written(MESSAGE, "{}"), @r#"{"messageId":"","conversationId":"","sequence":"0","senderId":"","clientMessageId":"","replyToMessageId":"","deletedByUserId":"","version":0}"#);
         assert_snapshot!(written("parlor.messaging.v1.ListMessagesResponse", "{}"), @r#"{"messages":[],"nextPageToken":"","previousPageToken":"","headSequence":"0"}"#);
-        assert_snapshot!(written(SEND, "{}"), @r#"{"clientMessageId":"","replyToMessageId":""}"#);
+        assert_snapshot!(written(SEND, "{}"), @r#"{"clientMessageId":"","replyToMessageId":"","validateOnly":false}"#);
     }
 
     #[test]

@@ -38,12 +38,12 @@ use tonic::Status;
 
 use crate::address::ClientAddress;
 use crate::rest::error::Problem;
+use crate::socket::admit;
 use crate::socket::connection::{Connection, End};
 use crate::socket::door::Place;
 use crate::socket::frame::{Format, Frame};
 use crate::socket::resume::{Resume, gained_conversation};
 use crate::socket::topic::Key;
-use crate::socket::admit;
 use crate::state::Gateway;
 
 /// How often a stream on which nothing happens says that it is there.
@@ -103,19 +103,25 @@ impl Wish {
             if !matches!(&*name, "conversation_id" | "conversationId") {
                 return Err(Fault::invalid(name.chars().take(64).collect::<String>(), "is not known here"));
             }
-            let id = ConversationId::parse(&value).map_err(|_| Fault::invalid("conversation_id", "must be a UUID"))?;
+            let id = ConversationId::parse(&value)
+                .map_err(|_| Fault::invalid("conversation_id", "must be a UUID"))?;
             if !conversations.contains(&id) {
                 conversations.push(id);
             }
             if conversations.len() > MAX_NAMED {
-                return Err(Fault::invalid("conversation_id", format!("must be given at most {MAX_NAMED} times")));
+                return Err(Fault::invalid(
+                    "conversation_id",
+                    format!("must be given at most {MAX_NAMED} times"),
+                ));
             }
         }
         let since = match headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes) {
             None | Some(b"") => None,
             Some(id) => {
                 let progress = Progress::parse(id);
-                Some(progress.ok_or_else(|| Fault::invalid("last_event_id", "must be the id of an event of this stream"))?)
+                Some(progress.ok_or_else(|| {
+                    Fault::invalid("last_event_id", "must be the id of an event of this stream")
+                })?)
             }
         };
         Ok(Self { conversations, since })
@@ -282,7 +288,9 @@ impl Feed {
                 }
             }
         }
-        while !self.under_way.is_empty() && matches!(self.under_way.poll_next_unpin(cx), Poll::Ready(Some(()))) {}
+        while !self.under_way.is_empty()
+            && matches!(self.under_way.poll_next_unpin(cx), Poll::Ready(Some(())))
+        {}
         if self.connection.is_draining() {
             let spread = self.gateway.config().sockets.drain_spread;
             let retry_after = self.gateway.sockets().come_back(self.connection.number(), spread);
@@ -483,11 +491,16 @@ mod tests {
     #[test]
     fn what_a_client_follows_is_read_from_its_request() {
         let id = ConversationId::generate();
-        let wish = Wish::read(&format!("conversation_id={id}&conversation_id={id}"), &HeaderMap::new()).expect("a wish");
+        let wish = Wish::read(&format!("conversation_id={id}&conversation_id={id}"), &HeaderMap::new())
+            .expect("a wish");
         assert_eq!(wish.conversations, [id]);
         assert!(wish.since.is_none());
         for query in ["conversation_id=x", "colour=red"] {
-            assert_eq!(Wish::read(query, &HeaderMap::new()).expect_err("refused").fields().len(), 1, "{query}");
+            assert_eq!(
+                Wish::read(query, &HeaderMap::new()).expect_err("refused").fields().len(),
+                1,
+                "{query}"
+            );
         }
         let headers = HeaderMap::from_iter([(LAST_EVENT_ID, HeaderValue::from_static("42"))]);
         assert!(Wish::read("", &headers).is_err());

@@ -23,10 +23,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
 
+use crate::convert;
 use crate::error::Error;
 use crate::lane::Answer;
-use crate::message::{Draft, Letter};
-use crate::messaging::Messaging;
+use crate::message::{Asked, Letter};
+use crate::messaging::{ANSWER_BYTES, Messaging};
 use crate::store::Appended;
 
 /// How many sends of one stream may be under way; no more is read until some are done.
@@ -47,10 +48,10 @@ pub struct Carrier {
     pub verifier: Verifier,
 }
 
-/// What became of a send. It counts as under way until it is told.
+/// What became of a send; no message when it was only to be checked. It counts as under way until it is told.
 struct Outcome {
     ticket: i64,
-    outcome: Result<Appended, Status>,
+    outcome: Result<Option<Appended>, Status>,
     _under_way: OwnedSemaphorePermit,
 }
 
@@ -60,10 +61,10 @@ struct Carried {
     under_way: OwnedSemaphorePermit,
 }
 
-/// A send that is ready for its lane, or will never be.
+/// A send that is ready for its lane, or will never be. Without a letter it was only to be checked, and is done.
 struct Prepared {
     ticket: i64,
-    letter: Result<Letter, Status>,
+    letter: Result<Option<Letter>, Status>,
     trace: Option<TraceContext>,
     under_way: OwnedSemaphorePermit,
 }
@@ -89,13 +90,13 @@ impl Carrier {
         Prepared { ticket: send.ticket, letter, trace, under_way }
     }
 
-    async fn letter(self, token: String, request: pb::SendMessageRequest) -> Result<Letter, Status> {
+    async fn letter(self, token: String, request: pb::SendMessageRequest) -> Result<Option<Letter>, Status> {
         let violations = request.check();
         if !violations.is_empty() {
             return Err(proto::invalid(violations));
         }
         let caller = self.verifier.verify(&token).await?.ok_or_else(caller::unauthenticated)?;
-        Ok(self.messaging.address(caller.user_id, Draft::try_from(request)?).await?)
+        Ok(self.messaging.prepare(caller.user_id, Asked::try_from(request)?).await?)
     }
 }
 
@@ -196,16 +197,18 @@ impl Ride {
     fn post(&self, prepared: Prepared) {
         let Prepared { ticket, letter, trace, under_way } = prepared;
         let outcomes = self.outcomes.clone();
-        let tell = move |outcome: Result<Appended, Status>| {
+        let tell = move |outcome: Result<Option<Appended>, Status>| {
             // Nobody is there any more when the stream has broken.
             let _ = outcomes.send(Outcome { ticket, outcome, _under_way: under_way });
         };
         match letter {
-            Ok(letter) => {
-                let answer =
-                    Answer::new(move |outcome: Result<Appended, Error>| tell(outcome.map_err(Status::from)));
+            Ok(Some(letter)) => {
+                let answer = Answer::new(move |outcome: Result<Appended, Error>| {
+                    tell(outcome.map(Some).map_err(Status::from));
+                });
                 self.carrier.messaging.post(letter, trace.map(|trace| trace.trace_id), answer);
             }
+            Ok(None) => tell(Ok(None)),
             Err(status) => tell(Err(status)),
         }
     }
@@ -218,19 +221,33 @@ async fn carry_back(
 ) {
     let mut outcomes = Vec::with_capacity(OUTCOMES);
     while done.recv_many(&mut outcomes, OUTCOMES).await > 0 {
-        let response = pb::SendMessagesResponse { outcomes: outcomes.drain(..).map(render).collect() };
-        if answers.send(Ok(response)).await.is_err() {
-            return;
+        while !outcomes.is_empty() {
+            let rest = outcomes.split_off(fitting(&outcomes));
+            let response = pb::SendMessagesResponse { outcomes: outcomes.drain(..).map(render).collect() };
+            if answers.send(Ok(response)).await.is_err() {
+                return;
+            }
+            outcomes = rest;
         }
     }
+}
+
+/// How many of these outcomes fit into one answer, at least one.
+fn fitting(outcomes: &[Outcome]) -> usize {
+    let mut room = ANSWER_BYTES;
+    let fits = |outcome: &&Outcome| {
+        let fits = room > 0;
+        let sent = outcome.outcome.as_ref().ok().and_then(Option::as_ref);
+        room = room.saturating_sub(sent.map_or(256, |sent| sent.message.weight()));
+        fits
+    };
+    outcomes.iter().take_while(fits).count()
 }
 
 fn render(outcome: Outcome) -> pb::SendOutcome {
     use pb::send_outcome::Outcome as Arm;
     let arm = match outcome.outcome {
-        Ok(Appended { message, repeated }) => {
-            Arm::Response(pb::SendMessageResponse { message: Some(message.into()), repeated })
-        }
+        Ok(sent) => Arm::Response(convert::sent(sent)),
         Err(status) => Arm::Status(encode(&status)),
     };
     pb::SendOutcome { ticket: outcome.ticket, outcome: Some(arm) }

@@ -50,7 +50,8 @@ impl From<pb::Access> for Access {
             visible: access.exists && access.visible,
             may_read: access.exists && access.may_read,
             may_write: access.exists && access.may_read && access.may_write,
-            moderates: access.role() >= MemberRole::Moderator,
+            // In a direct conversation nobody stands over the other.
+            moderates: access.role() >= MemberRole::Moderator && access.kind() != ConversationKind::Direct,
             membership_version: access.membership_version,
             pace: u64::try_from(access.slow_mode_millis).ok().filter(|&ms| ms > 0).map(Duration::from_millis),
         }
@@ -156,6 +157,14 @@ impl Conversations {
     pub async fn admit(&self, conversation: ConversationId, user: UserId) -> Result<Access, Error> {
         match self.check(&[(conversation, user)]).await?.as_slice() {
             [access] if access.may_read => Ok(*access),
+            _ => Err(Error::ConversationNotFound(conversation)),
+        }
+    }
+
+    /// Refuses a user who may not write into a conversation.
+    pub async fn require_writer(&self, conversation: ConversationId, user: UserId) -> Result<(), Error> {
+        match self.check(&[(conversation, user)]).await?.as_slice() {
+            [access] => access.check_writing(conversation),
             _ => Err(Error::ConversationNotFound(conversation)),
         }
     }

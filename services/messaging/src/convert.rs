@@ -9,9 +9,9 @@ use proto::messaging::v1 as pb;
 
 use crate::error::Error;
 use crate::event::{Event, Fact, FactKind, Happening, UserEvent, UserHappening};
-use crate::message::{ClientMessageId, Content, Draft, Message, Sequence, Target, Text};
+use crate::message::{Asked, ClientMessageId, Content, Draft, Message, Sequence, Target, Text};
 use crate::receipt::Watermark;
-use crate::store::Failure;
+use crate::store::{Appended, Failure};
 
 /// An id in a field, by the field's name.
 pub fn conversation_id(text: &str) -> Result<ConversationId, Error> {
@@ -26,6 +26,23 @@ pub fn message_id(text: &str) -> Result<MessageId, Error> {
 
 fn user_id(field: &'static str, text: &str) -> Result<UserId, Error> {
     UserId::parse(text).map_err(|InvalidId| Error::Invalid { field, rule: "must be a UUID" })
+}
+
+impl TryFrom<pb::SendMessageRequest> for Asked {
+    type Error = Error;
+
+    fn try_from(request: pb::SendMessageRequest) -> Result<Self, Error> {
+        let validate_only = request.validate_only;
+        let draft = Draft::try_from(request)?;
+        match draft.target {
+            _ if !validate_only => Ok(Self::Send(draft)),
+            Target::Conversation(conversation) => Ok(Self::Check(draft, conversation)),
+            Target::Person(_) | Target::People(_) => Err(Error::Invalid {
+                field: "target",
+                rule: "must be a conversation when validate_only is set",
+            }),
+        }
+    }
 }
 
 impl TryFrom<pb::SendMessageRequest> for Draft {
@@ -54,6 +71,15 @@ impl TryFrom<pb::SendMessageRequest> for Draft {
         };
         Ok(Self { target, content: content(request.content)?, client_message_id, reply_to })
     }
+}
+
+/// What became of a request to send; `None` when it was only to be checked.
+pub fn sent(sent: Option<Appended>) -> pb::SendMessageResponse {
+    let (message, repeated) = match sent {
+        Some(Appended { message, repeated }) => (Some(message.into()), repeated),
+        None => (None, false),
+    };
+    pb::SendMessageResponse { message, repeated }
 }
 
 /// The content of a request.

@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::carry::Carrier;
 use crate::convert;
 use crate::error::Error;
-use crate::message::{Change, Draft, Revision, Sequence};
+use crate::message::{Asked, Change, Revision, Sequence};
 use crate::messaging::{HistoryPage, Messaging};
 use crate::receipt::Progress;
 use crate::store::Order;
@@ -48,12 +48,9 @@ impl MessagingService for Api {
         request: Request<pb::SendMessageRequest>,
     ) -> Answer<pb::SendMessageResponse> {
         let caller = Caller::of(&request)?;
-        let draft = Draft::try_from(request.into_inner())?;
-        let sent = self.messaging.send(caller.user_id, draft).await?;
-        Ok(Response::new(pb::SendMessageResponse {
-            message: Some(sent.message.into()),
-            repeated: sent.repeated,
-        }))
+        let asked = Asked::try_from(request.into_inner())?;
+        let sent = self.messaging.send(caller.user_id, asked).await?;
+        Ok(Response::new(convert::sent(sent)))
     }
 
     async fn send_messages(

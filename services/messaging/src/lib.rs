@@ -12,8 +12,8 @@
 //! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is), and follows
 //! conversation's facts.
 //!
-//! Read in this order: [`message`] and [`receipt`] (the values and their rules), [`lane`] and [`send`] (how a message is
-//! written), `store/store.rs` (in which transaction), [`sync`], [`inbox`] and [`stream`] (how it is read).
+//! Read in this order: `message` and `receipt` (the values and their rules), `lane` and `send` (how a message is
+//! written), `store/append.rs` (in which transaction), `sync`, `inbox` and `stream` (how it is read).
 
 mod carry;
 mod config;

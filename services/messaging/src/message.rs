@@ -173,6 +173,16 @@ pub struct Draft {
     pub reply_to: Option<MessageId>,
 }
 
+/// What somebody asks for with a draft.
+#[derive(Clone, Debug)]
+pub enum Asked {
+    /// To send it.
+    Send(Draft),
+    /// Only to check whether it could be sent to this conversation. People are not asked about: to find their
+    /// conversation may be to make it.
+    Check(Draft, ConversationId),
+}
+
 /// A draft that knows its conversation and its sender: what waits in a lane.
 #[derive(Clone, Debug)]
 pub struct Letter {

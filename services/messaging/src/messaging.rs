@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::conversations::Conversations;
 use crate::error::Error;
 use crate::lane::{Answer, Entrance};
-use crate::message::{Draft, Letter, Message, Revision, Sequence, Target};
+use crate::message::{Asked, Draft, Letter, Message, Revision, Sequence, Target};
 use crate::publish::Publisher;
 use crate::receipt::{Progress, Watermark};
 use crate::receipts::Advancing;
@@ -71,16 +71,40 @@ pub struct Messages {
 }
 
 impl Messaging {
-    /// Sends a message.
-    pub async fn send(&self, user: UserId, draft: Draft) -> Result<Appended, Error> {
-        let letter = self.address(user, draft).await?;
+    /// Sends a message; `None` when it was only to be checked.
+    pub async fn send(&self, user: UserId, asked: Asked) -> Result<Option<Appended>, Error> {
+        let Some(letter) = self.prepare(user, asked).await? else { return Ok(None) };
         let (answer, answered) = Answer::channel();
         self.post(letter, trace::current().map(|context| context.trace_id), answer);
-        answered.await.unwrap_or(Err(Error::Unavailable("messaging")))
+        answered.await.unwrap_or(Err(Error::Unavailable("messaging"))).map(Some)
+    }
+
+    /// What is to be posted; `None` when it was only to be checked, and could be sent.
+    pub async fn prepare(&self, user: UserId, asked: Asked) -> Result<Option<Letter>, Error> {
+        match asked {
+            Asked::Send(draft) => self.address(user, draft).await.map(Some),
+            Asked::Check(draft, conversation) => {
+                self.check(&Letter::new(draft, conversation, user)).await?;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Refuses what would be refused if it were sent now, but for slow mode: that passes by itself.
+    async fn check(&self, letter: &Letter) -> Result<(), Error> {
+        self.conversations.require_writer(letter.conversation, letter.sender).await?;
+        if let Some(id) = letter.reply_to {
+            let found = self.store.message(letter.conversation, id).await?;
+            found.ok_or(Error::MessageNotFound(id))?;
+        }
+        match self.store.earlier(letter).await? {
+            Some(Err(reused)) => Err(reused),
+            Some(Ok(_)) | None => Ok(()),
+        }
     }
 
     /// Finds, or makes, the conversation that a draft goes to.
-    pub async fn address(&self, user: UserId, draft: Draft) -> Result<Letter, Error> {
+    async fn address(&self, user: UserId, draft: Draft) -> Result<Letter, Error> {
         let conversation = match &draft.target {
             Target::Conversation(id) => *id,
             Target::Person(peer) => self.conversations.direct(user, *peer).await?,

@@ -99,7 +99,7 @@ impl Writer {
             match errand {
                 Errand::Send(sending) => match access.check_writing(sending.letter.conversation) {
                     Ok(()) => sendings.push((sending, access)),
-                    Err(error) => settle(sending, Err(error)),
+                    Err(error) => self.refuse_unless_sent(sending, error).await,
                 },
                 Errand::Revise(revision, answer) if access.may_read => {
                     revisions.push((revision, answer, access))
@@ -113,6 +113,20 @@ impl Writer {
         for (revision, answer, access) in revisions {
             self.revise(revision, answer, access).await;
         }
+    }
+
+    /// Refuses a sender who may not write, or may not any more. What was sent while that was allowed stays sent: its
+    /// retry gets the answer of the first time.
+    async fn refuse_unless_sent(&self, sending: Sending, refusal: Error) {
+        let outcome = match self.store.earlier(&sending.letter).await {
+            Ok(Some(Ok(first))) => Ok(first),
+            Ok(Some(Err(_)) | None) => Err(refusal),
+            Err(failure) => {
+                failure.log();
+                Err(Error::from(failure))
+            }
+        };
+        settle(sending, outcome);
     }
 
     async fn send(&self, sendings: Vec<(Sending, Access)>) {

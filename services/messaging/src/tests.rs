@@ -2,7 +2,6 @@
 //! for the purpose.
 
 mod carrying;
-mod measure;
 mod others;
 mod reading;
 mod streaming;
@@ -43,6 +42,7 @@ struct World {
     others: Others,
     clock: Clock,
     database: Database,
+    events: Events,
     messaging: MessagingServiceClient<Transport>,
     sync: SyncServiceClient<Transport>,
     unit: Unit,
@@ -58,9 +58,10 @@ impl World {
 
     async fn on(database: Database, scratch: Option<Scratch>, others: Others, clock: Clock) -> Self {
         let secrets = OTHERS.map(|(name, secret)| (name, Secret::new(secret)));
+        let events = Events::local();
         let deps = Deps {
             database: database.clone(),
-            events: Events::local(),
+            events: events.clone(),
             clock: clock.clone(),
             conversation: others.conversation(),
             auth: others.auth(),
@@ -74,6 +75,7 @@ impl World {
             others,
             clock,
             database,
+            events,
             messaging: MessagingServiceClient::new(transport.clone()),
             sync: SyncServiceClient::new(transport),
             unit,
@@ -175,6 +177,11 @@ fn to(conversation: ConversationId, says: &str) -> pb::SendMessageRequest {
 
 fn keyed(conversation: ConversationId, says: &str, key: &str) -> pb::SendMessageRequest {
     pb::SendMessageRequest { client_message_id: key.to_owned(), ..to(conversation, says) }
+}
+
+/// The same, only to be checked.
+fn checked(request: pb::SendMessageRequest) -> pb::SendMessageRequest {
+    pb::SendMessageRequest { validate_only: true, ..request }
 }
 
 fn content(says: &str) -> Option<pb::Content> {

@@ -40,7 +40,7 @@ impl TryFrom<pb::ScheduleMessageRequest> for Draft {
         };
         Ok(Self {
             conversation: conversation_id(&request.conversation_id)?,
-            content: content("content", request.content.as_ref())?,
+            content: content(CONTENT, request.content.as_ref())?,
             send_time: send_time("send_time", request.send_time.as_ref())?,
             retry,
         })
@@ -60,7 +60,7 @@ impl TryFrom<pb::UpdateScheduledMessageRequest> for Changes {
         for path in paths {
             match path.as_str() {
                 "content" => {
-                    changes.content = Some(content("scheduled_message.content", values.content.as_ref())?);
+                    changes.content = Some(content(UPDATED_CONTENT, values.content.as_ref())?);
                 }
                 "send_time" => {
                     changes.send_time = Some(send_time(UPDATED_SEND_TIME, values.send_time.as_ref())?);
@@ -76,6 +76,12 @@ impl TryFrom<pb::UpdateScheduledMessageRequest> for Changes {
         Ok(changes)
     }
 }
+
+/// The content of a new one, as a path from the request.
+pub const CONTENT: &str = "content";
+
+/// The content of an update, as a path from the request.
+pub const UPDATED_CONTENT: &str = "scheduled_message.content";
 
 /// The time of an update, as a path from the request.
 pub const UPDATED_SEND_TIME: &str = "scheduled_message.send_time";

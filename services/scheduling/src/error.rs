@@ -26,6 +26,9 @@ pub enum Error {
     /// The page token is not one of this list.
     #[error("{}", .0.text())]
     Page(Fault),
+    /// Messaging would not take what it says.
+    #[error("{}", .0.text())]
+    Content(Fault),
     /// It is to be sent too late.
     #[error("{field} must be at most {days} days ahead")]
     TooFarAhead {
@@ -92,7 +95,7 @@ impl From<&Error> for Fault {
         let fault = |code, reason: Reason| Self::new(code, reason.as_str_name()).message(error.to_string());
         match error {
             Error::Field { field, rule } => Self::invalid(*field, *rule),
-            Error::Page(fault) => fault.clone(),
+            Error::Page(fault) | Error::Content(fault) => fault.clone(),
             Error::TooFarAhead { field, days } => {
                 Self::invalid(*field, format!("must be at most {days} days ahead"))
             }

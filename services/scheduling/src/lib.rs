@@ -3,9 +3,9 @@
 //! **Owns** scheduled messages and the durable [`timer`] that fires them: once, never early, whichever process is alive
 //! when the time comes.
 //!
-//! **Refuses** to schedule where the author may not write, further ahead than a year, or more than a hundred at a time;
-//! and to change or take back what is being sent. Whether the author may still write is judged again by messaging when
-//! the time comes: what it refuses then has failed, with its reason.
+//! **Refuses** to schedule what messaging would not take from the author now, further ahead than a year, or more than a
+//! hundred at a time; and to change or take back what is being sent. Messaging judges again when the time comes: what it
+//! refuses then has failed, with its reason.
 //!
 //! **Emits** nothing: a scheduled message that is sent is a message, and messaging says so.
 //!
@@ -13,7 +13,6 @@
 
 mod config;
 mod consume;
-pub mod conversations;
 mod convert;
 pub mod error;
 pub mod fire;
@@ -43,7 +42,6 @@ use tonic::service::Routes;
 
 pub use config::Config;
 
-use crate::conversations::Conversations;
 use crate::grpc::Grpc;
 use crate::messaging::Messaging;
 use crate::scheduling::{Bounds, Scheduling};
@@ -75,8 +73,6 @@ pub struct Deps {
     pub clock: Clock,
     /// The way to messaging.
     pub messaging: Transport,
-    /// The way to conversation.
-    pub conversation: Transport,
     /// The way to auth.
     pub auth: Transport,
     /// How this service proves to the others who it is.
@@ -91,7 +87,7 @@ pub struct Deps {
 pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     config.check()?;
     describe_metrics();
-    let Deps { database, events, clock, messaging, conversation, auth, credential, accepted, limits } = deps;
+    let Deps { database, events, clock, messaging, auth, credential, accepted, limits } = deps;
     let tasks = Tasks::default();
     let verifier = Verifier::new(auth.clone(), Some(credential.clone()));
     verifier.forget_ended_sessions(&events, &tasks).await;
@@ -101,7 +97,6 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let scheduling = Scheduling {
         store,
         timer: timer.clone(),
-        conversations: Conversations::new(conversation, credential.clone()),
         messaging: Messaging::new(messaging, credential.clone()),
         users: Users::new(auth, credential),
         bounds: Bounds { horizon_days: config.horizon_days, max_pending: config.max_pending },
@@ -137,7 +132,6 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
         events: Events::nats(&settings.nats).await?,
         clock: Clock::system(),
         messaging: peers.transport("messaging", &peers.messaging)?,
-        conversation: peers.transport("conversation", &peers.conversation)?,
         auth: peers.transport("auth", &peers.auth)?,
         credential: settings.identity.credential(NAME)?,
         accepted: settings.identity.accepted()?,

@@ -1,4 +1,4 @@
-//! What we ask of messaging, in our words: to send a message in its author's name.
+//! What we ask of messaging, in our words: to send a message in its author's name, and whether it would.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -6,10 +6,11 @@ use std::time::Duration;
 use chassis::fault::Fault;
 use chassis::identity::ServiceCredential;
 use chassis::transport::{Transport, as_service};
-use proto::id::MessageId;
+use proto::id::{ConversationId, MessageId, UserId};
 use proto::messaging::v1 as pb;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
-use tonic::{Code, ConnectError, Status};
+use proto::scheduling::v1 as scheduling;
+use tonic::{Code, ConnectError, Response, Status};
 
 use crate::convert;
 use crate::error::Error;
@@ -57,18 +58,65 @@ impl Messaging {
             target: Some(pb::send_message_request::Target::ConversationId(message.conversation.to_string())),
             content: Some(convert::decode(content)?),
             client_message_id: key(message.id),
-            reply_to_message_id: String::new(),
+            ..pb::SendMessageRequest::default()
         };
-        let mut request = as_service(request, &self.credential, Some(message.author));
+        Ok(match self.ask(message.author, request).await {
+            Ok(answer) => sent(answer),
+            Err(status) => judge(&status),
+        })
+    }
+
+    /// Refuses what messaging would not take from the author now, but for what passes by waiting. `field` is where the
+    /// content stands in the request that we were given: the author knows no other.
+    pub async fn check(
+        &self,
+        author: UserId,
+        conversation: ConversationId,
+        content: &Content,
+        field: &str,
+    ) -> Result<(), Error> {
+        let request = pb::SendMessageRequest {
+            target: Some(pb::send_message_request::Target::ConversationId(conversation.to_string())),
+            content: Some(convert::decode(content)?),
+            validate_only: true,
+            ..pb::SendMessageRequest::default()
+        };
+        self.ask(author, request).await.map(drop).map_err(|status| refusal(status, conversation, field))
+    }
+
+    async fn ask(
+        &self,
+        author: UserId,
+        request: pb::SendMessageRequest,
+    ) -> Result<pb::SendMessageResponse, Status> {
+        let mut request = as_service(request, &self.credential, Some(author));
         // Messaging stops working on it when we stop waiting.
         request.set_timeout(SEND_TIMEOUT);
         let mut client = self.client.clone();
-        Ok(match tokio::time::timeout(SEND_TIMEOUT, client.send_message(request)).await {
-            Ok(Ok(answer)) => sent(answer.into_inner()),
-            Ok(Err(status)) => judge(&status),
-            Err(_) => again(Setback::Unknown, format!("no answer within {SEND_TIMEOUT:?}")),
-        })
+        let answer = tokio::time::timeout(SEND_TIMEOUT, client.send_message(request)).await;
+        let late = |_| Err(Status::deadline_exceeded(format!("no answer within {SEND_TIMEOUT:?}")));
+        answer.unwrap_or_else(late).map(Response::into_inner)
     }
+}
+
+/// What a status says about a message that was only to be checked.
+fn refusal(status: Status, conversation: ConversationId, field: &str) -> Error {
+    let fault = Fault::of(&status);
+    match pb::ErrorReason::from_str_name(fault.reason()) {
+        Some(pb::ErrorReason::ConversationNotFound) => Error::ConversationNotFound(conversation),
+        Some(pb::ErrorReason::WriteDenied) => Error::WriteDenied(conversation),
+        Some(pb::ErrorReason::InvalidField) => Error::Content(named(&fault, field)),
+        // Neither yes nor no, whoever is to blame.
+        _ => Error::Unavailable { service: "messaging", source: Box::new(status) },
+    }
+}
+
+/// The same fault with the paths of the request that we were given. Only the content can be wrong: the rest is ours.
+fn named(fault: &Fault, field: &str) -> Fault {
+    let ours = Fault::new(Code::InvalidArgument, scheduling::ErrorReason::InvalidField.as_str_name());
+    fault.fields().iter().fold(ours, |ours, (path, rule)| {
+        ours.field(format!("{field}{}", path.strip_prefix("content").unwrap_or_default()), rule)
+    })
 }
 
 fn sent(answer: pb::SendMessageResponse) -> Outcome {
@@ -145,6 +193,47 @@ mod tests {
 
     fn status(code: Code, reason: &str) -> Status {
         Fault::new(code, reason).into()
+    }
+
+    fn fields(status: Status, field: &str) -> Vec<(String, String)> {
+        match refusal(status, ConversationId::generate(), field) {
+            Error::Content(fault) => {
+                assert_eq!(fault.reason(), "ERROR_REASON_INVALID_FIELD");
+                fault.fields().to_vec()
+            }
+            error => panic!("{error:?}"),
+        }
+    }
+
+    #[test]
+    fn a_field_is_named_as_the_author_knows_it() {
+        let blank =
+            || Status::from(Fault::invalid("content.text", "must have something besides white space"));
+        let rule = "must have something besides white space".to_owned();
+        assert_eq!(fields(blank(), convert::CONTENT), [("content.text".to_owned(), rule.clone())]);
+        let updated = ("scheduled_message.content.text".to_owned(), rule);
+        assert_eq!(fields(blank(), convert::UPDATED_CONTENT), [updated]);
+        let whole = Status::from(Fault::invalid("content", "must say something"));
+        assert_eq!(fields(whole, convert::UPDATED_CONTENT)[0].0, "scheduled_message.content");
+    }
+
+    #[test]
+    fn only_a_refusal_of_the_author_is_passed_on() {
+        let id = ConversationId::generate();
+        let refused = |code, reason: &str| refusal(status(code, reason), id, convert::CONTENT);
+        let hidden = refused(Code::NotFound, "ERROR_REASON_CONVERSATION_NOT_FOUND");
+        assert!(matches!(hidden, Error::ConversationNotFound(of) if of == id));
+        let muted = refused(Code::PermissionDenied, "ERROR_REASON_WRITE_DENIED");
+        assert!(matches!(muted, Error::WriteDenied(of) if of == id));
+        for (code, reason) in [
+            (Code::PermissionDenied, "ERROR_REASON_NOT_ADMITTED"),
+            (Code::Unauthenticated, "ERROR_REASON_UNAUTHENTICATED"),
+            (Code::Unavailable, "ERROR_REASON_OVERLOADED"),
+            (Code::DeadlineExceeded, ""),
+        ] {
+            let error = refused(code, reason);
+            assert!(matches!(error, Error::Unavailable { service: "messaging", .. }), "{error:?}");
+        }
     }
 
     fn setback(status: &Status) -> Option<Setback> {

@@ -7,7 +7,6 @@ use std::time::Duration;
 use proto::id::{ScheduledMessageId, UserId};
 use tokio::time::{Instant, sleep};
 
-use crate::conversations::Conversations;
 use crate::convert;
 use crate::error::Error;
 use crate::fire::Fired;
@@ -31,7 +30,6 @@ const ASK_AGAIN: Duration = Duration::from_secs(1);
 pub struct Scheduling {
     pub(crate) store: Store,
     pub(crate) timer: Timer,
-    pub(crate) conversations: Conversations,
     pub(crate) messaging: Messaging,
     pub(crate) users: Users,
     pub(crate) bounds: Bounds,
@@ -53,7 +51,7 @@ impl Bounds {
 }
 
 impl Scheduling {
-    /// Schedules a message. Whether the author may write there is asked now, and again by messaging when it is sent.
+    /// Schedules a message. Whether the author may send this there is judged by messaging, now and again when it is due.
     pub async fn schedule(&self, author: UserId, draft: Draft) -> Result<ScheduledMessage, Error> {
         // Before anything else: what was scheduled stays scheduled, whatever has changed since.
         if let Some(first) = self.store.find(author, draft.retry.as_ref()).await? {
@@ -63,7 +61,7 @@ impl Scheduling {
         if !scheduled_message::is_within(self.bounds.horizon(), draft.send_time, now) {
             return Err(self.too_far_ahead("send_time"));
         }
-        self.conversations.require_writer(draft.conversation, author).await?;
+        self.messaging.check(author, draft.conversation, &draft.content, convert::CONTENT).await?;
         let message = draft.scheduled(author, now);
         match self.store.schedule(&message, draft.retry.as_ref(), self.bounds.max_pending).await? {
             Scheduled::Already(first) => Ok(first),
@@ -106,6 +104,13 @@ impl Scheduling {
             .is_some_and(|time| !scheduled_message::is_within(self.bounds.horizon(), time, now))
         {
             return Err(self.too_far_ahead(convert::UPDATED_SEND_TIME));
+        }
+        if let Some(content) = &changes.content {
+            let message = self.get(author, id).await?;
+            if message.state.is_final() {
+                return Err(already_final(message));
+            }
+            self.messaging.check(author, message.conversation, content, convert::UPDATED_CONTENT).await?;
         }
         match settled(|| self.store.change(author, id, &changes)).await? {
             Tried::Done(message) => {

@@ -59,7 +59,6 @@ async fn start(config: Config, database: Database, others: &Others, clock: Clock
         events,
         clock,
         messaging: others.messaging(),
-        conversation: others.conversation(),
         auth: others.auth(),
         credential: Others::credential(),
         accepted: AcceptedServices::default(),
@@ -330,11 +329,31 @@ async fn who_may_not_write_may_not_schedule() {
     assert!(ask(ann).await.is_ok());
     assert_eq!(reason(ask(bob).await), is(Code::PermissionDenied, "WRITE_DENIED"));
     assert_eq!(reason(ask(cem).await), is(Code::NotFound, "CONVERSATION_NOT_FOUND"));
-    world.others.set_conversation_down(true);
+    world.others.set_messaging_down(true);
     assert_eq!(reason(ask(ann).await), is(Code::Unavailable, "UNAVAILABLE"));
     let stranger =
         world.client().schedule_message(UserId::generate().asks(world.draft(conversation, "x", DAY))).await;
     assert_eq!(stranger.unwrap_err().code(), Code::Unauthenticated);
+}
+
+#[tokio::test]
+async fn who_may_not_write_any_more_may_not_change_what_it_says() {
+    let world = World::start().await;
+    let (conversation, ann) = world.writer();
+    let id = world.schedule((conversation, ann), "hello", DAY).await;
+    let later = world.clock.now().plus(2 * DAY);
+    let update = |path| world.update(ann, &id, "other", later, path);
+    world.others.admit(conversation, ann, false);
+    assert_eq!(reason(update(&["content"]).await), is(Code::PermissionDenied, "WRITE_DENIED"));
+    world.others.dismiss(conversation, ann);
+    assert_eq!(reason(update(&["content"]).await), is(Code::NotFound, "CONVERSATION_NOT_FOUND"));
+    world.others.set_messaging_down(true);
+    assert_eq!(reason(update(&["content"]).await), is(Code::Unavailable, "UNAVAILABLE"));
+    // When it is sent has nothing to do with messaging, and neither has that it is over.
+    let put_off = update(&["send_time"]).await.unwrap();
+    assert_eq!((put_off.content, put_off.send_time), (Some(says("hello")), Some(later.to_proto())));
+    world.cancel(ann, &id).await.unwrap();
+    assert_eq!(reason(update(&["content"]).await), is(Code::FailedPrecondition, "ALREADY_FINAL"));
 }
 
 #[tokio::test]
@@ -353,6 +372,8 @@ async fn what_breaks_a_rule_is_refused_by_name() {
     assert_eq!(field(world.ask(ann, none).await), "content");
     let empty = pb::ScheduleMessageRequest { content: Some(says("")), ..draft(DAY) };
     assert_eq!(field(world.ask(ann, empty).await), "content.text");
+    // What only messaging knows to be wrong is named alike.
+    assert_eq!(field(world.ask(ann, world.draft(conversation, " \n", DAY)).await), "content.text");
 
     let id = world.schedule((conversation, ann), "hello", DAY).await;
     let now = world.clock.now();
@@ -360,6 +381,10 @@ async fn what_breaks_a_rule_is_refused_by_name() {
     assert_eq!(field(update(now.plus(400 * DAY), &["send_time"]).await), "scheduled_message.send_time");
     assert_eq!(field(update(now, &["state"]).await), "update_mask");
     assert_eq!(field(update(now, &[]).await), "update_mask");
+    let blank = world.update(ann, &id, " ", now, &["content"]).await;
+    assert_eq!(field(blank), "scheduled_message.content.text");
+    // What is not to be changed is not looked at.
+    assert!(world.update(ann, &id, " ", now.plus(DAY), &["send_time"]).await.is_ok());
     assert_eq!(world.get(ann, &id).await.unwrap().content, Some(says("hello")));
 }
 

@@ -9,7 +9,9 @@ use chassis::profile::Profile;
 
 /// Prints the addresses, the profile, where the data is, and three things to try.
 pub fn print(profile: Profile, data: &Path, addresses: &Addresses) -> anyhow::Result<()> {
-    std::io::stdout().write_all(text(profile, data, addresses).as_bytes()).context("standard output is closed")
+    std::io::stdout()
+        .write_all(text(profile, data, addresses).as_bytes())
+        .context("standard output is closed")
 }
 
 fn text(profile: Profile, data: &Path, addresses: &Addresses) -> String {
@@ -44,8 +46,10 @@ mod tests {
 
     #[test]
     fn it_says_where_everything_is() {
-        let addresses =
-            Addresses::from([("http".to_owned(), ([127, 0, 0, 1], 3000).into()), ("grpc".to_owned(), ([127, 0, 0, 1], 50051).into())]);
+        let addresses = Addresses::from([
+            ("http".to_owned(), ([127, 0, 0, 1], 3000).into()),
+            ("grpc".to_owned(), ([127, 0, 0, 1], 50051).into()),
+        ]);
         let text = text(Profile::Development, Path::new("data"), &addresses);
         assert!(text.contains("http://127.0.0.1:3000/docs"));
         assert!(text.contains("127.0.0.1:50051 parlor.auth.v1.AuthService/Login"));

@@ -38,8 +38,12 @@ pub async fn start(config: Config) -> anyhow::Result<Vec<Unit>> {
     let conversation = conversation::start(
         config.conversation.clone(),
         conversation::Deps {
-            database: Database::open(&config.database_of("conversation"), "conversation", &conversation::MIGRATOR)
-                .await?,
+            database: Database::open(
+                &config.database_of("conversation"),
+                "conversation",
+                &conversation::MIGRATOR,
+            )
+            .await?,
             events: events.clone(),
             clock: clock.clone(),
             auth: to_auth.clone(),
@@ -54,7 +58,8 @@ pub async fn start(config: Config) -> anyhow::Result<Vec<Unit>> {
     let messaging = messaging::start(
         config.messaging.clone(),
         messaging::Deps {
-            database: Database::open(&config.database_of("messaging"), "messaging", &messaging::MIGRATOR).await?,
+            database: Database::open(&config.database_of("messaging"), "messaging", &messaging::MIGRATOR)
+                .await?,
             events: events.clone(),
             clock: clock.clone(),
             conversation: to_conversation.clone(),
@@ -70,11 +75,11 @@ pub async fn start(config: Config) -> anyhow::Result<Vec<Unit>> {
     let scheduling = scheduling::start(
         config.scheduling.clone(),
         scheduling::Deps {
-            database: Database::open(&config.database_of("scheduling"), "scheduling", &scheduling::MIGRATOR).await?,
+            database: Database::open(&config.database_of("scheduling"), "scheduling", &scheduling::MIGRATOR)
+                .await?,
             events: events.clone(),
             clock: clock.clone(),
             messaging: to_messaging.clone(),
-            conversation: to_conversation.clone(),
             auth: to_auth.clone(),
             credential: secrets.credential("scheduling")?,
             accepted,

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,12 @@ const SOCKET_READERS: usize = 6;
 /// How many listen on gRPC streams.
 const GRPC_READERS: usize = 2;
 
+/// How many listen to server-sent events.
+const SSE_READERS: usize = 2;
+
+/// All of them, and one more on a socket, who is removed from conversations on the way.
+const READERS: usize = SOCKET_READERS + GRPC_READERS + SSE_READERS + 1;
+
 /// How long clients may take, after all is whole again, until they have everything.
 const CONVERGENCE: Duration = Duration::from_secs(15);
 
@@ -61,6 +67,7 @@ pub struct Shared {
     places: Mutex<HashMap<(Client, String), i64>>,
     closes: Mutex<BTreeMap<u16, usize>>,
     complaints: Mutex<Vec<String>>,
+    overloaded: AtomicUsize,
 }
 
 impl Shared {
@@ -79,6 +86,11 @@ impl Shared {
     /// A socket was closed by the server or broke.
     pub fn closed(&self, code: u16) {
         *lock(&self.closes).entry(code).or_default() += 1;
+    }
+
+    /// A send was refused because too much is going on.
+    pub fn told_to_slow_down(&self) {
+        self.overloaded.fetch_add(1, Ordering::Relaxed);
     }
 
     /// Something was answered that should not be.
@@ -113,16 +125,13 @@ pub struct Outcome {
     /// What was answered that should not be.
     pub complaints: Vec<String>,
     /// How often clients did and saw what the checks are about: a check of nothing finds nothing.
-    pub steps: [(&'static str, usize); 4],
+    pub steps: [(&'static str, usize); 5],
 }
 
 impl Load {
     /// Makes the people and the conversations and lets them begin.
     pub async fn start(world: &World, plan: Plan) -> Self {
-        let (writers, readers) = (
-            everybody(world, WRITERS.len()).await,
-            everybody(world, SOCKET_READERS + GRPC_READERS + 1).await,
-        );
+        let (writers, readers) = (everybody(world, WRITERS.len()).await, everybody(world, READERS).await);
         let owner = writers[0].clone();
         let mut conversations = Vec::new();
         for _ in 0..plan.conversations {
@@ -138,6 +147,7 @@ impl Load {
             places: Mutex::default(),
             closes: Mutex::default(),
             complaints: Mutex::default(),
+            overloaded: AtomicUsize::new(0),
         });
         let mut load = Self { shared, owner, readers, writing: JoinSet::new(), reading: JoinSet::new() };
         load.begins_reading();
@@ -152,11 +162,16 @@ impl Load {
     fn begins_reading(&mut self) {
         for (number, person) in self.readers.iter().enumerate() {
             let client = WRITERS.len() + number;
-            for conversation in &self.shared.conversations {
-                self.shared.recorder.note(client, What::Follows { conversation: conversation.clone() });
-            }
             let reader = Reader { shared: self.shared.clone(), client, person: person.clone() };
-            if (SOCKET_READERS..SOCKET_READERS + GRPC_READERS).contains(&number) {
+            let (grpc, sse) = (SOCKET_READERS, SOCKET_READERS + GRPC_READERS);
+            if (sse..sse + SSE_READERS).contains(&number) {
+                self.reading.spawn(reader::events(reader));
+                continue;
+            }
+            for conversation in self.shared.conversations.clone() {
+                self.shared.recorder.note(client, What::Follows { conversation, after: 0 });
+            }
+            if (grpc..sse).contains(&number) {
                 self.reading.spawn(reader::stream(reader));
             } else {
                 self.reading.spawn(reader::socket(reader));
@@ -237,6 +252,7 @@ impl Load {
             ("received", count(|what| matches!(what, What::Received { .. }))),
             ("read_marks", count(|what| matches!(what, What::Read { .. }))),
             ("deleted", count(|what| matches!(what, What::Deleted { .. }))),
+            ("overloaded", self.shared.overloaded.load(Ordering::Relaxed)),
             ("removed", count(|what| matches!(what, What::Removed { .. }))),
         ];
         Outcome { verdict, stuck_writers, converged, closes, complaints, steps }

@@ -31,8 +31,8 @@ use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Each test loads the whole machine.
-    arguments.test_threads.get_or_insert(1);
+    // Each test has processes of its own, and waits most of the time; more than two would be in each other's way.
+    arguments.test_threads.get_or_insert(2);
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
     let trials = vec![
         trial(&runtime, "any_process_may_crash", crashes::any_process_may_crash),
@@ -71,10 +71,17 @@ struct Separate {
 
 impl Separate {
     async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With these settings besides those that lift the limits.
+    async fn start_with(settings: &[(&str, &str)]) -> Self {
         let cluster = Cluster::start().await.expect("a PostgreSQL and a NATS");
         let database = cluster.postgres.database().await.expect("a database");
         let world =
-            World::separate_with(&database, &cluster.nats.url(), WITHOUT_LIMITS).await.expect("a world");
+            World::separate_with(&database, &cluster.nats.url(), &[WITHOUT_LIMITS, settings].concat())
+                .await
+                .expect("a world");
         Self { world, cluster, database }
     }
 

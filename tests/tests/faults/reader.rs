@@ -1,7 +1,7 @@
 //! Who reads: follows all conversations from their beginning, comes back from where it was whenever it is cut off, and
 //! notes every event.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use tests::history::{Client, What};
 use tests::person::{array, number, text};
 use tests::socket::Place;
+use tests::sse::{EventStream, Sent};
 use tests::{Connection, Person};
 use tokio::time::{sleep, timeout};
 use tonic::transport::Channel;
@@ -115,6 +116,45 @@ impl Reader {
         let (conversation, user) = (text(&watermark["conversationId"]), text(&watermark["userId"]));
         let sequence = number(&watermark["readSequence"]);
         self.shared.recorder.note(self.client, What::Read { conversation, user, sequence });
+    }
+}
+
+/// Reads server-sent events, at every gateway in turn. It hears what happens from when it first comes.
+pub async fn events(reader: Reader) {
+    let (mut turn, mut last, mut followed) = (reader.client, None, BTreeSet::new());
+    loop {
+        let gateway = reader.shared.gateways[turn % reader.shared.gateways.len()];
+        turn += 1;
+        reader.shared.recorder.note(reader.client, What::Resumed);
+        let opening = EventStream::try_open(gateway, &reader.person.token, last.as_deref());
+        match timeout(PATIENCE, opening).await {
+            Ok(Ok(mut stream)) => {
+                while let Ok(sent) = stream.next().await {
+                    reader.takes(&sent, &mut followed);
+                    if !sent.id.is_empty() {
+                        last = Some(sent.id);
+                    }
+                }
+            }
+            Ok(Err(error)) if error.to_string().contains("UNAUTHENTICATED") => {
+                reader.shared.complain(format!("a reader with a good token was refused: {error}"));
+            }
+            Ok(Err(_)) => {}
+            Err(_) => reader.shared.complain(format!("{gateway} did not open a stream for {PATIENCE:?}")),
+        }
+        sleep(Duration::from_millis(50)).await;
+    }
+}
+
+impl Reader {
+    fn takes(&self, sent: &Sent, followed: &mut BTreeSet<String>) {
+        let Some(event) = sent.data.get("event") else { return };
+        let (conversation, sequence, entry) = settled::of_json(event);
+        if followed.insert(conversation.clone()) {
+            let (conversation, after) = (conversation.clone(), sequence - 1);
+            self.shared.recorder.note(self.client, What::Follows { conversation, after });
+        }
+        self.shared.received(self.client, &conversation, sequence, entry);
     }
 }
 

@@ -154,7 +154,8 @@ pub fn print(figures: &mut Figures, outcome: &Outcome) {
             figures.print(&format!("visible{when}_{name}"), span, "ms", Target::Informs);
         }
     }
-    for (name, span) in &verdict.recoveries {
+    for (name, lasted, span) in &verdict.recoveries {
+        figures.print(&format!("down_{name}"), lasted.as_secs_f64(), "s", Target::Informs);
         figures.print(&format!("recovery_{name}"), span.as_secs_f64(), "s", Target::Informs);
     }
     figures.print("converged", outcome.converged.as_secs_f64(), "s", Target::Informs);

@@ -43,8 +43,13 @@ const DELETED: u64 = 15;
 
 /// What became of one try.
 enum Tried {
-    Acknowledged { sequence: i64, message_id: String },
+    Acknowledged {
+        sequence: i64,
+        message_id: String,
+    },
     Refused(String),
+    /// Refused because too much is going on: to be tried again after a while.
+    Overloaded,
     Unknown,
 }
 
@@ -115,6 +120,11 @@ impl Writer {
                         self.shared.complain(format!("{key} was refused: {reason}"));
                         What::Refused { key, reason }
                     }
+                    Tried::Overloaded => {
+                        again.push(key.clone());
+                        self.shared.told_to_slow_down();
+                        What::Refused { key, reason: "overloaded".to_owned() }
+                    }
                     Tried::Unknown => {
                         again.push(key.clone());
                         What::Unknown { key }
@@ -177,14 +187,7 @@ impl Writer {
                 }
                 None => Tried::Unknown,
             },
-            Err(status) => {
-                let code = format!("{:?}", status.code());
-                if is_definite(&code) {
-                    Tried::Refused(format!("{code} {}", status.message()))
-                } else {
-                    Tried::Unknown
-                }
-            }
+            Err(status) => failed(&format!("{:?}", status.code()), status.message()),
         }
     }
 
@@ -261,21 +264,16 @@ fn acknowledged(message: &Value) -> Tried {
 }
 
 fn refused(error: &Value) -> Tried {
-    let code = error["code"].as_str().unwrap_or_default();
-    if is_definite(code) { Tried::Refused(error.to_string()) } else { Tried::Unknown }
+    failed(error["code"].as_str().unwrap_or_default(), &error.to_string())
 }
 
-/// Whether a send that failed with this code has not happened. Everything else says nothing about it.
-fn is_definite(code: &str) -> bool {
-    let code = code.replace('_', "").to_lowercase();
-    [
-        "invalidargument",
-        "notfound",
-        "permissiondenied",
-        "unauthenticated",
-        "failedprecondition",
-        "alreadyexists",
-        "resourceexhausted",
-    ]
-    .contains(&code.as_str())
+/// What a send has come to that failed with this code.
+fn failed(code: &str, reason: &str) -> Tried {
+    match code.replace('_', "").to_lowercase().as_str() {
+        "invalidargument" | "notfound" | "permissiondenied" | "unauthenticated" | "failedprecondition"
+        | "alreadyexists" => Tried::Refused(format!("{code} {reason}")),
+        "resourceexhausted" => Tried::Overloaded,
+        // Everything else says nothing about it.
+        _ => Tried::Unknown,
+    }
 }

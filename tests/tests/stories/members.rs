@@ -10,6 +10,7 @@ tests::stories![
     anyone_may_join_a_room_by_its_id,
     a_banned_user_stays_out,
     a_removed_member_receives_nothing_more,
+    a_retry_after_the_removal_finds_what_was_sent,
     a_muted_member_reads_and_does_not_write,
     slow_mode_makes_members_wait_and_moderators_not,
     the_last_owner_hands_over_first,
@@ -83,6 +84,19 @@ async fn a_removed_member_receives_nothing_more(world: Arc<World>) {
         bob.get(&format!("/v1/conversations/{conversation}/messages")).await.refused(404),
         "ERROR_REASON_CONVERSATION_NOT_FOUND"
     );
+}
+
+async fn a_retry_after_the_removal_finds_what_was_sent(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let conversation = ann.starts_group_with(&[&bob]).await;
+    let path = format!("/v1/conversations/{conversation}/messages");
+    let body = json!({ "content": { "text": "in time" }, "clientMessageId": "k" });
+    let first = bob.post(&path, body.clone()).await.ok();
+    ann.delete(&format!("/v1/conversations/{conversation}/members/{}", bob.id)).await.ok();
+    // The first answer may have been lost on its way: the second must not say that nothing was sent.
+    assert_eq!(bob.post(&path, body).await.ok()["message"], first["message"]);
+    let other = json!({ "content": { "text": "too late" }, "clientMessageId": "l" });
+    assert_eq!(bob.post(&path, other).await.refused(404), "ERROR_REASON_CONVERSATION_NOT_FOUND");
 }
 
 async fn a_muted_member_reads_and_does_not_write(world: Arc<World>) {

@@ -12,6 +12,7 @@ tests::stories![
     a_time_that_has_passed_sends_at_once,
     a_cancelled_message_is_never_sent,
     a_scheduled_message_can_be_changed_and_sent_early,
+    what_could_not_be_sent_cannot_be_scheduled,
     the_right_to_send_is_asked_again_when_it_is_due,
     scheduled_messages_are_their_authors_own,
     a_repeated_request_schedules_once,
@@ -104,6 +105,25 @@ async fn a_scheduled_message_can_be_changed_and_sent_early(world: Arc<World>) {
     assert_eq!(refused.body["metadata"]["message_id"], sent["scheduledMessage"]["messageId"]);
     assert_eq!(refused.refused(409), "ERROR_REASON_ALREADY_FINAL");
     assert_eq!(bob.reads(&conversation).await, [Some("final".to_owned())]);
+}
+
+async fn what_could_not_be_sent_cannot_be_scheduled(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    let at = from_now(Duration::from_secs(3600));
+    let path = format!("/v1/conversations/{conversation}/scheduled-messages");
+    let refused = ann.post(&path, json!({ "content": { "text": " " }, "sendTime": at })).await;
+    assert_eq!(refused.body["fields"][0]["field"], json!("content.text"));
+    assert_eq!(refused.refused(400), "ERROR_REASON_INVALID_FIELD");
+
+    let scheduled = schedules(&ann, &conversation, "something", at).await;
+    let path = format!("/v1/scheduled-messages/{}", text(&scheduled["scheduledMessageId"]));
+    let changes = json!({ "scheduledMessage": { "content": { "text": " \n " } }, "updateMask": "content" });
+    let refused = ann.patch(&path, changes).await;
+    assert_eq!(refused.body["fields"][0]["field"], json!("scheduled_message.content.text"));
+    assert_eq!(refused.refused(400), "ERROR_REASON_INVALID_FIELD");
+    let kept = ann.get(&path).await.ok();
+    assert_eq!(kept["scheduledMessage"]["content"], json!({ "text": "something" }));
 }
 
 async fn the_right_to_send_is_asked_again_when_it_is_due(world: Arc<World>) {

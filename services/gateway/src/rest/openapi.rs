@@ -549,6 +549,10 @@ mod tests {
                     "description": "The message it answers, of the same conversation; empty for none.",
                     "format": "uuid",
                     "type": "string"
+                  },
+                  "validateOnly": {
+                    "description": "Only to check it: everything is checked as it would be for a send and nothing is sent; the answer has no message. Slow mode is not asked. The target must be a conversation then: to find the one of people may be to make it.",
+                    "type": "boolean"
                   }
                 },
                 "required": [

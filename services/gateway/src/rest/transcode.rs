@@ -34,7 +34,7 @@ pub(super) async fn answer(
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let on_behalf = on_behalf(&parts.headers, gateway.config().request_timeout);
+    let on_behalf = on_behalf(&parts, gateway.config().request_timeout);
     limit_strangers(gateway, endpoint, &parts, &on_behalf)?;
 
     let path = RawPathParams::from_request_parts(&mut parts, &()).await;
@@ -63,12 +63,14 @@ fn json_response(json: String) -> Response {
 }
 
 /// With whose right and for how long the rpc is called.
-fn on_behalf(headers: &HeaderMap, longest: Duration) -> OnBehalf {
+fn on_behalf(parts: &Parts, longest: Duration) -> OnBehalf {
+    let headers = &parts.headers;
+    let address = parts.extensions.get().map(|ClientAddress(address)| *address);
     let wished = headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
     let patience = wished.map_or(longest, |wished| wished.min(longest));
     match bearer(headers) {
-        Some(token) => OnBehalf::of_token(token, patience),
-        None => OnBehalf { authorization: None, patience },
+        Some(token) => OnBehalf { address, ..OnBehalf::of_token(token, patience) },
+        None => OnBehalf { authorization: None, patience, address },
     }
 }
 

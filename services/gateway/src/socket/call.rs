@@ -35,7 +35,10 @@ pub(super) fn prepare(
     call: Call,
 ) -> Result<Prepared, Fault> {
     let method = public_rpc(&call.method).ok_or_else(|| {
-        Fault::invalid("call.method", "must be a public rpc, such as `parlor.messaging.v1.MessagingService/EditMessage`")
+        Fault::invalid(
+            "call.method",
+            "must be a public rpc, such as `parlor.messaging.v1.MessagingService/EditMessage`",
+        )
     })?;
     let body = call.request.map_or_else(|| serde_json::json!({}), object);
     let conversation = body.get("conversationId").or_else(|| body.get("conversation_id"));
@@ -63,7 +66,11 @@ impl Prepared {
     }
 
     /// Makes the call.
-    pub(super) async fn carry_out(&self, gateway: &Gateway, on_behalf: &OnBehalf) -> Result<CallReply, Status> {
+    pub(super) async fn carry_out(
+        &self,
+        gateway: &Gateway,
+        on_behalf: &OnBehalf,
+    ) -> Result<CallReply, Status> {
         let answer = gateway.clients().call(&self.method, &self.request, on_behalf).await?;
         let answer = serde_json::from_str(&json::to_json(&answer)?).map_err(|_| Fault::internal())?;
         match value(answer).kind {
@@ -83,7 +90,9 @@ fn plain(value: Value) -> serde_json::Value {
         None | Some(Kind::NullValue(_)) => serde_json::Value::Null,
         Some(Kind::BoolValue(value)) => value.into(),
         Some(Kind::StringValue(value)) => value.into(),
-        Some(Kind::NumberValue(value)) if value.fract() == 0.0 && value.abs() < LARGEST_WHOLE => (value as i64).into(),
+        Some(Kind::NumberValue(value)) if value.fract() == 0.0 && value.abs() < LARGEST_WHOLE => {
+            (value as i64).into()
+        }
         Some(Kind::NumberValue(value)) => value.into(),
         Some(Kind::ListValue(list)) => list.values.into_iter().map(plain).collect(),
         Some(Kind::StructValue(value)) => object(value),

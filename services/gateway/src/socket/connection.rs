@@ -367,7 +367,8 @@ pub(crate) mod tests {
         for id in ["1", "2"] {
             connection.push(pong(id));
         }
-        let texts = std::iter::from_fn(|| next(&connection)).map(|frame| frame.expect("a frame").text().to_string());
+        let texts =
+            std::iter::from_fn(|| next(&connection)).map(|frame| frame.expect("a frame").text().to_string());
         assert_eq!(texts.collect::<Vec<_>>(), [r#"{"id":"1","pong":{}}"#, r#"{"id":"2","pong":{}}"#]);
     }
 

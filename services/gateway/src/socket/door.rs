@@ -112,7 +112,11 @@ pub(crate) struct Place {
 
 impl Place {
     /// The one who has it is known now.
-    pub(crate) fn sign_in(&mut self, connection: &Arc<Connection>, config: &SocketsConfig) -> Result<(), Fault> {
+    pub(crate) fn sign_in(
+        &mut self,
+        connection: &Arc<Connection>,
+        config: &SocketsConfig,
+    ) -> Result<(), Fault> {
         let mut places = self.door.lock();
         let others = places.users.entry(connection.user_id()).or_default();
         if others.len() >= config.per_user {
@@ -169,8 +173,8 @@ fn too_many(whose: &'static str) -> Fault {
 
 #[cfg(test)]
 mod tests {
-    use super::super::connection::tests::connection;
     use super::super::connection::Bounds;
+    use super::super::connection::tests::connection;
     use super::*;
 
     fn config() -> SocketsConfig {
@@ -194,7 +198,8 @@ mod tests {
     #[test]
     fn strangers_of_one_address_have_few_places() {
         let door = Door::new();
-        let mut places: Vec<_> = (0..2).map(|_| door.enter(address(1), &config()).expect("a place")).collect();
+        let mut places: Vec<_> =
+            (0..2).map(|_| door.enter(address(1), &config()).expect("a place")).collect();
         let fault = door.enter(address(1), &config()).err().expect("full");
         assert_eq!(fault.reason(), "ERROR_REASON_TOO_MANY_CONNECTIONS");
         assert!(fault.wait().is_some());

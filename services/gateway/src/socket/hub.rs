@@ -218,10 +218,8 @@ async fn list_heads(clients: &Clients, keys: &[Key]) -> Result<Heads, Status> {
     let calls = conversations.len().max(users.len()).div_ceil(PER_CALL).max(1);
     let mut found = Heads { epoch: Arc::from(""), heads: HashMap::with_capacity(keys.len()) };
     for call in 0..calls {
-        let request = ListHeadsRequest {
-            conversation_ids: page(&conversations, call),
-            user_ids: page(&users, call),
-        };
+        let request =
+            ListHeadsRequest { conversation_ids: page(&conversations, call), user_ids: page(&users, call) };
         let mut request = as_service(request, clients.credential(), None);
         request.set_timeout(PATIENCE_OF_ERRANDS);
         let answer = clients.sync().list_heads(request).await?.into_inner();
@@ -700,7 +698,12 @@ async fn sleep_until(when: Option<Instant>) {
 }
 
 /// A page of what is missing, read on behalf of one who follows the log.
-async fn read_log(clients: &Clients, key: Key, missing: Missing, member: UserId) -> Result<Vec<Item>, Status> {
+async fn read_log(
+    clients: &Clients,
+    key: Key,
+    missing: Missing,
+    member: UserId,
+) -> Result<Vec<Item>, Status> {
     let wanted = i32::try_from(missing.up_to - missing.after).unwrap_or(PAGE);
     let (after_sequence, limit) = (missing.after, wanted.clamp(1, PAGE));
     match key {

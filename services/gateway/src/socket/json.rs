@@ -11,7 +11,9 @@ use proto::gateway::v1::client_frame::Command;
 use proto::gateway::v1::server_frame::Frame;
 use proto::gateway::v1::{ClientFrame, ServerFrame};
 use proto::messaging::v1::send_message_request::Target;
-use proto::messaging::v1::{Content, Event, Message, SendMessageRequest, SendMessageResponse, content, event};
+use proto::messaging::v1::{
+    Content, Event, Message, SendMessageRequest, SendMessageResponse, content, event,
+};
 use serde::{Deserialize, Serialize, Serializer};
 
 use super::call;
@@ -236,6 +238,7 @@ impl From<In<'_>> for ClientFrame {
             content: Some(Content { kind: Some(content::Kind::Text(send.content.text.into_owned())) }),
             client_message_id: send.client_message_id.into_owned(),
             reply_to_message_id: send.reply_to_message_id.into_owned(),
+            validate_only: false,
         };
         Self { id: frame.id.into_owned(), command: Some(Command::SendMessage(request)) }
     }
@@ -251,29 +254,31 @@ mod tests {
 
     fn time() -> impl Strategy<Value = prost_types::Timestamp> {
         let nanos = prop_oneof![Just(0), (0..1000).prop_map(|millis| millis * 1_000_000), 0..1_000_000_000];
-        (-62_135_596_800_i64..253_402_300_800, nanos).prop_map(|(seconds, nanos)| prost_types::Timestamp { seconds, nanos })
+        (-62_135_596_800_i64..253_402_300_800, nanos)
+            .prop_map(|(seconds, nanos)| prost_types::Timestamp { seconds, nanos })
     }
 
     fn message() -> impl Strategy<Value = Message> {
-        let content = option::of(option::of(any::<String>())).prop_map(|content| {
-            content.map(|text| Content { kind: text.map(content::Kind::Text) })
-        });
+        let content = option::of(option::of(any::<String>()))
+            .prop_map(|content| content.map(|text| Content { kind: text.map(content::Kind::Text) }));
         let ids = (any::<String>(), any::<String>(), any::<String>(), any::<String>());
         let times = (option::of(time()), option::of(time()), option::of(time()));
         (ids, any::<i64>(), content, times, any::<i32>()).prop_map(
-            |((one, two, three, four), sequence, content, (create_time, edit_time, delete_time), version)| Message {
-                message_id: one.clone(),
-                conversation_id: two.clone(),
-                sequence,
-                sender_id: three.clone(),
-                client_message_id: four,
-                content,
-                reply_to_message_id: one,
-                create_time,
-                edit_time,
-                delete_time,
-                deleted_by_user_id: two,
-                version,
+            |((one, two, three, four), sequence, content, (create_time, edit_time, delete_time), version)| {
+                Message {
+                    message_id: one.clone(),
+                    conversation_id: two.clone(),
+                    sequence,
+                    sender_id: three.clone(),
+                    client_message_id: four,
+                    content,
+                    reply_to_message_id: one,
+                    create_time,
+                    edit_time,
+                    delete_time,
+                    deleted_by_user_id: two,
+                    version,
+                }
             },
         )
     }

@@ -38,6 +38,7 @@ use chassis::events::Events;
 use chassis::fault::Fault;
 use chassis::tasks::{Shutdown, Tasks};
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use http::HeaderMap;
 use proto::gateway::v1::ErrorReason;
 use tonic::Code;
@@ -56,7 +57,7 @@ use crate::rest::transcode::bearer;
 use crate::state::Gateway;
 
 /// A read buffer is held for as long as its connection: most frames of clients are small.
-const READ_BUFFER: usize = 4 * 1024;
+const READ_BUFFER: usize = 2 * 1024;
 
 /// So much is gathered before it is written, when more than one frame waits. It is not kept by those who are idle.
 const WRITE_BUFFER: usize = 8 * 1024;
@@ -139,8 +140,14 @@ fn describe() {
     metrics::describe_counter!("socket_frames_total", "Frames, by direction.");
     metrics::describe_counter!("sockets_closed_total", "Connections that the gateway has closed, by reason.");
     metrics::describe_counter!("log_repairs_total", "Reads of a log because hints were missing.");
-    metrics::describe_counter!("log_head_checks_total", "Comparisons of all followed logs with what is known of them.");
-    metrics::describe_counter!("log_member_checks_total", "Checks of followers against a new list of members.");
+    metrics::describe_counter!(
+        "log_head_checks_total",
+        "Comparisons of all followed logs with what is known of them."
+    );
+    metrics::describe_counter!(
+        "log_member_checks_total",
+        "Checks of followers against a new list of members."
+    );
 }
 
 /// When the gateway goes: nobody comes in, what is under way is finished, and everyone is told when to come back.
@@ -188,12 +195,17 @@ async fn open(
         .on_upgrade(move |socket| contained(session::run(gateway, socket, place, who)))
 }
 
-/// A panic ends one connection and no other, and is counted.
-async fn contained(session: impl Future<Output = ()>) {
-    if AssertUnwindSafe(session).catch_unwind().await.is_err() {
-        metrics::counter!("panics_total", "method" => "socket").increment(1);
-        tracing::error!("a connection has ended in a panic");
-    }
+/// A panic ends one connection and no other, and is counted. In a box of its own size: what surrounds it would otherwise
+/// hold room for it more than once.
+fn contained(session: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
+    let outcome = AssertUnwindSafe(session).catch_unwind();
+    let counted = outcome.map(|outcome| {
+        if outcome.is_err() {
+            metrics::counter!("panics_total", "method" => "socket").increment(1);
+            tracing::error!("a connection has ended in a panic");
+        }
+    });
+    counted.boxed()
 }
 
 /// Whether somebody may have a connection. Who has shown a token is known after it.
@@ -220,7 +232,8 @@ pub(crate) async fn admit(
 
 /// A token in an address ends up in logs and histories.
 fn refuse_token_in(query: Option<&str>) -> Result<(), Fault> {
-    let names = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).map(|(name, _)| name.to_lowercase());
+    let names =
+        form_urlencoded::parse(query.unwrap_or_default().as_bytes()).map(|(name, _)| name.to_lowercase());
     let mut tokens = names.filter(|name| name.contains("token") || name.contains("auth"));
     match tokens.next() {
         None => Ok(()),

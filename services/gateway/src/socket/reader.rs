@@ -66,7 +66,10 @@ impl<T> Reader<T> {
     /// The history has been handed out up to `sent`, while the log is known to reach to `head` at least. Returns what
     /// follows now. The reader is live after it, or goes on reading after [`Reader::sent`].
     pub(super) fn caught_up(&mut self, sent: i64, head: i64) -> Vec<T> {
-        let Some(kept) = self.meanwhile.take() else { return Vec::new() };
+        let Some(kept) = self.meanwhile.take() else {
+            self.sent = self.sent.max(sent);
+            return Vec::new();
+        };
         self.sent = sent;
         let mut following = Vec::new();
         for (sequence, item) in kept {

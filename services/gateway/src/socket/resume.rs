@@ -19,8 +19,8 @@ use proto::gateway::v1::server_frame::Frame as Body;
 use proto::gateway::v1::{Subscribe, Subscribed};
 use proto::id::ConversationId;
 use proto::messaging::v1::{
-    CaughtUp, ConversationDifference, Event, Head, ListEventsRequest, ListUserEventsRequest, SyncRequest, UserEvent,
-    user_event,
+    CaughtUp, ConversationDifference, Event, Head, ListEventsRequest, ListUserEventsRequest, SyncRequest,
+    UserEvent, user_event,
 };
 use tonic::{Code, Request, Status};
 
@@ -178,7 +178,8 @@ impl Resume {
         already: &HashSet<Key>,
     ) -> Result<HashMap<ConversationId, i64>, Status> {
         let others = |found: &Memberships| {
-            let new = |id: &ConversationId| !left_out.contains(id) && !already.contains(&Key::Conversation(*id));
+            let new =
+                |id: &ConversationId| !left_out.contains(id) && !already.contains(&Key::Conversation(*id));
             found.conversations.iter().copied().filter(new).collect::<HashSet<_>>()
         };
         let mut following = HashSet::new();
@@ -318,8 +319,13 @@ impl Resume {
     }
 
     /// Compares what the client has with the logs, a thousand of them with one call unless there is much to tell.
-    async fn compare(&self, request: &Subscribe, wanted: &HashMap<ConversationId, i64>) -> Result<Compared, Status> {
-        let head = |(id, known): (&ConversationId, &i64)| Head { conversation_id: id.to_string(), sequence: *known };
+    async fn compare(
+        &self,
+        request: &Subscribe,
+        wanted: &HashMap<ConversationId, i64>,
+    ) -> Result<Compared, Status> {
+        let head =
+            |(id, known): (&ConversationId, &i64)| Head { conversation_id: id.to_string(), sequence: *known };
         let heads: Vec<Head> = wanted.iter().map(head).collect();
         let mut compared = Compared::default();
         // Without any head there is still the user's own log.
@@ -361,7 +367,9 @@ impl Resume {
             }
             let gone = answer.gone_conversation_ids.iter().filter_map(|id| ConversationId::parse(id).ok());
             compared.gone.extend(gone);
-            for ConversationDifference { conversation_id, head_sequence, mut events, .. } in answer.differences {
+            for ConversationDifference { conversation_id, head_sequence, mut events, .. } in
+                answer.differences
+            {
                 let Ok(id) = ConversationId::parse(&conversation_id) else { continue };
                 compared.kept += events.len();
                 if compared.kept > KEPT {
@@ -376,7 +384,11 @@ impl Resume {
         }
     }
 
-    async fn events(&self, conversation: ConversationId, after_sequence: i64) -> Result<(Vec<Event>, i64), Status> {
+    async fn events(
+        &self,
+        conversation: ConversationId,
+        after_sequence: i64,
+    ) -> Result<(Vec<Event>, i64), Status> {
         let conversation_id = conversation.to_string();
         let request = ListEventsRequest { conversation_id, after_sequence, limit: PAGE };
         let mut tries = 0;
@@ -408,7 +420,8 @@ impl Resume {
     /// Waits before the next try, or gives up.
     async fn pause(&self, tries: &mut u32, status: Status) -> Result<(), Status> {
         *tries += 1;
-        let may_pass = matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted);
+        let may_pass =
+            matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted);
         if !may_pass || *tries == TRIES {
             return Err(status);
         }
@@ -423,7 +436,8 @@ impl Resume {
             as_service(ListMembershipsRequest { user_id, known_version }, clients.credential(), None);
         request.set_timeout(self.gateway.config().request_timeout);
         let answer = clients.conversations().list_memberships(request).await?.into_inner();
-        let ids = answer.memberships.iter().filter_map(|one| ConversationId::parse(&one.conversation_id).ok());
+        let ids =
+            answer.memberships.iter().filter_map(|one| ConversationId::parse(&one.conversation_id).ok());
         Ok(Memberships { version: answer.version, unchanged: answer.unchanged, conversations: ids.collect() })
     }
 
@@ -468,7 +482,10 @@ fn wanted(heads: &[Head]) -> Result<HashMap<ConversationId, i64>, Status> {
     for head in heads {
         let id = ConversationId::parse(&head.conversation_id)
             .map_err(|_| Fault::invalid("heads.conversation_id", "must be a UUID"))?;
-        wanted.entry(id).and_modify(|known: &mut i64| *known = (*known).min(head.sequence)).or_insert(head.sequence);
+        wanted
+            .entry(id)
+            .and_modify(|known: &mut i64| *known = (*known).min(head.sequence))
+            .or_insert(head.sequence);
     }
     Ok(wanted)
 }

@@ -52,8 +52,11 @@ const CONTROLS: usize = 16;
 /// How long a client may take nothing of what is written to it.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// How long the client may take to answer a close.
+/// How long the client may take to take in a close, and to answer it.
 const FAREWELL: Duration = Duration::from_secs(1);
+
+/// The same for a client that is slow: what was written before has to leave first.
+const SLOW_FAREWELL: Duration = Duration::from_secs(10);
 
 /// In which time commands are counted.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -103,16 +106,18 @@ impl From<End> for Close {
 /// Serves one connection until it is over. `who` is known when the upgrade request carried a token.
 pub(super) async fn run(gateway: Gateway, mut socket: WebSocket, mut place: Place, who: Option<SignedIn>) {
     let patience = gateway.config().sockets.hello_timeout;
-    let greeted = tokio::time::timeout(patience, greet(&gateway, &mut socket, &mut place, who)).await;
+    // In a box, because it is over soon and takes more room than all that follows.
+    let greeted =
+        Box::pin(tokio::time::timeout(patience, greet(&gateway, &mut socket, &mut place, who))).await;
     let greeted = greeted.unwrap_or(Err(Some(Close::new(code::NO_HELLO, "no_hello"))));
     let session = match greeted {
         Ok((connection, format)) => Session::new(gateway, connection, format, &place),
-        Err(Some(close)) => return farewell(&mut socket, Format::Text, close).await,
+        Err(Some(close)) => return Box::pin(farewell(&mut socket, Format::Text, close)).await,
         Err(None) => return,
     };
     let format = session.format;
     match session.serve(&mut socket).await {
-        Some(close) => farewell(&mut socket, format, close).await,
+        Some(close) => Box::pin(farewell(&mut socket, format, close)).await,
         // Confirms the client's own close, when it was one.
         None => drop(tokio::time::timeout(FAREWELL, socket.flush()).await),
     }
@@ -137,7 +142,8 @@ async fn greet(
     if bytes.len() > MAX_HELLO {
         return Err(Some(Close::new(code::TOO_LARGE, "hello_too_large")));
     }
-    let frame = decode(format, &bytes).map_err(|fault| Close::saying(code::NO_FRAME, "not_a_frame", fault))?;
+    let frame =
+        decode(format, &bytes).map_err(|fault| Close::saying(code::NO_FRAME, "not_a_frame", fault))?;
     let (id, hello) = match frame {
         ClientFrame { id, command: Some(Command::Hello(hello)) } => (id, hello),
         _ => {
@@ -156,14 +162,20 @@ async fn greet(
         _ => sign_in(gateway.clients(), &hello.session_token).await.map_err(refuse)?,
     };
     let epoch = gateway.sockets().hub().epoch().await.map_err(refuse)?;
-    let (user_id, session_id) = (who.user_id.to_string(), who.session_id.to_string());
-    let config = &gateway.config().sockets;
-    let connection = gateway.sockets().connect(place, who, format, config);
+    let ready = ready(gateway, &who, &epoch);
+    let connection = gateway.sockets().connect(place, who, format, &gateway.config().sockets);
     let connection = connection.map_err(|fault| refuse(fault.into()))?;
-    let ping_interval = Some(proto_duration(config.ping_interval));
-    let ready = Ready { user_id, session_id, epoch: epoch.to_string(), ping_interval };
     connection.push(Frame::reply(id, Body::Ready(ready)));
     Ok((connection, format))
+}
+
+fn ready(gateway: &Gateway, who: &SignedIn, epoch: &str) -> Ready {
+    Ready {
+        user_id: who.user_id.to_string(),
+        session_id: who.session_id.to_string(),
+        epoch: epoch.to_owned(),
+        ping_interval: Some(proto_duration(gateway.config().sockets.ping_interval)),
+    }
 }
 
 fn decode(format: Format, bytes: &[u8]) -> Result<ClientFrame, Fault> {
@@ -190,18 +202,20 @@ fn close_of(error: &axum::Error) -> Option<Close> {
 /// Says why, closes, and gives the client a moment to take it in.
 async fn farewell(socket: &mut WebSocket, format: Format, close: Close) {
     metrics::counter!("sockets_closed_total", "reason" => close.why).increment(1);
+    let patience = if close.code == code::TOO_SLOW { SLOW_FAREWELL } else { FAREWELL };
     let goodbye = async {
         if let Some(status) = close.error {
             let _ = socket.feed(Frame::error(String::new(), &status).message(format)).await;
         }
         let frame = CloseFrame { code: close.code, reason: close.why.into() };
-        if socket.send(Message::Close(Some(frame))).await.is_ok() {
-            // Dropping a socket that has unread data would cut off what we have just said.
-            while let Some(Ok(_)) = socket.recv().await {}
-        }
+        socket.send(Message::Close(Some(frame))).await
     };
     // One that does not listen is not waited for.
-    let _ = tokio::time::timeout(FAREWELL, goodbye).await;
+    if matches!(tokio::time::timeout(patience, goodbye).await, Ok(Ok(()))) {
+        // Dropping a socket that has unread data would cut off what we have just said.
+        let answer = async { while let Some(Ok(_)) = socket.recv().await {} };
+        let _ = tokio::time::timeout(FAREWELL, answer).await;
+    }
 }
 
 /// What comes one at a time.
@@ -229,9 +243,16 @@ enum Control {
 /// What has been done.
 enum Done {
     /// With the answer. `left_open` when it was a send of which it is not known whether it was stored.
-    Job { lane: Option<Lane>, answer: Arc<Frame>, left_open: bool },
+    Job {
+        lane: Option<Lane>,
+        answer: Arc<Frame>,
+        left_open: bool,
+    },
     Control,
-    Renewed { id: String, outcome: Result<SignedIn, Box<Status>> },
+    Renewed {
+        id: String,
+        outcome: Result<(SignedIn, Arc<str>), Box<Status>>,
+    },
 }
 
 /// What the connection wakes up for.
@@ -319,7 +340,12 @@ impl Session {
         }
     }
 
-    fn poll_step(&mut self, socket: &mut WebSocket, mut timer: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<Step> {
+    fn poll_step(
+        &mut self,
+        socket: &mut WebSocket,
+        mut timer: Pin<&mut Sleep>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Step> {
         let was_stalled = self.stalled_since.is_some();
         if let Poll::Ready(over) = self.poll_write(socket, cx) {
             return Poll::Ready(Step::Over(over));
@@ -479,7 +505,8 @@ impl Session {
             }
             Command::Unsubscribe(unsubscribe) => {
                 if self.holds(&id, &unsubscribe) {
-                    let ids = unsubscribe.conversation_ids.iter().filter_map(|id| ConversationId::parse(id).ok());
+                    let ids =
+                        unsubscribe.conversation_ids.iter().filter_map(|id| ConversationId::parse(id).ok());
                     self.resume().unsubscribe(&ids.collect::<Vec<_>>());
                     self.answer(id, Body::Unsubscribed(Unsubscribed {}));
                 }
@@ -559,21 +586,19 @@ impl Session {
     /// A hello on a connection that is signed in brings a new token of the same session.
     fn renew(&mut self, id: String, hello: Hello) {
         let gateway = self.gateway.clone();
-        let outcome = async move { sign_in(gateway.clients(), &hello.session_token).await.map_err(Box::new) };
+        let outcome = async move {
+            let who = sign_in(gateway.clients(), &hello.session_token).await?;
+            Ok((who, gateway.sockets().hub().epoch().await?))
+        };
+        let outcome = outcome.map(|outcome: Result<_, Status>| outcome.map_err(Box::new));
         self.under_way.push(outcome.map(|outcome| Done::Renewed { id, outcome }).boxed());
     }
 
-    fn renewed(&mut self, id: String, outcome: Result<SignedIn, Box<Status>>) {
+    fn renewed(&mut self, id: String, outcome: Result<(SignedIn, Arc<str>), Box<Status>>) {
         match outcome {
-            Ok(who) if who.session_id == self.connection.session_id() => {
+            Ok((who, epoch)) if who.session_id == self.connection.session_id() => {
+                let ready = ready(&self.gateway, &who, &epoch);
                 self.connection.renew(who.ticket);
-                let config = &self.gateway.config().sockets;
-                let ready = Ready {
-                    user_id: who.user_id.to_string(),
-                    session_id: who.session_id.to_string(),
-                    epoch: String::new(),
-                    ping_interval: Some(proto_duration(config.ping_interval)),
-                };
                 self.answer(id, Body::Ready(ready));
             }
             Ok(_) => {
@@ -638,7 +663,8 @@ impl Session {
     }
 
     fn carry_out(&self, job: Job) -> impl Future<Output = Result<Body, Status>> + Send + use<> {
-        let (gateway, number, token) = (self.gateway.clone(), self.connection.number(), self.connection.token());
+        let (gateway, number, token) =
+            (self.gateway.clone(), self.connection.number(), self.connection.token());
         async move {
             let patience = gateway.config().request_timeout;
             match job {
@@ -689,8 +715,9 @@ impl Session {
     fn refuse_sends_behind(&mut self, lane: &Lane) {
         for (id, _) in self.lanes.clear(lane, |(_, job)| matches!(job, Job::Send(_))) {
             self.waiting -= 1;
-            let fault = Fault::unavailable("messaging")
-                .message("not tried, because of the send before it nothing is known: send both again, in order");
+            let fault = Fault::unavailable("messaging").message(
+                "not tried, because of the send before it nothing is known: send both again, in order",
+            );
             self.refuse(id, fault);
         }
     }

@@ -8,7 +8,6 @@ use std::time::Duration;
 
 use chassis::caller::unauthenticated;
 use chassis::clock::Timestamp;
-use chassis::events::Events;
 use chassis::tasks::{Shutdown, Tasks};
 use chassis::transport::as_service;
 use futures_util::{StreamExt, stream};
@@ -37,21 +36,27 @@ const GRACE: Duration = Duration::from_secs(3);
 /// How long auth may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
+/// The same, when auth has said itself that the session has ended.
+const PATIENCE_IN_DOUBT: Duration = Duration::from_millis(700);
+
 /// How many hints may wait.
 const WAITING_HINTS: usize = 4096;
 
 /// Whose session a token stands for.
 pub(crate) async fn sign_in(clients: &Clients, token: &str) -> Result<SignedIn, Status> {
-    look_up(clients, token).await?.ok_or_else(|| unauthenticated().into())
+    look_up(clients, token, PATIENCE).await?.ok_or_else(|| unauthenticated().into())
 }
 
-async fn look_up(clients: &Clients, token: &str) -> Result<Option<SignedIn>, Status> {
+async fn look_up(clients: &Clients, token: &str, patience: Duration) -> Result<Option<SignedIn>, Status> {
     if token.is_empty() || token.len() > 256 {
         return Ok(None);
     }
-    let mut request = as_service(IntrospectRequest { session_token: token.to_owned() }, clients.credential(), None);
-    request.set_timeout(PATIENCE);
-    let Some(caller) = clients.auth().introspect(request).await?.into_inner().caller else { return Ok(None) };
+    let mut request =
+        as_service(IntrospectRequest { session_token: token.to_owned() }, clients.credential(), None);
+    request.set_timeout(patience);
+    let answer = tokio::time::timeout(patience, async { clients.auth().introspect(request).await }).await;
+    let answer = answer.map_err(|_| Status::deadline_exceeded("auth takes too long"))??;
+    let Some(caller) = answer.into_inner().caller else { return Ok(None) };
     match (UserId::parse(&caller.user_id), SessionId::parse(&caller.session_id)) {
         (Ok(user_id), Ok(session_id)) => {
             let ticket =
@@ -62,37 +67,47 @@ async fn look_up(clients: &Clients, token: &str) -> Result<Option<SignedIn>, Sta
     }
 }
 
-/// Starts the task that closes the connections of sessions that have ended.
+/// Starts the tasks that close the connections of sessions that have ended. Two, so that a hint never waits for the
+/// others to be looked at.
 pub(super) fn start(gateway: &Gateway, tasks: &Tasks) {
-    let gateway = gateway.clone();
-    tasks.spawn("signed-in", |shutdown| watch(gateway, shutdown));
+    let listening = gateway.clone();
+    tasks.spawn("ended-sessions", |shutdown| listen(listening, shutdown));
+    let looking = gateway.clone();
+    tasks.spawn("signed-in", |shutdown| look_round(looking, shutdown));
 }
 
-async fn watch(gateway: Gateway, shutdown: Shutdown) {
-    let events: &Events = gateway.events();
+async fn listen(gateway: Gateway, shutdown: Shutdown) {
     let (sender, mut hints) = mpsc::channel(WAITING_HINTS);
-    let _subscription = events.subscribe(proto::subject::SESSIONS_ENDED, sender).await;
-    let mut interruptions = events.interruptions();
+    let _subscription = gateway.events().subscribe(proto::subject::SESSIONS_ENDED, sender).await;
+    loop {
+        let hint = tokio::select! {
+            () = shutdown.wait() => return,
+            hint = hints.recv() => hint,
+        };
+        match hint.map(|hint| SessionsEnded::decode(hint.payload)) {
+            Some(Ok(ended)) => look_at(&gateway, those_of(&gateway, &ended), Doubt::Ended).await,
+            Some(Err(error)) => tracing::warn!(%error, "a hint about ended sessions cannot be read"),
+            None => return,
+        }
+    }
+}
+
+async fn look_round(gateway: Gateway, shutdown: Shutdown) {
+    let mut interruptions = gateway.events().interruptions();
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut round = 0;
     loop {
-        tokio::select! {
+        let connections = tokio::select! {
             () = shutdown.wait() => return,
-            hint = hints.recv() => match hint.map(|hint| SessionsEnded::decode(hint.payload)) {
-                Some(Ok(ended)) => look_at(&gateway, those_of(&gateway, &ended), Doubt::Ended).await,
-                Some(Err(error)) => tracing::warn!(%error, "a hint about ended sessions cannot be read"),
-                None => return,
-            },
             // Hints may have been lost.
-            Ok(()) = interruptions.changed() => {
-                look_at(&gateway, gateway.sockets().door().everyone(), Doubt::None).await;
-            }
+            Ok(()) = interruptions.changed() => gateway.sockets().door().everyone(),
             _ = rounds.tick() => {
                 round = (round + 1) % ROUNDS;
-                look_at(&gateway, due(&gateway, round), Doubt::None).await;
+                due(&gateway, round)
             }
-        }
+        };
+        look_at(&gateway, connections, Doubt::None).await;
     }
 }
 
@@ -123,11 +138,21 @@ enum Doubt {
     Ended,
 }
 
+impl Doubt {
+    /// How long auth may take to answer: who is said to have gone does not stay for long.
+    fn patience(self) -> Duration {
+        match self {
+            Self::None => PATIENCE,
+            Self::Ended => PATIENCE_IN_DOUBT,
+        }
+    }
+}
+
 async fn look_at(gateway: &Gateway, connections: Vec<Arc<Connection>>, doubt: Doubt) {
     stream::iter(connections)
         .for_each_concurrent(AT_A_TIME, |connection| async move {
             let token = connection.token();
-            match look_up(gateway.clients(), &token).await {
+            match look_up(gateway.clients(), &token, doubt.patience()).await {
                 Ok(Some(who)) if who.session_id == connection.session_id() => {
                     // It may have been signed in anew meanwhile.
                     if connection.token() == token {

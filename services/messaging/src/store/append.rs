@@ -1,4 +1,4 @@
-// Adding messages.
+//! Adding messages.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::log::{Advance, advance_heads};
 use super::{Db, Store, Tx, conversation_at, message, message_columns, padded, time_at, user_at};
 use crate::error::Error;
-use crate::message::{ClientMessageId, Fingerprint, Message, Sequence, wait_for_pace};
+use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence, wait_for_pace};
 use crate::store::rows::Rows;
 use crate::store::{Appended, Failure, MAX_ROWS, Post};
 
@@ -37,8 +37,7 @@ static UPSERT_PACES: Rows = Rows::new(
 /// What a sender's key identifies: the conversation, the sender and its own id for the message.
 type Key<'a> = (ConversationId, UserId, &'a ClientMessageId);
 
-fn key<'a>(post: &Post<'a>) -> Option<Key<'a>> {
-    let letter = post.letter;
+fn key(letter: &Letter) -> Option<Key<'_>> {
     letter.client_message_id.as_ref().map(|id| (letter.conversation, letter.sender, id))
 }
 
@@ -106,9 +105,9 @@ impl Store {
         let mut again = Vec::new();
         for index in open {
             let post = &posts[index];
-            if let Some(key) = key(post) {
+            if let Some(key) = key(post.letter) {
                 if let Some((message, fingerprint)) = known.get(&(key.0, key.1, key.2.clone())) {
-                    outcomes[index] = Some(repeat(post, message, fingerprint));
+                    outcomes[index] = Some(repeat(post.letter, message, fingerprint));
                     continue;
                 }
                 if let Some(&first) = firsts.get(&key) {
@@ -124,7 +123,7 @@ impl Store {
                 }
                 paces.insert(place, now);
             }
-            if let Some(key) = key(post) {
+            if let Some(key) = key(post.letter) {
                 firsts.insert(key, index);
             }
             fresh.push(index);
@@ -151,12 +150,19 @@ impl Store {
         for (index, first) in again {
             outcomes[index] = match &outcomes[first] {
                 Some(Ok(first_of)) => {
-                    Some(repeat(&posts[index], &first_of.message, &posts[first].letter.fingerprint))
+                    Some(repeat(posts[index].letter, &first_of.message, &posts[first].letter.fingerprint))
                 }
                 other => other.clone(),
             };
         }
         Ok(())
+    }
+
+    pub async fn earlier(&self, letter: &Letter) -> Result<Option<Result<Appended, Error>>, Failure> {
+        let Some((conversation, sender, id)) = key(letter) else { return Ok(None) };
+        let known = known_of(self.pool.read(), &[(conversation, sender, id)]).await?;
+        let found = known.get(&(conversation, sender, id.clone()));
+        Ok(found.map(|(message, fingerprint)| repeat(letter, message, fingerprint)))
     }
 
     /// The messages replied to that are not there. Messages never go away one by one, so this can be asked beforehand.
@@ -187,7 +193,7 @@ impl Store {
 fn is_plain(posts: &[Post<'_>]) -> bool {
     let mut keys = BTreeSet::new();
     posts.iter().all(|post| {
-        let is_first = key(post)
+        let is_first = key(post.letter)
             .is_none_or(|(conversation, sender, id)| keys.insert((conversation, sender, id.as_str())));
         is_first && post.access.pace.is_none()
     })
@@ -199,11 +205,11 @@ fn settled(outcomes: Vec<Option<Result<Appended, Error>>>) -> Vec<Result<Appende
 }
 
 /// The answer to a key that has been used: the first message, or a refusal when something else was asked for then.
-fn repeat(post: &Post<'_>, first: &Message, fingerprint: &Fingerprint) -> Result<Appended, Error> {
-    if *fingerprint == post.letter.fingerprint {
+fn repeat(letter: &Letter, first: &Message, fingerprint: &Fingerprint) -> Result<Appended, Error> {
+    if *fingerprint == letter.fingerprint {
         Ok(Appended { message: first.clone(), repeated: true })
     } else {
-        let id = post.letter.client_message_id.as_ref().map(ClientMessageId::as_str);
+        let id = letter.client_message_id.as_ref().map(ClientMessageId::as_str);
         Err(Error::ClientMessageIdReused(id.unwrap_or_default().to_owned()))
     }
 }
@@ -280,24 +286,34 @@ async fn known_keys(
     open: &[usize],
 ) -> Result<HashMap<(ConversationId, UserId, ClientMessageId), (Message, Fingerprint)>, Failure> {
     let mut known = HashMap::new();
-    let keys: Vec<Key<'_>> = open.iter().filter_map(|&index| key(&posts[index])).collect();
+    let keys: Vec<Key<'_>> = open.iter().filter_map(|&index| key(posts[index].letter)).collect();
     for part in keys.chunks(MAX_ROWS) {
-        let mut query = QueryBuilder::<Db>::new(concat!(
-            "SELECT m.conversation_id, m.fingerprint, ",
-            message_columns!(),
-            " FROM messages m WHERE (m.conversation_id, m.sender_id, m.client_message_id) IN ("
-        ));
-        query.push_values(padded(part), |mut row, (conversation, sender, id)| {
-            row.push_bind(conversation.uuid()).push_bind(sender.uuid()).push_bind(id.as_str().to_owned());
-        });
-        for row in query.push(")").build().fetch_all(&mut **tx).await? {
-            let conversation = conversation_at(&row, 0)?;
-            let print = Fingerprint::stored(&row.try_get::<Vec<u8>, _>(1)?)
-                .ok_or_else(|| Failure::corrupt("a fingerprint cannot be read"))?;
-            let message = message(conversation, &row, 2)?;
-            if let Some(id) = message.client_message_id.clone() {
-                known.insert((conversation, message.sender, id), (message, print));
-            }
+        known.extend(known_of(&mut **tx, part).await?);
+    }
+    Ok(known)
+}
+
+/// The same for a part of the keys.
+async fn known_of<'c>(
+    executor: impl sqlx::Executor<'c, Database = Db>,
+    keys: &[Key<'_>],
+) -> Result<HashMap<(ConversationId, UserId, ClientMessageId), (Message, Fingerprint)>, Failure> {
+    let mut known = HashMap::new();
+    let mut query = QueryBuilder::<Db>::new(concat!(
+        "SELECT m.conversation_id, m.fingerprint, ",
+        message_columns!(),
+        " FROM messages m WHERE (m.conversation_id, m.sender_id, m.client_message_id) IN ("
+    ));
+    query.push_values(padded(keys), |mut row, (conversation, sender, id)| {
+        row.push_bind(conversation.uuid()).push_bind(sender.uuid()).push_bind(id.as_str().to_owned());
+    });
+    for row in query.push(")").build().fetch_all(executor).await? {
+        let conversation = conversation_at(&row, 0)?;
+        let print = Fingerprint::stored(&row.try_get::<Vec<u8>, _>(1)?)
+            .ok_or_else(|| Failure::corrupt("a fingerprint cannot be read"))?;
+        let message = message(conversation, &row, 2)?;
+        if let Some(id) = message.client_message_id.clone() {
+            known.insert((conversation, message.sender, id), (message, print));
         }
     }
     Ok(known)

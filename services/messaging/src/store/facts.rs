@@ -1,4 +1,4 @@
-// What conversation tells, as it becomes part of the logs.
+//! What conversation tells, as it becomes part of the logs.
 
 use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;

@@ -1,4 +1,4 @@
-// Reading messages and events.
+//! Reading messages and events.
 
 use std::collections::HashMap;
 

@@ -1,4 +1,4 @@
-// The logs of conversations: their heads, and the events that are no messages.
+//! The logs of conversations: their heads, and the events that are no messages.
 
 use std::collections::{BTreeMap, HashMap};
 

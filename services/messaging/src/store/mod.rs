@@ -221,6 +221,11 @@ impl Store {
         either!(self.append(posts, now))
     }
 
+    /// The answer to a message whose key has been used before; `None` when it has not.
+    pub async fn earlier(&self, letter: &Letter) -> Result<Option<Result<Appended, Error>>, Failure> {
+        either!(self.earlier(letter))
+    }
+
     /// Edits or deletes a message.
     pub async fn revise(
         &self,

@@ -1,4 +1,4 @@
-// Editing and deleting.
+//! Editing and deleting.
 
 use std::collections::BTreeMap;
 

@@ -1,5 +1,5 @@
-// The store: one text of SQL for both databases, compiled once for each. The operations are beside this file, by what
-// they are about; here is what they share.
+//! The store: one text of SQL for both databases, compiled once for each. The operations are beside this file, by what
+//! they are about; here is what they share.
 
 #[path = "append.rs"]
 mod append;

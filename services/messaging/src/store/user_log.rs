@@ -1,4 +1,4 @@
-// The logs of users.
+//! The logs of users.
 
 use std::collections::{BTreeMap, HashMap};
 

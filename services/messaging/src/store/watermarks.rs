@@ -1,4 +1,4 @@
-// How far members have come, and what they have not read.
+//! How far members have come, and what they have not read.
 
 use std::collections::{BTreeMap, HashMap};
 

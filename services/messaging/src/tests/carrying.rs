@@ -101,6 +101,35 @@ async fn each_send_gets_its_own_outcome() {
     assert_eq!(reasons, expected);
 }
 
+#[tokio::test]
+async fn what_is_only_checked_is_not_sent() {
+    let world = World::start().await;
+    let [ann, bob, eve] = world.people();
+    let group = world.group(&[ann, bob]);
+    let mut gateway = Gateway::connect(&world).await;
+    let person = pb::SendMessageRequest {
+        target: Some(Target::UserId(bob.to_string())),
+        content: content("you"),
+        ..Default::default()
+    };
+    gateway
+        .carry(vec![
+            carried(1, ann, checked(to(group, "one"))),
+            carried(2, ann, to(group, "two")),
+            carried(3, ann, checked(to(group, " "))),
+            carried(4, ann, checked(person)),
+            carried(5, eve, checked(to(group, "not mine"))),
+        ])
+        .await;
+    let outcomes = gateway.outcomes(5).await;
+    assert_eq!(outcomes[&1], Ok(pb::SendMessageResponse::default()));
+    assert_eq!(outcomes[&2].as_ref().unwrap().message.as_ref().map(text_of), Some("two"));
+    let reasons = [3, 4, 5].map(|ticket| outcomes[&ticket].as_ref().unwrap_err().1.as_str());
+    assert_eq!(reasons, ["INVALID_FIELD", "INVALID_FIELD", "CONVERSATION_NOT_FOUND"]);
+    let request = pb::ListMessagesRequest { conversation_id: group.to_string(), ..Default::default() };
+    assert_eq!(world.list(ann, request).await.unwrap().messages.len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn what_one_session_sends_keeps_its_order() {
     let world = World::start().await;
@@ -166,6 +195,19 @@ async fn a_stream_under_way_is_finished_when_the_service_stops() {
     let ((), rest) = tokio::join!(stop, rest);
     assert!(rest.values().all(Result::is_ok));
     assert!(gateway.outcomes.message().await.unwrap().is_none());
+}
+
+#[tokio::test]
+async fn long_texts_come_back_in_several_answers() {
+    let world = World::start().await;
+    let [ann] = world.people();
+    let group = world.group(&[ann]);
+    let mut gateway = Gateway::connect(&world).await;
+    for round in 0..2 {
+        let send = |n: i64| carried(round * 120 + n, ann, to(group, &"x".repeat(16_384)));
+        gateway.carry((0..120).map(send).collect()).await;
+    }
+    assert!(gateway.outcomes(240).await.values().all(Result::is_ok));
 }
 
 #[tokio::test]

@@ -148,6 +148,25 @@ async fn what_another_replica_wrote_is_read_from_the_log() {
 }
 
 #[tokio::test]
+async fn when_hints_may_have_been_lost_the_heads_are_looked_at() {
+    let world = World::start().await;
+    let replica = world.replica().await;
+    let [ann, bob] = world.people();
+    let group = world.group(&[ann, bob]);
+    world.has_heard(bob, 1).await;
+    let mut reader = Reader::open(&world, bob, &[(group, 1)]).await;
+    assert!(reader.missed().await.is_empty());
+    replica.says(ann, group, "unheard").await;
+    // Somebody else on the same bus loses a hint, and nobody knows who did.
+    let (full, _kept) = tokio::sync::mpsc::channel(1);
+    let _subscription = world.events.subscribe("elsewhere", full).await;
+    for _ in 0..2 {
+        world.events.publish("elsewhere", bytes::Bytes::new());
+    }
+    reader.expects(&["2 unheard"]).await;
+}
+
+#[tokio::test]
 async fn all_conversations_are_followed_also_the_later_ones() {
     let world = World::start().await;
     let [ann, bob] = world.people();

@@ -51,6 +51,78 @@ async fn a_text_that_breaks_a_rule_is_refused_by_the_field_s_name() {
 }
 
 #[tokio::test]
+async fn what_is_only_checked_is_not_sent() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let group = world.group(&[ann, bob]);
+    world.has_heard(ann, 1).await;
+    let head = world.events(ann, group, 0).await.head_sequence;
+    let for_ann = Service("scheduling", Some(ann)).says(checked(to(group, "x")));
+    let answer = world.messaging().send_message(for_ann).await.unwrap().into_inner();
+    assert_eq!(answer, pb::SendMessageResponse::default());
+    assert_eq!(world.send(ann, checked(keyed(group, "x", "k"))).await.unwrap(), answer);
+    assert_eq!(world.events(ann, group, 0).await.head_sequence, head);
+    // The key is still free.
+    assert!(!world.send(ann, keyed(group, "y", "k")).await.unwrap().repeated);
+}
+
+#[tokio::test]
+async fn a_check_refuses_what_a_send_would() {
+    let world = World::start().await;
+    let [ann, bob, eve] = world.people();
+    let group = world.group(&[ann, bob]);
+    let first = world.send(ann, keyed(group, "x", "k")).await.unwrap().message.unwrap();
+    for text in ["", "  \n", "a\u{7}b", &"x".repeat(16_385)] {
+        let fault = Fault::of(&world.send(ann, checked(to(group, text))).await.unwrap_err());
+        assert_eq!((fault.code(), fault.fields()[0].0.as_str()), (Code::InvalidArgument, "content.text"));
+    }
+    let reply = |id: String| {
+        world.send(ann, checked(pb::SendMessageRequest { reply_to_message_id: id, ..to(group, "x") }))
+    };
+    assert!(reply(first.message_id).await.is_ok());
+    let nothing = reply(MessageId::generate().to_string()).await;
+    assert_eq!(refusal(nothing), refused(Code::NotFound, "MESSAGE_NOT_FOUND"));
+    assert!(world.send(ann, checked(keyed(group, "x", "k"))).await.is_ok());
+    let other = world.send(ann, checked(keyed(group, "y", "k"))).await;
+    assert_eq!(refusal(other), refused(Code::AlreadyExists, "CLIENT_MESSAGE_ID_REUSED"));
+    let stranger = world.send(eve, checked(to(group, "x"))).await;
+    assert_eq!(refusal(stranger), refused(Code::NotFound, "CONVERSATION_NOT_FOUND"));
+    world.others.set_role(group, bob, MemberRole::Muted);
+    let muted = world.send(bob, checked(to(group, "x"))).await;
+    assert_eq!(refusal(muted), refused(Code::PermissionDenied, "WRITE_DENIED"));
+    world.others.set_down(true);
+    let unknown = world.send(ann, checked(to(group, "x"))).await;
+    assert_eq!(unknown.unwrap_err().code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_check_does_not_ask_how_fast_somebody_writes() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let group = world.group(&[ann, bob]);
+    world.others.set_slow_mode(group, Duration::from_secs(5));
+    assert!(world.send(bob, checked(to(group, "one"))).await.is_ok());
+    world.says(bob, group, "one").await;
+    assert!(world.send(bob, checked(to(group, "two"))).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_check_makes_no_conversation() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let people = pb::UserIds { user_ids: vec![bob.to_string()] };
+    for target in [Target::UserId(bob.to_string()), Target::UserIds(people)] {
+        let request =
+            pb::SendMessageRequest { target: Some(target), content: content("x"), ..Default::default() };
+        let fault = Fault::of(&world.send(ann, checked(request)).await.unwrap_err());
+        assert_eq!((fault.code(), fault.reason()), (Code::InvalidArgument, "ERROR_REASON_INVALID_FIELD"));
+        let rule = "must be a conversation when validate_only is set".to_owned();
+        assert_eq!(fault.fields(), [("target".to_owned(), rule)]);
+    }
+    assert!(world.user_events(ann).await.is_empty());
+}
+
+#[tokio::test]
 async fn who_may_not_write_is_told_so_only_where_it_may_look() {
     let world = World::start().await;
     let [ann, bob, eve] = world.people();

@@ -1,5 +1,5 @@
-//! The other services as far as scheduling can see them: auth knows its people, conversation knows who may write where,
-//! and messaging shows a message once per key, unless it is told to fail.
+//! The other services as far as scheduling can see them: auth knows its people, and messaging knows who may write where
+//! and shows a message once per key, unless it is told to fail.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::future::Future;
@@ -16,7 +16,6 @@ use prost::Message;
 use proto::Incoming;
 use proto::auth::v1 as auth;
 use proto::codec::Codec;
-use proto::conversation::v1 as conversation;
 use proto::id::{ConversationId, MessageId, SessionId, UserId};
 use proto::messaging::v1 as messaging;
 use tokio::sync::watch;
@@ -39,8 +38,9 @@ pub struct Others {
 struct State {
     users: BTreeSet<UserId>,
     facts: Vec<auth::UserFact>,
-    access: HashMap<(ConversationId, UserId), conversation::Access>,
-    conversation_is_down: bool,
+    /// Who is where, and whether it may write there.
+    members: HashMap<(ConversationId, UserId), bool>,
+    messaging_is_down: bool,
     checks: usize,
     mishaps: VecDeque<Mishap>,
     /// By key.
@@ -94,7 +94,7 @@ impl Others {
     pub fn delete(&self, user: UserId) {
         let mut state = self.state();
         state.users.remove(&user);
-        state.access.retain(|(_, member), _| *member != user);
+        state.members.retain(|(_, member), _| *member != user);
         let position = i64::try_from(state.facts.len()).unwrap() + 1;
         let payload = Some(auth::user_fact::Payload::UserDeleted(auth::UserDeleted {}));
         state.facts.push(auth::UserFact {
@@ -107,27 +107,20 @@ impl Others {
 
     /// Lets a user read and write somewhere, or only read.
     pub fn admit(&self, conversation: ConversationId, user: UserId, may_write: bool) {
-        let access = conversation::Access {
-            exists: true,
-            visible: true,
-            may_read: true,
-            may_write,
-            ..Default::default()
-        };
-        self.state().access.insert((conversation, user), access);
+        self.state().members.insert((conversation, user), may_write);
     }
 
     /// Puts a user out.
     pub fn dismiss(&self, conversation: ConversationId, user: UserId) {
-        self.state().access.remove(&(conversation, user));
+        self.state().members.remove(&(conversation, user));
     }
 
-    /// Makes conversation answer nothing from now on, or again.
-    pub fn set_conversation_down(&self, is_down: bool) {
-        self.state().conversation_is_down = is_down;
+    /// Makes messaging answer nothing from now on, or again.
+    pub fn set_messaging_down(&self, is_down: bool) {
+        self.state().messaging_is_down = is_down;
     }
 
-    /// How often conversation was asked by scheduling.
+    /// How often it was asked whether something could be sent.
     pub fn checks(&self) -> usize {
         self.state().checks
     }
@@ -174,17 +167,6 @@ impl Others {
         )
     }
 
-    pub fn conversation(&self) -> Transport {
-        let others = self.clone();
-        let check = rpc(move |request: Request<conversation::CheckAccessRequest>| {
-            let others = others.clone();
-            async move { others.check_access(&request) }
-        });
-        Transport::local(
-            Router::new().route("/parlor.conversation.v1.ConversationService/CheckAccess", check),
-        )
-    }
-
     pub fn messaging(&self) -> Transport {
         let others = self.clone();
         let send = rpc(move |request: Request<messaging::SendMessageRequest>| {
@@ -220,25 +202,6 @@ impl Others {
         Ok(auth::ListUserFactsResponse { facts })
     }
 
-    fn check_access(
-        &self,
-        request: &Request<conversation::CheckAccessRequest>,
-    ) -> Result<conversation::CheckAccessResponse, Status> {
-        is_scheduling(request)?;
-        let mut state = self.state();
-        if state.conversation_is_down {
-            return Err(Status::unavailable("down"));
-        }
-        state.checks += 1;
-        let answer = |question: &conversation::AccessQuestion| {
-            let pair = (id(&question.conversation_id), id::<UserId>(&question.user_id));
-            state.access.get(&pair).cloned().unwrap_or_default()
-        };
-        Ok(conversation::CheckAccessResponse {
-            answers: request.get_ref().questions.iter().map(answer).collect(),
-        })
-    }
-
     async fn send_message(
         &self,
         request: Request<messaging::SendMessageRequest>,
@@ -246,6 +209,12 @@ impl Others {
         is_scheduling(&request)?;
         let author = request.metadata().get("x-parlor-on-behalf-of").and_then(|value| value.to_str().ok());
         let author: UserId = id(author.unwrap_or_default());
+        if self.state().messaging_is_down {
+            return Err(Status::unavailable("down"));
+        }
+        if request.get_ref().validate_only {
+            return self.check(author, request.into_inner());
+        }
         self.state().sends += 1;
         self.state().under_way += 1;
         let _ = self.holding.subscribe().wait_for(|holding| !holding).await;
@@ -258,20 +227,27 @@ impl Others {
         }
     }
 
+    fn check(
+        &self,
+        author: UserId,
+        request: messaging::SendMessageRequest,
+    ) -> Result<messaging::SendMessageResponse, Status> {
+        let mut state = self.state();
+        state.checks += 1;
+        let (conversation, text) = said(&request);
+        if text.chars().all(char::is_whitespace) {
+            return Err(Fault::invalid("content.text", "must have something besides white space").into());
+        }
+        state.admit(conversation, author)?;
+        Ok(messaging::SendMessageResponse::default())
+    }
+
     fn store(
         &self,
         author: UserId,
         request: messaging::SendMessageRequest,
     ) -> Result<messaging::SendMessageResponse, Status> {
-        let Some(messaging::send_message_request::Target::ConversationId(conversation)) = request.target
-        else {
-            panic!("where to?")
-        };
-        let conversation: ConversationId = id(&conversation);
-        let Some(messaging::Content { kind: Some(messaging::content::Kind::Text(text)) }) = request.content
-        else {
-            panic!("no text")
-        };
+        let (conversation, text) = said(&request);
         let mut state = self.state();
         let key = request.client_message_id;
         let (sent, repeated) = match state.stored.get(&(conversation, author, key.clone())) {
@@ -280,13 +256,7 @@ impl Others {
                 return Err(Fault::new(Code::AlreadyExists, "ERROR_REASON_CLIENT_MESSAGE_ID_REUSED").into());
             }
             None => {
-                let access = state.access.get(&(conversation, author)).cloned().unwrap_or_default();
-                if !access.may_read {
-                    return Err(Fault::new(Code::NotFound, "ERROR_REASON_CONVERSATION_NOT_FOUND").into());
-                }
-                if !access.may_write {
-                    return Err(Fault::new(Code::PermissionDenied, "ERROR_REASON_WRITE_DENIED").into());
-                }
+                state.admit(conversation, author)?;
                 let (message_id, at) = (MessageId::generate(), self.clock.now());
                 let sent = Sent { message_id, conversation, author, key: key.clone(), text, at };
                 state.stored.insert((conversation, author, key), sent.clone());
@@ -296,6 +266,27 @@ impl Others {
         };
         let message = messaging::Message { message_id: sent.message_id.to_string(), ..Default::default() };
         Ok(messaging::SendMessageResponse { message: Some(message), repeated })
+    }
+}
+
+impl State {
+    fn admit(&self, conversation: ConversationId, author: UserId) -> Result<(), Status> {
+        match self.members.get(&(conversation, author)) {
+            Some(true) => Ok(()),
+            Some(false) => Err(Fault::new(Code::PermissionDenied, "ERROR_REASON_WRITE_DENIED").into()),
+            None => Err(Fault::new(Code::NotFound, "ERROR_REASON_CONVERSATION_NOT_FOUND").into()),
+        }
+    }
+}
+
+/// Where a message goes, and what it says.
+fn said(request: &messaging::SendMessageRequest) -> (ConversationId, String) {
+    let Some(messaging::send_message_request::Target::ConversationId(conversation)) = &request.target else {
+        panic!("where to?")
+    };
+    match request.content.as_ref().and_then(|content| content.kind.as_ref()) {
+        Some(messaging::content::Kind::Text(text)) => (id(conversation), text.clone()),
+        None => panic!("no text"),
     }
 }
 

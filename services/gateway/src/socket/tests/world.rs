@@ -58,6 +58,8 @@ pub(crate) struct Facts {
     pub(crate) break_streams: usize,
     /// How long a send takes.
     pub(crate) send_takes: Duration,
+    /// How long sessions last from the next look at them on; for ever when absent.
+    pub(crate) sessions_last: Option<Duration>,
     /// What was asked, by rpc.
     pub(crate) asked: BTreeMap<&'static str, usize>,
 }
@@ -133,7 +135,8 @@ impl Backend {
             let mut facts = self.facts();
             let epoch = facts.epoch.clone();
             let log = facts.users.entry(user).or_default();
-            let event = UserEvent { sequence: log.len() as i64 + 1, epoch, occur_time: None, payload: Some(payload) };
+            let event =
+                UserEvent { sequence: log.len() as i64 + 1, epoch, occur_time: None, payload: Some(payload) };
             log.push(event.clone());
             event
         };
@@ -163,7 +166,8 @@ impl Backend {
         let made = Conversation { members: members_now, version: 1, events: Vec::new() };
         self.facts().conversations.insert(id, made);
         let members = members.iter().map(member).collect();
-        let created = conversation::ConversationCreated { members, ..conversation::ConversationCreated::default() };
+        let created =
+            conversation::ConversationCreated { members, ..conversation::ConversationCreated::default() };
         let (users, first) = {
             let members = self.facts().conversations[&id].members.clone();
             let first = *members.first().expect("a member");
@@ -211,9 +215,14 @@ impl Backend {
         self.tell(user, user_event::Payload::ConversationLost(lost));
     }
 
+    /// Ends a session without a word.
+    pub(crate) fn forgets(&self, person: &Person) {
+        self.facts().sessions.remove(&person.token);
+    }
+
     /// Ends a session, and says so on the bus.
     pub(crate) fn signs_out(&self, person: &Person) {
-        self.facts().sessions.remove(&person.token);
+        self.forgets(person);
         let ended = auth::SessionsEnded {
             user_id: person.id.to_string(),
             session_ids: vec![person.session.to_string()],
@@ -240,12 +249,17 @@ impl Backend {
         known.ok_or_else(|| Fault::new(Code::Unauthenticated, "ERROR_REASON_UNAUTHENTICATED").into())
     }
 
-    fn send(&self, token: &str, request: messaging::SendMessageRequest) -> Result<messaging::SendMessageResponse, Status> {
+    fn send(
+        &self,
+        token: &str,
+        request: messaging::SendMessageRequest,
+    ) -> Result<messaging::SendMessageResponse, Status> {
         let user = self.user_of(token)?;
         let Some(messaging::send_message_request::Target::ConversationId(id)) = request.target else {
             return Err(Fault::invalid("target", "must be a conversation").into());
         };
-        let id = ConversationId::parse(&id).map_err(|_| Fault::invalid("conversation_id", "must be a UUID"))?;
+        let id =
+            ConversationId::parse(&id).map_err(|_| Fault::invalid("conversation_id", "must be a UUID"))?;
         let (known, is_in) = {
             let facts = self.facts();
             let conversation = facts.conversations.get(&id);
@@ -288,7 +302,11 @@ impl Backend {
 }
 
 fn member(user: &UserId) -> conversation::Member {
-    conversation::Member { user_id: user.to_string(), role: conversation::MemberRole::Member.into(), join_time: None }
+    conversation::Member {
+        user_id: user.to_string(),
+        role: conversation::MemberRole::Member.into(),
+        join_time: None,
+    }
 }
 
 fn not_found() -> Status {
@@ -316,11 +334,13 @@ service!(auth::auth_service_server::AuthService {
     async fn introspect(&self, request: Request<auth::IntrospectRequest>) -> Reply<auth::IntrospectResponse> {
         self.asked("Introspect");
         let facts = self.facts();
+        let now = Clock::system().now();
+        let expires = facts.sessions_last.map_or(i64::MAX, |span| now.plus(span).as_millis());
         let caller = facts.sessions.get(&request.get_ref().session_token).map(|(user, session)| auth::CallerInfo {
             user_id: user.to_string(),
             session_id: session.to_string(),
             kind: auth::UserKind::Registered.into(),
-            expire_millis: i64::MAX,
+            expire_millis: expires,
         });
         Ok(Response::new(auth::IntrospectResponse { caller }))
     }
@@ -524,7 +544,8 @@ service!(messaging::sync_service_server::SyncService {
         let request = request.into_inner();
         let facts = self.facts();
         let mut response = messaging::SyncResponse { epoch: facts.epoch.clone(), ..Default::default() };
-        if !request.epoch.is_empty() && request.epoch != facts.epoch {
+        let knows_something = request.user_sequence > 0 || request.heads.iter().any(|head| head.sequence > 0);
+        if request.epoch != facts.epoch && (knows_something || !request.epoch.is_empty()) {
             response.full_sync_required = true;
             return Ok(Response::new(response));
         }
@@ -614,7 +635,9 @@ impl World {
         let facts = Facts { epoch: "epoch-1".to_owned(), ..Facts::default() };
         let backend = Backend { facts: Arc::new(Mutex::new(facts)), events: Events::local() };
         let routes = Routes::new(auth::auth_service_server::AuthServiceServer::new(backend.clone()))
-            .add_service(conversation::conversation_service_server::ConversationServiceServer::new(backend.clone()))
+            .add_service(conversation::conversation_service_server::ConversationServiceServer::new(
+                backend.clone(),
+            ))
             .add_service(messaging::messaging_service_server::MessagingServiceServer::new(backend.clone()))
             .add_service(messaging::sync_service_server::SyncServiceServer::new(backend.clone()));
         let transport = Transport::local(routes.into_axum_router());
@@ -663,9 +686,15 @@ impl World {
     }
 
     /// Opens a socket, signs in, and follows a conversation from a sequence on.
-    pub(crate) async fn follow(&self, person: &Person, conversation: ConversationId, sequence: i64) -> Client {
+    pub(crate) async fn follow(
+        &self,
+        person: &Person,
+        conversation: ConversationId,
+        sequence: i64,
+    ) -> Client {
         let mut client = self.connect(person).await;
-        client.subscribe(json!({"heads": [{"conversationId": conversation.to_string(), "sequence": sequence}]})).await;
+        let heads = json!([{"conversationId": conversation.to_string(), "sequence": sequence}]);
+        client.subscribe(json!({"heads": heads, "epoch": "epoch-1"})).await;
         client
     }
 }
@@ -674,7 +703,10 @@ impl World {
 pub(crate) struct Client(pub(crate) WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Client {
-    pub(crate) async fn open(url: &str, authorization: Option<&str>) -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) async fn open(
+        url: &str,
+        authorization: Option<&str>,
+    ) -> Result<Self, Box<dyn std::error::Error>> {
         let mut request = url.into_client_request()?;
         if let Some(value) = authorization {
             request.headers_mut().insert("authorization", HeaderValue::from_str(value)?);
