@@ -18,4 +18,4 @@ up:
 
 # the figures of tests/bench/README.md
 bench *ARGS:
-    cargo run --release -p tests --bin bench -- {{ARGS}}
+    tests/bench/run {{ARGS}}

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use chassis::fault::Fault;
 use chassis::tasks::Tasks;
-use governor::clock::{Clock, DefaultClock};
+use governor::clock::{Clock, MonotonicClock};
 use governor::state::keyed::DashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
@@ -41,7 +41,7 @@ pub(crate) struct Limits {
     logins: Keyed<IpAddr>,
     anonymous: Keyed<IpAddr>,
     handshakes_per_address: Keyed<IpAddr>,
-    handshakes: RateLimiter<NotKeyed, InMemoryState, DefaultClock>,
+    handshakes: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
 }
 
 /// What an address may do only so often without being known.
@@ -90,10 +90,10 @@ impl Limits {
                 ),
                 Full::Refuses,
             ),
-            handshakes: RateLimiter::direct(per_second(
-                sockets.handshakes_per_second,
-                sockets.handshakes_per_second,
-            )),
+            handshakes: RateLimiter::direct_with_clock(
+                per_second(sockets.handshakes_per_second, sockets.handshakes_per_second),
+                MonotonicClock,
+            ),
         }
     }
 
@@ -124,8 +124,8 @@ impl Limits {
     /// An address opens a socket.
     pub(crate) fn handshake(&self, address: IpAddr) -> Result<(), Fault> {
         self.handshakes_per_address.check(network(address))?;
-        let now = DefaultClock::default().now();
-        self.handshakes.check().map_err(|not_until| too_often("handshakes", not_until.wait_time_from(now)))
+        let refused = self.handshakes.check();
+        refused.map_err(|not_until| too_often("handshakes", not_until.wait_time_from(MonotonicClock.now())))
     }
 
     /// Forgets now and then those who have not been seen for long.
@@ -157,7 +157,7 @@ impl Limits {
 /// One limit, counted for each key.
 struct Keyed<K: Hash + Eq + Clone> {
     name: &'static str,
-    limiter: RateLimiter<K, DashMapStateStore<K>, DefaultClock>,
+    limiter: RateLimiter<K, DashMapStateStore<K>, MonotonicClock>,
     full: Full,
 }
 
@@ -172,7 +172,7 @@ enum Full {
 
 impl<K: Hash + Eq + Clone> Keyed<K> {
     fn new(name: &'static str, quota: Quota, full: Full) -> Self {
-        Self { name, limiter: RateLimiter::dashmap(quota), full }
+        Self { name, limiter: RateLimiter::dashmap_with_clock(quota, MonotonicClock), full }
     }
 
     fn check(&self, key: K) -> Result<(), Fault> {
@@ -183,8 +183,8 @@ impl<K: Hash + Eq + Clone> Keyed<K> {
                 Full::Refuses => Err(too_often(self.name, FORGET_EVERY)),
             };
         }
-        let now = DefaultClock::default().now();
-        self.limiter.check_key(&key).map_err(|not_until| too_often(self.name, not_until.wait_time_from(now)))
+        let refused = self.limiter.check_key(&key);
+        refused.map_err(|not_until| too_often(self.name, not_until.wait_time_from(MonotonicClock.now())))
     }
 
     fn forget(&self) {

@@ -14,12 +14,15 @@ CREATE TABLE conversation_heads (
     delete_time BIGINT
 );
 
--- Messages as they stand now.
+-- Messages as they stand now. A message is its own entry in the log, under the sequence at which it was sent: what is
+-- written most often is written once.
 CREATE TABLE messages (
     conversation_id UUID NOT NULL,
     sequence BIGINT NOT NULL,
     message_id UUID NOT NULL,
     sender_id UUID NOT NULL,
+    -- The conversation's membership version when it was sent.
+    membership_version BIGINT NOT NULL,
     -- NULL when the sender gave none.
     client_message_id TEXT,
     -- Of what was asked: tells a retry from another message under the same client message id.
@@ -33,14 +36,15 @@ CREATE TABLE messages (
     deleted_by UUID,
     version BIGINT NOT NULL DEFAULT 1,
     PRIMARY KEY (conversation_id, sequence),
-    -- Found by id only together with the conversation: a foreign message id leads nowhere.
-    UNIQUE (conversation_id, message_id),
+    -- Found by id only together with the conversation: a foreign message id leads nowhere. The id comes first because new
+    -- ids rise: the index grows at its end, while with the conversation first every message would change another page.
+    UNIQUE (message_id, conversation_id),
     -- A retry is safe for ever. The tombstone keeps the key.
     UNIQUE (conversation_id, sender_id, client_message_id)
 );
 
--- What happened, in the one order of the conversation. An event about a message points to it and does not repeat what
--- it says: so a deleted text is gone from every replay at once.
+-- What happened besides messages being sent, in the same order of the conversation. An event about a message points to it
+-- and does not repeat what it says: so a deleted text is gone from every replay at once.
 CREATE TABLE events (
     conversation_id UUID NOT NULL,
     sequence BIGINT NOT NULL,

@@ -88,10 +88,10 @@ pub async fn by_sql(database: &str, conversations: &[String]) -> Logs {
     let mut connection = PgConnection::connect(database).await.expect("a database");
     type Row = (String, i64, Option<String>, Option<String>, bool);
     let rows: Vec<Row> = sqlx::query_as(
-        "SELECT e.conversation_id::text, e.sequence, m.client_message_id, m.message_id::text, m.content IS NOT NULL \
-         FROM parlor_messaging.events e \
-         LEFT JOIN parlor_messaging.messages m USING (conversation_id, sequence) \
-         ORDER BY e.conversation_id, e.sequence",
+        "SELECT conversation_id::text, sequence, client_message_id, message_id::text, content IS NOT NULL \
+         FROM parlor_messaging.messages \
+         UNION ALL SELECT conversation_id::text, sequence, NULL, NULL, false FROM parlor_messaging.events \
+         ORDER BY 1, 2",
     )
     .fetch_all(&mut connection)
     .await

@@ -8,29 +8,26 @@ use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use super::log::{Advance, advance_heads};
-use super::{Db, Store, Tx, conversation_at, message, message_columns, padded, time_at, user_at};
+use super::{
+    Db, PLACEHOLDERS, Store, Tx, conversation_at, message, message_columns, padded, time_at, user_at,
+};
 use crate::error::Error;
 use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence, wait_for_pace};
 use crate::store::rows::Rows;
 use crate::store::{Appended, Failure, MAX_ROWS, Post};
 
 static INSERT_MESSAGES: Rows = Rows::new(
-    "INSERT INTO messages (conversation_id, sequence, message_id, sender_id, client_message_id, fingerprint, content,
-         reply_to, create_time) VALUES",
-    "($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+    PLACEHOLDERS,
+    "INSERT INTO messages (conversation_id, sequence, message_id, sender_id, membership_version, client_message_id,
+         fingerprint, content, reply_to, create_time) VALUES",
+    10,
     "ON CONFLICT DO NOTHING",
 );
 
-static INSERT_MESSAGE_EVENTS: Rows = Rows::new(
-    "INSERT INTO events (conversation_id, sequence, kind, message_sequence, actor_id, membership_version, occur_time)
-         VALUES",
-    "($1, $2, 'message_created', $2, $3, $4, $5)",
-    "",
-);
-
 static UPSERT_PACES: Rows = Rows::new(
+    PLACEHOLDERS,
     "INSERT INTO paces (conversation_id, user_id, send_time) VALUES",
-    "($1, $2, $3)",
+    3,
     "ON CONFLICT (conversation_id, user_id) DO UPDATE SET send_time = excluded.send_time",
 );
 
@@ -214,7 +211,7 @@ fn repeat(letter: &Letter, first: &Message, fingerprint: &Fingerprint) -> Result
     }
 }
 
-/// Takes sequences and adds the messages and their events. `false` when a key was there already: then roll back.
+/// Takes sequences and adds the messages, which are their own entries in the log. `false` when a key was there already: then roll back.
 async fn insert(
     tx: &mut Tx,
     posts: &[Post<'_>],
@@ -247,12 +244,13 @@ async fn insert(
     let mut rows = 0;
     for (text, part) in INSERT_MESSAGES.parts(&added) {
         let mut query = sqlx::query::<Db>(text);
-        for (Post { letter, .. }, sequence) in part {
+        for (Post { letter, access }, sequence) in part {
             query = query
                 .bind(letter.conversation.uuid())
                 .bind(sequence)
                 .bind(letter.message_id.uuid())
                 .bind(letter.sender.uuid())
+                .bind(access.membership_version)
                 .bind(letter.client_message_id.as_ref().map(|id| id.as_str().to_owned()))
                 .bind(letter.fingerprint.as_bytes().to_vec())
                 .bind(letter.content.encode())
@@ -261,22 +259,7 @@ async fn insert(
         }
         rows += query.execute(&mut **tx).await?.rows_affected();
     }
-    if usize::try_from(rows) != Ok(added.len()) {
-        return Ok(false);
-    }
-    for (text, part) in INSERT_MESSAGE_EVENTS.parts(&added) {
-        let mut query = sqlx::query::<Db>(text);
-        for (Post { letter, access }, sequence) in part {
-            query = query
-                .bind(letter.conversation.uuid())
-                .bind(sequence)
-                .bind(letter.sender.uuid())
-                .bind(access.membership_version)
-                .bind(now.as_millis());
-        }
-        query.execute(&mut **tx).await?;
-    }
-    Ok(true)
+    Ok(usize::try_from(rows) == Ok(added.len()))
 }
 
 /// The keys of these posts that have been used, with the first message and its fingerprint.

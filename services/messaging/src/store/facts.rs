@@ -99,14 +99,19 @@ async fn last_before(
     conversation: ConversationId,
     time: Timestamp,
 ) -> Result<Sequence, Failure> {
-    let last: Option<i64> = sqlx::query_scalar(
+    let mut last = 0;
+    for text in [
+        "SELECT sequence FROM messages WHERE conversation_id = $1 AND create_time < $2 ORDER BY sequence DESC LIMIT 1",
         "SELECT sequence FROM events WHERE conversation_id = $1 AND occur_time < $2 ORDER BY sequence DESC LIMIT 1",
-    )
-    .bind(conversation.uuid())
-    .bind(time.minus(SKEW).as_millis())
-    .fetch_optional(&mut **tx)
-    .await?;
-    Ok(Sequence::new(last.unwrap_or(0)))
+    ] {
+        let found: Option<i64> = sqlx::query_scalar(text)
+            .bind(conversation.uuid())
+            .bind(time.minus(SKEW).as_millis())
+            .fetch_optional(&mut **tx)
+            .await?;
+        last = last.max(found.unwrap_or(0));
+    }
+    Ok(Sequence::new(last))
 }
 
 /// Takes note of who is a member and who is not.

@@ -6,7 +6,8 @@ use proto::id::{ConversationId, MessageId};
 use sqlx::{QueryBuilder, Row as _};
 
 use super::{
-    Db, Store, conversation_at, event, event_columns, message, message_columns, padded, sequence_at,
+    Db, Store, conversation_at, event, event_columns, message, message_columns, other_events, padded,
+    sent_messages, sequence_at,
 };
 use crate::event::Event;
 use crate::message::{Message, Sequence};
@@ -98,9 +99,15 @@ impl Store {
         let rows = sqlx::query::<Db>(concat!(
             "SELECT ",
             event_columns!(),
-            " FROM events e LEFT JOIN messages m ON m.conversation_id = e.conversation_id",
-            " AND m.sequence = e.message_sequence",
-            " WHERE e.conversation_id = $1 AND e.sequence > $2 ORDER BY e.sequence LIMIT $3"
+            // Each half is cut by itself, so that a long log is never read to its end for one page.
+            " FROM (SELECT * FROM (SELECT ",
+            sent_messages!("messages x"),
+            " WHERE x.conversation_id = $1 AND x.sequence > $2 ORDER BY x.sequence LIMIT $3) sent",
+            " UNION ALL SELECT * FROM (SELECT ",
+            other_events!("events x"),
+            " WHERE x.conversation_id = $1 AND x.sequence > $2 ORDER BY x.sequence LIMIT $3) other) e",
+            " LEFT JOIN messages m ON m.conversation_id = e.conversation_id AND m.sequence = e.message_sequence",
+            " ORDER BY e.sequence LIMIT $3"
         ))
         .bind(conversation.uuid())
         .bind(after.get())
@@ -131,10 +138,17 @@ impl Store {
         query.push(concat!(
             ") SELECT ",
             event_columns!(),
-            " FROM wanted w CROSS JOIN events e LEFT JOIN messages m ON m.conversation_id = e.conversation_id",
-            " AND m.sequence = e.message_sequence",
-            " WHERE e.conversation_id = w.conversation_id AND e.sequence > w.after_sequence",
-            " AND e.sequence <= w.up_to_sequence ORDER BY e.conversation_id, e.sequence"
+            " FROM (SELECT ",
+            // The few ranges outside, the log inside.
+            sent_messages!("wanted w CROSS JOIN messages x"),
+            " WHERE x.conversation_id = w.conversation_id",
+            " AND x.sequence > w.after_sequence AND x.sequence <= w.up_to_sequence",
+            " UNION ALL SELECT ",
+            other_events!("wanted w CROSS JOIN events x"),
+            " WHERE x.conversation_id = w.conversation_id",
+            " AND x.sequence > w.after_sequence AND x.sequence <= w.up_to_sequence) e",
+            " LEFT JOIN messages m ON m.conversation_id = e.conversation_id AND m.sequence = e.message_sequence",
+            " ORDER BY e.conversation_id, e.sequence"
         ));
         for row in query.build().fetch_all(self.pool.read()).await? {
             let event = event(&row)?;

@@ -6,7 +6,7 @@ use chassis::clock::Timestamp;
 use proto::id::{ConversationId, UserId};
 use sqlx::Row as _;
 
-use super::{Db, Tx, conversation_at};
+use super::{Db, PLACEHOLDERS, Tx, conversation_at};
 use crate::event::{Event, Happening};
 use crate::store::Failure;
 use crate::store::rows::Rows;
@@ -14,8 +14,9 @@ use crate::store::rows::Rows;
 /// Moves heads on and locks them until the transaction ends: two writers never share a sequence. A conversation that is
 /// gone is not returned. Adds nothing when the count is 0, which is how a head is only locked.
 static ADVANCE_HEADS: Rows = Rows::new(
+    PLACEHOLDERS,
     "INSERT INTO conversation_heads (conversation_id, last_sequence, last_message_sequence, activity_time) VALUES",
-    "($1, $2, $3, $4)",
+    4,
     "ON CONFLICT (conversation_id) DO UPDATE SET
          last_sequence = conversation_heads.last_sequence + excluded.last_sequence,
          last_message_sequence = CASE WHEN excluded.last_message_sequence > 0
@@ -28,9 +29,10 @@ static ADVANCE_HEADS: Rows = Rows::new(
 );
 
 static INSERT_EVENTS: Rows = Rows::new(
+    PLACEHOLDERS,
     "INSERT INTO events (conversation_id, sequence, kind, message_sequence, actor_id, membership_version, occur_time,
          payload) VALUES",
-    "($1, $2, $3, $4, $5, $6, $7, $8)",
+    8,
     "",
 );
 

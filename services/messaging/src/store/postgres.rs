@@ -2,6 +2,11 @@
 
 use chassis::database::postgres::*;
 
+use super::rows::Placeholders;
+
+/// How PostgreSQL writes the parameters of a statement.
+const PLACEHOLDERS: Placeholders = Placeholders::Numbered;
+
 #[path = "store.rs"]
 mod store;
 

@@ -8,19 +8,33 @@ use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 /// How many rows a statement may have. A longer list becomes several statements.
 const SIZES: [usize; 16] = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256];
 
+/// How the parameters of a statement are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Placeholders {
+    /// `$1`, `$2`, ...
+    Numbered,
+    /// `?`, each the next one.
+    Positional,
+}
+
 /// A statement around a list of rows.
 pub struct Rows {
+    placeholders: Placeholders,
     before: &'static str,
-    row: &'static str,
+    width: usize,
     after: &'static str,
     texts: [OnceLock<SqlStr>; SIZES.len()],
 }
 
 impl Rows {
-    /// `before (row), (row), ... after`. In `row`, `$1` is the first parameter of the row, `$2` the second, and so on, at
-    /// most nine; each row has its own.
-    pub const fn new(before: &'static str, row: &'static str, after: &'static str) -> Self {
-        Self { before, row, after, texts: [const { OnceLock::new() }; SIZES.len()] }
+    /// `before (..), (..), ... after`, each row with so many parameters and nothing else.
+    pub const fn new(
+        placeholders: Placeholders,
+        before: &'static str,
+        width: usize,
+        after: &'static str,
+    ) -> Self {
+        Self { placeholders, before, width, after, texts: [const { OnceLock::new() }; SIZES.len()] }
     }
 
     /// Cuts a list into parts, each with the text for so many rows.
@@ -39,22 +53,16 @@ impl Rows {
     }
 
     fn build(&self, rows: usize) -> String {
-        let mut text = String::from(self.before);
-        let width = (1..=9).rev().find(|n| self.row.contains(&format!("${n}"))).unwrap_or(0);
-        for index in 0..rows {
-            text.push_str(if index == 0 { " " } else { ", " });
-            let mut pieces = self.row.split('$');
-            text.push_str(pieces.next().unwrap_or_default());
-            for piece in pieces {
-                // A parameter has one digit.
-                let (digit, rest) = piece.split_at(1);
-                let number = digit.parse::<usize>().unwrap_or_default();
-                text.push_str(&format!("${}{rest}", index * width + number));
-            }
-        }
-        text.push(' ');
-        text.push_str(self.after);
-        text
+        let parameter = |number: usize| match self.placeholders {
+            Placeholders::Numbered => format!("${number}"),
+            Placeholders::Positional => "?".to_owned(),
+        };
+        let row = |row: usize| {
+            let parameters: Vec<_> = (1..=self.width).map(|n| parameter(row * self.width + n)).collect();
+            format!("({})", parameters.join(", "))
+        };
+        let rows: Vec<_> = (0..rows).map(row).collect();
+        format!("{} {} {}", self.before, rows.join(", "), self.after)
     }
 }
 
@@ -64,13 +72,14 @@ mod tests {
 
     #[test]
     fn each_row_has_its_own_parameters() {
-        let rows = Rows::new("INSERT INTO t VALUES", "($1, 'a', $2, $1)", "RETURNING x");
-        assert_eq!(rows.build(2), "INSERT INTO t VALUES ($1, 'a', $2, $1), ($3, 'a', $4, $3) RETURNING x");
+        let rows = |placeholders| Rows::new(placeholders, "INSERT INTO t VALUES", 2, "RETURNING x").build(2);
+        assert_eq!(rows(Placeholders::Numbered), "INSERT INTO t VALUES ($1, $2), ($3, $4) RETURNING x");
+        assert_eq!(rows(Placeholders::Positional), "INSERT INTO t VALUES (?, ?), (?, ?) RETURNING x");
     }
 
     #[test]
     fn a_list_is_cut_into_few_parts() {
-        static ROWS: Rows = Rows::new("VALUES", "($1)", "");
+        static ROWS: Rows = Rows::new(Placeholders::Numbered, "VALUES", 1, "");
         let sizes = |n: usize| ROWS.parts(&vec![0; n]).map(|(_, part)| part.len()).collect::<Vec<_>>();
         assert_eq!(sizes(0), [0_usize; 0]);
         assert_eq!(sizes(64), [64]);

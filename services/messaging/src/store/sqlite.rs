@@ -4,6 +4,11 @@
 
 use chassis::database::sqlite::*;
 
+use super::rows::Placeholders;
+
+/// SQLite looks up the name of every parameter of a statement, one after the other; these have none.
+const PLACEHOLDERS: Placeholders = Placeholders::Positional;
+
 #[path = "store.rs"]
 mod store;
 

@@ -21,7 +21,7 @@ use proto::id::{ConversationId, EventId, MessageId, UserId};
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Db, Pool, Row, Tx, outbox};
+use super::{Db, PLACEHOLDERS, Pool, Row, Tx, outbox};
 use crate::event::{Event, FactKind, Happening};
 use crate::message::{ClientMessageId, Content, Deletion, Message, Sequence};
 use crate::store::Failure;
@@ -44,7 +44,30 @@ macro_rules! event_columns {
     };
 }
 
-use {event_columns, message_columns};
+/// The half of the log that is messages being sent, and where it comes from.
+macro_rules! sent_messages {
+    ($from:expr) => {
+        concat!(
+            "x.conversation_id, x.sequence, 'message_created' AS kind, x.sequence AS message_sequence, \
+             x.sender_id AS actor_id, x.membership_version, x.create_time AS occur_time, \
+             CAST(NULL AS BYTEA) AS payload FROM ",
+            $from
+        )
+    };
+}
+
+/// The half of the log that is everything else, and where it comes from.
+macro_rules! other_events {
+    ($from:expr) => {
+        concat!(
+            "x.conversation_id, x.sequence, x.kind, x.message_sequence, x.actor_id, x.membership_version, \
+             x.occur_time, x.payload FROM ",
+            $from
+        )
+    };
+}
+
+use {event_columns, message_columns, other_events, sent_messages};
 
 /// The operations on this database.
 #[derive(Clone, Debug)]

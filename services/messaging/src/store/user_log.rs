@@ -6,24 +6,22 @@ use chassis::clock::Timestamp;
 use proto::id::UserId;
 use sqlx::{QueryBuilder, Row as _};
 
-use super::{Db, Store, Tx, padded, sequence_at, time_at, user_at};
+use super::{Db, PLACEHOLDERS, Store, Tx, padded, sequence_at, time_at, user_at};
 use crate::event::{UserEvent, UserHappening};
 use crate::message::Sequence;
 use crate::store::rows::Rows;
 use crate::store::{Failure, MAX_ROWS};
 
 static ADVANCE_USER_HEADS: Rows = Rows::new(
+    PLACEHOLDERS,
     "INSERT INTO user_heads (user_id, last_sequence) VALUES",
-    "($1, $2)",
+    2,
     "ON CONFLICT (user_id) DO UPDATE SET last_sequence = user_heads.last_sequence + excluded.last_sequence
      RETURNING user_id, last_sequence",
 );
 
-static INSERT_USER_EVENTS: Rows = Rows::new(
-    "INSERT INTO user_events (user_id, sequence, occur_time, payload) VALUES",
-    "($1, $2, $3, $4)",
-    "",
-);
+static INSERT_USER_EVENTS: Rows =
+    Rows::new(PLACEHOLDERS, "INSERT INTO user_events (user_id, sequence, occur_time, payload) VALUES", 4, "");
 
 impl Store {
     pub async fn user_events(

@@ -8,7 +8,7 @@ use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use super::user_log::append_user_events;
-use super::{Db, Store, conversation_at, padded, sequence_at, time_at, user_at};
+use super::{Db, PLACEHOLDERS, Store, conversation_at, padded, sequence_at, time_at, user_at};
 use crate::event::{UserEvent, UserHappening};
 use crate::message::Sequence;
 use crate::receipt::Watermark;
@@ -16,8 +16,9 @@ use crate::store::rows::Rows;
 use crate::store::{Failure, MAX_ROWS, Move, Place, Unread};
 
 static ADVANCE_WATERMARKS: Rows = Rows::new(
+    PLACEHOLDERS,
     "INSERT INTO watermarks (conversation_id, user_id, delivered_sequence, read_sequence, update_time) VALUES",
-    "($1, $2, $3, $4, $5)",
+    5,
     "ON CONFLICT (conversation_id, user_id) DO UPDATE SET
          delivered_sequence = CASE WHEN excluded.delivered_sequence > watermarks.delivered_sequence
              THEN excluded.delivered_sequence ELSE watermarks.delivered_sequence END,
