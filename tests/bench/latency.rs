@@ -10,7 +10,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use crate::people;
 use crate::report::{Report, Row};
 use crate::sending::Circle;
-use crate::system::System;
+use crate::system::{Meter, System};
 use crate::wire::{Format, Incoming, Kind, find, frames};
 use crate::{Options, report};
 
@@ -45,7 +45,7 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
     let senders: Vec<usize> =
         (0..writers.len()).filter(|one| !circle.conversations[*one].is_empty()).collect();
 
-    let before = system.processor_time();
+    let meter = Meter::start(system);
     let mut pace = interval(Duration::from_micros(1_000_000 / PER_SECOND));
     // Open loop: what is late is made up for.
     pace.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -61,7 +61,7 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
         writers[sender].flush().await?;
     }
     tokio::time::sleep(Duration::from_secs(1)).await;
-    let used = system.processor_time() - before;
+    let used = meter.stop(system);
 
     let shape = system.variant.name();
     let mut row = |name: &str, value: f64, unit: &'static str, aim: Option<f64>| {
@@ -74,7 +74,7 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
     row("receipts", others.len() as f64, "events", None);
     let acknowledged = *run.acknowledgements.lock().unwrap_or_else(PoisonError::into_inner);
     row("not acknowledged", total.saturating_sub(acknowledged) as f64, "messages", None);
-    row("processor, all of Parlor", used.as_secs_f64() * 1000.0 / total as f64, "s/1000", None);
+    report.used("W2", system, "", &used, total as f64);
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::Options;
 use crate::people::{self, TEXT};
 use crate::report::{Report, Row, say};
-use crate::system::System;
+use crate::system::{Meter, System};
 use crate::wire::{Http, Kind, Socket, frames};
 
 /// Who fills the conversation: each on a connection of its own, with this many messages under way.
@@ -37,15 +37,13 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
     let path = format!("/v1/conversations/{conversation}/messages?pageSize=50");
     let middle = format!("{path}&beforeSequence={}", options.messages / 2);
     for (name, path, aim) in [("latest", path, 7_500.0), ("middle", middle, 6_000.0)] {
-        let before = system.processor_time();
+        let meter = Meter::start(system);
         let (pages, span) = read(system, &people, &path, options.span()).await?;
-        let used = system.processor_time() - before;
-        let mut row = |name: &str, value: f64, unit: &'static str, aim: Option<f64>| {
-            report.row(Row { workload: "W5", shape, name, value, unit, aim, limits: &[] });
-        };
-        row(&format!("{name} page"), pages as f64 / span.as_secs_f64(), "pages/s", Some(aim));
-        let each = used.as_secs_f64() * 1000.0 / pages.max(1) as f64;
-        row(&format!("{name} page, processor, all of Parlor"), each, "s/1000", None);
+        let used = meter.stop(system);
+        let (what, value) = (format!("{name} page"), pages as f64 / span.as_secs_f64());
+        let aim = Some(aim);
+        report.row(Row { workload: "W5", shape, name: &what, value, unit: "pages/s", aim, limits: &[] });
+        report.used("W5", system, &format!(", {name} page"), &used, pages as f64);
     }
     Ok(())
 }

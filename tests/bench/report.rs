@@ -1,10 +1,11 @@
 //! What was measured, as lines for people or one JSON document for programs.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::system::System;
+use crate::system::{System, Used};
 
 /// What is known so far.
 pub(crate) struct Report {
@@ -61,6 +62,22 @@ impl Report {
             "workload": workload, "shape": shape, "name": name, "value": value, "unit": unit, "aim": aim,
             "shares": shares,
         }));
+    }
+
+    /// What a stretch of work took of the machine, for each thousand of what was done.
+    pub(crate) fn used(&mut self, workload: &str, system: &System, what: &str, used: &Used, done: f64) {
+        let shape = system.variant.name();
+        let each = |time: Duration| time.as_secs_f64() * 1000.0 / done.max(1.0);
+        let rows = [
+            ("processor, all of Parlor", each(used.parlor), "s/1000"),
+            ("processor, load generator", each(used.own), "s/1000"),
+            ("processor, others meanwhile", used.others, "cores"),
+        ];
+        for (name, value, unit) in rows {
+            let aim = (workload == "W1" && name.ends_with("Parlor")).then_some(0.07);
+            let name = format!("{name}{what}");
+            self.row(Row { workload, shape, name: &name, value, unit, aim, limits: &[] });
+        }
     }
 
     /// What the processes hold at this moment.

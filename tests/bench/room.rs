@@ -12,7 +12,7 @@ use tokio::task::JoinSet;
 use crate::Options;
 use crate::people::{self, Heard, TEXT};
 use crate::report::{Report, Row};
-use crate::system::{System, own_processor_time};
+use crate::system::{Meter, System};
 
 /// How long one message may take to all members.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -42,7 +42,7 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
     let members = people.len() as u64;
     let mut sent = 0_u64;
     for in_flight in [1_u64, 8] {
-        let (before, own_before, began) = (system.processor_time(), own_processor_time(), Instant::now());
+        let (meter, began) = (Meter::start(system), Instant::now());
         let first = sent;
         while began.elapsed() < options.span() {
             sent += 1;
@@ -55,8 +55,7 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
         }
         wanted.store(sent * members, Ordering::Relaxed);
         land(&heard, &landed, sent * members).await?;
-        let (span, used) = (began.elapsed(), system.processor_time() - before);
-        let own = own_processor_time() - own_before;
+        let used = meter.stop(system);
         let shape = system.variant.name();
         let deliveries = ((sent - first) * members) as f64;
         let (aim, limit) = if in_flight == 1 {
@@ -64,15 +63,19 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
         } else {
             (480_000.0, "fan-out, 8 in flight")
         };
-        let mut row =
-            |name: &str, value: f64, unit: &'static str, aim: Option<f64>, limits: &[&'static str]| {
-                let name = format!("{name}, {in_flight} in flight");
-                report.row(Row { workload: "W3", shape, name: &name, value, unit, aim, limits });
-            };
-        row("delivered", deliveries / span.as_secs_f64(), "events/s", Some(aim), &[limit]);
-        let per_million = |time: Duration| time.as_secs_f64() * 1_000_000.0 / deliveries.max(1.0);
-        row("processor, all of Parlor", per_million(used), "s/million", None, &[]);
-        row("processor, load generator", per_million(own), "s/million", None, &[]);
+        let (name, value) =
+            (format!("delivered, {in_flight} in flight"), deliveries / used.span.as_secs_f64());
+        let aim = Some(aim);
+        report.row(Row {
+            workload: "W3",
+            shape,
+            name: &name,
+            value,
+            unit: "events/s",
+            aim,
+            limits: &[limit],
+        });
+        report.used("W3", system, &format!(", {in_flight} in flight"), &used, deliveries);
     }
     Ok(())
 }

@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::people::{self, Heard, TEXT};
 use crate::report::{Report, Row};
-use crate::system::{System, Variant, own_processor_time};
+use crate::system::{Meter, System, Variant};
 use crate::wire::{Kind, Socket, frames};
 use crate::{Options, report};
 
@@ -91,12 +91,10 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
 
     tokio::time::sleep(WARM_UP).await;
     run.counting.store(true, Ordering::Relaxed);
-    let (before, heard_before) = (system.processor_time(), run.heard.events.load(Ordering::Relaxed));
-    let (own_before, began) = (own_processor_time(), Instant::now());
+    let (meter, heard_before) = (Meter::start(system), run.heard.events.load(Ordering::Relaxed));
     tokio::time::sleep(options.span()).await;
     run.counting.store(false, Ordering::Relaxed);
-    let (used, span, own) =
-        (system.processor_time() - before, began.elapsed(), own_processor_time() - own_before);
+    let used = meter.stop(system);
     let delivered = run.heard.events.load(Ordering::Relaxed) - heard_before;
     run.stopped.store(true, Ordering::Relaxed);
     let missing = last_deliveries(&run).await;
@@ -111,7 +109,7 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
     let mut row = |name: &str, value: f64, unit: &'static str, aim: Option<f64>, limits: &[&'static str]| {
         report.row(Row { workload: "W1", shape, name, value, unit, aim, limits });
     };
-    let rate = acknowledged / span.as_secs_f64();
+    let rate = acknowledged / used.span.as_secs_f64();
     let of: &[&str] = if system.variant == Variant::Embedded {
         &["echo", "SQLite single commits", "SQLite rows in batches of 64"]
     } else {
@@ -120,7 +118,7 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
     row("acknowledged", rate, "messages/s", Some(aim), of);
     row(
         "delivered",
-        delivered as f64 / span.as_secs_f64(),
+        delivered as f64 / used.span.as_secs_f64(),
         "events/s",
         None,
         &["echo and fan-out, delivered"],
@@ -130,11 +128,9 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
         row("acknowledged p50", took.value_at_quantile(0.5) as f64 / 1000.0, "ms", None, &[]);
         row("acknowledged p99", took.value_at_quantile(0.99) as f64 / 1000.0, "ms", None, &[]);
     }
-    let per_thousand = |time: Duration| time.as_secs_f64() * 1000.0 / acknowledged.max(1.0);
-    row("processor, all of Parlor", per_thousand(used), "s/1000", Some(0.07), &[]);
-    row("processor, load generator", per_thousand(own), "s/1000", None, &[]);
     row("failed sends", run.failed.load(Ordering::Relaxed) as f64, "messages", None, &[]);
     row("deliveries missing at the end", missing as f64, "events", None, &[]);
+    report.used("W1", system, "", &used, acknowledged);
     Ok(())
 }
 

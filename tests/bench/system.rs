@@ -87,7 +87,7 @@ impl System {
     }
 
     /// The processor time that all its processes have used so far, the database and the bus included.
-    pub(crate) fn processor_time(&self) -> Duration {
+    fn processor_time(&self) -> Duration {
         self.processes().iter().map(|(_, id)| processor_time(*id)).sum()
     }
 
@@ -128,10 +128,61 @@ impl System {
     }
 }
 
-/// The processor time of this program.
-pub(crate) fn own_processor_time() -> Duration {
-    processor_time(std::process::id())
+/// Measures what a stretch of work takes of the machine.
+pub(crate) struct Meter {
+    began: Instant,
+    parlor: Duration,
+    own: Duration,
+    machine: Duration,
 }
+
+/// What a stretch of work took.
+pub(crate) struct Used {
+    /// How long it was.
+    pub(crate) span: Duration,
+    /// The processor time of Parlor, the database and the bus included.
+    pub(crate) parlor: Duration,
+    /// The processor time of the load generator.
+    pub(crate) own: Duration,
+    /// How many cores others used meanwhile: what is measured beside others is slower than it could be.
+    pub(crate) others: f64,
+}
+
+impl Meter {
+    /// Begins.
+    pub(crate) fn start(system: &System) -> Self {
+        let own = processor_time(std::process::id());
+        Self { began: Instant::now(), parlor: system.processor_time(), own, machine: busy_time() }
+    }
+
+    /// Ends.
+    pub(crate) fn stop(&self, system: &System) -> Used {
+        let span = self.began.elapsed();
+        let parlor = system.processor_time().saturating_sub(self.parlor);
+        let own = processor_time(std::process::id()).saturating_sub(self.own);
+        let others = busy_time().saturating_sub(self.machine).saturating_sub(parlor + own);
+        Used { span, parlor, own, others: others.as_secs_f64() / span.as_secs_f64() }
+    }
+}
+
+/// The processor time of everything that runs on the machine.
+fn busy_time() -> Duration {
+    let text = fs::read_to_string("/proc/stat").unwrap_or_default();
+    let first = text.lines().next().unwrap_or_default();
+    // User, nice, system; idle and waiting; interrupts.
+    let ticks: u64 = first
+        .split_whitespace()
+        .skip(1)
+        .take(7)
+        .enumerate()
+        .filter(|(place, _)| ![3, 4].contains(place))
+        .filter_map(|(_, field)| field.parse::<u64>().ok())
+        .sum();
+    Duration::from_millis(ticks * 1000 / TICKS)
+}
+
+/// Linux counts in hundredths of a second for programs.
+const TICKS: u64 = 100;
 
 /// What `/proc/PID/stat` says after the name: the state is the first.
 fn fields(id: u32) -> Option<Vec<String>> {
@@ -141,8 +192,6 @@ fn fields(id: u32) -> Option<Vec<String>> {
 }
 
 fn processor_time(id: u32) -> Duration {
-    // Linux counts in hundredths of a second for programs.
-    const TICKS: u64 = 100;
     let Some(fields) = fields(id) else { return Duration::ZERO };
     // User and system time, of the process itself: those of its family are counted on their own.
     let ticks: u64 = fields.iter().skip(11).take(2).filter_map(|field| field.parse::<u64>().ok()).sum();

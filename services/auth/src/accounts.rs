@@ -112,7 +112,11 @@ impl Accounts {
     }
 
     /// Signs in with a name and a password. Says and does the same for a name that nobody has.
-    pub async fn sign_in(&self, signing_in: SigningIn, from: Option<ClientNetwork>) -> Result<SignedIn, Error> {
+    pub async fn sign_in(
+        &self,
+        signing_in: SigningIn,
+        from: Option<ClientNetwork>,
+    ) -> Result<SignedIn, Error> {
         let SigningIn { login, login_key, password, device_name } = signing_in;
         self.attempts.by_login(&login_key, from)?;
         let found = match &login {

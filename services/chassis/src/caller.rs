@@ -78,7 +78,8 @@ mod tests {
 
     #[test]
     fn neighbours_share_a_network() {
-        let network = |address: &str| ClientNetwork::of_address(address.parse().expect("an address")).to_string();
+        let network =
+            |address: &str| ClientNetwork::of_address(address.parse().expect("an address")).to_string();
         assert_eq!(network("203.0.113.77"), "203.0.113.0");
         assert_eq!(network("::ffff:203.0.113.77"), "203.0.113.0");
         assert_eq!(network("2001:db8:1:2:3:4:5:6"), "2001:db8:1::");

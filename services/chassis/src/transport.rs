@@ -12,8 +12,8 @@ use proto::id::UserId;
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tower::util::BoxCloneSyncService;
 use tonic::{Code, Status};
+use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
 use crate::config::TlsConfig;
