@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Starts Parlor as seven processes on this machine: auth, conversation, two of messaging, scheduling, two gateways, on a
-# PostgreSQL and a NATS that are given or started privately. Ctrl-C stops everything it started.
+# PostgreSQL and a NATS that are given or started privately. Ctrl-C stops everything it started; what was said stays in
+# the data folder, ./data/local by default.
 #
 #   deploy/local.sh [--postgres URL] [--nats URL] [--data FOLDER] [--debug]
 set -euo pipefail
@@ -13,7 +14,7 @@ while [ $# -gt 0 ]; do
     --nats) nats_url=$2; shift 2 ;;
     --data) data=$2; shift 2 ;;
     --debug) profile= build=debug; shift ;;
-    *) sed -n '2,5p' "$0" >&2; exit 2 ;;
+    *) sed -n '2,6p' "$0" >&2; exit 2 ;;
   esac
 done
 
@@ -31,14 +32,18 @@ stop() {
   say 'stopping'
   # Gateways first: their clients are told to come back while everything behind them still works.
   for ((i = ${#pids[@]} - 1; i >= 0; i--)); do kill "${pids[i]}" 2>/dev/null || true; done
-  wait "${pids[@]}" 2>/dev/null || true
-  stop_services
+  [ ${#pids[@]} = 0 ] || wait "${pids[@]}" 2>/dev/null || true
+  [ -z "${folder:-}" ] || stop_services
 }
+
+if [ -z "$postgres_url" ] || [ -z "$nats_url" ]; then
+  find_services
+  start_services "$data/services"
+  postgres_url=${postgres_url:-$PARLOR_TEST_POSTGRES}
+  nats_url=${nats_url:-$PARLOR_TEST_NATS}
+fi
 trap stop EXIT
 trap 'exit 130' INT TERM
-
-[ -n "$postgres_url" ] || { start_postgres "$data/postgres"; postgres_url=$started_postgres_url; }
-[ -n "$nats_url" ] || { start_nats "$data/nats"; nats_url=$started_nats_url; }
 
 # Every service has a secret of its own; the others know its SHA-256 sum.
 export PARLOR__NATS__SERVERS=$nats_url

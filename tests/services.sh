@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What tests/run and tests/bench/run have in common: finds or installs PostgreSQL and nats-server, and starts private
-# instances of them. To be sourced, from the folder of the repository.
+# What tests/run, tests/bench/run and deploy/local.sh have in common: finds or installs PostgreSQL and nats-server, and
+# starts private instances of them. To be sourced, from the folder of the repository.
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 fail() { printf '%s: %s\n' "$0" "$*" >&2; exit 1; }
@@ -45,8 +45,11 @@ free_port() { # one that nobody listens at
   done
 }
 
-start_services() { # in $folder, until this shell ends
-  folder=$(mktemp -d "${TMPDIR:-/tmp}/parlor-tests.XXXXXX")
+start_services() { # until this shell ends; with a folder, what they hold is still there the next time
+  keep=${1:-}
+  folder=${keep:-$(mktemp -d "${TMPDIR:-/tmp}/parlor-tests.XXXXXX")}
+  mkdir -p "$folder"
+  rm -f "$folder"/nats-server_*.ports
   as_owner=()
   if [ "$(id -u)" = 0 ]; then # PostgreSQL does not run as root
     chown nobody "$folder"; chmod 755 "$folder"
@@ -58,7 +61,7 @@ start_services() { # in $folder, until this shell ends
   local port nats_port ports
   port=$(free_port)
   cd "$folder"
-  "${as_owner[@]}" "$postgres/initdb" -D "$folder/pg" -U parlor --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync >/dev/null
+  [ -e "$folder/pg/PG_VERSION" ] || "${as_owner[@]}" "$postgres/initdb" -D "$folder/pg" -U parlor --auth=trust --encoding=UTF8 --locale=C.UTF-8 --no-sync >/dev/null
   "${as_owner[@]}" "$postgres/pg_ctl" -D "$folder/pg" -s -w -l "$folder/pg.log" \
     -o "-p $port -c listen_addresses=127.0.0.1 -c unix_socket_directories= -c max_connections=300" start \
     || { cat "$folder/pg.log" >&2; fail 'PostgreSQL does not start'; }
@@ -79,5 +82,5 @@ start_services() { # in $folder, until this shell ends
 stop_services() {
   [ -z "${nats_pid:-}" ] || kill "$nats_pid" 2>/dev/null || true
   [ ! -e "$folder/pg/postmaster.pid" ] || "${as_owner[@]}" "$postgres/pg_ctl" -D "$folder/pg" -m immediate -s stop || true
-  rm -rf "$folder"
+  [ -n "$keep" ] || rm -rf "$folder"
 }

@@ -154,6 +154,15 @@ impl Drop for Process {
     }
 }
 
+/// What a binary prints of its configuration when it is given this file.
+pub fn print_config(name: &str, file: &Path) -> anyhow::Result<String> {
+    let output =
+        Command::new(binary(name)?).arg("--print-config").arg("--config").arg(file).env_clear().output()?;
+    let said = String::from_utf8_lossy(&output.stderr);
+    anyhow::ensure!(output.status.success(), "{name} refuses {}: {said}", file.display());
+    Ok(String::from_utf8(output.stdout)?)
+}
+
 /// Sends a signal by name to a process.
 pub fn signal(process_id: u32, name: &str) -> anyhow::Result<()> {
     let status = Command::new("kill").arg(format!("-{name}")).arg(process_id.to_string()).status()?;

@@ -2,8 +2,10 @@
 //!
 //! Generated clients are built over [`Transport`] and cannot tell what is behind it.
 
+use std::error::Error as _;
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,7 +14,7 @@ use proto::id::UserId;
 use tonic::body::Body;
 use tonic::metadata::MetadataValue;
 use tonic::transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity};
-use tonic::{Code, Status};
+use tonic::{Code, Status, TimeoutExpired};
 use tower::util::BoxCloneSyncService;
 use tower::{Service, ServiceExt};
 
@@ -53,14 +55,30 @@ impl Transport {
     }
 }
 
-/// A request whose connection went away under it is "cancelled" to the HTTP client, which sounds as if somebody had
-/// taken it back. To the caller the service is not available: it can try again.
+/// What a failed request means to the caller. A connection that went away under it is "cancelled" or "unknown" to the HTTP
+/// client, which sounds as if somebody had taken it back, or as if we had a defect: the service is not available, and the
+/// caller can try again. One that was not answered in time took too long.
 fn told(error: tonic::transport::Error) -> Status {
     let status = Status::from_error(error.into());
-    match status.code() {
-        Code::Cancelled => Status::unavailable("the connection was lost"),
-        _ => status,
+    let code = match status.code() {
+        Code::Cancelled if was_late(&status) => Code::DeadlineExceeded,
+        Code::Cancelled | Code::Unknown => Code::Unavailable,
+        _ => return status,
+    };
+    let mut told = Status::new(code, status.message());
+    told.set_source(Arc::new(status));
+    told
+}
+
+fn was_late(status: &Status) -> bool {
+    let mut cause = status.source();
+    while let Some(error) = cause {
+        if error.is::<TimeoutExpired>() {
+            return true;
+        }
+        cause = error.source();
     }
+    false
 }
 
 fn endpoint(url: &str, tls: Option<&TlsConfig>) -> anyhow::Result<Endpoint> {
@@ -123,4 +141,46 @@ pub fn as_service<T>(
         }
     }
     request
+}
+
+#[cfg(test)]
+mod tests {
+    use proto::auth::v1::LoginRequest;
+    use proto::auth::v1::auth_service_client::AuthServiceClient;
+    use tokio::io::AsyncReadExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    /// Asks a service that does this with what it is sent.
+    async fn ask<F: Future<Output = ()> + Send + 'static>(
+        serve: impl FnOnce(tokio::net::TcpStream) -> F + Send + 'static,
+    ) -> Code {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let mut work = tokio::task::JoinSet::new();
+        work.spawn(async move { serve(listener.accept().await.unwrap().0).await });
+        let transport = Transport::remote(&[url], None).unwrap();
+        AuthServiceClient::new(transport).login(LoginRequest::default()).await.unwrap_err().code()
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_breaks_is_a_service_that_is_not_available() {
+        let at_once = ask(|stream| async { drop(stream) }).await;
+        assert_eq!(at_once, Code::Unavailable);
+        let after_the_request = ask(|mut stream| async move {
+            let mut bytes = [0; 1024];
+            let _ = stream.read(&mut bytes).await;
+        });
+        assert_eq!(after_the_request.await, Code::Unavailable);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_service_that_does_not_answer_takes_too_long() {
+        let code = ask(|stream| async move {
+            std::future::pending::<()>().await;
+            drop(stream);
+        });
+        assert_eq!(code.await, Code::DeadlineExceeded);
+    }
 }

@@ -1,16 +1,20 @@
 //! What operators and developers find: the document of the API, its page, health and figures.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tests::World;
 use tests::person::array;
+use tests::process::print_config;
 
 tests::stories![
     the_api_describes_itself,
     the_documentation_page_needs_nothing_from_outside,
     health_and_figures_are_there,
     browsers_of_other_origins_are_answered_in_development,
+    the_example_configurations_are_accepted,
+    every_operation_refuses_a_stranger_unless_it_says_otherwise,
 ];
 
 async fn fetch(url: String) -> (u16, String) {
@@ -73,4 +77,54 @@ async fn browsers_of_other_origins_are_answered_in_development(world: Arc<World>
     let body: Value = refused.json().await.expect("JSON");
     assert_eq!(body["status"], json!(401));
     assert!(array(&body["fields"]).is_empty());
+}
+
+async fn the_example_configurations_are_accepted(_world: Arc<World>) {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/config");
+    let services = ["auth", "conversation", "messaging", "scheduling", "gateway"];
+    for (binary, file) in services
+        .map(|name| (format!("parlor-{name}"), name))
+        .into_iter()
+        .chain([("parlor".to_owned(), "parlor")])
+    {
+        let printed =
+            print_config(&binary, &examples.join(format!("{file}.toml"))).expect("an accepted configuration");
+        assert!(printed.contains("profile = "), "{printed}");
+        assert!(!printed.contains("0.0.0.0") || printed.contains("behind_proxy = true"), "{printed}");
+    }
+}
+
+async fn every_operation_refuses_a_stranger_unless_it_says_otherwise(world: Arc<World>) {
+    let gateway = world.gateway();
+    let (_, body) = fetch(format!("http://{gateway}/openapi.json")).await;
+    let document: Value = serde_json::from_str(&body).expect("JSON");
+    let client = reqwest::Client::new();
+    let (mut refused, mut open) = (0, 0);
+    for (path, operations) in document["paths"].as_object().expect("paths") {
+        let somewhere: String = path
+            .split('/')
+            .map(|part| if part.starts_with('{') { "01890a5d-ac96-774b-bcce-b302099a8057" } else { part })
+            .collect::<Vec<_>>()
+            .join("/");
+        for (method, operation) in operations.as_object().expect("operations") {
+            if operation.get("x-authz").is_none() {
+                continue;
+            }
+            let method = reqwest::Method::from_bytes(method.to_uppercase().as_bytes()).expect("a method");
+            let request =
+                client.request(method.clone(), format!("http://{gateway}{somewhere}")).json(&json!({}));
+            let answer = request.send().await.expect("an answer");
+            let status = answer.status().as_u16();
+            let said = answer.text().await.expect("a body");
+            if operation["security"] == json!([]) {
+                // What it needs is missing, which is another thing than who asks.
+                assert!(status < 500 && status != 403, "{method} {path}: {status} {said}");
+                open += 1;
+            } else {
+                assert_eq!(status, 401, "{method} {path}: {said}");
+                refused += 1;
+            }
+        }
+    }
+    assert!(refused > 30 && open >= 4, "{refused} refuse and {open} do not");
 }
