@@ -152,6 +152,7 @@ impl Person {
     pub async fn comes_online(&self) -> Connection {
         let mut connection = self.connects().await;
         connection.follows_all().await;
+        connection.catches_up().await;
         connection
     }
 }

@@ -67,6 +67,18 @@ impl Connection {
         self.subscribes(true).await
     }
 
+    /// Waits until all that was asked for has come and what follows is live; what comes before is kept for later.
+    pub async fn catches_up(&mut self) {
+        loop {
+            let frame = within("to have caught up", self.receive()).await.expect("an open connection");
+            let is_caught_up = frame.get("caughtUp").is_some();
+            self.unread.push_back(frame);
+            if is_caught_up {
+                return;
+            }
+        }
+    }
+
     /// Takes up the place of an earlier connection: everything since then comes, then what is new.
     pub async fn resumes(&mut self, place: Place) -> Value {
         self.place = place;

@@ -22,6 +22,9 @@ use super::reader::{Happened, Reader};
 /// So much is held back while members are checked; more, and the followers start anew.
 const HELD_BACK: usize = 1024;
 
+/// So much of what has no place in the log is kept while members are checked; of more, the latest.
+const PASSING: usize = 64;
+
 /// A log that can be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
@@ -148,6 +151,8 @@ pub(super) struct Topic {
     /// Whether a check is under way, or has to be.
     checking: bool,
     held_back: VecDeque<Item>,
+    /// What has no place in the log and came during a check: the latest of it.
+    passing: VecDeque<(Arc<Frame>, Option<UserId>)>,
     readers: Vec<Following>,
     /// Those who have read their history before the head was known.
     waiting: Vec<(u64, i64, oneshot::Sender<CatchUp>)>,
@@ -169,6 +174,7 @@ impl Topic {
             version: 0,
             checking: false,
             held_back: VecDeque::new(),
+            passing: VecDeque::new(),
             readers: Vec::new(),
             waiting: Vec::new(),
             repairing: false,
@@ -259,9 +265,13 @@ impl Topic {
     }
 
     /// Something that has no place in the log, for whoever is there. Not for `except`.
-    pub(super) fn pass(&self, frame: &Arc<Frame>, except: Option<UserId>) {
+    pub(super) fn pass(&mut self, frame: &Arc<Frame>, except: Option<UserId>) {
         // While it is not known who may read, nobody does.
         if self.checking {
+            if self.passing.len() == PASSING {
+                self.passing.pop_front();
+            }
+            self.passing.push_back((Arc::clone(frame), except));
             return;
         }
         let there = self.readers.iter().filter(|one| one.reader.is_live());
@@ -311,7 +321,11 @@ impl Topic {
         self.drop_users(|user| out.contains(&user));
         self.checking = false;
         let held_back = std::mem::take(&mut self.held_back);
-        self.hand_out(held_back)
+        let needs = self.hand_out(held_back);
+        for (frame, except) in std::mem::take(&mut self.passing) {
+            self.pass(&frame, except);
+        }
+        needs
     }
 
     fn hand_out(&mut self, items: impl IntoIterator<Item = Item>) -> Needs {
@@ -515,7 +529,21 @@ mod tests {
         topic.pass(&Frame::push(Body::Pong(proto::gateway::v1::Pong {})), None);
         assert_eq!(heard(&ann), [1]);
         topic.checked(&nobody(), 1);
-        assert_eq!(heard(&ann), [2]);
+        // What was held back, then what passed meanwhile (0: it has no place in the log).
+        assert_eq!(heard(&ann), [2, 0]);
+    }
+
+    #[test]
+    fn of_what_passes_during_a_check_only_so_much_is_kept_and_only_for_members() {
+        let mut topic = topic();
+        let (ann, bob) = (live(&mut topic, 1, 0), live(&mut topic, 2, 0));
+        assert!(topic.suspect().check);
+        for _ in 0..2 * PASSING {
+            topic.pass(&Frame::push(Body::Pong(proto::gateway::v1::Pong {})), None);
+        }
+        topic.checked(&HashSet::from([bob.user_id()]), 1);
+        assert_eq!(heard(&ann), [0; PASSING]);
+        assert_eq!(heard(&bob), [0_i64; 0]);
     }
 
     #[test]
