@@ -111,7 +111,6 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     // Auth verifies tokens like everybody else, by asking auth: itself, without the layer that would ask again.
     let itself = Routes::new(AuthServiceServer::new(api.clone())).into_axum_router();
     let verifier = Verifier::new(Transport::local(itself), None);
-    verifier.forget_ended_sessions(&events, &tasks).await;
     let routes = Routes::new(AuthServiceServer::new(api.clone())).add_service(UserServiceServer::new(api));
 
     Ok(Unit {
