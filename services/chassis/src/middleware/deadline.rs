@@ -25,7 +25,7 @@ pub fn remaining() -> Option<Duration> {
 /// Tells the service that is called how much time is left. A shorter time on the request stays as it is.
 pub fn inject(headers: &mut HeaderMap) {
     let Some(left) = remaining() else { return };
-    if headers.get(GRPC_TIMEOUT).and_then(parse).is_some_and(|asked| asked <= left) {
+    if asked(headers).is_some_and(|asked| asked <= left) {
         return;
     }
     // At most eight digits are allowed: more than a day is the same as a day. What we format is always a valid header.
@@ -35,9 +35,14 @@ pub fn inject(headers: &mut HeaderMap) {
     }
 }
 
+/// How long the caller of a request waits, when it says so.
+pub fn asked(headers: &HeaderMap) -> Option<Duration> {
+    headers.get(GRPC_TIMEOUT).and_then(parse)
+}
+
 /// How long a request may take: as long as its caller waits, and never longer than `longest`.
 pub(super) fn of(headers: &HeaderMap, longest: Duration) -> Duration {
-    match headers.get(GRPC_TIMEOUT).and_then(parse) {
+    match asked(headers) {
         // A little less, so that it is our answer that the caller gets, and not the end of its patience.
         Some(asked) => (asked - (asked / 10).min(Duration::from_millis(10))).min(longest),
         None => longest,

@@ -10,6 +10,7 @@ use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use bytes::Bytes;
 use chassis::caller::unauthenticated;
 use chassis::fault::Fault;
+use chassis::middleware::deadline;
 use http::header::{self, HeaderValue};
 use http::request::Parts;
 use http::{HeaderMap, StatusCode};
@@ -66,8 +67,7 @@ fn json_response(json: String) -> Response {
 fn on_behalf(parts: &Parts, longest: Duration) -> OnBehalf {
     let headers = &parts.headers;
     let address = parts.extensions.get().map(|ClientAddress(address)| *address);
-    let wished = headers.get("grpc-timeout").and_then(|value| parse_timeout(value.to_str().ok()?));
-    let patience = wished.map_or(longest, |wished| wished.min(longest));
+    let patience = deadline::asked(headers).map_or(longest, |asked| asked.min(longest));
     match bearer(headers) {
         Some(token) => OnBehalf { address, ..OnBehalf::of_token(token, patience) },
         None => OnBehalf { authorization: None, patience, address },
@@ -79,24 +79,6 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
-/// A time span as gRPC writes it in `grpc-timeout`: digits and a unit.
-fn parse_timeout(text: &str) -> Option<Duration> {
-    let (digits, unit) = text.split_at_checked(text.len().checked_sub(1)?)?;
-    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
-        return None;
-    }
-    let number: u64 = digits.parse().ok()?;
-    match unit {
-        "H" => Some(Duration::from_secs(number * 3600)),
-        "M" => Some(Duration::from_secs(number * 60)),
-        "S" => Some(Duration::from_secs(number)),
-        "m" => Some(Duration::from_millis(number)),
-        "u" => Some(Duration::from_micros(number)),
-        "n" => Some(Duration::from_nanos(number)),
-        _ => None,
-    }
 }
 
 /// What an address may do without being known has bounds.
