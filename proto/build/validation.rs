@@ -491,6 +491,10 @@ fn bytes(rule: &str, value: &Value) -> anyhow::Result<Vec<Check>> {
     Ok(match (rule, value) {
         ("min_len", Value::U64(least)) => vec![at_least("value.len()", *least, "byte")],
         ("max_len", Value::U64(most)) => vec![at_most("value.len()", *most, "byte")],
+        ("len", Value::U64(length)) => vec![Check::new(
+            format!("value.len() == {length}"),
+            format!("must have exactly {}", count(*length, "byte")),
+        )],
         (other, _) => bail!("no code for the rule `bytes.{other}`"),
     })
 }

@@ -52,6 +52,8 @@ pub enum Relation {
     Moderator,
     /// The owner of the conversation.
     Owner,
+    /// A member who is not muted.
+    Participant,
 }
 
 /// How it reads when the relation does not hold.

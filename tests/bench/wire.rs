@@ -100,7 +100,10 @@ impl Format {
             Self::Binary => {
                 let request = SendMessageRequest {
                     target: Some(send_message_request::Target::ConversationId(conversation.to_owned())),
-                    content: Some(Content { kind: Some(content::Kind::Text(text.to_owned())) }),
+                    content: Some(Content {
+                        kind: Some(content::Kind::Text(text.to_owned())),
+                        ..Default::default()
+                    }),
                     client_message_id: id.clone(),
                     ..SendMessageRequest::default()
                 };

@@ -122,6 +122,27 @@ impl AuthService for Api {
 
 #[tonic::async_trait]
 impl UserService for Api {
+    async fn register_device_key(
+        &self,
+        _request: Request<pb::RegisterDeviceKeyRequest>,
+    ) -> Result<Response<pb::RegisterDeviceKeyResponse>, Status> {
+        Err(Status::unimplemented("register_device_key"))
+    }
+
+    async fn list_device_keys(
+        &self,
+        _request: Request<pb::ListDeviceKeysRequest>,
+    ) -> Result<Response<pb::ListDeviceKeysResponse>, Status> {
+        Err(Status::unimplemented("list_device_keys"))
+    }
+
+    async fn revoke_device_key(
+        &self,
+        _request: Request<pb::RevokeDeviceKeyRequest>,
+    ) -> Result<Response<pb::RevokeDeviceKeyResponse>, Status> {
+        Err(Status::unimplemented("revoke_device_key"))
+    }
+
     async fn get_me(
         &self,
         request: Request<pb::GetMeRequest>,

@@ -235,6 +235,7 @@ impl From<View> for pb::Conversation {
             update_time: Some(conversation.update_time.to_proto()),
             own_role: role_if_any(view.own_role).into(),
             peer_user_id,
+            secure: false,
         }
     }
 }
@@ -278,6 +279,7 @@ pub fn access(access: Option<Access>) -> pb::Access {
         kind: pb::ConversationKind::from(access.kind).into(),
         membership_version: access.membership_version,
         slow_mode_millis: access.wait().as_millis(),
+        secure: false,
     }
 }
 

@@ -42,12 +42,14 @@ fn payload(event: &Event) -> pb::conversation_fact::Payload {
             kind: pb::ConversationKind::from(*kind).into(),
             title: title.as_str().to_owned(),
             members: members.iter().map(pb::Member::from).collect(),
+            secure: false,
         }),
         Event::Updated { title, topic, slow_mode: wait } => {
             Payload::ConversationUpdated(pb::ConversationUpdated {
                 title: title.as_str().to_owned(),
                 topic: topic.as_str().to_owned(),
                 slow_mode: slow_mode(*wait),
+                secure: false,
             })
         }
         Event::Deleted { user_ids } => Payload::ConversationDeleted(pb::ConversationDeleted {

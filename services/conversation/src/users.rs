@@ -44,8 +44,10 @@ impl Users {
     /// Refuses when one of these does not stand for a living account.
     pub async fn require(&self, caller: UserId, user_ids: &[UserId]) -> Result<(), Error> {
         for user_ids in user_ids.chunks(CHUNK) {
-            let message =
-                pb::BatchGetUsersRequest { user_ids: user_ids.iter().map(ToString::to_string).collect() };
+            let message = pb::BatchGetUsersRequest {
+                user_ids: user_ids.iter().map(ToString::to_string).collect(),
+                usernames: Vec::new(),
+            };
             let request = as_service(message, &self.credential, Some(caller));
             let answer = self.users.clone().batch_get_users(request).await.map_err(unavailable)?;
             let living: HashSet<UserId> = answer

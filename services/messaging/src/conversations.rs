@@ -36,8 +36,14 @@ pub struct Access {
     pub may_read: bool,
     /// Write into it.
     pub may_write: bool,
+    /// React and vote: a member who is not muted.
+    pub may_react: bool,
     /// Delete what others wrote.
     pub moderates: bool,
+    /// Empty the whole conversation.
+    pub owns: bool,
+    /// Send only what is encrypted by the sender's device.
+    pub secure_only: bool,
     /// The membership version that this holds for.
     pub membership_version: i64,
     /// How long the user has to wait between two messages.
@@ -52,6 +58,9 @@ impl From<pb::Access> for Access {
             may_write: access.exists && access.may_read && access.may_write,
             // In a direct conversation nobody stands over the other.
             moderates: access.role() >= MemberRole::Moderator && access.kind() != ConversationKind::Direct,
+            owns: access.role() == MemberRole::Owner && access.kind() != ConversationKind::Direct,
+            may_react: access.exists && access.may_read && access.role() >= MemberRole::Member,
+            secure_only: access.secure,
             membership_version: access.membership_version,
             pace: u64::try_from(access.slow_mode_millis).ok().filter(|&ms| ms > 0).map(Duration::from_millis),
         }
@@ -304,7 +313,10 @@ impl Access {
             visible: true,
             may_read: true,
             may_write: true,
+            may_react: true,
             moderates: false,
+            owns: false,
+            secure_only: false,
             membership_version: 1,
             pace: None,
         }
@@ -312,7 +324,7 @@ impl Access {
 
     /// The access of a member who only reads.
     pub const fn muted() -> Self {
-        Self { may_write: false, ..Self::member() }
+        Self { may_write: false, may_react: false, ..Self::member() }
     }
 
     /// The access of a moderator.

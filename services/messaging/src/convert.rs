@@ -1,5 +1,7 @@
 //! The words of the wire to ours and back. The rules that the contract declares have been checked by the codec; what is
-//! left to check here are the rules of [`Text`] and its like.
+//! left to check here are the rules of [`Content`] and its like.
+
+use std::time::Duration;
 
 use chassis::clock::Timestamp;
 use prost::Message as _;
@@ -7,9 +9,10 @@ use proto::conversation::v1::{ConversationFact, RemovalReason, conversation_fact
 use proto::id::{ConversationId, InvalidId, MessageId, UserId};
 use proto::messaging::v1 as pb;
 
+use crate::content::Content;
 use crate::error::Error;
 use crate::event::{Event, Fact, FactKind, Happening, UserEvent, UserHappening};
-use crate::message::{Asked, ClientMessageId, Content, Draft, Message, Sequence, Target, Text};
+use crate::message::{Asked, ClientMessageId, Draft, Message, Sequence, Target};
 use crate::receipt::Watermark;
 use crate::store::{Appended, Failure};
 
@@ -69,8 +72,21 @@ impl TryFrom<pb::SendMessageRequest> for Draft {
                 rule: "must be a UUID",
             })?),
         };
-        Ok(Self { target, content: content(request.content)?, client_message_id, reply_to })
+        let lifetime = request.expire_after.as_ref().map(lifetime).transpose()?;
+        Ok(Self { target, content: Content::parse(request.content)?, client_message_id, reply_to, lifetime })
     }
+}
+
+/// The shortest and the longest time that a message may live: 1 second and 28 days.
+const LIFETIMES: std::ops::RangeInclusive<Duration> =
+    Duration::from_secs(1)..=Duration::from_secs(28 * 24 * 3600);
+
+/// How long a message is to live, cut to milliseconds.
+fn lifetime(span: &prost_types::Duration) -> Result<Duration, Error> {
+    Duration::try_from(*span)
+        .ok()
+        .filter(|span| LIFETIMES.contains(span))
+        .ok_or(Error::Invalid { field: "expire_after", rule: "must be between 1 second and 28 days" })
 }
 
 /// What became of a request to send; `None` when it was only to be checked.
@@ -82,43 +98,9 @@ pub fn sent(sent: Option<Appended>) -> pb::SendMessageResponse {
     pb::SendMessageResponse { message, repeated }
 }
 
-/// The content of a request.
-pub fn content(content: Option<pb::Content>) -> Result<Content, Error> {
-    match content.and_then(|content| content.kind) {
-        Some(pb::content::Kind::Text(text)) => {
-            let text = Text::parse(text).map_err(|rule| Error::Invalid { field: "content.text", rule })?;
-            Ok(Content::Text(text))
-        }
-        None => Err(Error::Invalid { field: "content", rule: "must say something" }),
-    }
-}
-
-impl From<Content> for pb::Content {
-    fn from(content: Content) -> Self {
-        match content {
-            Content::Text(text) => Self { kind: Some(pb::content::Kind::Text(text.into_string())) },
-        }
-    }
-}
-
-impl Content {
-    /// As it is stored.
-    pub fn encode(&self) -> Vec<u8> {
-        pb::Content::from(self.clone()).encode_to_vec()
-    }
-
-    /// From how it is stored.
-    pub fn decode(bytes: &[u8]) -> Result<Self, Failure> {
-        match pb::Content::decode(bytes).map(|content| content.kind) {
-            Ok(Some(pb::content::Kind::Text(text))) => Ok(Self::Text(Text::stored(text))),
-            Ok(None) | Err(_) => Err(Failure::corrupt("the content of a message cannot be read")),
-        }
-    }
-}
-
 impl From<Message> for pb::Message {
     fn from(message: Message) -> Self {
-        Self {
+        let mut shown = Self {
             message_id: message.message_id.to_string(),
             conversation_id: message.conversation.to_string(),
             sequence: message.sequence.get(),
@@ -127,14 +109,22 @@ impl From<Message> for pb::Message {
                 .client_message_id
                 .map(ClientMessageId::into_string)
                 .unwrap_or_default(),
-            content: message.content.map(pb::Content::from),
+            content: message.content.map(Content::into_wire),
             reply_to_message_id: text_of(message.reply_to),
             create_time: Some(message.create_time.to_proto()),
             edit_time: message.edit_time.map(Timestamp::to_proto),
             delete_time: message.deletion.map(|deletion| deletion.time.to_proto()),
-            deleted_by_user_id: text_of(message.deletion.map(|deletion| deletion.by)),
+            deleted_by_user_id: text_of(message.deletion.and_then(|deletion| deletion.by)),
             version: message.version,
-        }
+            delete_reason: message
+                .deletion
+                .map_or(pb::DeletionReason::Unspecified, |deletion| deletion.reason)
+                .into(),
+            expire_time: message.expire_time.map(Timestamp::to_proto),
+            ..Self::default()
+        };
+        message.details.show(&mut shown);
+        shown
     }
 }
 
@@ -156,10 +146,14 @@ pub fn event(event: Event, epoch: &str) -> Result<pb::Event, Error> {
     let payload = match event.what {
         Happening::MessageCreated(message) => Payload::MessageCreated(message.into()),
         Happening::MessageEdited(message) => Payload::MessageEdited(message.into()),
-        Happening::MessageDeleted { message_id, sequence } => Payload::MessageDeleted(pb::MessageDeleted {
-            message_id: message_id.to_string(),
-            message_sequence: sequence.get(),
-        }),
+        Happening::MessageDeleted { message_id, sequence, reason } => {
+            Payload::MessageDeleted(pb::MessageDeleted {
+                message_id: message_id.to_string(),
+                message_sequence: sequence.get(),
+                reason: reason.into(),
+            })
+        }
+        Happening::ToMessage { payload, .. } => payload.into(),
         Happening::ToConversation { payload, .. } => {
             let stored = pb::Event::decode(payload.as_slice()).ok().and_then(|event| event.payload);
             stored.ok_or_else(|| Failure::corrupt("the payload of an event cannot be read"))?
@@ -207,6 +201,15 @@ impl From<UserHappening> for pb::user_event::Payload {
                 })
             }
             UserHappening::WatermarkAdvanced(watermark) => Self::WatermarkAdvanced(watermark.into()),
+            UserHappening::MessageHidden { conversation, message_id, sequence } => {
+                Self::MessageHidden(pb::MessageHidden {
+                    conversation_id: conversation.to_string(),
+                    message_id: message_id.to_string(),
+                    message_sequence: sequence.get(),
+                })
+            }
+            UserHappening::AlertChanged(alert) => Self::AlertChanged(alert),
+            UserHappening::ReportChanged(report) => Self::ReportChanged(report),
         }
     }
 }
@@ -244,6 +247,13 @@ impl UserHappening {
                 read: Sequence::new(watermark.read_sequence),
                 update_time: watermark.update_time.as_ref().and_then(Timestamp::from_proto),
             }),
+            Payload::MessageHidden(hidden) => Self::MessageHidden {
+                conversation: conversation(&hidden.conversation_id)?,
+                message_id: MessageId::parse(&hidden.message_id).ok()?,
+                sequence: Sequence::new(hidden.message_sequence),
+            },
+            Payload::AlertChanged(alert) => Self::AlertChanged(alert),
+            Payload::ReportChanged(report) => Self::ReportChanged(report),
         })
     }
 }

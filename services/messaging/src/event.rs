@@ -1,13 +1,16 @@
 //! What the two logs are made of: what happens in a conversation, and what happens to one user.
 
 use chassis::clock::Timestamp;
+use prost::Message as _;
 use proto::id::{ConversationId, MessageId, UserId};
+use proto::messaging::v1::{self as pb, DeletionReason};
 
 use crate::message::{Message, Sequence};
 use crate::receipt::Watermark;
+use crate::store::Failure;
 
 /// Something durable that happened in a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Event {
     /// The conversation.
     pub conversation: ConversationId,
@@ -24,18 +27,27 @@ pub struct Event {
 }
 
 /// What happened in a conversation.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Happening {
     /// A message was sent. In a replay it is shown as it stands now.
     MessageCreated(Message),
     /// A message has new content. In a replay it is shown as it stands now.
     MessageEdited(Message),
-    /// A message's content is gone.
+    /// A message is gone.
     MessageDeleted {
         /// The message.
         message_id: MessageId,
         /// Where it was sent.
         sequence: Sequence,
+        /// How it went.
+        reason: DeletionReason,
+    },
+    /// Something else happened to a message. In a replay it reads as the deletion once the message is gone.
+    ToMessage {
+        /// Where the message was sent.
+        sequence: Sequence,
+        /// What.
+        payload: MessageChange,
     },
     /// Something happened to the conversation itself. We pass it on in the words of the service that owns it.
     ToConversation {
@@ -53,7 +65,16 @@ impl Happening {
             Self::MessageCreated(_) => "message_created",
             Self::MessageEdited(_) => "message_edited",
             Self::MessageDeleted { .. } => "message_deleted",
+            Self::ToMessage { payload, .. } => payload.kind(),
             Self::ToConversation { kind, .. } => kind.as_str(),
+        }
+    }
+
+    /// Whether it may not travel on the bus.
+    pub fn is_confidential(&self) -> bool {
+        match self {
+            Self::MessageCreated(message) | Self::MessageEdited(message) => message.is_confidential(),
+            _ => false,
         }
     }
 
@@ -62,7 +83,93 @@ impl Happening {
         match self {
             Self::MessageCreated(message) | Self::MessageEdited(message) => message.weight(),
             Self::MessageDeleted { .. } => 64,
+            Self::ToMessage { payload, .. } => payload.weight(),
             Self::ToConversation { payload, .. } => payload.len() + 64,
+        }
+    }
+}
+
+/// What can happen to a message besides being edited and deleted, in the words of the wire: they carry the state after it,
+/// so that whoever applies them in order arrives at the message as it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub enum MessageChange {
+    /// A reaction came or went.
+    Reaction(pb::ReactionChanged),
+    /// It was pinned.
+    Pinned(pb::MessagePinned),
+    /// It was unpinned.
+    Unpinned(pb::MessageUnpinned),
+    /// Somebody voted.
+    Voted(pb::PollVoted),
+    /// The poll was closed.
+    Closed(pb::PollClosed),
+    /// Its link's preview came.
+    Previewed(pb::LinkPreviewed),
+}
+
+impl MessageChange {
+    const KINDS: [&str; 6] = [
+        "reaction_changed",
+        "message_pinned",
+        "message_unpinned",
+        "poll_voted",
+        "poll_closed",
+        "link_previewed",
+    ];
+
+    /// The word for it in the database.
+    pub const fn kind(&self) -> &'static str {
+        match self {
+            Self::Reaction(_) => Self::KINDS[0],
+            Self::Pinned(_) => Self::KINDS[1],
+            Self::Unpinned(_) => Self::KINDS[2],
+            Self::Voted(_) => Self::KINDS[3],
+            Self::Closed(_) => Self::KINDS[4],
+            Self::Previewed(_) => Self::KINDS[5],
+        }
+    }
+
+    /// Whether a word in the database stands for one of these.
+    pub fn is_kind(word: &str) -> bool {
+        Self::KINDS.contains(&word)
+    }
+
+    /// As it is stored: an encoded `parlor.messaging.v1.Event` with nothing but its payload.
+    pub fn encode(&self) -> Vec<u8> {
+        pb::Event { payload: Some(self.clone().into()), ..pb::Event::default() }.encode_to_vec()
+    }
+
+    /// From how it is stored.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Failure> {
+        use pb::event::Payload;
+        match pb::Event::decode(bytes).ok().and_then(|event| event.payload) {
+            Some(Payload::ReactionChanged(change)) => Ok(Self::Reaction(change)),
+            Some(Payload::MessagePinned(change)) => Ok(Self::Pinned(change)),
+            Some(Payload::MessageUnpinned(change)) => Ok(Self::Unpinned(change)),
+            Some(Payload::PollVoted(change)) => Ok(Self::Voted(change)),
+            Some(Payload::PollClosed(change)) => Ok(Self::Closed(change)),
+            Some(Payload::LinkPreviewed(change)) => Ok(Self::Previewed(change)),
+            _ => Err(Failure::corrupt("what happened to a message cannot be read")),
+        }
+    }
+
+    fn weight(&self) -> usize {
+        match self {
+            Self::Previewed(change) => change.encoded_len(),
+            _ => 256,
+        }
+    }
+}
+
+impl From<MessageChange> for pb::event::Payload {
+    fn from(change: MessageChange) -> Self {
+        match change {
+            MessageChange::Reaction(change) => Self::ReactionChanged(change),
+            MessageChange::Pinned(change) => Self::MessagePinned(change),
+            MessageChange::Unpinned(change) => Self::MessageUnpinned(change),
+            MessageChange::Voted(change) => Self::PollVoted(change),
+            MessageChange::Closed(change) => Self::PollClosed(change),
+            MessageChange::Previewed(change) => Self::LinkPreviewed(change),
         }
     }
 }
@@ -82,16 +189,19 @@ pub enum FactKind {
     MemberRemoved,
     /// A member's role changed.
     RoleChanged,
+    /// All messages up to some place are gone.
+    Purged,
 }
 
 impl FactKind {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Created,
         Self::Updated,
         Self::Deleted,
         Self::MembersAdded,
         Self::MemberRemoved,
         Self::RoleChanged,
+        Self::Purged,
     ];
 
     /// The word for it in the database.
@@ -103,6 +213,7 @@ impl FactKind {
             Self::MembersAdded => "members_added",
             Self::MemberRemoved => "member_removed",
             Self::RoleChanged => "member_role_changed",
+            Self::Purged => "messages_purged",
         }
     }
 
@@ -134,7 +245,7 @@ pub struct Fact {
 }
 
 /// Something durable that concerns one user only.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct UserEvent {
     /// The user.
     pub user: UserId,
@@ -147,7 +258,7 @@ pub struct UserEvent {
 }
 
 /// What happened to a user.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum UserHappening {
     /// The user is in one more conversation.
     ConversationGained {
@@ -165,4 +276,17 @@ pub enum UserHappening {
     },
     /// The user read on, or received more, on one of its devices.
     WatermarkAdvanced(Watermark),
+    /// The user deleted a message for itself.
+    MessageHidden {
+        /// Where it is.
+        conversation: ConversationId,
+        /// Which.
+        message_id: MessageId,
+        /// Where it was sent.
+        sequence: Sequence,
+    },
+    /// An alert is new, has changed or was read.
+    AlertChanged(pb::Alert),
+    /// A message was reported, or a report was resolved.
+    ReportChanged(pb::Report),
 }

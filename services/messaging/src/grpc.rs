@@ -12,11 +12,13 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::carry::Carrier;
+use crate::content::Content;
 use crate::convert;
 use crate::error::Error;
-use crate::message::{Asked, Change, Revision, Sequence};
+use crate::message::{Asked, Sequence};
 use crate::messaging::{HistoryPage, Messaging};
 use crate::receipt::Progress;
+use crate::revision::{Change, Revision};
 use crate::store::Order;
 use crate::stream::Feed;
 use crate::sync::{EVENTS, Known, Missed};
@@ -90,7 +92,7 @@ impl MessagingService for Api {
     ) -> Answer<pb::EditMessageResponse> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let content = convert::content(request.content)?;
+        let content = Content::parse(request.content)?;
         let expected_version = Some(request.expected_version).filter(|version| *version > 0);
         let change = Change::Edit { content, expected_version };
         let revision = revision(&request.conversation_id, &request.message_id, caller.user_id, change)?;
@@ -104,10 +106,45 @@ impl MessagingService for Api {
     ) -> Answer<pb::DeleteMessageResponse> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let revision =
-            revision(&request.conversation_id, &request.message_id, caller.user_id, Change::Delete)?;
+        let change = Change::Delete(pb::DeletionReason::Deleted);
+        let revision = revision(&request.conversation_id, &request.message_id, caller.user_id, change)?;
         let message = self.messaging.revise(revision).await?;
         Ok(Response::new(pb::DeleteMessageResponse { message: Some(message.into()) }))
+    }
+
+    async fn list_revisions(
+        &self,
+        _request: Request<pb::ListRevisionsRequest>,
+    ) -> Answer<pb::ListRevisionsResponse> {
+        Err(Status::unimplemented("list_revisions"))
+    }
+
+    async fn hide_message(
+        &self,
+        _request: Request<pb::HideMessageRequest>,
+    ) -> Answer<pb::HideMessageResponse> {
+        Err(Status::unimplemented("hide_message"))
+    }
+
+    async fn unsend_message(
+        &self,
+        _request: Request<pb::UnsendMessageRequest>,
+    ) -> Answer<pb::UnsendMessageResponse> {
+        Err(Status::unimplemented("unsend_message"))
+    }
+
+    async fn purge_messages(
+        &self,
+        _request: Request<pb::PurgeMessagesRequest>,
+    ) -> Answer<pb::PurgeMessagesResponse> {
+        Err(Status::unimplemented("purge_messages"))
+    }
+
+    async fn forward_message(
+        &self,
+        _request: Request<pb::ForwardMessageRequest>,
+    ) -> Answer<pb::ForwardMessageResponse> {
+        Err(Status::unimplemented("forward_message"))
     }
 
     async fn advance_watermark(

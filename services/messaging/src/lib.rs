@@ -18,8 +18,10 @@
 mod carry;
 mod config;
 mod consume;
+mod content;
 mod conversations;
 mod convert;
+mod details;
 mod error;
 mod event;
 mod grpc;
@@ -30,6 +32,7 @@ mod messaging;
 mod publish;
 mod receipt;
 mod receipts;
+mod revision;
 mod send;
 mod signal;
 mod store;
@@ -102,7 +105,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     describe_metrics();
     let Deps { database, events, clock, conversation, auth, credential, accepted, limits } = deps;
     let tasks = Tasks::default();
-    let store = Store::new(database.clone());
+    let store = Store::new(database.clone(), clock.clone());
     let epoch: Arc<str> = store.epoch().await?.into();
     let publisher = Publisher::new(events.clone(), Arc::clone(&epoch));
     let conversations = Conversations::new(conversation, credential.clone());

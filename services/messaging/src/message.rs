@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use chassis::clock::Timestamp;
 use proto::id::{ConversationId, MessageId, UserId};
+use proto::messaging::v1::DeletionReason;
 use sha2::{Digest, Sha256};
-use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
-use crate::conversations::Access;
-use crate::error::Error;
+use crate::content::Content;
+use crate::details::Details;
 
 /// A place in a log: 1 is the first, and 0 stands before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -36,56 +36,6 @@ impl fmt::Display for Sequence {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)
     }
-}
-
-/// Plain text that somebody may send: normalised (NFC), 1 to 16,384 bytes, not only white space, and without control
-/// characters but tab and line feed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Text(String);
-
-impl Text {
-    /// The most bytes of a text, after normalisation.
-    pub const MAX_BYTES: usize = 16_384;
-
-    /// Normalises a text and checks it; says which rule it breaks otherwise.
-    pub fn parse(text: String) -> Result<Self, &'static str> {
-        let text = match is_nfc_quick(text.chars()) {
-            IsNormalized::Yes => text,
-            IsNormalized::No | IsNormalized::Maybe => text.nfc().collect(),
-        };
-        if text.len() > Self::MAX_BYTES {
-            return Err("must have at most 16384 bytes");
-        }
-        if text.chars().all(char::is_whitespace) {
-            return Err("must have something besides white space");
-        }
-        if text.chars().any(|c| c.is_control() && c != '\t' && c != '\n') {
-            return Err("must have no control characters but tab and line feed");
-        }
-        Ok(Self(text))
-    }
-
-    /// A text that was checked when it was stored. The rules of that day hold for it.
-    pub(crate) const fn stored(text: String) -> Self {
-        Self(text)
-    }
-
-    /// The text.
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// The text.
-    pub fn into_string(self) -> String {
-        self.0
-    }
-}
-
-/// What a message says. New kinds become new arms.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Content {
-    /// Plain text.
-    Text(Text),
 }
 
 /// The sender's own id for a message: 1 to 128 characters.
@@ -126,12 +76,15 @@ pub struct Fingerprint([u8; 16]);
 
 impl Fingerprint {
     /// The fingerprint of what is asked for.
-    pub fn of(content: &Content, reply_to: Option<MessageId>) -> Self {
+    pub fn of(content: &Content, reply_to: Option<MessageId>, lifetime: Option<Duration>) -> Self {
         let mut hash = Sha256::new();
         hash.update(content.encode());
         hash.update([u8::from(reply_to.is_some())]);
         if let Some(id) = reply_to {
             hash.update(id.uuid().as_bytes());
+        }
+        if let Some(lifetime) = lifetime {
+            hash.update(lifetime.as_millis().to_be_bytes());
         }
         let mut print = [0; 16];
         print.copy_from_slice(&hash.finalize()[..16]);
@@ -171,6 +124,8 @@ pub struct Draft {
     pub client_message_id: Option<ClientMessageId>,
     /// The message it answers.
     pub reply_to: Option<MessageId>,
+    /// How long it can be read; `None` for ever.
+    pub lifetime: Option<Duration>,
 }
 
 /// What somebody asks for with a draft.
@@ -198,6 +153,10 @@ pub struct Letter {
     pub client_message_id: Option<ClientMessageId>,
     /// The message it answers.
     pub reply_to: Option<MessageId>,
+    /// How long it can be read; `None` for ever.
+    pub lifetime: Option<Duration>,
+    /// What hangs on it from the beginning.
+    pub details: Details,
     /// Of what is asked.
     pub fingerprint: Fingerprint,
 }
@@ -205,7 +164,7 @@ pub struct Letter {
 impl Letter {
     /// Addresses a draft.
     pub fn new(draft: Draft, conversation: ConversationId, sender: UserId) -> Self {
-        let fingerprint = Fingerprint::of(&draft.content, draft.reply_to);
+        let fingerprint = Fingerprint::of(&draft.content, draft.reply_to, draft.lifetime);
         Self {
             message_id: MessageId::generate(),
             conversation,
@@ -213,6 +172,8 @@ impl Letter {
             content: draft.content,
             client_message_id: draft.client_message_id,
             reply_to: draft.reply_to,
+            lifetime: draft.lifetime,
+            details: Details::default(),
             fingerprint,
         }
     }
@@ -229,14 +190,16 @@ impl Letter {
             reply_to: self.reply_to,
             create_time: at,
             edit_time: None,
+            expire_time: self.lifetime.map(|lifetime| at.plus(lifetime)),
             deletion: None,
             version: 1,
+            details: self.details.clone(),
         }
     }
 }
 
 /// One contribution to a conversation, as it stands now.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Message {
     /// Its id.
     pub message_id: MessageId,
@@ -256,20 +219,43 @@ pub struct Message {
     pub create_time: Timestamp,
     /// When it was last edited.
     pub edit_time: Option<Timestamp>,
-    /// When and by whom it was deleted: what is left is a tombstone.
+    /// From when on nobody reads it.
+    pub expire_time: Option<Timestamp>,
+    /// How it went: what is left is a tombstone.
     pub deletion: Option<Deletion>,
     /// 1 when it is new, and one more with every edit.
     pub version: i32,
+    /// What hangs on it.
+    pub details: Details,
 }
 
 impl Message {
+    /// What is left of it when it is gone.
+    #[must_use]
+    pub fn tombstone(self, deletion: Deletion) -> Self {
+        Self { content: None, deletion: Some(deletion), details: Details::default(), ..self }
+    }
+
+    /// As it is at a time: what has expired is gone, whether or not it has been erased yet.
+    #[must_use]
+    pub fn at(self, now: Timestamp) -> Self {
+        match self.expire_time {
+            Some(time) if time <= now && self.deletion.is_none() => {
+                self.tombstone(Deletion { time, by: None, reason: DeletionReason::Expired })
+            }
+            _ => self,
+        }
+    }
+
+    /// Whether it may not travel on the bus: what nobody here can read, and what must leave no trace.
+    pub fn is_confidential(&self) -> bool {
+        self.expire_time.is_some() || self.content.as_ref().is_some_and(Content::is_secure)
+    }
+
     /// About how many bytes it takes on the wire.
     pub fn weight(&self) -> usize {
         const REST: usize = 256;
-        match &self.content {
-            Some(Content::Text(text)) => text.as_str().len() + REST,
-            None => REST,
-        }
+        REST + self.content.as_ref().map_or(0, Content::weight)
     }
 }
 
@@ -278,81 +264,10 @@ impl Message {
 pub struct Deletion {
     /// When.
     pub time: Timestamp,
-    /// By whom.
-    pub by: UserId,
-}
-
-/// What somebody wants to change about a message that is there.
-#[derive(Clone, Debug)]
-pub struct Revision {
-    /// Where it is.
-    pub conversation: ConversationId,
-    /// Which one.
-    pub message_id: MessageId,
-    /// Who wants it.
-    pub by: UserId,
-    /// What.
-    pub change: Change,
-}
-
-/// What is to become of a message.
-#[derive(Clone, Debug)]
-pub enum Change {
-    /// It gets new content.
-    Edit {
-        /// What it says from now on.
-        content: Content,
-        /// The version that the editor saw; `None` for any.
-        expected_version: Option<i32>,
-    },
-    /// Its content goes.
-    Delete,
-}
-
-impl Revision {
-    /// The message after the change; `None` when the change has been made before, so that a retry is safe.
-    pub fn apply(
-        &self,
-        message: &Message,
-        access: &Access,
-        now: Timestamp,
-    ) -> Result<Option<Message>, Error> {
-        match &self.change {
-            Change::Edit { content, expected_version } => {
-                if message.sender != self.by {
-                    return Err(Error::NotAuthor(self.message_id));
-                }
-                if !access.may_write {
-                    return Err(Error::WriteDenied(self.conversation));
-                }
-                if message.deletion.is_some() {
-                    return Err(Error::MessageDeleted(self.message_id));
-                }
-                if message.content.as_ref() == Some(content) {
-                    return Ok(None);
-                }
-                if expected_version.is_some_and(|expected| expected != message.version) {
-                    return Err(Error::VersionMismatch {
-                        message_id: self.message_id,
-                        version: message.version,
-                    });
-                }
-                let version = message.version.saturating_add(1);
-                let content = Some(content.clone());
-                Ok(Some(Message { content, version, edit_time: Some(now), ..message.clone() }))
-            }
-            Change::Delete => {
-                if message.sender != self.by && !access.moderates {
-                    return Err(Error::NotAuthor(self.message_id));
-                }
-                if message.deletion.is_some() {
-                    return Ok(None);
-                }
-                let deletion = Some(Deletion { time: now, by: self.by });
-                Ok(Some(Message { content: None, deletion, ..message.clone() }))
-            }
-        }
-    }
+    /// By whom; `None` when its time was over.
+    pub by: Option<UserId>,
+    /// How.
+    pub reason: DeletionReason,
 }
 
 /// How long a sender still has to wait under slow mode; `None` when the message may go.
@@ -365,49 +280,8 @@ pub fn wait_for_pace(pace: Duration, last_send: Option<Timestamp>, now: Timestam
 mod tests {
     use super::*;
 
-    fn text(text: &str) -> Content {
-        Content::Text(Text::parse(text.to_owned()).expect("a text"))
-    }
-
-    fn message(sender: UserId) -> Message {
-        let draft = Draft {
-            target: Target::Person(sender),
-            content: text("hello"),
-            client_message_id: None,
-            reply_to: None,
-        };
-        Letter::new(draft, ConversationId::generate(), sender)
-            .posted(Sequence::new(1), Timestamp::from_millis(1))
-    }
-
-    fn revise(
-        message: &Message,
-        by: UserId,
-        change: Change,
-        access: Access,
-    ) -> Result<Option<Message>, Error> {
-        let revision =
-            Revision { conversation: message.conversation, message_id: message.message_id, by, change };
-        revision.apply(message, &access, Timestamp::from_millis(2))
-    }
-
-    fn edit(text_: &str, expected_version: Option<i32>) -> Change {
-        Change::Edit { content: text(text_), expected_version }
-    }
-
-    #[test]
-    fn a_text_is_normalised_and_bounded() {
-        assert_eq!(Text::parse("e\u{301}".to_owned()).expect("a text").as_str(), "é");
-        assert!(Text::parse("a".repeat(Text::MAX_BYTES)).is_ok());
-        assert!(Text::parse("a".repeat(Text::MAX_BYTES + 1)).is_err());
-        // The bound holds for what is stored: this is one byte too long until it is normalised.
-        assert!(Text::parse("a".repeat(Text::MAX_BYTES - 2) + "e\u{301}").is_ok());
-        for bad in ["", " \t\n", "\u{a0}\u{3000}", "a\0b", "a\rb", "a\u{1b}[0m", "\u{85}x"] {
-            assert!(Text::parse(bad.to_owned()).is_err(), "{bad:?}");
-        }
-        for good in ["a", "a\tb\n", "👩‍👩‍👧", "שלום"] {
-            assert_eq!(Text::parse(good.to_owned()).expect("a text").as_str(), good);
-        }
+    fn text(says: &str) -> Content {
+        Content::text(says)
     }
 
     #[test]
@@ -421,50 +295,9 @@ mod tests {
     #[test]
     fn a_fingerprint_tells_content_and_reply_apart() {
         let id = MessageId::generate();
-        assert_eq!(Fingerprint::of(&text("a"), Some(id)), Fingerprint::of(&text("a"), Some(id)));
-        assert_ne!(Fingerprint::of(&text("a"), Some(id)), Fingerprint::of(&text("a"), None));
-        assert_ne!(Fingerprint::of(&text("a"), None), Fingerprint::of(&text("b"), None));
-    }
-
-    #[test]
-    fn only_the_author_edits_and_only_while_writing_is_allowed() {
-        let author = UserId::generate();
-        let message = message(author);
-        let edited =
-            revise(&message, author, edit("new", None), Access::member()).expect("edited").expect("changed");
-        assert_eq!((edited.version, edited.content.clone()), (2, Some(text("new"))));
-        let other = revise(&message, UserId::generate(), edit("new", None), Access::moderator());
-        assert!(matches!(other, Err(Error::NotAuthor(_))));
-        let muted = revise(&message, author, edit("new", None), Access::muted());
-        assert!(matches!(muted, Err(Error::WriteDenied(_))));
-    }
-
-    #[test]
-    fn an_edit_of_another_version_is_refused_unless_it_is_the_same_edit_again() {
-        let author = UserId::generate();
-        let message = message(author);
-        let edited = revise(&message, author, edit("new", Some(1)), Access::member())
-            .expect("edited")
-            .expect("changed");
-        assert!(matches!(revise(&edited, author, edit("new", Some(1)), Access::member()), Ok(None)));
-        let late = revise(&edited, author, edit("other", Some(1)), Access::member());
-        assert!(matches!(late, Err(Error::VersionMismatch { version: 2, .. })));
-    }
-
-    #[test]
-    fn a_moderator_deletes_what_others_wrote_and_nobody_edits_what_is_deleted() {
-        let author = UserId::generate();
-        let message = message(author);
-        let stranger = revise(&message, UserId::generate(), Change::Delete, Access::member());
-        assert!(matches!(stranger, Err(Error::NotAuthor(_))));
-        let moderator = UserId::generate();
-        let gone = revise(&message, moderator, Change::Delete, Access::moderator())
-            .expect("deleted")
-            .expect("changed");
-        assert_eq!((gone.content.clone(), gone.deletion.map(|d| d.by)), (None, Some(moderator)));
-        assert!(matches!(revise(&gone, author, Change::Delete, Access::muted()), Ok(None)));
-        let edit = revise(&gone, author, edit("new", None), Access::member());
-        assert!(matches!(edit, Err(Error::MessageDeleted(_))));
+        assert_eq!(Fingerprint::of(&text("a"), Some(id), None), Fingerprint::of(&text("a"), Some(id), None));
+        assert_ne!(Fingerprint::of(&text("a"), Some(id), None), Fingerprint::of(&text("a"), None, None));
+        assert_ne!(Fingerprint::of(&text("a"), None, None), Fingerprint::of(&text("b"), None, None));
     }
 
     #[test]

@@ -11,10 +11,11 @@ use uuid::Uuid;
 use crate::conversations::Conversations;
 use crate::error::Error;
 use crate::lane::{Answer, Entrance};
-use crate::message::{Asked, Draft, Letter, Message, Revision, Sequence, Target};
+use crate::message::{Asked, Draft, Letter, Message, Sequence, Target};
 use crate::publish::Publisher;
 use crate::receipt::{Progress, Watermark};
 use crate::receipts::Advancing;
+use crate::revision::Revision;
 use crate::send::{Errand, Sending};
 use crate::store::{Appended, History, Order, Store};
 

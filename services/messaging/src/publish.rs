@@ -27,9 +27,14 @@ impl Publisher {
         Self { events, epoch }
     }
 
-    /// The log of a conversation has grown.
+    /// The log of a conversation has grown. What is confidential does not travel on the bus: who follows reads the log.
     pub fn event(&self, event: Event) {
         let conversation = event.conversation;
+        if event.what.is_confidential() {
+            let (conversation_id, sequence) = (conversation.to_string(), event.sequence.get());
+            let head = pb::LogHead { conversation_id, sequence };
+            return self.say(&subject::conversation(conversation), notice::Notice::Head(head));
+        }
         match convert::event(event, &self.epoch) {
             Ok(event) => self.say(&subject::conversation(conversation), notice::Notice::Event(event)),
             Err(error) => {

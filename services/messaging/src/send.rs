@@ -15,8 +15,9 @@ use crate::conversations::{Access, Conversations};
 use crate::error::Error;
 use crate::event::{Event, Happening};
 use crate::lane::{Answer, Job};
-use crate::message::{Letter, Revision};
+use crate::message::Letter;
 use crate::publish::Publisher;
+use crate::revision::Revision;
 use crate::store::{Appended, Post, Revised, Store};
 
 /// What goes through a lane.

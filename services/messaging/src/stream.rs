@@ -276,6 +276,14 @@ impl Session {
                 Ok(())
             }
             Notice::Signal(_) => Ok(()),
+            Notice::Head(head) => {
+                let Ok(id) = ConversationId::parse(&head.conversation_id) else { return Ok(()) };
+                if let Some(followed) = self.followed.get_mut(&id) {
+                    followed.follower.head(head.sequence);
+                    self.catch_up(Log::Conversation(id));
+                }
+                Ok(())
+            }
         }
     }
 

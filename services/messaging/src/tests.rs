@@ -185,7 +185,7 @@ fn checked(request: pb::SendMessageRequest) -> pb::SendMessageRequest {
 }
 
 fn content(says: &str) -> Option<pb::Content> {
-    Some(pb::Content { kind: Some(pb::content::Kind::Text(says.to_owned())) })
+    Some(pb::Content { kind: Some(pb::content::Kind::Text(says.to_owned())), ..Default::default() })
 }
 
 fn text_of(message: &pb::Message) -> &str {

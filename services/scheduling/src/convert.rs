@@ -218,7 +218,7 @@ mod tests {
         let kind = messaging::content::Kind::Text("hello".to_owned());
         pb::ScheduleMessageRequest {
             conversation_id: ConversationId::generate().to_string(),
-            content: Some(messaging::Content { kind: Some(kind) }),
+            content: Some(messaging::Content { kind: Some(kind), ..Default::default() }),
             send_time: Some(at(1_800_000_000, 0)),
             request_id: ConversationId::generate().to_string(),
         }

@@ -231,7 +231,7 @@ impl Asks for UserId {
 }
 
 fn says(text: &str) -> Content {
-    Content { kind: Some(content::Kind::Text(text.to_owned())) }
+    Content { kind: Some(content::Kind::Text(text.to_owned())), ..Default::default() }
 }
 
 async fn eventually(mut condition: impl FnMut() -> bool) {

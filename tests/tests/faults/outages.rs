@@ -118,7 +118,10 @@ async fn is_told_by_grpc(figures: &mut Figures, separate: &Separate, person: &Pe
     let channel = endpoint.connect().await.expect("a channel");
     let mut request = Request::new(SendMessageRequest {
         target: Some(send_message_request::Target::ConversationId(conversation.to_owned())),
-        content: Some(Content { kind: Some(content::Kind::Text("is anybody there?".to_owned())) }),
+        content: Some(Content {
+            kind: Some(content::Kind::Text("is anybody there?".to_owned())),
+            ..Default::default()
+        }),
         ..SendMessageRequest::default()
     });
     let token = format!("Bearer {}", person.token).parse().expect("a header");

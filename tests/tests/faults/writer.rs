@@ -174,7 +174,7 @@ impl Writer {
         let channel = self.channels[self.turn % self.channels.len()].clone();
         let mut request = Request::new(SendMessageRequest {
             target: Some(send_message_request::Target::ConversationId(conversation.to_owned())),
-            content: Some(Content { kind: Some(content::Kind::Text(words(key))) }),
+            content: Some(Content { kind: Some(content::Kind::Text(words(key))), ..Default::default() }),
             client_message_id: key.to_owned(),
             ..SendMessageRequest::default()
         });

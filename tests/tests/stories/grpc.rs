@@ -40,7 +40,7 @@ fn with_token<T>(message: T, token: &str) -> Request<T> {
 fn text_to(conversation: &str, words: &str) -> SendMessageRequest {
     SendMessageRequest {
         target: Some(send_message_request::Target::ConversationId(conversation.to_owned())),
-        content: Some(Content { kind: Some(content::Kind::Text(words.to_owned())) }),
+        content: Some(Content { kind: Some(content::Kind::Text(words.to_owned())), ..Default::default() }),
         ..SendMessageRequest::default()
     }
 }

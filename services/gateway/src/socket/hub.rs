@@ -451,6 +451,15 @@ impl Shard {
                 topic.pass(&Frame::push(Body::Receipt(watermark)), None);
                 return;
             }
+            What::Head(head) => {
+                let needs = topic.head(head.sequence);
+                if needs.repair {
+                    // What is missing does not come over the bus: nothing is to be waited for.
+                    topic.repairing = true;
+                    self.patience.push_front((Instant::now(), key));
+                }
+                return;
+            }
             What::Signal(signal) => {
                 let from = UserId::parse(&signal.user_id).ok();
                 topic.pass(&Frame::push(Body::Signal(signal)), from);

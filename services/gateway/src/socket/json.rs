@@ -63,7 +63,7 @@ struct SentOut<'a> {
 
 impl<'a> SentOut<'a> {
     fn of(sent: &'a SendMessageResponse) -> Option<Self> {
-        Some(Self { message: MessageOut::of(sent.message.as_ref()?), repeated: sent.repeated })
+        Some(Self { message: MessageOut::of(sent.message.as_ref()?)?, repeated: sent.repeated })
     }
 }
 
@@ -98,7 +98,7 @@ impl<'a> EventOut<'a> {
             membership_version: event.membership_version,
             occur_time: &event.occur_time,
             actor_user_id: &event.actor_user_id,
-            message_created: MessageOut::of(message),
+            message_created: MessageOut::of(message)?,
         })
     }
 }
@@ -123,10 +123,14 @@ struct MessageOut<'a> {
     delete_time: &'a Option<prost_types::Timestamp>,
     deleted_by_user_id: &'a str,
     version: i32,
+    delete_reason: &'static str,
+    mentioned_user_ids: [&'a str; 0],
+    reactions: [&'a str; 0],
 }
 
 impl<'a> MessageOut<'a> {
-    fn of(message: &'a Message) -> Self {
+    /// A message as nearly all are: nothing hangs on it. Others go the long way.
+    fn of(message: &'a Message) -> Option<Self> {
         // Every field by name: a new one does not compile until it is written here too.
         let Message {
             message_id,
@@ -141,21 +145,43 @@ impl<'a> MessageOut<'a> {
             delete_time,
             deleted_by_user_id,
             version,
-        } = message;
-        Self {
+            delete_reason: _,
+            expire_time: None,
+            forwarded_from: None,
+            mentioned_user_ids,
+            reactions,
+            pin: None,
+            poll_result: None,
+            link_preview: None,
+            viewer: None,
+        } = message
+        else {
+            return None;
+        };
+        if !mentioned_user_ids.is_empty() || !reactions.is_empty() {
+            return None;
+        }
+        let content = match content {
+            Some(content) => Some(ContentOut::of(content)?),
+            None => None,
+        };
+        Some(Self {
             message_id,
             conversation_id,
             sequence: *sequence,
             sender_id,
             client_message_id,
-            content: content.as_ref().map(ContentOut::of),
+            content,
             reply_to_message_id,
             create_time,
             edit_time,
             delete_time,
             deleted_by_user_id,
             version: *version,
-        }
+            delete_reason: message.delete_reason().as_str_name(),
+            mentioned_user_ids: [],
+            reactions: [],
+        })
     }
 }
 
@@ -163,15 +189,18 @@ impl<'a> MessageOut<'a> {
 struct ContentOut<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     text: Option<&'a str>,
+    attachments: [&'a str; 0],
 }
 
 impl<'a> ContentOut<'a> {
-    fn of(content: &'a Content) -> Self {
-        let Content { kind } = content;
-        match kind {
-            Some(content::Kind::Text(text)) => Self { text: Some(text) },
-            None => Self { text: None },
-        }
+    fn of(content: &'a Content) -> Option<Self> {
+        let Content { kind, attachments } = content;
+        let text = match kind {
+            Some(content::Kind::Text(text)) => Some(text.as_str()),
+            Some(_) => return None,
+            None => None,
+        };
+        attachments.is_empty().then_some(Self { text, attachments: [] })
     }
 }
 
@@ -235,10 +264,14 @@ impl From<In<'_>> for ClientFrame {
         let send = frame.send_message;
         let request = SendMessageRequest {
             target: Some(Target::ConversationId(send.conversation_id.into_owned())),
-            content: Some(Content { kind: Some(content::Kind::Text(send.content.text.into_owned())) }),
+            content: Some(Content {
+                kind: Some(content::Kind::Text(send.content.text.into_owned())),
+                attachments: Vec::new(),
+            }),
             client_message_id: send.client_message_id.into_owned(),
             reply_to_message_id: send.reply_to_message_id.into_owned(),
             validate_only: false,
+            expire_after: None,
         };
         Self { id: frame.id.into_owned(), command: Some(Command::SendMessage(request)) }
     }
@@ -259,8 +292,9 @@ mod tests {
     }
 
     fn message() -> impl Strategy<Value = Message> {
-        let content = option::of(option::of(any::<String>()))
-            .prop_map(|content| content.map(|text| Content { kind: text.map(content::Kind::Text) }));
+        let content = option::of(option::of(any::<String>())).prop_map(|content| {
+            content.map(|text| Content { kind: text.map(content::Kind::Text), ..Content::default() })
+        });
         let ids = (any::<String>(), any::<String>(), any::<String>(), any::<String>());
         let times = (option::of(time()), option::of(time()), option::of(time()));
         (ids, any::<i64>(), content, times, any::<i32>()).prop_map(
@@ -278,6 +312,8 @@ mod tests {
                     delete_time,
                     deleted_by_user_id: two,
                     version,
+                    delete_reason: version.rem_euclid(5),
+                    ..Message::default()
                 }
             },
         )

@@ -9,7 +9,8 @@ use uuid::Uuid;
 
 use super::log::{Advance, advance_heads};
 use super::{
-    Db, PLACEHOLDERS, Store, Tx, conversation_at, message, message_columns, padded, time_at, user_at,
+    Db, PLACEHOLDERS, Store, Tx, conversation_at, message, message_columns, messages, padded, time_at,
+    user_at,
 };
 use crate::error::Error;
 use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence, wait_for_pace};
@@ -19,8 +20,8 @@ use crate::store::{Appended, Failure, MAX_ROWS, Post};
 static INSERT_MESSAGES: Rows = Rows::new(
     PLACEHOLDERS,
     "INSERT INTO messages (conversation_id, sequence, message_id, sender_id, membership_version, client_message_id,
-         fingerprint, content, reply_to, create_time) VALUES",
-    10,
+         fingerprint, content, reply_to, create_time, expire_time, details) VALUES",
+    12,
     "ON CONFLICT DO NOTHING",
 );
 
@@ -94,7 +95,7 @@ impl Store {
         let open: Vec<usize> = (0..posts.len()).filter(open).collect();
         let locks = open.iter().map(|&index| (posts[index].letter.conversation, Advance::LOCK));
         advance_heads(&mut tx, &locks.collect()).await?;
-        let known = known_keys(&mut tx, posts, &open).await?;
+        let known = known_keys(&mut tx, posts, &open, now).await?;
         let mut paces = last_sends(&mut tx, posts, &open).await?;
 
         let mut fresh = Vec::new();
@@ -157,7 +158,7 @@ impl Store {
 
     pub async fn earlier(&self, letter: &Letter) -> Result<Option<Result<Appended, Error>>, Failure> {
         let Some((conversation, sender, id)) = key(letter) else { return Ok(None) };
-        let known = known_of(self.pool.read(), &[(conversation, sender, id)]).await?;
+        let known = known_of(self.pool.read(), &[(conversation, sender, id)], self.clock.now()).await?;
         let found = known.get(&(conversation, sender, id.clone()));
         Ok(found.map(|(message, fingerprint)| repeat(letter, message, fingerprint)))
     }
@@ -255,7 +256,9 @@ async fn insert(
                 .bind(letter.fingerprint.as_bytes().to_vec())
                 .bind(letter.content.encode())
                 .bind(letter.reply_to.map(MessageId::uuid))
-                .bind(now.as_millis());
+                .bind(now.as_millis())
+                .bind(letter.lifetime.map(|lifetime| now.plus(lifetime).as_millis()))
+                .bind(letter.details.encode());
         }
         rows += query.execute(&mut **tx).await?.rows_affected();
     }
@@ -267,11 +270,12 @@ async fn known_keys(
     tx: &mut Tx,
     posts: &[Post<'_>],
     open: &[usize],
+    now: Timestamp,
 ) -> Result<HashMap<(ConversationId, UserId, ClientMessageId), (Message, Fingerprint)>, Failure> {
     let mut known = HashMap::new();
     let keys: Vec<Key<'_>> = open.iter().filter_map(|&index| key(posts[index].letter)).collect();
     for part in keys.chunks(MAX_ROWS) {
-        known.extend(known_of(&mut **tx, part).await?);
+        known.extend(known_of(&mut **tx, part, now).await?);
     }
     Ok(known)
 }
@@ -280,12 +284,15 @@ async fn known_keys(
 async fn known_of<'c>(
     executor: impl sqlx::Executor<'c, Database = Db>,
     keys: &[Key<'_>],
+    now: Timestamp,
 ) -> Result<HashMap<(ConversationId, UserId, ClientMessageId), (Message, Fingerprint)>, Failure> {
     let mut known = HashMap::new();
     let mut query = QueryBuilder::<Db>::new(concat!(
         "SELECT m.conversation_id, m.fingerprint, ",
         message_columns!(),
-        " FROM messages m WHERE (m.conversation_id, m.sender_id, m.client_message_id) IN ("
+        " FROM ",
+        messages!(),
+        " WHERE (m.conversation_id, m.sender_id, m.client_message_id) IN ("
     ));
     query.push_values(padded(keys), |mut row, (conversation, sender, id)| {
         row.push_bind(conversation.uuid()).push_bind(sender.uuid()).push_bind(id.as_str().to_owned());
@@ -294,7 +301,7 @@ async fn known_of<'c>(
         let conversation = conversation_at(&row, 0)?;
         let print = Fingerprint::stored(&row.try_get::<Vec<u8>, _>(1)?)
             .ok_or_else(|| Failure::corrupt("a fingerprint cannot be read"))?;
-        let message = message(conversation, &row, 2)?;
+        let message = message(conversation, &row, 2, now)?;
         if let Some(id) = message.client_message_id.clone() {
             known.insert((conversation, message.sender, id), (message, print));
         }

@@ -7,8 +7,10 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::MIGRATOR;
+use crate::content::Content;
 use crate::event::{FactKind, Happening, UserHappening};
-use crate::message::{Change, ClientMessageId, Content, Draft, Target, Text};
+use crate::message::{ClientMessageId, Draft, Target};
+use crate::revision::Change;
 
 async fn sqlite() -> Option<(Store, Scratch)> {
     let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
@@ -106,7 +108,7 @@ async fn two_replicas_write_one_log() {
 }
 
 fn text(text: &str) -> Content {
-    Content::Text(Text::parse(text.to_owned()).unwrap())
+    Content::text(text)
 }
 
 fn letter(conversation: ConversationId, sender: UserId, says: &str, key: Option<&str>) -> Letter {
@@ -115,6 +117,7 @@ fn letter(conversation: ConversationId, sender: UserId, says: &str, key: Option<
         content: text(says),
         client_message_id: ClientMessageId::parse(key.unwrap_or_default().to_owned()).unwrap(),
         reply_to: None,
+        lifetime: None,
     };
     Letter::new(draft, conversation, sender)
 }
@@ -382,14 +385,26 @@ async fn a_deleted_text_is_nowhere(store: Store) {
     let sent = letter(conversation, ann, "secret", Some("k"));
     let message = append(&store, std::slice::from_ref(&sent)).await.remove(0).unwrap().message;
     store.revise(&revision(&message, ann, edit("secret too")), &Access::member(), later(1)).await.unwrap();
-    let gone =
-        store.revise(&revision(&message, bob, Change::Delete), &Access::moderator(), later(2)).await.unwrap();
+    let gone = store
+        .revise(
+            &revision(&message, bob, Change::Delete(DeletionReason::Deleted)),
+            &Access::moderator(),
+            later(2),
+        )
+        .await
+        .unwrap();
     assert_eq!(gone.event.unwrap().sequence.get(), 3);
     let tombstone = gone.message;
     assert_eq!(tombstone.content, None);
     assert_eq!(tombstone.deletion.map(|deletion| (deletion.time, deletion.by)), Some((later(2), bob)));
-    let again =
-        store.revise(&revision(&message, bob, Change::Delete), &Access::moderator(), later(3)).await.unwrap();
+    let again = store
+        .revise(
+            &revision(&message, bob, Change::Delete(DeletionReason::Deleted)),
+            &Access::moderator(),
+            later(3),
+        )
+        .await
+        .unwrap();
     assert!(again.event.is_none() && again.message == tombstone);
 
     let log = log_of(&store, conversation).await;
@@ -509,7 +524,10 @@ async fn unread_counts_what_others_sent_since(store: Store) {
     }
     send(&store, one, ann, "mine").await;
     let gone = send(&store, one, bob, "gone").await;
-    store.revise(&revision(&gone, bob, Change::Delete), &Access::member(), NOW).await.unwrap();
+    store
+        .revise(&revision(&gone, bob, Change::Delete(DeletionReason::Deleted)), &Access::member(), NOW)
+        .await
+        .unwrap();
     let unread = |conversation, after, since| Unread { conversation, after: Sequence::new(after), since };
     let wanted = [unread(one, 0, NOW), unread(two, 0, NOW), unread(three, 0, NOW)];
     let counts = store.unread(ann, &wanted, 1000).await.unwrap();
@@ -606,7 +624,9 @@ async fn a_deleted_conversation_keeps_one_event_and_takes_no_more(store: Store) 
             .iter()
             .all(|outcome| matches!(outcome, Err(Error::ConversationNotFound(_))))
     );
-    let late = store.revise(&revision(&message, ann, Change::Delete), &Access::member(), NOW).await;
+    let late = store
+        .revise(&revision(&message, ann, Change::Delete(DeletionReason::Deleted)), &Access::member(), NOW)
+        .await;
     assert!(matches!(late, Err(Error::ConversationNotFound(_))));
     // What is told of it later is passed over.
     let applied = store.apply(2, 3, &[fact(gone, FactKind::Updated, &[], &[])]).await.unwrap().unwrap();

@@ -142,6 +142,11 @@ async fn erase(tx: &mut Tx, last: &Event) -> Result<(), Failure> {
         "DELETE FROM messages WHERE conversation_id = $1",
         "DELETE FROM watermarks WHERE conversation_id = $1",
         "DELETE FROM paces WHERE conversation_id = $1",
+        "DELETE FROM revisions WHERE conversation_id = $1",
+        "DELETE FROM hidden_messages WHERE conversation_id = $1",
+        "DELETE FROM reactions WHERE conversation_id = $1",
+        "DELETE FROM pins WHERE conversation_id = $1",
+        "DELETE FROM votes WHERE conversation_id = $1",
     ] {
         sqlx::query::<Db>(text).bind(last.conversation.uuid()).execute(&mut **tx).await?;
     }

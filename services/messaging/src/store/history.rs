@@ -6,8 +6,8 @@ use proto::id::{ConversationId, MessageId};
 use sqlx::{QueryBuilder, Row as _};
 
 use super::{
-    Db, Store, conversation_at, event, event_columns, message, message_columns, other_events, padded,
-    sent_messages, sequence_at,
+    Db, Store, conversation_at, event, event_columns, message, message_columns, messages, other_events,
+    padded, sent_messages, sequence_at,
 };
 use crate::event::Event;
 use crate::message::{Message, Sequence};
@@ -22,13 +22,16 @@ impl Store {
         let row = sqlx::query::<Db>(concat!(
             "SELECT ",
             message_columns!(),
-            " FROM messages m WHERE m.conversation_id = $1 AND m.message_id = $2"
+            " FROM ",
+            messages!(),
+            " WHERE m.conversation_id = $1 AND m.message_id = $2"
         ))
         .bind(conversation.uuid())
         .bind(id.uuid())
         .fetch_optional(self.pool.read())
         .await?;
-        row.map(|row| message(conversation, &row, 0)).transpose()
+        let now = self.clock.now();
+        row.map(|row| message(conversation, &row, 0, now)).transpose()
     }
 
     pub async fn history(&self, history: &History) -> Result<(Vec<Message>, Sequence), Failure> {
@@ -37,13 +40,17 @@ impl Store {
             Order::NewestFirst => concat!(
                 "SELECT (SELECT last_sequence FROM conversation_heads WHERE conversation_id = $1), ",
                 message_columns!(),
-                " FROM messages m WHERE m.conversation_id = $1 AND m.sequence > $2 AND m.sequence < $3",
+                " FROM ",
+                messages!(),
+                " WHERE m.conversation_id = $1 AND m.sequence > $2 AND m.sequence < $3",
                 " ORDER BY m.sequence DESC LIMIT $4"
             ),
             Order::OldestFirst => concat!(
                 "SELECT (SELECT last_sequence FROM conversation_heads WHERE conversation_id = $1), ",
                 message_columns!(),
-                " FROM messages m WHERE m.conversation_id = $1 AND m.sequence > $2 AND m.sequence < $3",
+                " FROM ",
+                messages!(),
+                " WHERE m.conversation_id = $1 AND m.sequence > $2 AND m.sequence < $3",
                 " ORDER BY m.sequence ASC LIMIT $4"
             ),
         };
@@ -54,6 +61,7 @@ impl Store {
             .bind(history.limit)
             .fetch_all(self.pool.read())
             .await?;
+        let now = self.clock.now();
         let head = match rows.first() {
             Some(row) => Sequence::new(row.try_get::<Option<i64>, _>(0)?.unwrap_or(0)),
             None => {
@@ -62,7 +70,7 @@ impl Store {
             }
         };
         let messages =
-            rows.iter().map(|row| message(history.conversation, row, 1)).collect::<Result<_, _>>()?;
+            rows.iter().map(|row| message(history.conversation, row, 1, now)).collect::<Result<_, _>>()?;
         Ok((messages, head))
     }
 
@@ -70,7 +78,7 @@ impl Store {
         &self,
         places: &[(ConversationId, Sequence)],
     ) -> Result<HashMap<ConversationId, Message>, Failure> {
-        let mut found = HashMap::with_capacity(places.len());
+        let (mut found, now) = (HashMap::with_capacity(places.len()), self.clock.now());
         for part in places.chunks(MAX_ROWS) {
             let mut query = QueryBuilder::<Db>::new("WITH wanted(conversation_id, sequence) AS (");
             query.push_values(padded(part), |mut row, (conversation, sequence)| {
@@ -79,12 +87,13 @@ impl Store {
             query.push(concat!(
                 ") SELECT m.conversation_id, ",
                 message_columns!(),
-                " FROM wanted w CROSS JOIN messages m",
+                " FROM wanted w CROSS JOIN ",
+                messages!(),
                 " WHERE m.conversation_id = w.conversation_id AND m.sequence = w.sequence"
             ));
             for row in query.build().fetch_all(self.pool.read()).await? {
                 let conversation = conversation_at(&row, 0)?;
-                found.insert(conversation, message(conversation, &row, 1)?);
+                found.insert(conversation, message(conversation, &row, 1, now)?);
             }
         }
         Ok(found)
@@ -107,6 +116,7 @@ impl Store {
             other_events!("events x"),
             " WHERE x.conversation_id = $1 AND x.sequence > $2 ORDER BY x.sequence LIMIT $3) other) e",
             " LEFT JOIN messages m ON m.conversation_id = e.conversation_id AND m.sequence = e.message_sequence",
+            " LEFT JOIN conversation_heads mh ON mh.conversation_id = e.conversation_id",
             " ORDER BY e.sequence LIMIT $3"
         ))
         .bind(conversation.uuid())
@@ -114,7 +124,8 @@ impl Store {
         .bind(limit)
         .fetch_all(self.pool.read())
         .await?;
-        rows.iter().map(event).collect()
+        let now = self.clock.now();
+        rows.iter().map(|row| event(row, now)).collect()
     }
 
     pub async fn events_of(&self, ranges: &[Range]) -> Result<HashMap<ConversationId, Vec<Event>>, Failure> {
@@ -122,6 +133,7 @@ impl Store {
         if ranges.is_empty() {
             return Ok(found);
         }
+        let now = self.clock.now();
         let mut query =
             QueryBuilder::<Db>::new("WITH wanted(conversation_id, after_sequence, up_to_sequence) AS (");
         // What fills the list up asks for nothing, so that nothing comes twice.
@@ -148,10 +160,11 @@ impl Store {
             " WHERE x.conversation_id = w.conversation_id",
             " AND x.sequence > w.after_sequence AND x.sequence <= w.up_to_sequence) e",
             " LEFT JOIN messages m ON m.conversation_id = e.conversation_id AND m.sequence = e.message_sequence",
+            " LEFT JOIN conversation_heads mh ON mh.conversation_id = e.conversation_id",
             " ORDER BY e.conversation_id, e.sequence"
         ));
         for row in query.build().fetch_all(self.pool.read()).await? {
-            let event = event(&row)?;
+            let event = event(&row, now)?;
             found.entry(event.conversation).or_default().push(event);
         }
         Ok(found)

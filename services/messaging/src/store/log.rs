@@ -91,6 +91,7 @@ pub(super) async fn insert_events(tx: &mut Tx, events: &[&Event]) -> Result<(), 
                     (Some(message.sequence.get()), None)
                 }
                 Happening::MessageDeleted { sequence, .. } => (Some(sequence.get()), None),
+                Happening::ToMessage { sequence, payload } => (Some(sequence.get()), Some(payload.encode())),
                 Happening::ToConversation { payload, .. } => (None, Some(payload.clone())),
             };
             query = query

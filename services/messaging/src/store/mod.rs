@@ -11,15 +11,16 @@ mod contract;
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use chassis::clock::Timestamp;
+use chassis::clock::{Clock, Timestamp};
 use chassis::database::Database;
 use proto::id::{ConversationId, MessageId, UserId};
 
 use crate::conversations::Access;
 use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
-use crate::message::{Letter, Message, Revision, Sequence};
+use crate::message::{Letter, Message, Sequence};
 use crate::receipt::Watermark;
+use crate::revision::Revision;
 
 /// The most rows that one statement adds. Longer lists become several statements of one transaction.
 pub const MAX_ROWS: usize = 256;
@@ -198,11 +199,11 @@ macro_rules! either {
 }
 
 impl Store {
-    /// The store in a database.
-    pub fn new(database: Database) -> Self {
+    /// The store in a database. The clock says what has expired when it is read.
+    pub fn new(database: Database, clock: Clock) -> Self {
         match database {
-            Database::Sqlite(pool) => Self::Sqlite(sqlite::Store::new(pool)),
-            Database::Postgres(pool) => Self::Postgres(postgres::Store::new(pool)),
+            Database::Sqlite(pool) => Self::Sqlite(sqlite::Store::new(pool, clock)),
+            Database::Postgres(pool) => Self::Postgres(postgres::Store::new(pool, clock)),
         }
     }
 

@@ -3,13 +3,16 @@
 use std::collections::BTreeMap;
 
 use chassis::clock::Timestamp;
+use proto::id::UserId;
 
 use super::log::{Advance, advance_heads, insert_events};
-use super::{Db, Store, message, message_columns};
+use super::{Db, Store, message, message_columns, messages};
+use crate::content::Content;
 use crate::conversations::Access;
 use crate::error::Error;
 use crate::event::{Event, Happening};
-use crate::message::{Content, Revision, Sequence};
+use crate::message::{Deletion, Sequence};
+use crate::revision::Revision;
 use crate::store::Revised;
 
 impl Store {
@@ -29,20 +32,23 @@ impl Store {
         let row = sqlx::query::<Db>(concat!(
             "SELECT ",
             message_columns!(),
-            " FROM messages m WHERE m.conversation_id = $1 AND m.message_id = $2"
+            " FROM ",
+            messages!(),
+            " WHERE m.conversation_id = $1 AND m.message_id = $2"
         ))
         .bind(conversation.uuid())
         .bind(message_id.uuid())
         .fetch_optional(&mut *tx)
         .await?;
         let Some(row) = row else { return Err(Error::MessageNotFound(message_id)) };
-        let before = message(conversation, &row, 0)?;
+        let before = message(conversation, &row, 0, now)?;
         let Some(after) = revision.apply(&before, access, now)? else {
             tx.rollback().await?;
             return Ok(Revised { message: before, event: None });
         };
         sqlx::query::<Db>(
-            "UPDATE messages SET content = $3, edit_time = $4, delete_time = $5, deleted_by = $6, version = $7
+            "UPDATE messages SET content = $3, edit_time = $4, delete_time = $5, deleted_by = $6, version = $7,
+                 delete_reason = $8, details = $9
              WHERE conversation_id = $1 AND sequence = $2",
         )
         .bind(conversation.uuid())
@@ -50,8 +56,10 @@ impl Store {
         .bind(after.content.as_ref().map(Content::encode))
         .bind(after.edit_time.map(Timestamp::as_millis))
         .bind(after.deletion.map(|deletion| deletion.time.as_millis()))
-        .bind(after.deletion.map(|deletion| deletion.by.uuid()))
+        .bind(after.deletion.and_then(|deletion| deletion.by).map(UserId::uuid))
         .bind(i64::from(after.version))
+        .bind(after.deletion.map(|deletion| i64::from(i32::from(deletion.reason))))
+        .bind(after.details.encode())
         .execute(&mut *tx)
         .await?;
         let event = Event {
@@ -61,7 +69,9 @@ impl Store {
             occur_time: now,
             actor: Some(by),
             what: match after.deletion {
-                Some(_) => Happening::MessageDeleted { message_id, sequence: after.sequence },
+                Some(Deletion { reason, .. }) => {
+                    Happening::MessageDeleted { message_id, sequence: after.sequence, reason }
+                }
                 None => Happening::MessageEdited(after.clone()),
             },
         };

@@ -16,21 +16,32 @@ mod user_log;
 #[path = "watermarks.rs"]
 mod watermarks;
 
-use chassis::clock::Timestamp;
+use chassis::clock::{Clock, Timestamp};
 use proto::id::{ConversationId, EventId, MessageId, UserId};
+use proto::messaging::v1::DeletionReason;
 use sqlx::Row as _;
 use uuid::Uuid;
 
 use super::{Db, PLACEHOLDERS, Pool, Row, Tx, outbox};
-use crate::event::{Event, FactKind, Happening};
-use crate::message::{ClientMessageId, Content, Deletion, Message, Sequence};
+use crate::content::Content;
+use crate::details::Details;
+use crate::event::{Event, FactKind, Happening, MessageChange};
+use crate::message::{ClientMessageId, Deletion, Message, Sequence};
 use crate::store::Failure;
 
 /// The columns of a message, as [`message`] reads them.
 macro_rules! message_columns {
     () => {
         "m.sequence, m.message_id, m.sender_id, m.client_message_id, m.content, m.reply_to, m.create_time, \
-         m.edit_time, m.delete_time, m.deleted_by, m.version"
+         m.edit_time, m.delete_time, m.deleted_by, m.version, m.expire_time, m.delete_reason, m.details, \
+         mh.purged_sequence, mh.purge_time, mh.purged_by"
+    };
+}
+
+/// Where the columns of a message come from.
+macro_rules! messages {
+    () => {
+        "messages m JOIN conversation_heads mh ON mh.conversation_id = m.conversation_id"
     };
 }
 
@@ -67,17 +78,18 @@ macro_rules! other_events {
     };
 }
 
-use {event_columns, message_columns, other_events, sent_messages};
+use {event_columns, message_columns, messages, other_events, sent_messages};
 
 /// The operations on this database.
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool,
+    clock: Clock,
 }
 
 impl Store {
-    pub fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub fn new(pool: Pool, clock: Clock) -> Self {
+        Self { pool, clock }
     }
 
     pub async fn epoch(&self) -> Result<String, Failure> {
@@ -115,44 +127,85 @@ fn time_at(row: &Row, column: usize) -> Result<Timestamp, Failure> {
     Ok(Timestamp::from_millis(row.try_get(column)?))
 }
 
-/// Reads the columns of a message, which begin at `first`.
-fn message(conversation: ConversationId, row: &Row, first: usize) -> Result<Message, Failure> {
-    let delete_time: Option<i64> = row.try_get(first + 8)?;
-    let deleted_by: Option<Uuid> = row.try_get(first + 9)?;
-    let content: Option<Vec<u8>> = row.try_get(first + 4)?;
+/// Reads the columns of a message, which begin at `first`, as it is at a time: what has expired or was purged is gone, whether
+/// or not it has been erased yet. Everything that reads messages comes through here.
+fn message(
+    conversation: ConversationId,
+    row: &Row,
+    first: usize,
+    now: Timestamp,
+) -> Result<Message, Failure> {
+    let message = stored_message(conversation, row, first)?;
+    let purged_up_to = sequence_at(row, first + 14)?;
+    if message.deletion.is_none() && message.sequence <= purged_up_to {
+        let deletion = Deletion {
+            time: time_at(row, first + 15)?,
+            by: row.try_get::<Option<Uuid>, _>(first + 16)?.map(UserId::from),
+            reason: DeletionReason::Purged,
+        };
+        return Ok(message.tombstone(deletion));
+    }
+    Ok(message.at(now))
+}
+
+fn stored_message(conversation: ConversationId, row: &Row, first: usize) -> Result<Message, Failure> {
+    let time = |column| Ok::<_, Failure>(row.try_get::<Option<i64>, _>(column)?.map(Timestamp::from_millis));
+    let bytes = |column| row.try_get::<Option<Vec<u8>>, _>(column);
+    let reason = row.try_get::<Option<i64>, _>(first + 12)?.and_then(|number| i32::try_from(number).ok());
+    let deletion = match time(first + 8)? {
+        Some(time) => Some(Deletion {
+            time,
+            by: row.try_get::<Option<Uuid>, _>(first + 9)?.map(UserId::from),
+            // Those that were deleted before there were reasons have none.
+            reason: reason
+                .map_or(Ok(DeletionReason::Deleted), DeletionReason::try_from)
+                .map_err(|_| Failure::corrupt("a message went in no known way"))?,
+        }),
+        None => None,
+    };
     Ok(Message {
         message_id: row.try_get::<Uuid, _>(first + 1)?.into(),
         conversation,
         sequence: sequence_at(row, first)?,
         sender: user_at(row, first + 2)?,
         client_message_id: row.try_get::<Option<String>, _>(first + 3)?.map(ClientMessageId::stored),
-        content: content.map(|bytes| Content::decode(&bytes)).transpose()?,
+        content: bytes(first + 4)?.map(|bytes| Content::decode(&bytes)).transpose()?,
         reply_to: row.try_get::<Option<Uuid>, _>(first + 5)?.map(MessageId::from),
         create_time: time_at(row, first + 6)?,
-        edit_time: row.try_get::<Option<i64>, _>(first + 7)?.map(Timestamp::from_millis),
-        deletion: delete_time
-            .zip(deleted_by)
-            .map(|(time, by)| Deletion { time: Timestamp::from_millis(time), by: by.into() }),
+        edit_time: time(first + 7)?,
+        expire_time: time(first + 11)?,
+        deletion,
         version: i32::try_from(row.try_get::<i64, _>(first + 10)?).unwrap_or(i32::MAX),
+        details: bytes(first + 13)?.map(|bytes| Details::decode(&bytes)).transpose()?.unwrap_or_default(),
     })
 }
 
-/// Reads the columns of an event.
-fn event(row: &Row) -> Result<Event, Failure> {
+/// Reads the columns of an event. What was done to a message that is gone reads as its deletion.
+fn event(row: &Row, now: Timestamp) -> Result<Event, Failure> {
     const MESSAGE: usize = 7;
     let conversation = conversation_at(row, 0)?;
     let kind: String = row.try_get(2)?;
-    let about = || message(conversation, row, MESSAGE);
+    let payload = || Ok::<_, Failure>(row.try_get::<Option<Vec<u8>>, _>(6)?.unwrap_or_default());
+    let about = || message(conversation, row, MESSAGE, now);
+    let deletion = |message: &Message| Happening::MessageDeleted {
+        message_id: message.message_id,
+        sequence: message.sequence,
+        reason: message.deletion.map_or(DeletionReason::Deleted, |deletion| deletion.reason),
+    };
     let what = match kind.as_str() {
         "message_created" => Happening::MessageCreated(about()?),
         "message_edited" => Happening::MessageEdited(about()?),
-        "message_deleted" => {
-            let message = about()?;
-            Happening::MessageDeleted { message_id: message.message_id, sequence: message.sequence }
-        }
+        "message_deleted" => deletion(&about()?),
+        word if MessageChange::is_kind(word) => match about()? {
+            gone if gone.deletion.is_some() => deletion(&gone),
+            there => Happening::ToMessage {
+                sequence: there.sequence,
+                payload: MessageChange::decode(&payload()?)?,
+            },
+        },
         word => Happening::ToConversation {
             kind: FactKind::parse(word).ok_or_else(|| Failure::corrupt("an event is of no known kind"))?,
-            payload: row.try_get::<Option<Vec<u8>>, _>(6)?.unwrap_or_default(),
+            payload: payload()?,
         },
     };
     Ok(Event {

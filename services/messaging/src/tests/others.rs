@@ -91,7 +91,7 @@ impl Others {
         let list = members.iter().map(|(user, membership)| member(*user, membership)).collect();
         let slow_mode = Duration::ZERO;
         state.conversations.insert(id, Conversation { kind, version: 1, members, slow_mode });
-        let created = pb::ConversationCreated { kind: kind.into(), title: String::new(), members: list };
+        let created = pb::ConversationCreated { kind: kind.into(), members: list, ..Default::default() };
         self.tell(&mut state, id, Payload::ConversationCreated(created));
         id
     }

@@ -149,7 +149,10 @@ impl Backend {
             message_id: MessageId::generate().to_string(),
             conversation_id: id.to_string(),
             sender_id: sender.to_string(),
-            content: Some(messaging::Content { kind: Some(messaging::content::Kind::Text(text.to_owned())) }),
+            content: Some(messaging::Content {
+                kind: Some(messaging::content::Kind::Text(text.to_owned())),
+                ..Default::default()
+            }),
             version: 1,
             ..messaging::Message::default()
         };
