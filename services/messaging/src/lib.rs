@@ -27,6 +27,7 @@ mod event;
 mod grpc;
 mod inbox;
 mod lane;
+mod mention;
 mod message;
 mod messaging;
 mod publish;
@@ -38,6 +39,7 @@ mod signal;
 mod store;
 mod stream;
 mod sync;
+mod words;
 
 #[cfg(test)]
 mod tests;
