@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::fault::Fault;
-use proto::id::{ConversationId, MessageId};
+use proto::id::{AlertId, ConversationId, MessageId};
 use proto::messaging::v1::ErrorReason as Reason;
 use tonic::{Code, Status};
 
@@ -30,6 +30,9 @@ pub enum Error {
     /// There is no such message in that conversation.
     #[error("there is no message {0} in that conversation")]
     MessageNotFound(MessageId),
+    /// There is no such alert of the caller.
+    #[error("there is no alert {0}")]
+    AlertNotFound(AlertId),
     /// The caller may read here and not write.
     #[error("you may not write into conversation {0}")]
     WriteDenied(ConversationId),
@@ -93,7 +96,10 @@ impl Error {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Invalid { .. } | Self::PageToken(_) => "invalid",
-            Self::ConversationNotFound(_) | Self::MessageNotFound(_) | Self::UserNotFound(_) => "not_found",
+            Self::ConversationNotFound(_)
+            | Self::MessageNotFound(_)
+            | Self::AlertNotFound(_)
+            | Self::UserNotFound(_) => "not_found",
             Self::WriteDenied(_) | Self::NotAuthor(_) => "denied",
             Self::ClientMessageIdReused(_) => "reused",
             Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
@@ -116,6 +122,7 @@ impl Error {
             Self::MessageNotFound(id) => {
                 fault(Code::NotFound, Reason::MessageNotFound).with("message_id", id)
             }
+            Self::AlertNotFound(id) => fault(Code::NotFound, Reason::AlertNotFound).with("alert_id", id),
             Self::WriteDenied(id) => {
                 fault(Code::PermissionDenied, Reason::WriteDenied).with("conversation_id", id)
             }

@@ -1,5 +1,8 @@
 //! The rpcs: identify, parse, call, render.
 
+mod alerts;
+mod search;
+
 use chassis::caller::Caller;
 use chassis::page;
 use chassis::tasks::Tasks;
@@ -325,7 +328,7 @@ impl SyncService for Api {
 
 fn revision(conversation: &str, message: &str, by: UserId, change: Change) -> Result<Revision, Error> {
     let (conversation, message_id) = (convert::conversation_id(conversation)?, convert::message_id(message)?);
-    Ok(Revision { conversation, message_id, by, change })
+    Ok(Revision { conversation, message_id, by, change, mentions: Vec::new() })
 }
 
 impl TryFrom<pb::ListMessagesRequest> for HistoryPage {

@@ -15,6 +15,8 @@
 //! Read in this order: `message` and `receipt` (the values and their rules), `lane` and `send` (how a message is
 //! written), `store/append.rs` (in which transaction), `sync`, `inbox` and `stream` (how it is read).
 
+mod alert;
+mod alerts;
 mod carry;
 mod config;
 mod consume;
@@ -22,18 +24,22 @@ mod content;
 mod conversations;
 mod convert;
 mod details;
+mod directory;
 mod error;
 mod event;
 mod grpc;
 mod inbox;
 mod lane;
 mod mention;
+mod mentions;
 mod message;
 mod messaging;
 mod publish;
 mod receipt;
 mod receipts;
 mod revision;
+mod search;
+mod searchable;
 mod send;
 mod signal;
 mod store;
@@ -55,7 +61,9 @@ use chassis::middleware::LimitsConfig;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
+use proto::messaging::v1::alert_service_server::{self, AlertServiceServer};
 use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
+use proto::messaging::v1::search_service_server::{self, SearchServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
@@ -65,6 +73,7 @@ pub use config::Config;
 use carry::Carrier;
 use consume::Consumer;
 use conversations::Conversations;
+use directory::Directory;
 use grpc::Api;
 use lane::Lanes;
 use messaging::Messaging;
@@ -111,6 +120,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let epoch: Arc<str> = store.epoch().await?.into();
     let publisher = Publisher::new(events.clone(), Arc::clone(&epoch));
     let conversations = Conversations::new(conversation, credential.clone());
+    let directory = Directory::new(auth.clone(), credential.clone());
     let verifier = Verifier::new(auth, Some(credential));
     verifier.forget_ended_sessions(&events, &tasks).await;
 
@@ -128,6 +138,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             .start("receipt-lane", &tasks, move |batch| Arc::clone(&recorder).record(batch)),
         store: store.clone(),
         conversations: conversations.clone(),
+        directory,
         clock,
         publisher: publisher.clone(),
         epoch,
@@ -142,10 +153,17 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     };
     let routes =
         Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
-            .add_service(SyncServiceServer::new(api));
+            .add_service(SyncServiceServer::new(api.clone()))
+            .add_service(SearchServiceServer::new(api.clone()))
+            .add_service(AlertServiceServer::new(api));
     Ok(Unit {
         name: "messaging",
-        services: vec![messaging_service_server::SERVICE_NAME, sync_service_server::SERVICE_NAME],
+        services: vec![
+            messaging_service_server::SERVICE_NAME,
+            sync_service_server::SERVICE_NAME,
+            search_service_server::SERVICE_NAME,
+            alert_service_server::SERVICE_NAME,
+        ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),
         database: Some(database),

@@ -9,6 +9,7 @@ use proto::id::{ConversationId, MessageId, UserId};
 use uuid::Uuid;
 
 use crate::conversations::Conversations;
+use crate::directory::Directory;
 use crate::error::Error;
 use crate::lane::{Answer, Entrance};
 use crate::message::{Asked, Draft, Letter, Message, Sequence, Target};
@@ -29,6 +30,8 @@ pub struct Messaging {
     pub store: Store,
     /// Who may do what.
     pub conversations: Conversations,
+    /// Who is called what.
+    pub directory: Directory,
     /// Tells the time.
     pub clock: Clock,
     /// Tells the others.
@@ -83,7 +86,11 @@ impl Messaging {
     /// What is to be posted; `None` when it was only to be checked, and could be sent.
     pub async fn prepare(&self, user: UserId, asked: Asked) -> Result<Option<Letter>, Error> {
         match asked {
-            Asked::Send(draft) => self.address(user, draft).await.map(Some),
+            Asked::Send(draft) => {
+                let mut letter = self.address(user, draft).await?;
+                self.resolve_mentions(&mut letter).await?;
+                Ok(Some(letter))
+            }
             Asked::Check(draft, conversation) => {
                 self.check(&Letter::new(draft, conversation, user)).await?;
                 Ok(None)
@@ -121,7 +128,8 @@ impl Messaging {
     }
 
     /// Edits or deletes a message.
-    pub async fn revise(&self, revision: Revision) -> Result<Message, Error> {
+    pub async fn revise(&self, mut revision: Revision) -> Result<Message, Error> {
+        self.resolve_new_mentions(&mut revision).await?;
         let (answer, answered) = Answer::channel();
         self.log.enter(Errand::Revise(revision, answer));
         Ok(answered.await.unwrap_or(Err(Error::Unavailable("messaging")))?.message)

@@ -1,7 +1,9 @@
 //! The service through its door: its own routes with all their middleware, over an auth and a conversation that are made
 //! for the purpose.
 
+mod alerting;
 mod carrying;
+mod finding;
 mod others;
 mod reading;
 mod streaming;
@@ -21,7 +23,9 @@ use chassis::transport::{Transport, as_service};
 use chassis::unit::Unit;
 use proto::conversation::v1::ConversationKind;
 use proto::id::{ConversationId, UserId};
+use proto::messaging::v1::alert_service_client::AlertServiceClient;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
+use proto::messaging::v1::search_service_client::SearchServiceClient;
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
 use proto::messaging::v1::{self as pb};
@@ -45,6 +49,8 @@ struct World {
     events: Events,
     messaging: MessagingServiceClient<Transport>,
     sync: SyncServiceClient<Transport>,
+    search: SearchServiceClient<Transport>,
+    alerts: AlertServiceClient<Transport>,
     unit: Unit,
     _scratch: Option<Scratch>,
 }
@@ -77,7 +83,9 @@ impl World {
             database,
             events,
             messaging: MessagingServiceClient::new(transport.clone()),
-            sync: SyncServiceClient::new(transport),
+            sync: SyncServiceClient::new(transport.clone()),
+            search: SearchServiceClient::new(transport.clone()),
+            alerts: AlertServiceClient::new(transport),
             unit,
             _scratch: scratch,
         }

@@ -101,7 +101,10 @@ mod tests {
 
     #[test]
     fn a_word_ends_where_a_person_sees_its_end() {
-        assert_eq!(joined("l'homme don't user.name@example.com a_b"), "l homme don t user name example com a b");
+        assert_eq!(
+            joined("l'homme don't user.name@example.com a_b"),
+            "l homme don t user name example com a b"
+        );
         assert_eq!(joined("你好，世界"), "你 好 世 界");
         assert_eq!(joined("がぎ か"), "か\u{3099} き\u{3099} か");
         assert_eq!(joined("हिन्दी की का"), "हिन्दी की का");

@@ -81,7 +81,9 @@ impl Pool {
             ensure_schema(&mut connection, &schema).await?;
             // `run` over a borrowed connection makes a future that is not `Send`; this is what it calls.
             super::own_migrations().run_direct(None, &mut connection, false).await?;
-            super::service_migrations(migrator, Dialect::Postgres).run_direct(None, &mut connection, false).await?;
+            super::service_migrations(migrator, Dialect::Postgres)
+                .run_direct(None, &mut connection, false)
+                .await?;
             anyhow::Ok(())
         })
         .await

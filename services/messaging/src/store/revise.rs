@@ -5,8 +5,11 @@ use std::collections::BTreeMap;
 use chassis::clock::Timestamp;
 use proto::id::UserId;
 
+use super::alerts::raise;
 use super::log::{Advance, advance_heads, insert_events};
+use super::search::index_again;
 use super::{Db, Store, message, message_columns, messages};
+use crate::alert::Alert;
 use crate::content::Content;
 use crate::conversations::Access;
 use crate::error::Error;
@@ -44,7 +47,7 @@ impl Store {
         let before = message(conversation, &row, 0, now)?;
         let Some(after) = revision.apply(&before, access, now)? else {
             tx.rollback().await?;
-            return Ok(Revised { message: before, event: None });
+            return Ok(Revised { message: before, event: None, alerts: Vec::new() });
         };
         sqlx::query::<Db>(
             "UPDATE messages SET content = $3, edit_time = $4, delete_time = $5, deleted_by = $6, version = $7,
@@ -76,7 +79,11 @@ impl Store {
             },
         };
         insert_events(&mut tx, &[&event]).await?;
+        index_again(&mut tx, &after).await?;
+        let called = after.details.mentions.iter().filter(|user| !before.details.mentions.contains(user));
+        let alerts: Vec<_> = called.map(|user| Alert::mention(*user, &after)).collect();
+        let alerts = raise(&mut tx, &alerts).await?;
         tx.commit().await?;
-        Ok(Revised { message: after, event: Some(event) })
+        Ok(Revised { message: after, event: Some(event), alerts })
     }
 }

@@ -34,6 +34,9 @@ pub struct Others {
 #[derive(Default)]
 struct State {
     users: Vec<UserId>,
+    names: BTreeMap<String, UserId>,
+    auth_is_down: bool,
+    lookups: usize,
     slow_tokens: bool,
     conversations: BTreeMap<ConversationId, Conversation>,
     versions: BTreeMap<UserId, i64>,
@@ -64,6 +67,23 @@ impl Others {
         let user = UserId::generate();
         self.state().users.push(user);
         user
+    }
+
+    /// Somebody new, who is called like this.
+    pub fn register_as(&self, name: &str) -> UserId {
+        let user = self.register();
+        self.state().names.insert(name.to_owned(), user);
+        user
+    }
+
+    /// Makes auth look up nobody from now on, or again.
+    pub fn set_auth_down(&self, is_down: bool) {
+        self.state().auth_is_down = is_down;
+    }
+
+    /// How often auth was asked who is called what.
+    pub fn lookups(&self) -> usize {
+        self.state().lookups
     }
 
     /// Makes auth take its time.
@@ -168,7 +188,33 @@ impl Others {
                 Ok(auth::IntrospectResponse { caller })
             }
         });
-        Transport::local(Router::new().route("/parlor.auth.v1.AuthService/Introspect", introspect))
+        let others = self.clone();
+        let users = rpc(move |request: Request<auth::BatchGetUsersRequest>| {
+            std::future::ready(others.batch_get_users(&request))
+        });
+        let router = Router::new()
+            .route("/parlor.auth.v1.AuthService/Introspect", introspect)
+            .route("/parlor.auth.v1.UserService/BatchGetUsers", users);
+        Transport::local(router)
+    }
+
+    fn batch_get_users(
+        &self,
+        request: &Request<auth::BatchGetUsersRequest>,
+    ) -> Result<auth::BatchGetUsersResponse, Status> {
+        let mut state = self.state();
+        state.lookups += 1;
+        if state.auth_is_down {
+            return Err(Status::unavailable("down"));
+        }
+        let user = |(name, id): (&String, &UserId)| auth::User {
+            user_id: id.to_string(),
+            username: name.clone(),
+            ..Default::default()
+        };
+        let names = request.get_ref().usernames.iter().map(|name| name.to_lowercase());
+        let users = names.filter_map(|name| state.names.get_key_value(&name).map(user)).collect();
+        Ok(auth::BatchGetUsersResponse { users })
     }
 
     /// The way to conversation.
