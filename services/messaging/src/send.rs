@@ -22,6 +22,7 @@ use crate::store::{Appended, Post, Revised, Store};
 
 /// What goes through a lane.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 pub enum Errand {
     /// A message is to be sent.
     Send(Sending),
