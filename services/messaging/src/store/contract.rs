@@ -45,6 +45,9 @@ macro_rules! promises {
     };
 }
 
+mod ends;
+mod expiry;
+
 promises! {
     the_epoch_is_drawn_once
     sequences_are_gapless_under_many_senders

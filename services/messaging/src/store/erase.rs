@@ -23,11 +23,18 @@ pub(super) async fn erase(tx: &mut Tx, messages: &[(ConversationId, Sequence)]) 
     for part in messages.chunks(MAX_ROWS) {
         for text in ERASE {
             let mut query = QueryBuilder::<Db>::new(text);
-            query.push_values(padded(part), |mut row, (conversation, sequence)| {
-                row.push_bind(conversation.uuid()).push_bind(sequence.get());
-            });
+            push_places(&mut query, part);
             query.push(")").build().execute(&mut **tx).await?;
         }
     }
     Ok(())
+}
+
+/// What a list of places is in a statement. SQLite uses no index for more than one row when it is a bare `VALUES`.
+pub(super) fn push_places(query: &mut QueryBuilder<Db>, places: &[(ConversationId, Sequence)]) {
+    query.push("SELECT * FROM (");
+    query.push_values(padded(places), |mut row, (conversation, sequence)| {
+        row.push_bind(conversation.uuid()).push_bind(sequence.get());
+    });
+    query.push(") AS places");
 }

@@ -9,9 +9,9 @@ use proto::messaging::v1::DeletionReason;
 use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
-use super::erase::erase;
+use super::erase::{erase, push_places};
 use super::log::{Advance, advance_heads, insert_events};
-use super::{Db, Store, conversation_at, padded, sequence_at, time_at, user_at};
+use super::{Db, Store, conversation_at, sequence_at, time_at, user_at};
 use crate::event::{Event, Happening};
 use crate::message::Sequence;
 use crate::store::{Failure, MAX_ROWS, Overdue};
@@ -71,9 +71,8 @@ impl Store {
              WHERE m.delete_time IS NULL AND m.sequence > h.purged_sequence AND m.expire_time <= ",
         );
         query.push_bind(now.as_millis()).push(" AND (m.conversation_id, m.sequence) IN (");
-        query.push_values(padded(overdue), |mut row, one| {
-            row.push_bind(one.conversation.uuid()).push_bind(one.sequence.get());
-        });
+        let places: Vec<_> = overdue.iter().map(|one| (one.conversation, one.sequence)).collect();
+        push_places(&mut query, &places);
         query.push(") ORDER BY m.conversation_id, m.sequence");
         let rows = query.build().fetch_all(&mut *tx).await?;
         if rows.is_empty() {
@@ -115,9 +114,7 @@ impl Store {
         );
         query.push_bind(i64::from(i32::from(DeletionReason::Expired)));
         query.push(" WHERE (conversation_id, sequence) IN (");
-        query.push_values(padded(&gone), |mut row, (conversation, sequence)| {
-            row.push_bind(conversation.uuid()).push_bind(sequence.get());
-        });
+        push_places(&mut query, &gone);
         query.push(")").build().execute(&mut *tx).await?;
         erase(&mut tx, &gone).await?;
         insert_events(&mut tx, &Vec::from_iter(&events)).await?;
