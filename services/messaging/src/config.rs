@@ -21,11 +21,20 @@ pub struct Config {
     /// How long a message may wait for its writer before its sender is told to come again, such as `500ms`.
     #[serde(with = "humantime_serde")]
     pub max_wait: Duration,
+    /// How often it looks for messages whose time is over, to erase them, such as `10s`. Nobody reads them meanwhile.
+    #[serde(with = "humantime_serde")]
+    pub sweep_every: Duration,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { lanes: 0, max_batch: 256, max_waiting: 4096, max_wait: Duration::from_millis(500) }
+        Self {
+            lanes: 0,
+            max_batch: 256,
+            max_waiting: 4096,
+            max_wait: Duration::from_millis(500),
+            sweep_every: Duration::from_secs(10),
+        }
     }
 }
 
@@ -36,6 +45,7 @@ impl Config {
         anyhow::ensure!(self.max_waiting >= 1, "service.max_waiting must be at least 1");
         anyhow::ensure!(self.lanes <= 64, "service.lanes must be at most 64");
         anyhow::ensure!(!self.max_wait.is_zero(), "service.max_wait must be more than nothing");
+        anyhow::ensure!(!self.sweep_every.is_zero(), "service.sweep_every must be more than nothing");
         Ok(())
     }
 
@@ -60,5 +70,6 @@ mod tests {
         assert!(Config { max_batch: 0, ..Config::default() }.check().is_err());
         assert!(Config { max_batch: 1001, ..Config::default() }.check().is_err());
         assert!(Config { max_wait: Duration::ZERO, ..Config::default() }.check().is_err());
+        assert!(Config { sweep_every: Duration::ZERO, ..Config::default() }.check().is_err());
     }
 }

@@ -77,6 +77,15 @@ impl Access {
             _ => Err(Error::ConversationNotFound(conversation)),
         }
     }
+
+    /// Refuses one who does not own a conversation. Nobody owns a direct one.
+    pub const fn check_owning(&self, conversation: ConversationId) -> Result<(), Error> {
+        match self {
+            Self { may_read: true, owns: true, .. } => Ok(()),
+            Self { visible: true, .. } => Err(Error::NotOwner(conversation)),
+            _ => Err(Error::ConversationNotFound(conversation)),
+        }
+    }
 }
 
 /// The conversations that a user is in.

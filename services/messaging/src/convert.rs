@@ -10,10 +10,12 @@ use proto::id::{ConversationId, InvalidId, MessageId, UserId};
 use proto::messaging::v1 as pb;
 
 use crate::content::Content;
+use crate::details::Details;
 use crate::error::Error;
 use crate::event::{Event, Fact, FactKind, Happening, UserEvent, UserHappening};
 use crate::message::{Asked, ClientMessageId, Draft, Message, Sequence, Target};
-use crate::receipt::Watermark;
+use crate::receipt::{Progress, Reached, Watermark};
+use crate::revisions::Edition;
 use crate::store::{Appended, Failure};
 
 /// An id in a field, by the field's name.
@@ -77,6 +79,27 @@ impl TryFrom<pb::SendMessageRequest> for Draft {
     }
 }
 
+impl TryFrom<pb::AdvanceWatermarkRequest> for Reached {
+    type Error = Error;
+
+    fn try_from(request: pb::AdvanceWatermarkRequest) -> Result<Self, Error> {
+        let message = |field, text: &str| match text {
+            "" => Ok(None),
+            id => MessageId::parse(id)
+                .map(Some)
+                .map_err(|InvalidId| Error::Invalid { field, rule: "must be a UUID" }),
+        };
+        Ok(Self {
+            progress: Progress {
+                delivered: Sequence::new(request.delivered_sequence),
+                read: Sequence::new(request.read_sequence),
+            },
+            delivered: message("delivered_message_id", &request.delivered_message_id)?,
+            read: message("read_message_id", &request.read_message_id)?,
+        })
+    }
+}
+
 /// The shortest and the longest time that a message may live: 1 second and 28 days.
 const LIFETIMES: std::ops::RangeInclusive<Duration> =
     Duration::from_secs(1)..=Duration::from_secs(28 * 24 * 3600);
@@ -128,6 +151,16 @@ impl From<Message> for pb::Message {
     }
 }
 
+impl From<Edition> for pb::Revision {
+    fn from(edition: Edition) -> Self {
+        Self {
+            version: edition.version,
+            content: Some(edition.content.into_wire()),
+            create_time: Some(edition.create_time.to_proto()),
+        }
+    }
+}
+
 impl From<Watermark> for pb::Watermark {
     fn from(watermark: Watermark) -> Self {
         Self {
@@ -168,6 +201,22 @@ pub fn event(event: Event, epoch: &str) -> Result<pb::Event, Error> {
         actor_user_id: text_of(event.actor),
         payload: Some(payload),
     })
+}
+
+/// An event that was read a while ago, as it is at a time: what has expired on the way arrives as what is left of it.
+pub fn event_at(mut event: pb::Event, now: Timestamp) -> pb::Event {
+    use pb::event::Payload;
+    if let Some(Payload::MessageCreated(message) | Payload::MessageEdited(message)) = &mut event.payload
+        && let Some(expire_time) = message.expire_time
+        && message.delete_time.is_none()
+        && Timestamp::from_proto(&expire_time).is_none_or(|time| time <= now)
+    {
+        message.content = None;
+        message.delete_time = Some(expire_time);
+        message.set_delete_reason(pb::DeletionReason::Expired);
+        Details::default().show(message);
+    }
+    event
 }
 
 /// Events as the wire has them.

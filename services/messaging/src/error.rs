@@ -36,6 +36,9 @@ pub enum Error {
     /// Only the author may do this.
     #[error("message {0} is not yours")]
     NotAuthor(MessageId),
+    /// Only the owner may do this.
+    #[error("conversation {0} is not yours")]
+    NotOwner(ConversationId),
     /// The client message id was used with another body.
     #[error("the client message id {0} was used for another message")]
     ClientMessageIdReused(String),
@@ -94,7 +97,7 @@ impl Error {
         match self {
             Self::Invalid { .. } | Self::PageToken(_) => "invalid",
             Self::ConversationNotFound(_) | Self::MessageNotFound(_) | Self::UserNotFound(_) => "not_found",
-            Self::WriteDenied(_) | Self::NotAuthor(_) => "denied",
+            Self::WriteDenied(_) | Self::NotAuthor(_) | Self::NotOwner(_) => "denied",
             Self::ClientMessageIdReused(_) => "reused",
             Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
             Self::SlowMode { .. } => "slow_mode",
@@ -120,6 +123,7 @@ impl Error {
                 fault(Code::PermissionDenied, Reason::WriteDenied).with("conversation_id", id)
             }
             Self::NotAuthor(id) => fault(Code::PermissionDenied, Reason::NotAuthor).with("message_id", id),
+            Self::NotOwner(id) => fault(Code::PermissionDenied, Reason::NotOwner).with("conversation_id", id),
             Self::ClientMessageIdReused(id) => {
                 fault(Code::AlreadyExists, Reason::ClientMessageIdReused).with("client_message_id", id)
             }

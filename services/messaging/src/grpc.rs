@@ -17,7 +17,7 @@ use crate::convert;
 use crate::error::Error;
 use crate::message::{Asked, Sequence};
 use crate::messaging::{HistoryPage, Messaging};
-use crate::receipt::Progress;
+use crate::receipt::Reached;
 use crate::revision::{Change, Revision};
 use crate::store::Order;
 use crate::stream::Feed;
@@ -114,30 +114,50 @@ impl MessagingService for Api {
 
     async fn list_revisions(
         &self,
-        _request: Request<pb::ListRevisionsRequest>,
+        request: Request<pb::ListRevisionsRequest>,
     ) -> Answer<pb::ListRevisionsResponse> {
-        Err(Status::unimplemented("list_revisions"))
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let conversation = convert::conversation_id(&request.conversation_id)?;
+        let (id, limit) = (convert::message_id(&request.message_id)?, page::size(request.page_size));
+        let (revisions, next_page_token) =
+            self.messaging.revisions(caller.user_id, conversation, id, limit, &request.page_token).await?;
+        let revisions = revisions.into_iter().map(pb::Revision::from).collect();
+        Ok(Response::new(pb::ListRevisionsResponse { revisions, next_page_token }))
     }
 
     async fn hide_message(
         &self,
-        _request: Request<pb::HideMessageRequest>,
+        request: Request<pb::HideMessageRequest>,
     ) -> Answer<pb::HideMessageResponse> {
-        Err(Status::unimplemented("hide_message"))
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let conversation = convert::conversation_id(&request.conversation_id)?;
+        let id = convert::message_id(&request.message_id)?;
+        self.messaging.hide(caller.user_id, conversation, id).await?;
+        Ok(Response::new(pb::HideMessageResponse {}))
     }
 
     async fn unsend_message(
         &self,
-        _request: Request<pb::UnsendMessageRequest>,
+        request: Request<pb::UnsendMessageRequest>,
     ) -> Answer<pb::UnsendMessageResponse> {
-        Err(Status::unimplemented("unsend_message"))
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let change = Change::Delete(pb::DeletionReason::Unsent);
+        let revision = revision(&request.conversation_id, &request.message_id, caller.user_id, change)?;
+        let message = self.messaging.revise(revision).await?;
+        Ok(Response::new(pb::UnsendMessageResponse { message: Some(message.into()) }))
     }
 
     async fn purge_messages(
         &self,
-        _request: Request<pb::PurgeMessagesRequest>,
+        request: Request<pb::PurgeMessagesRequest>,
     ) -> Answer<pb::PurgeMessagesResponse> {
-        Err(Status::unimplemented("purge_messages"))
+        let caller = Caller::of(&request)?;
+        let conversation = convert::conversation_id(&request.get_ref().conversation_id)?;
+        let up_to = self.messaging.purge(caller.user_id, conversation).await?;
+        Ok(Response::new(pb::PurgeMessagesResponse { up_to_sequence: up_to.get() }))
     }
 
     async fn forward_message(
@@ -154,11 +174,8 @@ impl MessagingService for Api {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let conversation = convert::conversation_id(&request.conversation_id)?;
-        let progress = Progress {
-            delivered: Sequence::new(request.delivered_sequence),
-            read: Sequence::new(request.read_sequence),
-        };
-        let watermark = self.messaging.advance(caller.user_id, conversation, progress).await?;
+        let reached = Reached::try_from(request)?;
+        let watermark = self.messaging.advance(caller.user_id, conversation, reached).await?;
         Ok(Response::new(pb::AdvanceWatermarkResponse { watermark: Some(watermark.into()) }))
     }
 

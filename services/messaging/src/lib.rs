@@ -25,6 +25,7 @@ mod details;
 mod error;
 mod event;
 mod grpc;
+mod hide;
 mod inbox;
 mod lane;
 mod message;
@@ -33,10 +34,12 @@ mod publish;
 mod receipt;
 mod receipts;
 mod revision;
+mod revisions;
 mod send;
 mod signal;
 mod store;
 mod stream;
+mod sweep;
 mod sync;
 
 #[cfg(test)]
@@ -71,6 +74,7 @@ use receipts::Recorder;
 use send::Writer;
 use store::Store;
 use stream::Feed;
+use sweep::Sweeper;
 
 /// The tables of messaging.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -130,6 +134,14 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         publisher: publisher.clone(),
         epoch,
     };
+    let sweeper = Sweeper {
+        store: store.clone(),
+        conversations: conversations.clone(),
+        clock: messaging.clock.clone(),
+        publisher: publisher.clone(),
+        every: config.sweep_every,
+    };
+    sweeper.start(&tasks);
     Consumer { store, conversations, publisher }.start(&events, &tasks);
 
     let api = Api {
@@ -176,4 +188,5 @@ fn describe_metrics() {
     describe_histogram!("messaging_batch_size", Unit::Count, "Pieces of work of one batch, by lane.");
     describe_histogram!("messaging_commit_seconds", Unit::Seconds, "Time to commit a batch of messages.");
     describe_counter!("messaging_sends_total", Unit::Count, "Sends, by what became of them.");
+    describe_counter!(sweep::SWEPT, Unit::Count, "Messages that were erased after they had gone, by how.");
 }

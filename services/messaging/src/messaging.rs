@@ -13,7 +13,7 @@ use crate::error::Error;
 use crate::lane::{Answer, Entrance};
 use crate::message::{Asked, Draft, Letter, Message, Sequence, Target};
 use crate::publish::Publisher;
-use crate::receipt::{Progress, Watermark};
+use crate::receipt::{Reached, Watermark};
 use crate::receipts::Advancing;
 use crate::revision::Revision;
 use crate::send::{Errand, Sending};
@@ -127,7 +127,14 @@ impl Messaging {
         Ok(answered.await.unwrap_or(Err(Error::Unavailable("messaging")))?.message)
     }
 
-    /// One message.
+    /// Empties a conversation for everybody; answers up to where.
+    pub async fn purge(&self, by: UserId, conversation: ConversationId) -> Result<Sequence, Error> {
+        let (answer, answered) = Answer::channel();
+        self.log.enter(Errand::Purge { conversation, by, answer });
+        Ok(answered.await.unwrap_or(Err(Error::Unavailable("messaging")))?.up_to)
+    }
+
+    /// One message as a user sees it.
     pub async fn message(
         &self,
         user: UserId,
@@ -135,7 +142,7 @@ impl Messaging {
         id: MessageId,
     ) -> Result<Message, Error> {
         self.conversations.admit(conversation, user).await?;
-        self.store.message(conversation, id).await?.ok_or(Error::MessageNotFound(id))
+        self.store.message_for(user, conversation, id).await?.ok_or(Error::MessageNotFound(id))
     }
 
     /// A page of messages.
@@ -149,7 +156,7 @@ impl Messaging {
         self.conversations.admit(conversation, user).await?;
 
         let order = start.map_or(page.order, |turn| turn.order);
-        let mut history = History { conversation, order, after, before, limit: page.limit + 1 };
+        let mut history = History { user, conversation, order, after, before, limit: page.limit + 1 };
         match start {
             Some(Turn { order: Order::NewestFirst, from }) => history.before = before.min(from),
             Some(Turn { order: Order::OldestFirst, from }) => history.after = after.max(from),
@@ -193,9 +200,10 @@ impl Messaging {
         &self,
         user: UserId,
         conversation: ConversationId,
-        progress: Progress,
+        reached: Reached,
     ) -> Result<Watermark, Error> {
         self.conversations.admit(conversation, user).await?;
+        let progress = self.progress(conversation, reached).await?;
         let places = self.store.places(user, &[conversation]).await?;
         let Some(place) = places.get(&conversation) else { return Ok(Watermark::start(conversation, user)) };
         let Some(to) = place.watermark.advance(progress, place.head, self.clock.now()) else {

@@ -57,6 +57,16 @@ impl World {
     }
 
     async fn on(database: Database, scratch: Option<Scratch>, others: Others, clock: Clock) -> Self {
+        Self::with(Config::default(), database, scratch, others, clock).await
+    }
+
+    async fn with(
+        config: Config,
+        database: Database,
+        scratch: Option<Scratch>,
+        others: Others,
+        clock: Clock,
+    ) -> Self {
         let secrets = OTHERS.map(|(name, secret)| (name, Secret::new(secret)));
         let events = Events::local();
         let deps = Deps {
@@ -69,7 +79,7 @@ impl World {
             accepted: AcceptedServices::with_secrets(secrets.iter().map(|(name, secret)| (*name, secret))),
             limits: LimitsConfig::default(),
         };
-        let mut unit = crate::start(Config::default(), deps).await.unwrap();
+        let mut unit = crate::start(config, deps).await.unwrap();
         let transport = Transport::local(unit.grpc.take().unwrap());
         Self {
             others,

@@ -45,6 +45,9 @@ macro_rules! promises {
     };
 }
 
+mod ends;
+mod expiry;
+
 promises! {
     the_epoch_is_drawn_once
     sequences_are_gapless_under_many_senders
@@ -449,6 +452,7 @@ async fn history_goes_both_ways(store: Store) {
     }
     let read = async |order, after, before, limit| {
         let history = History {
+            user: sender,
             conversation,
             order,
             after: Sequence::new(after),
@@ -465,7 +469,7 @@ async fn history_goes_both_ways(store: Store) {
     assert_eq!(read(Order::OldestFirst, 4, 7, 9).await, [5, 6]);
     assert_eq!(read(Order::OldestFirst, 10, 0, 9).await, [0_i64; 0]);
     let places = [(conversation, Sequence::new(3)), (ConversationId::generate(), Sequence::new(1))];
-    let found = store.messages_at(&places).await.unwrap();
+    let found = store.last_messages(sender, &places).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[&conversation].sequence.get(), 3);
 }

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use chassis::clock::Timestamp;
 use proto::id::UserId;
 
+use super::erase::erase;
 use super::log::{Advance, advance_heads, insert_events};
+use super::revisions::keep;
 use super::{Db, Store, message, message_columns, messages};
 use crate::content::Content;
 use crate::conversations::Access;
@@ -62,6 +64,11 @@ impl Store {
         .bind(after.details.encode())
         .execute(&mut *tx)
         .await?;
+        if after.deletion.is_some() {
+            erase(&mut tx, &[(conversation, after.sequence)]).await?;
+        } else if after.content != before.content {
+            keep(&mut tx, &before).await?;
+        }
         let event = Event {
             conversation,
             sequence: Sequence::new(last),

@@ -3,14 +3,24 @@
 
 #[path = "append.rs"]
 mod append;
+#[path = "erase.rs"]
+mod erase;
 #[path = "facts.rs"]
 mod facts;
+#[path = "hidden.rs"]
+mod hidden;
 #[path = "history.rs"]
 mod history;
 #[path = "log.rs"]
 mod log;
+#[path = "purge.rs"]
+mod purge;
 #[path = "revise.rs"]
 mod revise;
+#[path = "revisions.rs"]
+mod revisions;
+#[path = "sweep.rs"]
+mod sweep;
 #[path = "user_log.rs"]
 mod user_log;
 #[path = "watermarks.rs"]
