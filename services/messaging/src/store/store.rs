@@ -9,6 +9,8 @@ mod facts;
 mod history;
 #[path = "log.rs"]
 mod log;
+#[path = "marks.rs"]
+mod marks;
 #[path = "revise.rs"]
 mod revise;
 #[path = "user_log.rs"]
