@@ -307,3 +307,6 @@ fn index(place: i32) -> usize {
 fn refused(rule: &'static str) -> Error {
     Error::Invalid { field: "option_indexes", rule }
 }
+
+#[cfg(test)]
+mod tests;
