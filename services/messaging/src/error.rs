@@ -53,6 +53,21 @@ pub enum Error {
     /// The message is deleted.
     #[error("message {0} is deleted")]
     MessageDeleted(MessageId),
+    /// The message is no poll.
+    #[error("message {0} is no poll")]
+    NotAPoll(MessageId),
+    /// Nobody can vote any more.
+    #[error("poll {0} is closed")]
+    PollClosed(MessageId),
+    /// Nobody learns who voted for what.
+    #[error("poll {0} is anonymous")]
+    PollAnonymous(MessageId),
+    /// The message has as many different reactions as it can have.
+    #[error("message {0} has as many different reactions as it can have")]
+    TooManyReactions(MessageId),
+    /// The conversation has as many pinned messages as it can have.
+    #[error("conversation {0} has as many pinned messages as it can have")]
+    TooManyPins(ConversationId),
     /// The sender has to wait.
     #[error("slow mode: wait {} ms", wait.as_millis())]
     SlowMode {
@@ -100,6 +115,8 @@ impl Error {
             Self::WriteDenied(_) | Self::NotAuthor(_) | Self::NotOwner(_) => "denied",
             Self::ClientMessageIdReused(_) => "reused",
             Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
+            Self::NotAPoll(_) | Self::PollClosed(_) | Self::PollAnonymous(_) => "conflict",
+            Self::TooManyReactions(_) | Self::TooManyPins(_) => "too_many",
             Self::SlowMode { .. } => "slow_mode",
             Self::Overloaded | Self::TooSlow => "overloaded",
             Self::SessionEnded => "unauthenticated",
@@ -132,6 +149,19 @@ impl Error {
                 .with("version", version),
             Self::MessageDeleted(id) => {
                 fault(Code::FailedPrecondition, Reason::MessageDeleted).with("message_id", id)
+            }
+            Self::NotAPoll(id) => fault(Code::FailedPrecondition, Reason::NotAPoll).with("message_id", id),
+            Self::PollClosed(id) => {
+                fault(Code::FailedPrecondition, Reason::PollClosed).with("message_id", id)
+            }
+            Self::PollAnonymous(id) => {
+                fault(Code::FailedPrecondition, Reason::PollAnonymous).with("message_id", id)
+            }
+            Self::TooManyReactions(id) => {
+                fault(Code::ResourceExhausted, Reason::TooManyReactions).with("message_id", id)
+            }
+            Self::TooManyPins(id) => {
+                fault(Code::ResourceExhausted, Reason::TooManyPins).with("conversation_id", id)
             }
             Self::SlowMode { wait } => fault(Code::ResourceExhausted, Reason::SlowMode).retry_after(*wait),
             Self::UserNotFound(None) => fault(Code::NotFound, Reason::UserNotFound),

@@ -1,5 +1,7 @@
 //! The rpcs: identify, parse, call, render.
 
+mod annotations;
+
 use chassis::caller::Caller;
 use chassis::page;
 use chassis::tasks::Tasks;
@@ -68,7 +70,8 @@ impl MessagingService for Api {
         let conversation = convert::conversation_id(&request.conversation_id)?;
         let id = convert::message_id(&request.message_id)?;
         let message = self.messaging.message(caller.user_id, conversation, id).await?;
-        Ok(Response::new(pb::GetMessageResponse { message: Some(message.into()) }))
+        let message = self.messaging.seen_by(caller.user_id, message).await?;
+        Ok(Response::new(pb::GetMessageResponse { message: Some(message) }))
     }
 
     async fn list_messages(
@@ -79,7 +82,7 @@ impl MessagingService for Api {
         let page = HistoryPage::try_from(request.into_inner())?;
         let page = self.messaging.history(caller.user_id, page).await?;
         Ok(Response::new(pb::ListMessagesResponse {
-            messages: page.messages.into_iter().map(pb::Message::from).collect(),
+            messages: self.messaging.with_viewer(caller.user_id, page.messages).await?,
             next_page_token: page.next,
             previous_page_token: page.previous,
             head_sequence: page.head.get(),
@@ -97,7 +100,8 @@ impl MessagingService for Api {
         let change = Change::Edit { content, expected_version };
         let revision = revision(&request.conversation_id, &request.message_id, caller.user_id, change)?;
         let message = self.messaging.revise(revision).await?;
-        Ok(Response::new(pb::EditMessageResponse { message: Some(message.into()) }))
+        let message = self.messaging.seen_by(caller.user_id, message).await?;
+        Ok(Response::new(pb::EditMessageResponse { message: Some(message) }))
     }
 
     async fn delete_message(
@@ -219,9 +223,11 @@ impl SyncService for Api {
         let limit = page::size(request.page_size);
         let (entries, next_page_token) =
             self.messaging.inbox(caller.user_id, limit, &request.page_token).await?;
+        let last_messages = entries.iter().filter_map(|entry| entry.last_message.as_ref());
+        let viewer = self.messaging.viewer(caller.user_id, last_messages).await?;
         let entries = entries.into_iter().map(|entry| pb::InboxEntry {
             conversation: Some(entry.conversation),
-            last_message: entry.last_message.map(pb::Message::from),
+            last_message: entry.last_message.map(|message| viewer.show(message)),
             unread_count: small(entry.unread),
             watermark: Some(entry.place.watermark.into()),
             head_sequence: entry.place.head.get(),

@@ -15,6 +15,7 @@
 //! Read in this order: `message` and `receipt` (the values and their rules), `lane` and `send` (how a message is
 //! written), `store/append.rs` (in which transaction), `sync`, `inbox` and `stream` (how it is read).
 
+mod annotations;
 mod carry;
 mod config;
 mod consume;
@@ -22,12 +23,14 @@ mod content;
 mod conversations;
 mod convert;
 mod details;
+mod emoji;
 mod error;
 mod event;
 mod grpc;
 mod hide;
 mod inbox;
 mod lane;
+mod marks;
 mod message;
 mod messaging;
 mod publish;
@@ -41,6 +44,7 @@ mod store;
 mod stream;
 mod sweep;
 mod sync;
+mod viewer;
 
 #[cfg(test)]
 mod tests;
@@ -56,6 +60,7 @@ use chassis::middleware::LimitsConfig;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
+use proto::messaging::v1::annotation_service_server::{self, AnnotationServiceServer};
 use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
 use sqlx::migrate::Migrator;
@@ -152,10 +157,15 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     };
     let routes =
         Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(AnnotationServiceServer::new(api.clone()))
             .add_service(SyncServiceServer::new(api));
     Ok(Unit {
         name: "messaging",
-        services: vec![messaging_service_server::SERVICE_NAME, sync_service_server::SERVICE_NAME],
+        services: vec![
+            messaging_service_server::SERVICE_NAME,
+            annotation_service_server::SERVICE_NAME,
+            sync_service_server::SERVICE_NAME,
+        ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),
         database: Some(database),

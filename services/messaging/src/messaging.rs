@@ -120,7 +120,7 @@ impl Messaging {
         self.log.enter(Errand::Send(Sending { letter, trace, answer }));
     }
 
-    /// Edits or deletes a message.
+    /// Changes a message.
     pub async fn revise(&self, revision: Revision) -> Result<Message, Error> {
         let (answer, answered) = Answer::channel();
         self.log.enter(Errand::Revise(revision, answer));

@@ -7,6 +7,8 @@ use proto::messaging::v1::DeletionReason;
 use crate::content::Content;
 use crate::conversations::Access;
 use crate::error::Error;
+use crate::event::Happening;
+use crate::marks::{Beside, Mark};
 use crate::message::{Deletion, Message};
 
 /// What somebody wants to change about a message that is there.
@@ -34,6 +36,8 @@ pub enum Change {
     },
     /// Its content goes, in this way.
     Delete(DeletionReason),
+    /// Somebody leaves a mark on it, or takes one away.
+    Mark(Mark),
 }
 
 impl Revision {
@@ -41,10 +45,12 @@ impl Revision {
     pub fn apply(
         &self,
         message: &Message,
+        beside: &Beside,
         access: &Access,
         now: Timestamp,
     ) -> Result<Option<Message>, Error> {
         match &self.change {
+            Change::Mark(mark) => mark.apply(self.by, message, beside, access, now),
             Change::Edit { content, expected_version } => {
                 if message.sender != self.by {
                     return Err(Error::NotAuthor(self.message_id));
@@ -82,6 +88,25 @@ impl Revision {
             }
         }
     }
+
+    /// What the log says of it, once the message is this.
+    pub fn happening(&self, after: &Message) -> Happening {
+        match (&self.change, after.deletion) {
+            (Change::Mark(mark), _) => mark.happening(self.by, after),
+            (_, Some(Deletion { reason, .. })) => {
+                Happening::MessageDeleted { message_id: after.message_id, sequence: after.sequence, reason }
+            }
+            (_, None) => Happening::MessageEdited(after.clone()),
+        }
+    }
+
+    /// Whom the log names for it.
+    pub fn actor(&self, after: &Message) -> Option<UserId> {
+        match &self.change {
+            Change::Mark(mark) => mark.actor(self.by, after),
+            Change::Edit { .. } | Change::Delete(_) => Some(self.by),
+        }
+    }
 }
 
 #[cfg(test)]
@@ -114,7 +139,7 @@ mod tests {
     ) -> Result<Option<Message>, Error> {
         let revision =
             Revision { conversation: message.conversation, message_id: message.message_id, by, change };
-        revision.apply(message, &access, Timestamp::from_millis(2))
+        revision.apply(message, &Beside::default(), &access, Timestamp::from_millis(2))
     }
 
     fn edit(text_: &str, expected_version: Option<i32>) -> Change {

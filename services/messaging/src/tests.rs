@@ -1,7 +1,10 @@
 //! The service through its door: its own routes with all their middleware, over an auth and a conversation that are made
 //! for the purpose.
 
+mod annotating;
 mod carrying;
+mod fold;
+mod folding;
 mod others;
 mod reading;
 mod streaming;
@@ -21,6 +24,7 @@ use chassis::transport::{Transport, as_service};
 use chassis::unit::Unit;
 use proto::conversation::v1::ConversationKind;
 use proto::id::{ConversationId, UserId};
+use proto::messaging::v1::annotation_service_client::AnnotationServiceClient;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
@@ -45,6 +49,7 @@ struct World {
     events: Events,
     messaging: MessagingServiceClient<Transport>,
     sync: SyncServiceClient<Transport>,
+    annotations: AnnotationServiceClient<Transport>,
     unit: Unit,
     _scratch: Option<Scratch>,
 }
@@ -87,7 +92,8 @@ impl World {
             database,
             events,
             messaging: MessagingServiceClient::new(transport.clone()),
-            sync: SyncServiceClient::new(transport),
+            sync: SyncServiceClient::new(transport.clone()),
+            annotations: AnnotationServiceClient::new(transport),
             unit,
             _scratch: scratch,
         }
@@ -112,6 +118,10 @@ impl World {
 
     fn sync(&self) -> SyncServiceClient<Transport> {
         self.sync.clone()
+    }
+
+    fn annotations(&self) -> AnnotationServiceClient<Transport> {
+        self.annotations.clone()
     }
 
     async fn send(

@@ -47,6 +47,7 @@ macro_rules! promises {
 
 mod ends;
 mod expiry;
+mod marks;
 
 promises! {
     the_epoch_is_drawn_once

@@ -18,6 +18,7 @@ use proto::id::{ConversationId, MessageId, UserId};
 use crate::conversations::Access;
 use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
+use crate::marks::{Marks, Reaction, Vote};
 use crate::message::{Letter, Message, Sequence};
 use crate::receipt::Watermark;
 use crate::revision::Revision;
@@ -252,7 +253,7 @@ impl Store {
         either!(self.earlier(letter))
     }
 
-    /// Edits or deletes a message.
+    /// Changes a message.
     pub async fn revise(
         &self,
         revision: &Revision,
@@ -260,6 +261,42 @@ impl Store {
         now: Timestamp,
     ) -> Result<Revised, Error> {
         either!(self.revise(revision, access, now))
+    }
+
+    /// Who reacted to a message and how, oldest first, after one of them.
+    pub async fn reactions(
+        &self,
+        conversation: ConversationId,
+        message: Sequence,
+        after: Option<&Reaction>,
+        limit: i64,
+    ) -> Result<Vec<Reaction>, Failure> {
+        either!(self.reactions(conversation, message, after, limit))
+    }
+
+    /// Who voted in a poll and for what, after a user in the order of their ids.
+    pub async fn votes(
+        &self,
+        conversation: ConversationId,
+        message: Sequence,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<Vote>, Failure> {
+        either!(self.votes(conversation, message, after, limit))
+    }
+
+    /// The pinned messages that are there, the one pinned last first.
+    pub async fn pinned(&self, conversation: ConversationId) -> Result<Vec<Message>, Failure> {
+        either!(self.pinned(conversation))
+    }
+
+    /// What a user left on messages, by their places. Those on which it left nothing are left out.
+    pub async fn marks_of(
+        &self,
+        user: UserId,
+        places: &[(ConversationId, Sequence)],
+    ) -> Result<HashMap<(ConversationId, Sequence), Marks>, Failure> {
+        either!(self.marks_of(user, places))
     }
 
     /// The position up to which the facts of conversation have been applied.

@@ -15,6 +15,8 @@ mod history;
 mod log;
 #[path = "purge.rs"]
 mod purge;
+#[path = "marks.rs"]
+mod marks;
 #[path = "revise.rs"]
 mod revise;
 #[path = "revisions.rs"]
