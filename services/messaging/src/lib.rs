@@ -24,15 +24,19 @@ mod convert;
 mod details;
 mod error;
 mod event;
+mod forward;
 mod grpc;
 mod inbox;
+mod kinds;
 mod lane;
 mod message;
 mod messaging;
+mod people;
 mod publish;
 mod receipt;
 mod receipts;
 mod revision;
+mod secure;
 mod send;
 mod signal;
 mod store;
@@ -66,6 +70,7 @@ use conversations::Conversations;
 use grpc::Api;
 use lane::Lanes;
 use messaging::Messaging;
+use people::People;
 use publish::Publisher;
 use receipts::Recorder;
 use send::Writer;
@@ -109,6 +114,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let epoch: Arc<str> = store.epoch().await?.into();
     let publisher = Publisher::new(events.clone(), Arc::clone(&epoch));
     let conversations = Conversations::new(conversation, credential.clone());
+    let people = People::new(auth.clone(), credential.clone());
     let verifier = Verifier::new(auth, Some(credential));
     verifier.forget_ended_sessions(&events, &tasks).await;
 
@@ -126,6 +132,8 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             .start("receipt-lane", &tasks, move |batch| Arc::clone(&recorder).record(batch)),
         store: store.clone(),
         conversations: conversations.clone(),
+        people,
+        media_hosts: config.media_hosts()?.into(),
         clock,
         publisher: publisher.clone(),
         epoch,

@@ -56,7 +56,24 @@ impl World {
         Self::on(database, Some(scratch), Others::new(clock.clone()), clock).await
     }
 
+    /// One that is set like this.
+    async fn with(config: Config) -> Self {
+        let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
+        let clock = Clock::manual(Timestamp::from_millis(1_795_000_000_000));
+        Self::set_up(config, database, Some(scratch), Others::new(clock.clone()), clock).await
+    }
+
     async fn on(database: Database, scratch: Option<Scratch>, others: Others, clock: Clock) -> Self {
+        Self::set_up(Config::default(), database, scratch, others, clock).await
+    }
+
+    async fn set_up(
+        config: Config,
+        database: Database,
+        scratch: Option<Scratch>,
+        others: Others,
+        clock: Clock,
+    ) -> Self {
         let secrets = OTHERS.map(|(name, secret)| (name, Secret::new(secret)));
         let events = Events::local();
         let deps = Deps {
@@ -69,7 +86,7 @@ impl World {
             accepted: AcceptedServices::with_secrets(secrets.iter().map(|(name, secret)| (*name, secret))),
             limits: LimitsConfig::default(),
         };
-        let mut unit = crate::start(Config::default(), deps).await.unwrap();
+        let mut unit = crate::start(config, deps).await.unwrap();
         let transport = Transport::local(unit.grpc.take().unwrap());
         Self {
             others,
@@ -191,7 +208,7 @@ fn content(says: &str) -> Option<pb::Content> {
 fn text_of(message: &pb::Message) -> &str {
     match message.content.as_ref().and_then(|content| content.kind.as_ref()) {
         Some(pb::content::Kind::Text(text)) => text,
-        None => "",
+        _ => "",
     }
 }
 

@@ -18,7 +18,7 @@ use proto::id::{ConversationId, MessageId, UserId};
 use crate::conversations::Access;
 use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
-use crate::message::{Letter, Message, Sequence};
+use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
 use crate::receipt::Watermark;
 use crate::revision::Revision;
 
@@ -225,6 +225,16 @@ impl Store {
     /// The answer to a message whose key has been used before; `None` when it has not.
     pub async fn earlier(&self, letter: &Letter) -> Result<Option<Result<Appended, Error>>, Failure> {
         either!(self.earlier(letter))
+    }
+
+    /// The message of a sender with this key, and the fingerprint of what was asked for; `None` when the key is free.
+    pub async fn first(
+        &self,
+        conversation: ConversationId,
+        sender: UserId,
+        id: &ClientMessageId,
+    ) -> Result<Option<(Message, Fingerprint)>, Failure> {
+        either!(self.first(conversation, sender, id))
     }
 
     /// Edits or deletes a message.

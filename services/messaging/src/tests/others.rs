@@ -48,6 +48,7 @@ struct Conversation {
     version: i64,
     members: BTreeMap<UserId, (MemberRole, Timestamp)>,
     slow_mode: Duration,
+    secure: bool,
 }
 
 impl Others {
@@ -90,7 +91,7 @@ impl Others {
         members.keys().for_each(|user| *state.versions.entry(*user).or_default() += 1);
         let list = members.iter().map(|(user, membership)| member(*user, membership)).collect();
         let slow_mode = Duration::ZERO;
-        state.conversations.insert(id, Conversation { kind, version: 1, members, slow_mode });
+        state.conversations.insert(id, Conversation { kind, version: 1, members, slow_mode, secure: false });
         let created = pb::ConversationCreated { kind: kind.into(), members: list, ..Default::default() };
         self.tell(&mut state, id, Payload::ConversationCreated(created));
         id
@@ -131,6 +132,11 @@ impl Others {
 
     pub fn set_slow_mode(&self, id: ConversationId, slow_mode: Duration) {
         self.state().conversations.get_mut(&id).unwrap().slow_mode = slow_mode;
+    }
+
+    /// Lets it take only what is encrypted by the sender's device.
+    pub fn set_secure(&self, id: ConversationId) {
+        self.state().conversations.get_mut(&id).unwrap().secure = true;
     }
 
     fn tell(&self, state: &mut State, id: ConversationId, payload: Payload) {
@@ -221,6 +227,7 @@ impl Others {
                 kind: conversation.kind.into(),
                 membership_version: conversation.version,
                 slow_mode_millis: if is_paced { conversation.slow_mode.as_millis() as i64 } else { 0 },
+                secure: conversation.secure,
             }
         };
         Ok(pb::CheckAccessResponse { answers: request.get_ref().questions.iter().map(answer).collect() })
