@@ -2,8 +2,11 @@
 //! for the purpose.
 
 mod carrying;
+mod forwarding;
+mod kinds;
 mod others;
 mod reading;
+mod secure;
 mod streaming;
 mod writing;
 

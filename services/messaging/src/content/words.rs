@@ -146,7 +146,7 @@ fn authority(address: &str) -> &str {
 /// Cuts off what ends a sentence and not an address; a closing bracket stays when it was opened inside.
 fn without_punctuation(mut address: &str) -> &str {
     while let Some(last) = address.chars().next_back() {
-        let is_unopened = |open: char| !address[HTTPS.len().min(address.len())..].contains(open);
+        let is_unopened = |open| address.matches(open).count() < address.matches(last).count();
         let is_outside = match last {
             '.' | ',' | ';' | ':' | '!' | '?' | '\'' | '…' | '*' | '_' | '~' | '|' => true,
             ')' => is_unopened('('),

@@ -82,7 +82,10 @@ async fn who_does_not_read_here_or_write_there_forwards_nothing() {
     world.deletes(ann, &source).await;
     let gone = world.forwards(ann, forwarding(&source, there, "")).await;
     assert_eq!(refusal(gone), refused(Code::FailedPrecondition, "MESSAGE_DELETED"));
-    let malformed = pb::ForwardMessageRequest { target_conversation_id: "x".to_owned(), ..forwarding(&source, there, "") };
+    let malformed = pb::ForwardMessageRequest {
+        target_conversation_id: "x".to_owned(),
+        ..forwarding(&source, there, "")
+    };
     assert_eq!(world.forwards(ann, malformed).await.unwrap_err().code(), Code::InvalidArgument);
 }
 
@@ -145,8 +148,7 @@ async fn what_is_sealed_or_said_by_services_stays_where_it_is() {
         ..Default::default()
     };
     let system = pb::SystemContent { text: "Ann came in".to_owned() };
-    let kinds =
-        [Kind::Secure(secure), Kind::Call(call), Kind::Schedule(schedule), Kind::System(system)];
+    let kinds = [Kind::Secure(secure), Kind::Call(call), Kind::Schedule(schedule), Kind::System(system)];
     for kind in kinds {
         let content = Some(pb::Content { kind: Some(kind), ..Default::default() });
         let request = pb::SendMessageRequest { content, ..to(here, "") };

@@ -78,8 +78,7 @@ fn of_services(clock: &Clock) -> [(&'static str, Kind); 3] {
         end_time: Some(now.plus(Duration::from_secs(900)).to_proto()),
         ..Default::default()
     };
-    let call =
-        pb::CallContent { call_id: id, outcome: pb::CallOutcome::Missed.into(), ..Default::default() };
+    let call = pb::CallContent { call_id: id, outcome: pb::CallOutcome::Missed.into(), ..Default::default() };
     let system = pb::SystemContent { text: "Ann came in".to_owned() };
     [
         ("content.schedule", Kind::Schedule(schedule)),
@@ -187,13 +186,22 @@ async fn what_breaks_a_rule_is_refused_by_its_field_and_leaves_nothing() {
         ),
         (
             "content.sticker.media.url",
-            Kind::Sticker(pb::StickerContent { media: media("https://a:b@example.org"), ..Default::default() }),
+            Kind::Sticker(pb::StickerContent {
+                media: media("https://a:b@example.org"),
+                ..Default::default()
+            }),
         ),
-        ("content.poll.options", Kind::Poll(pb::PollContent { options: vec!["one".to_owned()], ..poll.clone() })),
+        (
+            "content.poll.options",
+            Kind::Poll(pb::PollContent { options: vec!["one".to_owned()], ..poll.clone() }),
+        ),
         ("content.poll.options", Kind::Poll(pb::PollContent { options: twice, ..poll.clone() })),
         ("content.poll.close_time", Kind::Poll(pb::PollContent { close_time: past, ..poll })),
         ("content.document.media", Kind::Document(pb::DocumentContent::default())),
-        ("content.link.url", Kind::Link(pb::LinkContent { url: "https://".to_owned(), ..Default::default() })),
+        (
+            "content.link.url",
+            Kind::Link(pb::LinkContent { url: "https://".to_owned(), ..Default::default() }),
+        ),
         ("content.location.latitude", location(f64::NAN)),
         ("content.location.latitude", location(1e18)),
         ("content.profile.user_id", Kind::Profile(pb::ProfileContent { user_id: "ann".to_owned() })),

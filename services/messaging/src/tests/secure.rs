@@ -148,7 +148,11 @@ async fn an_edit_is_signed_anew_under_the_first_client_message_id() {
             content: Some(pb::Content { kind: Some(Kind::Secure(secure)), ..Default::default() }),
             expected_version: 0,
         };
-        world.messaging().edit_message(by.says(request)).await.map(|answer| answer.into_inner().message.unwrap())
+        world
+            .messaging()
+            .edit_message(by.says(request))
+            .await
+            .map(|answer| answer.into_inner().message.unwrap())
     };
     let old_signature = pb::SecureContent { ciphertext: b"two".to_vec(), ..first };
     assert_signature_invalid(edit(ann, old_signature).await);
