@@ -21,6 +21,26 @@ pub enum Error {
         /// The rule.
         rule: &'static str,
     },
+    /// A field of a content breaks a rule.
+    #[error("{path} {rule}")]
+    InvalidContent {
+        /// The path of the field.
+        path: String,
+        /// The rule.
+        rule: &'static str,
+    },
+    /// The signature of a secure message is none of a device of its sender.
+    #[error("the message is not signed by a registered device of yours")]
+    SignatureInvalid,
+    /// The conversation takes secure messages only.
+    #[error("conversation {0} takes secure messages only")]
+    SecureOnly(ConversationId),
+    /// A message of this kind cannot be forwarded.
+    #[error("message {0} cannot be forwarded")]
+    NotForwardable(MessageId),
+    /// A message of this kind cannot be edited, or not into the kind asked for.
+    #[error("message {0} cannot be edited into this")]
+    NotEditable(MessageId),
     /// A page token is not one of this list.
     #[error("the page token is not one of this list")]
     PageToken(Box<Fault>),
@@ -111,6 +131,8 @@ impl Error {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Invalid { .. } | Self::PageToken(_) => "invalid",
+            Self::InvalidContent { .. } | Self::SignatureInvalid => "invalid",
+            Self::SecureOnly(_) | Self::NotForwardable(_) | Self::NotEditable(_) => "conflict",
             Self::ConversationNotFound(_) | Self::MessageNotFound(_) | Self::UserNotFound(_) => "not_found",
             Self::WriteDenied(_) | Self::NotAuthor(_) | Self::NotOwner(_) => "denied",
             Self::ClientMessageIdReused(_) => "reused",
@@ -129,6 +151,18 @@ impl Error {
         let fault = |code, reason: Reason| Fault::new(code, reason.as_str_name()).message(self.to_string());
         match self {
             Self::Invalid { field, rule } => Fault::invalid(*field, *rule),
+            Self::InvalidContent { path, rule } => Fault::invalid(path.as_str(), *rule),
+            Self::SignatureInvalid => fault(Code::InvalidArgument, Reason::SignatureInvalid)
+                .field("content.secure.signature", "must be by a registered device of the sender"),
+            Self::SecureOnly(id) => {
+                fault(Code::FailedPrecondition, Reason::SecureOnly).with("conversation_id", id)
+            }
+            Self::NotForwardable(id) => {
+                fault(Code::FailedPrecondition, Reason::NotForwardable).with("message_id", id)
+            }
+            Self::NotEditable(id) => {
+                fault(Code::FailedPrecondition, Reason::NotEditable).with("message_id", id)
+            }
             Self::PageToken(fault) | Self::NotMade(fault) => (**fault).clone(),
             Self::ConversationNotFound(id) => {
                 fault(Code::NotFound, Reason::ConversationNotFound).with("conversation_id", id)

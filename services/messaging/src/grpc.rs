@@ -14,14 +14,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::carry::Carrier;
-use crate::content::Content;
 use crate::convert;
 use crate::error::Error;
+use crate::forward::Forwarding;
 use crate::message::{Asked, Sequence};
 use crate::messaging::{HistoryPage, Messaging};
 use crate::receipt::Reached;
 use crate::revision::{Change, Revision};
-use crate::store::Order;
+use crate::store::{Appended, Order};
 use crate::stream::Feed;
 use crate::sync::{EVENTS, Known, Missed};
 
@@ -52,7 +52,7 @@ impl MessagingService for Api {
         request: Request<pb::SendMessageRequest>,
     ) -> Answer<pb::SendMessageResponse> {
         let caller = Caller::of(&request)?;
-        let asked = Asked::try_from(request.into_inner())?;
+        let asked = Asked::parse(request.into_inner(), caller.kind, self.messaging.clock.now())?;
         let sent = self.messaging.send(caller.user_id, asked).await?;
         Ok(Response::new(convert::sent(sent)))
     }
@@ -95,7 +95,7 @@ impl MessagingService for Api {
     ) -> Answer<pb::EditMessageResponse> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let content = Content::parse(request.content)?;
+        let content = convert::content(request.content, caller.kind, self.messaging.clock.now())?;
         let expected_version = Some(request.expected_version).filter(|version| *version > 0);
         let change = Change::Edit { content, expected_version };
         let revision = revision(&request.conversation_id, &request.message_id, caller.user_id, change)?;
@@ -166,9 +166,12 @@ impl MessagingService for Api {
 
     async fn forward_message(
         &self,
-        _request: Request<pb::ForwardMessageRequest>,
+        request: Request<pb::ForwardMessageRequest>,
     ) -> Answer<pb::ForwardMessageResponse> {
-        Err(Status::unimplemented("forward_message"))
+        let caller = Caller::of(&request)?;
+        let forwarding = Forwarding::try_from(request.into_inner())?;
+        let Appended { message, repeated } = self.messaging.forward(caller.user_id, forwarding).await?;
+        Ok(Response::new(pb::ForwardMessageResponse { message: Some(message.into()), repeated }))
     }
 
     async fn advance_watermark(

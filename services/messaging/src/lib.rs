@@ -26,18 +26,22 @@ mod details;
 mod emoji;
 mod error;
 mod event;
+mod forward;
 mod grpc;
 mod hide;
 mod inbox;
+mod kinds;
 mod lane;
 mod marks;
 mod message;
 mod messaging;
+mod people;
 mod publish;
 mod receipt;
 mod receipts;
 mod revision;
 mod revisions;
+mod secure;
 mod send;
 mod signal;
 mod store;
@@ -74,6 +78,7 @@ use conversations::Conversations;
 use grpc::Api;
 use lane::Lanes;
 use messaging::Messaging;
+use people::People;
 use publish::Publisher;
 use receipts::Recorder;
 use send::Writer;
@@ -118,6 +123,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let epoch: Arc<str> = store.epoch().await?.into();
     let publisher = Publisher::new(events.clone(), Arc::clone(&epoch));
     let conversations = Conversations::new(conversation, credential.clone());
+    let people = People::new(auth.clone(), credential.clone());
     let verifier = Verifier::new(auth, Some(credential));
     verifier.forget_ended_sessions(&events, &tasks).await;
 
@@ -135,6 +141,8 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             .start("receipt-lane", &tasks, move |batch| Arc::clone(&recorder).record(batch)),
         store: store.clone(),
         conversations: conversations.clone(),
+        people,
+        media_hosts: config.media_hosts()?.into(),
         clock,
         publisher: publisher.clone(),
         epoch,

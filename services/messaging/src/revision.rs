@@ -58,10 +58,14 @@ impl Revision {
                 if !access.may_write {
                     return Err(Error::WriteDenied(self.conversation));
                 }
-                if message.deletion.is_some() {
+                let Some(before) = &message.content else {
                     return Err(Error::MessageDeleted(self.message_id));
+                };
+                access.check_secrecy(self.conversation, content)?;
+                if !before.may_become(content) {
+                    return Err(Error::NotEditable(self.message_id));
                 }
-                if message.content.as_ref() == Some(content) {
+                if before == content {
                     return Ok(None);
                 }
                 if expected_version.is_some_and(|expected| expected != message.version) {

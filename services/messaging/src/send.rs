@@ -110,7 +110,7 @@ impl Writer {
         for errand in batch {
             let access = answers[places[&errand.question()]];
             match errand {
-                Errand::Send(sending) => match access.check_writing(sending.letter.conversation) {
+                Errand::Send(sending) => match access.check_letter(&sending.letter) {
                     Ok(()) => sendings.push((sending, access)),
                     Err(error) => self.refuse_unless_sent(sending, error).await,
                 },

@@ -5,8 +5,11 @@ mod annotating;
 mod carrying;
 mod fold;
 mod folding;
+mod forwarding;
+mod kinds;
 mod others;
 mod reading;
+mod secure;
 mod streaming;
 mod writing;
 
@@ -61,11 +64,18 @@ impl World {
         Self::on(database, Some(scratch), Others::new(clock.clone()), clock).await
     }
 
-    async fn on(database: Database, scratch: Option<Scratch>, others: Others, clock: Clock) -> Self {
-        Self::with(Config::default(), database, scratch, others, clock).await
+    /// One that is set like this.
+    async fn with(config: Config) -> Self {
+        let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
+        let clock = Clock::manual(Timestamp::from_millis(1_795_000_000_000));
+        Self::set_up(config, database, Some(scratch), Others::new(clock.clone()), clock).await
     }
 
-    async fn with(
+    async fn on(database: Database, scratch: Option<Scratch>, others: Others, clock: Clock) -> Self {
+        Self::set_up(Config::default(), database, scratch, others, clock).await
+    }
+
+    async fn set_up(
         config: Config,
         database: Database,
         scratch: Option<Scratch>,

@@ -16,7 +16,8 @@ tests::stories![
 
 /// Sends something that lives for a second.
 async fn whispers(person: &Person, conversation: &str, words: &str) -> Value {
-    let request = json!({ "content": { "text": words }, "expireAfter": "1s", "clientMessageId": "the same key" });
+    let request =
+        json!({ "content": { "text": words }, "expireAfter": "1s", "clientMessageId": "the same key" });
     person.tries_to_send(conversation, request).await.ok()["message"].clone()
 }
 
@@ -28,7 +29,12 @@ async fn an_expired_message_is_gone_from_every_path(world: Arc<World>) {
     assert!(message["expireTime"].is_string());
     let path = path_of(&message);
     ann.put(&format!("{path}/pin"), json!({})).await.ok();
-    ann.tries_to_send(&conversation, json!({ "content": { "text": "an answer" }, "replyToMessageId": message["messageId"] })).await.ok();
+    ann.tries_to_send(
+        &conversation,
+        json!({ "content": { "text": "an answer" }, "replyToMessageId": message["messageId"] }),
+    )
+    .await
+    .ok();
     assert!(bob.get(&path).await.ok().to_string().contains(&marker));
 
     until("the message to expire", || async {

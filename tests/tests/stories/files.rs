@@ -36,7 +36,10 @@ async fn a_picture_goes_from_one_to_the_other(world: Arc<World>) {
     let upload = uploads(&ann, "image/png", &bytes).await;
     ann.sends(&conversation, picture(&upload)).await;
     let link = bob.get(&format!("/v1/uploads/{}", text(&upload["uploadId"]))).await.ok();
-    assert_eq!((&link["upload"]["complete"], &link["upload"]["mediaType"]), (&json!(true), &json!("image/png")));
+    assert_eq!(
+        (&link["upload"]["complete"], &link["upload"]["mediaType"]),
+        (&json!(true), &json!("image/png"))
+    );
     let fetched = bob.fetches(&text(&link["downloadUrl"]), None).await;
     assert_eq!((fetched.status, fetched.bytes == bytes), (200, true));
     assert_eq!(fetched.header("content-type"), "image/png");

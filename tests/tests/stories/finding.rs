@@ -34,7 +34,8 @@ async fn words_are_found_where_one_is_a_member(world: Arc<World>) {
     let word = word();
     let message = ann.says(&conversation, &format!("Zürich, {word}! Déjà vu")).await;
     let id = vec![text(&message["messageId"])];
-    for query in [word.clone(), word.to_uppercase(), format!("{word}+zurich"), format!("deja+{}", &word[..9])] {
+    for query in [word.clone(), word.to_uppercase(), format!("{word}+zurich"), format!("deja+{}", &word[..9])]
+    {
         assert_eq!(finds(&bob, &format!("query={query}")).await, id, "{query}");
     }
     assert!(finds(&bob, &format!("query={word}+elsewhere")).await.is_empty());
@@ -112,7 +113,9 @@ async fn odd_queries_are_only_words(world: Arc<World>) {
     let conversation = ann.starts_direct_with(&bob).await;
     let word = word();
     let message = ann.says(&conversation, &format!("{word} AND quotes")).await;
-    for query in ["%22", "*", "AND+OR+NOT", "%27+OR+1%3D1--", "NEAR%28", "%F0%9F%98%80", "%5C", "a%3A%2A%26%21"] {
+    for query in
+        ["%22", "*", "AND+OR+NOT", "%27+OR+1%3D1--", "NEAR%28", "%F0%9F%98%80", "%5C", "a%3A%2A%26%21"]
+    {
         let answer = ann.get(&format!("/v1/search/messages?query={query}")).await;
         assert!(answer.status < 500, "{query}: {}", answer.body);
     }
@@ -129,7 +132,8 @@ async fn a_mention_raises_an_alert(world: Arc<World>) {
     let [ann, bob, eve] = world.people(["ann", "bob", "eve"]).await;
     let conversation = ann.starts_group_with(&[&bob]).await;
     let mut screen = bob.comes_online().await;
-    let words = format!("@{} and @{} and @{}: look!", bob.username.to_uppercase(), eve.username, ann.username);
+    let words =
+        format!("@{} and @{} and @{}: look!", bob.username.to_uppercase(), eve.username, ann.username);
     let message = ann.says(&conversation, &words).await;
     // Only members are mentioned, and nobody by oneself.
     assert_eq!(message["mentionedUserIds"], json!([bob.id]));
@@ -166,7 +170,10 @@ async fn alerts_are_marked(world: Arc<World>) {
     let unknown = proto::id::EventId::generate().to_string();
     let refused = bob.post("/v1/alerts/mark", json!({ "alertIds": [unknown] })).await;
     assert_eq!(refused.refused(404), "ERROR_REASON_ALERT_NOT_FOUND");
-    assert_eq!(ann.post("/v1/alerts/mark", json!({ "alertIds": [id] })).await.refused(404), "ERROR_REASON_ALERT_NOT_FOUND");
+    assert_eq!(
+        ann.post("/v1/alerts/mark", json!({ "alertIds": [id] })).await.refused(404),
+        "ERROR_REASON_ALERT_NOT_FOUND"
+    );
     assert_eq!(mark(json!({ "all": true })).await, json!(0));
 }
 

@@ -58,7 +58,8 @@ async fn what_breaks_a_rule_is_refused_by_name(world: Arc<World>) {
     let conversation = ann.starts_direct_with(&bob).await;
     let media = json!({ "url": "https://media.example/a" });
     let poll = |options: Value| json!({ "content": { "poll": { "question": "?", "options": options } } });
-    let place = |latitude: Value| json!({ "content": { "location": { "latitude": latitude, "longitude": 0 } } });
+    let place =
+        |latitude: Value| json!({ "content": { "location": { "latitude": latitude, "longitude": 0 } } });
     let many: Vec<String> = (0..21).map(|n| n.to_string()).collect();
     let refused = [
         ("content", json!({ "content": {} })),
@@ -71,11 +72,20 @@ async fn what_breaks_a_rule_is_refused_by_name(world: Arc<World>) {
         ("content.location.latitude", place(json!("NaN"))),
         ("content.location.latitude", place(json!("Infinity"))),
         ("content.link.url", json!({ "content": { "link": { "url": "http://example.org" } } })),
-        ("content.link.url", json!({ "content": { "link": { "url": format!("https://example.org/{}", "a".repeat(2048)) } } })),
-        ("content.sticker.media.url", json!({ "content": { "sticker": { "media": { "url": "javascript:alert(1)" } } } })),
+        (
+            "content.link.url",
+            json!({ "content": { "link": { "url": format!("https://example.org/{}", "a".repeat(2048)) } } }),
+        ),
+        (
+            "content.sticker.media.url",
+            json!({ "content": { "sticker": { "media": { "url": "javascript:alert(1)" } } } }),
+        ),
         ("content.voice.media", json!({ "content": { "voice": {} } })),
         ("content.profile.user_id", json!({ "content": { "profile": { "userId": "ann" } } })),
-        ("content.attachments", json!({ "content": { "attachments": vec![json!({ "kind": 1, "media": media }); 11] } })),
+        (
+            "content.attachments",
+            json!({ "content": { "attachments": vec![json!({ "kind": 1, "media": media }); 11] } }),
+        ),
         ("expire_after", json!({ "content": { "text": "x" }, "expireAfter": "0s" })),
         ("expire_after", json!({ "content": { "text": "x" }, "expireAfter": "-1s" })),
         ("expire_after", json!({ "content": { "text": "x" }, "expireAfter": "2419201s" })),
@@ -122,9 +132,12 @@ async fn a_copy_says_where_it_comes_from(world: Arc<World>) {
     let copy = bob.post(&forward, request.clone()).await.ok()["message"].clone();
     assert_eq!(copy["content"], message["content"]);
     assert_eq!(copy["senderId"], json!(bob.id));
-    assert_eq!(copy["forwardedFrom"], json!({
-        "conversationId": source, "messageId": message["messageId"], "senderId": ann.id,
-    }));
+    assert_eq!(
+        copy["forwardedFrom"],
+        json!({
+            "conversationId": source, "messageId": message["messageId"], "senderId": ann.id,
+        })
+    );
     // Again is the same copy.
     let again = bob.post(&forward, request).await.ok();
     assert_eq!((&again["message"]["messageId"], &again["repeated"]), (&copy["messageId"], &json!(true)));
@@ -148,7 +161,12 @@ async fn a_copy_needs_two_permissions(world: Arc<World>) {
     // Cid may not read there, Bob may not write here.
     assert_eq!(cid.post(&forward, request.clone()).await.refused(404), "ERROR_REASON_CONVERSATION_NOT_FOUND");
     assert_eq!(bob.post(&forward, request.clone()).await.refused(404), "ERROR_REASON_CONVERSATION_NOT_FOUND");
-    ann.put(&format!("/v1/conversations/{target}/members/{}/role", cid.id), json!({ "role": "MEMBER_ROLE_MUTED" })).await.ok();
+    ann.put(
+        &format!("/v1/conversations/{target}/members/{}/role", cid.id),
+        json!({ "role": "MEMBER_ROLE_MUTED" }),
+    )
+    .await
+    .ok();
     let own = cid.starts_direct_with(&bob).await;
     let said = cid.says(&own, "mine").await;
     let muted = cid.post(&format!("{}/forward", path_of(&said)), request).await;
@@ -186,7 +204,8 @@ async fn former_words_are_listed_until_the_message_goes(world: Arc<World>) {
         .collect();
     assert_eq!(words, [(json!(1), "first".to_owned()), (json!(2), "second".to_owned())]);
     let page = bob.get(&format!("{revisions}?pageSize=1")).await.ok();
-    let next = bob.get(&format!("{revisions}?pageSize=1&pageToken={}", text(&page["nextPageToken"]))).await.ok();
+    let next =
+        bob.get(&format!("{revisions}?pageSize=1&pageToken={}", text(&page["nextPageToken"]))).await.ok();
     assert_eq!(next["revisions"][0]["version"], json!(2));
     ann.delete(&path_of(&message)).await.ok();
     assert_eq!(bob.get(&revisions).await.refused(409), "ERROR_REASON_MESSAGE_DELETED");

@@ -35,7 +35,10 @@ async fn a_reaction_is_counted_once_per_person(world: Arc<World>) {
     ann.put(&format!("{path}/reactions/{THUMB}"), json!({})).await.ok();
     ann.put(&format!("{path}/reactions/{FAMILY}"), json!({})).await.ok();
     let event = screen.next_event("reactionChanged").await["reactionChanged"].clone();
-    assert_eq!((&event["userId"], &event["emoji"], &event["count"]), (&json!(bob.id), &json!("👍"), &json!(1)));
+    assert_eq!(
+        (&event["userId"], &event["emoji"], &event["count"]),
+        (&json!(bob.id), &json!("👍"), &json!(1))
+    );
     // The repetition was no event.
     let event = screen.next_event("reactionChanged").await["reactionChanged"].clone();
     assert_eq!((&event["userId"], &event["count"]), (&json!(ann.id), &json!(2)));
@@ -48,7 +51,8 @@ async fn a_reaction_is_counted_once_per_person(world: Arc<World>) {
     assert_eq!(who, [bob.id.clone(), ann.id.clone(), ann.id.clone()]);
 
     bob.delete(&format!("{path}/reactions/{THUMB}")).await.ok();
-    let shown = ann.get(&format!("/v1/conversations/{conversation}/messages")).await.ok()["messages"][0].clone();
+    let shown =
+        ann.get(&format!("/v1/conversations/{conversation}/messages")).await.ok()["messages"][0].clone();
     assert_eq!(shown["reactions"][0], json!({ "emoji": "👍", "count": 1 }));
 }
 
@@ -134,7 +138,8 @@ async fn an_anonymous_poll_tells_nobody_who_voted(world: Arc<World>) {
     assert!(!event.to_string().contains(&bob.id), "{event}");
     assert_eq!(event["pollVoted"]["result"]["counts"], json!([0, 1, 0]));
     let log = ann.get(&format!("/v1/conversations/{conversation}/events")).await.ok();
-    let voted: Vec<_> = array(&log["events"]).iter().filter(|event| event.get("pollVoted").is_some()).collect();
+    let voted: Vec<_> =
+        array(&log["events"]).iter().filter(|event| event.get("pollVoted").is_some()).collect();
     assert!(voted.len() == 1 && !voted[0].to_string().contains(&bob.id), "{voted:?}");
     let listed = ann.get(&format!("{}/votes", path_of(&message))).await;
     assert_eq!(listed.refused(409), "ERROR_REASON_POLL_ANONYMOUS");
@@ -153,7 +158,10 @@ async fn a_poll_closes_by_hand_and_by_time(world: Arc<World>) {
     // Ann owns the group.
     let closed = ann.post(&close, json!({})).await.ok();
     assert!(closed["message"]["pollResult"]["closeTime"].is_string(), "{closed}");
-    assert_eq!(ann.post(&close, json!({})).await.ok()["message"]["pollResult"], closed["message"]["pollResult"]);
+    assert_eq!(
+        ann.post(&close, json!({})).await.ok()["message"]["pollResult"],
+        closed["message"]["pollResult"]
+    );
     let late = cid.put(&vote, json!({ "optionIndexes": [1] })).await;
     assert_eq!(late.refused(409), "ERROR_REASON_POLL_CLOSED");
     assert_eq!(ann.get(&path_of(&message)).await.ok()["message"]["pollResult"]["counts"], json!([1, 0, 0]));
@@ -176,8 +184,11 @@ async fn a_vote_out_of_range_is_refused(world: Arc<World>) {
     let [ann, bob] = world.people(["ann", "bob"]).await;
     let conversation = ann.starts_direct_with(&bob).await;
     let message = ann.sends(&conversation, poll(json!({ "multipleChoice": true }))).await;
-    for wrong in [json!([3]), json!([-1]), json!([20]), json!([0, 0]), json!([1e18]), json!(["NaN"]), json!(7)] {
-        let refused = bob.put(&format!("{}/vote", path_of(&message)), json!({ "optionIndexes": wrong })).await;
+    for wrong in
+        [json!([3]), json!([-1]), json!([20]), json!([0, 0]), json!([1e18]), json!(["NaN"]), json!(7)]
+    {
+        let refused =
+            bob.put(&format!("{}/vote", path_of(&message)), json!({ "optionIndexes": wrong })).await;
         assert_eq!(refused.status, 400, "{wrong}: {}", refused.body);
     }
     assert_eq!(ann.get(&path_of(&message)).await.ok()["message"]["pollResult"]["voterCount"], json!(0));

@@ -121,7 +121,10 @@ async fn a_report_keeps_what_was_said(world: Arc<World>) {
     let late = bob.post(&format!("{}/reports", path_of(&message)), body.clone()).await;
     // The first report again; what is gone takes no new one.
     assert_eq!(late.ok()["report"]["state"], json!("REPORT_STATE_OPEN"));
-    assert_eq!(ann.post(&format!("{}/reports", path_of(&message)), body).await.refused(409), "ERROR_REASON_MESSAGE_DELETED");
+    assert_eq!(
+        ann.post(&format!("{}/reports", path_of(&message)), body).await.refused(409),
+        "ERROR_REASON_MESSAGE_DELETED"
+    );
 
     let short = json!({ "content": { "text": "gone soon" }, "expireAfter": "60s" });
     let short = cid.tries_to_send(&conversation, short).await.ok()["message"].clone();

@@ -28,10 +28,14 @@ async fn every_operation_reaches_everybody_once_and_nobody_else(world: Arc<World
     bob.delete(&format!("{}/reactions/%F0%9F%91%8D", path_of(&message))).await.ok();
     ann.put(&format!("{}/pin", path_of(&message)), json!({})).await.ok();
     ann.delete(&format!("{}/pin", path_of(&message))).await.ok();
-    let poll = ann.sends(&conversation, json!({ "poll": { "question": "when?", "options": ["now", "later"] } })).await;
+    let poll = ann
+        .sends(&conversation, json!({ "poll": { "question": "when?", "options": ["now", "later"] } }))
+        .await;
     bob.put(&format!("{}/vote", path_of(&poll)), json!({ "optionIndexes": [1] })).await.ok();
     ann.post(&format!("{}/close", path_of(&poll)), json!({})).await.ok();
-    ann.post(&format!("{}/forward", path_of(&poll)), json!({ "targetConversationId": conversation })).await.ok();
+    ann.post(&format!("{}/forward", path_of(&poll)), json!({ "targetConversationId": conversation }))
+        .await
+        .ok();
     ann.delete(&path_of(&message)).await.ok();
     let regretted = cid.says(&conversation, "regretted").await;
     cid.post(&format!("{}/unsend", path_of(&regretted)), json!({})).await.ok();
@@ -67,7 +71,8 @@ async fn every_operation_reaches_everybody_once_and_nobody_else(world: Arc<World
     assert_eq!(seen, expected);
 
     // Away: the same places, and what is gone by now is shown as gone.
-    let known = json!({ "epoch": start["epoch"], "heads": [{ "conversationId": conversation }], "onlyListed": true });
+    let known =
+        json!({ "epoch": start["epoch"], "heads": [{ "conversationId": conversation }], "onlyListed": true });
     let missed = cid.post("/v1/sync", known).await.ok();
     let events = array(&missed["differences"][0]["events"]);
     let mut away = Screen::default();
@@ -139,16 +144,21 @@ async fn what_was_there_and_what_happened_make_what_is_there(world: Arc<World>) 
                 person.post(&format!("/v1/conversations/{conversation}/messages"), content).await
             }
             (3, _) => {
-                let poll = json!({ "question": "which?", "options": ["one", "other"], "anonymous": step % 2 == 0 });
+                let poll =
+                    json!({ "question": "which?", "options": ["one", "other"], "anonymous": step % 2 == 0 });
                 let content = json!({ "content": { "poll": poll } });
                 person.post(&format!("/v1/conversations/{conversation}/messages"), content).await
             }
-            (4, Some(one)) => person.patch(&one, json!({ "content": { "text": format!("edited {step}") } })).await,
+            (4, Some(one)) => {
+                person.patch(&one, json!({ "content": { "text": format!("edited {step}") } })).await
+            }
             (5..=7, Some(one)) => person.put(&format!("{one}/reactions/{emoji}"), json!({})).await,
             (8, Some(one)) => person.delete(&format!("{one}/reactions/{emoji}")).await,
             (9, Some(one)) => person.put(&format!("{one}/pin"), json!({})).await,
             (10, Some(one)) => person.delete(&format!("{one}/pin")).await,
-            (11..=12, Some(one)) => person.put(&format!("{one}/vote"), json!({ "optionIndexes": votes })).await,
+            (11..=12, Some(one)) => {
+                person.put(&format!("{one}/vote"), json!({ "optionIndexes": votes })).await
+            }
             (13, Some(one)) => person.post(&format!("{one}/close"), json!({})).await,
             (14, Some(one)) if step % 4 == 0 => person.delete(&one).await,
             (14, Some(one)) => {

@@ -85,7 +85,8 @@ async fn a_registered_device_signs_what_its_owner_sends(world: Arc<World>) {
     Device::of(&bob, 8).await;
     assert_eq!(bob.tries_to_send(&conversation, request).await.status, 400);
     // Nobody sends a secure message on.
-    let forward = bob.post(&format!("{}/forward", path_of(&sent)), json!({ "targetConversationId": other })).await;
+    let forward =
+        bob.post(&format!("{}/forward", path_of(&sent)), json!({ "targetConversationId": other })).await;
     assert_eq!(forward.refused(409), "ERROR_REASON_NOT_FORWARDABLE");
     // The ids in a canonical form are what they are everywhere.
     assert!(ConversationId::parse(&conversation).is_ok() && UserId::parse(&ann.id).is_ok());
@@ -100,7 +101,8 @@ async fn a_registered_device_signs_what_its_owner_sends(world: Arc<World>) {
 
 async fn a_secure_conversation_takes_nothing_plain(world: Arc<World>) {
     let [ann, bob] = world.people(["ann", "bob"]).await;
-    let body = json!({ "kind": "CONVERSATION_KIND_GROUP", "title": "quiet", "userIds": [bob.id], "secure": true });
+    let body =
+        json!({ "kind": "CONVERSATION_KIND_GROUP", "title": "quiet", "userIds": [bob.id], "secure": true });
     let conversation = ann.post("/v1/conversations", body).await.ok()["conversation"].clone();
     assert_eq!(conversation["secure"], json!(true));
     let conversation = text(&conversation["conversationId"]);
@@ -118,7 +120,9 @@ async fn a_secure_conversation_takes_nothing_plain(world: Arc<World>) {
     assert_eq!(edit.status, 409, "{}", edit.body);
     let open = ann.starts_direct_with(&bob).await;
     let said = ann.says(&open, "plain").await;
-    let forward = ann.post(&format!("{}/forward", path_of(&said)), json!({ "targetConversationId": conversation })).await;
+    let forward = ann
+        .post(&format!("{}/forward", path_of(&said)), json!({ "targetConversationId": conversation }))
+        .await;
     assert_eq!(forward.refused(409), "ERROR_REASON_SECURE_ONLY");
     // There is no way back.
     let update = json!({ "conversation": { "secure": false }, "updateMask": "secure" });
@@ -129,14 +133,18 @@ async fn a_secure_conversation_takes_nothing_plain(world: Arc<World>) {
     assert_eq!(bob.patch(&format!("/v1/conversations/{group}"), update.clone()).await.status, 403);
     ann.patch(&format!("/v1/conversations/{group}"), update).await.ok();
     assert_eq!(bob.tries_to_say(&group, "plain").await.refused(409), "ERROR_REASON_SECURE_ONLY");
-    assert_eq!(array(&ann.get(&format!("/v1/conversations/{conversation}/messages")).await.ok()["messages"]).len(), 1);
+    assert_eq!(
+        array(&ann.get(&format!("/v1/conversations/{conversation}/messages")).await.ok()["messages"]).len(),
+        1
+    );
 }
 
 async fn a_key_is_registered_once_and_revoked_for_good(world: Arc<World>) {
     let [ann, bob] = world.people(["ann", "bob"]).await;
     let device = Device::of(&ann, 11).await;
     assert_eq!(Device::of(&ann, 11).await.id, device.id);
-    let keys = async || bob.get(&format!("/v1/users/{}/device-keys", ann.id)).await.ok()["deviceKeys"].clone();
+    let keys =
+        async || bob.get(&format!("/v1/users/{}/device-keys", ann.id)).await.ok()["deviceKeys"].clone();
     assert_eq!(array(&keys().await).len(), 1);
     let revoke = format!("/v1/me/device-keys/{}", device.id);
     assert_eq!(bob.delete(&revoke).await.refused(404), "ERROR_REASON_DEVICE_KEY_NOT_FOUND");

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chassis::clock::Clock;
 use chassis::database::testing::{self, Scratch};
 use proto::messaging::v1::DeletionReason;
 use tokio::task::JoinSet;

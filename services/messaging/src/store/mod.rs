@@ -19,7 +19,7 @@ use crate::conversations::Access;
 use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
 use crate::marks::{Marks, Reaction, Vote};
-use crate::message::{Letter, Message, Sequence};
+use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
 use crate::receipt::Watermark;
 use crate::revision::Revision;
 use crate::revisions::Edition;
@@ -251,6 +251,16 @@ impl Store {
     /// The answer to a message whose key has been used before; `None` when it has not.
     pub async fn earlier(&self, letter: &Letter) -> Result<Option<Result<Appended, Error>>, Failure> {
         either!(self.earlier(letter))
+    }
+
+    /// The message of a sender with this key, and the fingerprint of what was asked for; `None` when the key is free.
+    pub async fn first(
+        &self,
+        conversation: ConversationId,
+        sender: UserId,
+        id: &ClientMessageId,
+    ) -> Result<Option<(Message, Fingerprint)>, Failure> {
+        either!(self.first(conversation, sender, id))
     }
 
     /// Changes a message.

@@ -13,10 +13,10 @@ mod hidden;
 mod history;
 #[path = "log.rs"]
 mod log;
-#[path = "purge.rs"]
-mod purge;
 #[path = "marks.rs"]
 mod marks;
+#[path = "purge.rs"]
+mod purge;
 #[path = "revise.rs"]
 mod revise;
 #[path = "revisions.rs"]

@@ -61,7 +61,7 @@ async fn asks(store: &Store, multiple_choice: bool, anonymous: bool) -> Message 
         ..pb::Content::default()
     };
     let (conversation, sender) = (ConversationId::generate(), UserId::generate());
-    let content = Content::parse(Some(content)).unwrap();
+    let content = Content::parse(Some(content), NOW).unwrap();
     let letter = Letter { content, ..letter(conversation, sender, "poll", None) };
     append(store, &[letter]).await.remove(0).unwrap().message
 }
