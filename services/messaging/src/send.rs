@@ -1,4 +1,4 @@
-//! Sending, editing and deleting: what a lane does with a batch of it.
+//! Sending messages and changing them: what a lane does with a batch of it.
 //!
 //! One question to conversation for the whole batch, one transaction for all messages in it, then the answers, then the
 //! hints. The commit is the only acknowledgement: nobody is answered before it, and nothing after it can lose a message.
