@@ -199,7 +199,12 @@ async fn plays_out(world: &World, steps: &[Step]) {
 fn the_log_leads_to_what_is_shown() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
     let world = runtime.block_on(World::start());
-    let mut runner = TestRunner::new(Trial { cases: 12, failure_persistence: None, ..Trial::default() });
+    let mut runner = TestRunner::new(Trial {
+        cases: 12,
+        failure_persistence: None,
+        max_shrink_iters: 100,
+        ..Trial::default()
+    });
     let outcome = runner.run(&steps(), |steps| {
         runtime.block_on(plays_out(&world, &steps));
         Ok::<_, TestCaseError>(())
