@@ -69,6 +69,10 @@ ids! {
     ScheduledMessageId;
     /// A fact in a service's outbox.
     EventId;
+    /// The public key of a user's device.
+    DeviceKeyId;
+    /// A report of a message.
+    ReportId;
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]

@@ -35,7 +35,7 @@ impl Messaging {
         if names.is_empty() {
             return Ok(Vec::new());
         }
-        let mut people = self.directory.named(names).await?;
+        let mut people = self.people.named(by, names).await?;
         people.retain(|user| *user != by);
         let questions: Vec<_> = people.iter().map(|user| (conversation, *user)).collect();
         let answers = self.conversations.check(&questions).await?;

@@ -8,6 +8,8 @@ use crate::content::Content;
 use crate::conversations::Access;
 use crate::details::Details;
 use crate::error::Error;
+use crate::event::Happening;
+use crate::marks::{Beside, Mark};
 use crate::message::{Deletion, Message};
 
 /// What somebody wants to change about a message that is there.
@@ -37,6 +39,8 @@ pub enum Change {
     },
     /// Its content goes, in this way.
     Delete(DeletionReason),
+    /// Somebody leaves a mark on it, or takes one away.
+    Mark(Mark),
 }
 
 impl Revision {
@@ -44,10 +48,12 @@ impl Revision {
     pub fn apply(
         &self,
         message: &Message,
+        beside: &Beside,
         access: &Access,
         now: Timestamp,
     ) -> Result<Option<Message>, Error> {
         match &self.change {
+            Change::Mark(mark) => mark.apply(self.by, message, beside, access, now),
             Change::Edit { content, expected_version } => {
                 if message.sender != self.by {
                     return Err(Error::NotAuthor(self.message_id));
@@ -55,10 +61,14 @@ impl Revision {
                 if !access.may_write {
                     return Err(Error::WriteDenied(self.conversation));
                 }
-                if message.deletion.is_some() {
+                let Some(before) = &message.content else {
                     return Err(Error::MessageDeleted(self.message_id));
+                };
+                access.check_secrecy(self.conversation, content)?;
+                if !before.may_become(content) {
+                    return Err(Error::NotEditable(self.message_id));
                 }
-                if message.content.as_ref() == Some(content) {
+                if before == content {
                     return Ok(None);
                 }
                 if expected_version.is_some_and(|expected| expected != message.version) {
@@ -84,6 +94,25 @@ impl Revision {
                 let deletion = Deletion { time: now, by: Some(self.by), reason: *reason };
                 Ok(Some(message.clone().tombstone(deletion)))
             }
+        }
+    }
+
+    /// What the log says of it, once the message is this.
+    pub fn happening(&self, after: &Message) -> Happening {
+        match (&self.change, after.deletion) {
+            (Change::Mark(mark), _) => mark.happening(self.by, after),
+            (_, Some(Deletion { reason, .. })) => {
+                Happening::MessageDeleted { message_id: after.message_id, sequence: after.sequence, reason }
+            }
+            (_, None) => Happening::MessageEdited(after.clone()),
+        }
+    }
+
+    /// Whom the log names for it.
+    pub fn actor(&self, after: &Message) -> Option<UserId> {
+        match &self.change {
+            Change::Mark(mark) => mark.actor(self.by, after),
+            Change::Edit { .. } | Change::Delete(_) => Some(self.by),
         }
     }
 }
@@ -123,7 +152,7 @@ mod tests {
             change,
             mentions: Vec::new(),
         };
-        revision.apply(message, &access, Timestamp::from_millis(2))
+        revision.apply(message, &Beside::default(), &access, Timestamp::from_millis(2))
     }
 
     fn edit(text_: &str, expected_version: Option<i32>) -> Change {

@@ -21,8 +21,10 @@ impl AlertService for Api {
         let limit = page::size(request.page_size);
         let page =
             self.messaging.alerts(caller.user_id, request.only_unread, limit, &request.page_token).await?;
+        let messages = page.alerts.iter().filter_map(|(_, message)| message.as_ref());
+        let viewer = self.messaging.viewer(caller.user_id, messages).await?;
         let alerts = page.alerts.into_iter().map(|(alert, message)| pb::Alert {
-            message: message.map(pb::Message::from),
+            message: message.map(|message| viewer.show(message)),
             ..pb::Alert::from(&alert)
         });
         Ok(Response::new(pb::ListAlertsResponse {

@@ -27,7 +27,7 @@ impl SearchService for Api {
         let limit = page::size(request.page_size);
         let (messages, next_page_token) =
             self.messaging.search(caller.user_id, &wanted, limit, &request.page_token).await?;
-        let messages = messages.into_iter().map(pb::Message::from).collect();
+        let messages = self.messaging.with_viewer(caller.user_id, messages).await?;
         Ok(Response::new(pb::SearchMessagesResponse { messages, next_page_token }))
     }
 }

@@ -8,6 +8,7 @@ use proto::messaging::v1::{self as pb, AlertKind};
 use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
+use super::hidden::not_hidden;
 use super::user_log::{append_user_events, lock_users};
 use super::{
     Db, PLACEHOLDERS, Row, Store, Tx, conversation_at, message, message_columns, messages, padded, time_at,
@@ -149,8 +150,8 @@ impl Store {
                 message_columns!(),
                 " FROM ",
                 messages!(),
-                " WHERE NOT EXISTS (SELECT 1 FROM hidden_messages h WHERE h.conversation_id = m.conversation_id",
-                " AND h.message_sequence = m.sequence AND h.user_id = "
+                " WHERE ",
+                not_hidden!()
             ));
             query.push_bind(user.uuid()).push(") AND (m.message_id, m.conversation_id) IN (");
             query.push_values(padded(part), |mut row, (conversation, id)| {

@@ -168,9 +168,19 @@ impl Store {
 
     pub async fn earlier(&self, letter: &Letter) -> Result<Option<Result<Appended, Error>>, Failure> {
         let Some((conversation, sender, id)) = key(letter) else { return Ok(None) };
-        let known = known_of(self.pool.read(), &[(conversation, sender, id)], self.clock.now()).await?;
-        let found = known.get(&(conversation, sender, id.clone()));
-        Ok(found.map(|(message, fingerprint)| repeat(letter, message, fingerprint)))
+        let found = self.first(conversation, sender, id).await?;
+        Ok(found.map(|(message, fingerprint)| repeat(letter, &message, &fingerprint)))
+    }
+
+    pub async fn first(
+        &self,
+        conversation: ConversationId,
+        sender: UserId,
+        id: &ClientMessageId,
+    ) -> Result<Option<(Message, Fingerprint)>, Failure> {
+        let key = (conversation, sender, id);
+        let known = known_of(self.pool.read(), &[key], self.clock.now()).await?;
+        Ok(known.into_values().next())
     }
 
     /// The messages replied to that are not there. Messages never go away one by one, so this can be asked beforehand.
@@ -268,7 +278,7 @@ async fn insert(
                 .bind(letter.content.encode())
                 .bind(letter.reply_to.map(MessageId::uuid))
                 .bind(now.as_millis())
-                .bind(letter.lifetime.map(|lifetime| now.plus(lifetime).as_millis()))
+                .bind(letter.expires(now).map(Timestamp::as_millis))
                 .bind(letter.details.encode());
         }
         rows += query.execute(&mut **tx).await?.rows_affected();

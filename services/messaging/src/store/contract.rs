@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chassis::clock::Clock;
 use chassis::database::testing::{self, Scratch};
 use proto::messaging::v1::DeletionReason;
 use tokio::task::JoinSet;
@@ -46,6 +47,10 @@ macro_rules! promises {
 }
 
 pub(super) use promises;
+
+mod ends;
+mod expiry;
+mod marks;
 
 promises! {
     the_epoch_is_drawn_once
@@ -457,6 +462,7 @@ async fn history_goes_both_ways(store: Store) {
     }
     let read = async |order, after, before, limit| {
         let history = History {
+            user: sender,
             conversation,
             order,
             after: Sequence::new(after),
@@ -473,7 +479,7 @@ async fn history_goes_both_ways(store: Store) {
     assert_eq!(read(Order::OldestFirst, 4, 7, 9).await, [5, 6]);
     assert_eq!(read(Order::OldestFirst, 10, 0, 9).await, [0_i64; 0]);
     let places = [(conversation, Sequence::new(3)), (ConversationId::generate(), Sequence::new(1))];
-    let found = store.messages_at(&places).await.unwrap();
+    let found = store.last_messages(sender, &places).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[&conversation].sequence.get(), 3);
 }

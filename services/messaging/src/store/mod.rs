@@ -23,9 +23,11 @@ use crate::alert::Alert;
 use crate::conversations::Access;
 use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
-use crate::message::{Letter, Message, Sequence};
+use crate::marks::{Marks, Reaction, Vote};
+use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
 use crate::receipt::Watermark;
 use crate::revision::Revision;
+use crate::revisions::Edition;
 
 /// The most rows that one statement adds. Longer lists become several statements of one transaction.
 pub const MAX_ROWS: usize = 256;
@@ -109,6 +111,28 @@ pub struct Revised {
     pub alerts: Vec<UserEvent>,
 }
 
+/// What became of emptying a conversation.
+#[derive(Clone, Debug)]
+pub struct Purged {
+    /// Up to here everything is gone.
+    pub up_to: Sequence,
+    /// The event, unless nothing changed.
+    pub event: Option<Event>,
+}
+
+/// A message whose time is over and that is still stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Overdue {
+    /// Where it is.
+    pub conversation: ConversationId,
+    /// Its place.
+    pub sequence: Sequence,
+    /// Who sent it.
+    pub sender: UserId,
+    /// Since when nobody reads it.
+    pub expire_time: Timestamp,
+}
+
 /// What became of some facts.
 #[derive(Clone, Debug, Default)]
 pub struct Applied {
@@ -145,6 +169,8 @@ pub struct Place {
 /// Which messages of a conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct History {
+    /// Who looks: what this user has hidden is left out.
+    pub user: UserId,
     /// The conversation.
     pub conversation: ConversationId,
     /// In which direction.
@@ -297,7 +323,17 @@ impl Store {
         either!(self.earlier(letter))
     }
 
-    /// Edits or deletes a message.
+    /// The message of a sender with this key, and the fingerprint of what was asked for; `None` when the key is free.
+    pub async fn first(
+        &self,
+        conversation: ConversationId,
+        sender: UserId,
+        id: &ClientMessageId,
+    ) -> Result<Option<(Message, Fingerprint)>, Failure> {
+        either!(self.first(conversation, sender, id))
+    }
+
+    /// Changes a message.
     pub async fn revise(
         &self,
         revision: &Revision,
@@ -305,6 +341,42 @@ impl Store {
         now: Timestamp,
     ) -> Result<Revised, Error> {
         either!(self.revise(revision, access, now))
+    }
+
+    /// Who reacted to a message and how, oldest first, after one of them.
+    pub async fn reactions(
+        &self,
+        conversation: ConversationId,
+        message: Sequence,
+        after: Option<&Reaction>,
+        limit: i64,
+    ) -> Result<Vec<Reaction>, Failure> {
+        either!(self.reactions(conversation, message, after, limit))
+    }
+
+    /// Who voted in a poll and for what, after a user in the order of their ids.
+    pub async fn votes(
+        &self,
+        conversation: ConversationId,
+        message: Sequence,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<Vote>, Failure> {
+        either!(self.votes(conversation, message, after, limit))
+    }
+
+    /// The pinned messages that are there, the one pinned last first.
+    pub async fn pinned(&self, conversation: ConversationId) -> Result<Vec<Message>, Failure> {
+        either!(self.pinned(conversation))
+    }
+
+    /// What a user left on messages, by their places. Those on which it left nothing are left out.
+    pub async fn marks_of(
+        &self,
+        user: UserId,
+        places: &[(ConversationId, Sequence)],
+    ) -> Result<HashMap<(ConversationId, Sequence), Marks>, Failure> {
+        either!(self.marks_of(user, places))
     }
 
     /// The position up to which the facts of conversation have been applied.
@@ -336,12 +408,90 @@ impl Store {
         either!(self.history(history))
     }
 
-    /// Messages by their places.
-    pub async fn messages_at(
+    /// One message as a user sees it: not there when the user has hidden it.
+    pub async fn message_for(
         &self,
+        user: UserId,
+        conversation: ConversationId,
+        id: MessageId,
+    ) -> Result<Option<Message>, Failure> {
+        either!(self.message_for(user, conversation, id))
+    }
+
+    /// The last messages up to some places, of those that a user has not hidden.
+    pub async fn last_messages(
+        &self,
+        user: UserId,
         places: &[(ConversationId, Sequence)],
     ) -> Result<HashMap<ConversationId, Message>, Failure> {
-        either!(self.messages_at(places))
+        either!(self.last_messages(user, places))
+    }
+
+    /// Hides a message from a user; `None` when it has been hidden before.
+    pub async fn hide(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+        id: MessageId,
+        now: Timestamp,
+    ) -> Result<Option<UserEvent>, Error> {
+        either!(self.hide(user, conversation, id, now))
+    }
+
+    /// What a message said before its edits, after a version, oldest first.
+    pub async fn revisions(
+        &self,
+        conversation: ConversationId,
+        message: Sequence,
+        after_version: i64,
+        limit: i64,
+    ) -> Result<Vec<Edition>, Failure> {
+        either!(self.revisions(conversation, message, after_version, limit))
+    }
+
+    /// Empties a conversation up to its head.
+    pub async fn purge(
+        &self,
+        conversation: ConversationId,
+        by: UserId,
+        access: &Access,
+        now: Timestamp,
+    ) -> Result<Purged, Error> {
+        either!(self.purge(conversation, by, access, now))
+    }
+
+    /// Conversations that were emptied and of which not everything is erased, in the order of their ids.
+    pub async fn purged_conversations(
+        &self,
+        after: Option<ConversationId>,
+        limit: i64,
+    ) -> Result<Vec<ConversationId>, Failure> {
+        either!(self.purged_conversations(after, limit))
+    }
+
+    /// Erases some of what was purged from a conversation. Answers how many messages, and whether more is there.
+    pub async fn sweep_purged(
+        &self,
+        conversation: ConversationId,
+        limit: i64,
+    ) -> Result<(u64, bool), Failure> {
+        either!(self.sweep_purged(conversation, limit))
+    }
+
+    /// Messages whose time is over and that are still stored, the oldest first.
+    pub async fn overdue(&self, now: Timestamp, limit: i64) -> Result<Vec<Overdue>, Failure> {
+        either!(self.overdue(now, limit))
+    }
+
+    /// Erases messages whose time is over, but for those that are gone by now. The events say so under these membership
+    /// versions, or under that of the message where none is given.
+    pub async fn sweep(
+        &self,
+        overdue: &[Overdue],
+        versions: &HashMap<ConversationId, i64>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Failure> {
+        either!(self.sweep(overdue, versions, now))
     }
 
     /// What happened in a conversation after a sequence, oldest first.

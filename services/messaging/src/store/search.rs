@@ -5,6 +5,7 @@ use proto::id::{ConversationId, MessageId, UserId};
 use proto::messaging::v1::MessageKind;
 use sqlx::QueryBuilder;
 
+use super::hidden::not_hidden;
 use super::{
     Db, LISTED, MATCHES, MATCHING, PLACEHOLDERS, Store, Tx, conversation_at, message, message_columns,
     messages, padded,
@@ -168,10 +169,7 @@ fn find(search: &Search, now: Timestamp) -> QueryBuilder<Db> {
         query.push(" AND s.message_id < ").push_bind(id.uuid());
     }
     query
-        .push(
-            " AND NOT EXISTS (SELECT 1 FROM hidden_messages h WHERE h.conversation_id = s.conversation_id
-                 AND h.message_sequence = s.message_sequence AND h.user_id = ",
-        )
+        .push(concat!(" AND ", not_hidden!()))
         .push_bind(search.user.uuid())
         .push(") ORDER BY s.message_id DESC LIMIT ")
         .push_bind(search.limit);

@@ -5,16 +5,28 @@
 mod alerts;
 #[path = "append.rs"]
 mod append;
+#[path = "erase.rs"]
+mod erase;
 #[path = "facts.rs"]
 mod facts;
+#[path = "hidden.rs"]
+mod hidden;
 #[path = "history.rs"]
 mod history;
 #[path = "log.rs"]
 mod log;
+#[path = "marks.rs"]
+mod marks;
+#[path = "purge.rs"]
+mod purge;
 #[path = "revise.rs"]
 mod revise;
+#[path = "revisions.rs"]
+mod revisions;
 #[path = "search.rs"]
 mod search;
+#[path = "sweep.rs"]
+mod sweep;
 #[path = "user_log.rs"]
 mod user_log;
 #[path = "watermarks.rs"]

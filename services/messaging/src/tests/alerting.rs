@@ -19,7 +19,7 @@ impl World {
         answer.map(|answer| answer.into_inner().unread_count)
     }
 
-    async fn edits(&self, by: UserId, message: &pb::Message, text: &str) -> Result<pb::Message, Status> {
+    async fn edits_text(&self, by: UserId, message: &pb::Message, text: &str) -> Result<pb::Message, Status> {
         let request = pb::EditMessageRequest {
             conversation_id: message.conversation_id.clone(),
             message_id: message.message_id.clone(),
@@ -79,16 +79,16 @@ async fn an_edit_alerts_whom_it_newly_mentions() {
     let [ann, bob, cy] = ["ann", "bob", "cyd"].map(|name| world.others.register_as(name));
     let group = world.group(&[ann, bob, cy]);
     let message = world.says(ann, group, "@bob").await;
-    let edited = world.edits(ann, &message, "@cyd and @bob").await.unwrap();
+    let edited = world.edits_text(ann, &message, "@cyd and @bob").await.unwrap();
     assert_eq!(edited.mentioned_user_ids, [cy.to_string(), bob.to_string()]);
     assert_eq!((world.told(bob).await.len(), world.told(cy).await.len()), (1, 1));
-    let edited = world.edits(ann, &message, "nobody").await.unwrap();
+    let edited = world.edits_text(ann, &message, "nobody").await.unwrap();
     assert!(edited.mentioned_user_ids.is_empty());
-    world.edits(ann, &message, "@bob").await.unwrap();
+    world.edits_text(ann, &message, "@bob").await.unwrap();
     assert_eq!((world.alerts_of(bob).await.len(), world.told(bob).await.len()), (1, 1));
     // Somebody else's edit is refused and alerts nobody.
     assert_eq!(
-        refusal(world.edits(bob, &message, "@cyd").await),
+        refusal(world.edits_text(bob, &message, "@cyd").await),
         refused(Code::PermissionDenied, "NOT_AUTHOR")
     );
     assert_eq!(world.told(cy).await.len(), 1);
@@ -103,7 +103,7 @@ async fn nothing_is_sent_while_it_is_not_known_who_is_called() {
     world.others.set_auth_down(true);
     let send = world.send(ann, keyed(group, "@bob", "k")).await;
     assert_eq!(send.unwrap_err().code(), Code::Unavailable);
-    assert_eq!(world.edits(ann, &message, "@bob").await.unwrap_err().code(), Code::Unavailable);
+    assert_eq!(world.edits_text(ann, &message, "@bob").await.unwrap_err().code(), Code::Unavailable);
     world.says(ann, group, "nobody is called").await;
     world.others.set_auth_down(false);
     assert!(world.alerts_of(bob).await.is_empty());
@@ -119,7 +119,7 @@ async fn an_alert_shows_its_message_as_it_stands_and_only_to_a_reader() {
     let [ann, bob] = ["ann", "bob"].map(|name| world.others.register_as(name));
     let group = world.group(&[ann, bob]);
     let message = world.says(ann, group, "@bob one").await;
-    world.edits(ann, &message, "@bob two").await.unwrap();
+    world.edits_text(ann, &message, "@bob two").await.unwrap();
     assert_eq!(text_of(world.alerts_of(bob).await[0].message.as_ref().unwrap()), "@bob two");
     world.others.remove(group, bob);
     let alert = world.alerts_of(bob).await.remove(0);

@@ -2,9 +2,9 @@
 
 use chassis::database::Database;
 use proto::id::MessageId;
-use sqlx::Row as _;
 
 use super::*;
+use crate::store::Store;
 
 impl World {
     async fn search(
@@ -21,7 +21,12 @@ impl World {
         found.iter().map(|message| text_of(message).to_owned()).collect()
     }
 
-    /// Does something to the tables that has no operation yet.
+    async fn count(&self, text: &'static str) -> i64 {
+        let Database::Sqlite(pool) = &self.database else { panic!("on SQLite") };
+        sqlx::query_scalar(text).fetch_one(pool.read()).await.unwrap()
+    }
+
+    /// Says something to the tables themselves.
     async fn alter(&self, text: &'static str) {
         let Database::Sqlite(pool) = &self.database else { panic!("on SQLite") };
         let mut tx = pool.begin().await.unwrap();
@@ -89,7 +94,7 @@ async fn what_is_edited_deleted_expired_hidden_or_purged_is_not_found() {
 
     let edit = pb::EditMessageRequest {
         conversation_id: group.to_string(),
-        message_id: edited.message_id,
+        message_id: edited.message_id.clone(),
         content: content("changed word"),
         ..Default::default()
     };
@@ -103,26 +108,25 @@ async fn what_is_edited_deleted_expired_hidden_or_purged_is_not_found() {
     world.clock.advance(Duration::from_secs(10));
     assert_eq!(world.finds(bob, "word").await, ["three word", "changed word"]);
 
-    let Database::Sqlite(pool) = &world.database else { panic!("on SQLite") };
-    let mut tx = pool.begin().await.unwrap();
-    let row =
-        sqlx::query("SELECT sequence FROM messages WHERE content IS NOT NULL ORDER BY sequence LIMIT 1");
-    let sequence: i64 = row.fetch_one(&mut *tx).await.unwrap().get(0);
-    sqlx::query(
-        "INSERT INTO hidden_messages (user_id, conversation_id, message_sequence) VALUES ($1, $2, $3)",
-    )
-    .bind(bob.uuid())
-    .bind(group.uuid())
-    .bind(sequence)
-    .execute(&mut *tx)
-    .await
-    .unwrap();
-    tx.commit().await.unwrap();
+    let hide = pb::HideMessageRequest { conversation_id: group.to_string(), message_id: edited.message_id };
+    world.messaging().hide_message(bob.says(hide)).await.unwrap();
     assert_eq!(world.finds(bob, "word").await, ["three word"]);
     assert_eq!(world.finds(ann, "word").await, ["three word", "changed word"]);
-    world.alter("UPDATE conversation_heads SET purged_sequence = 1000, purge_time = 1").await;
+    let unsent = world.says(ann, group, "five word").await;
+    let unsend =
+        pb::UnsendMessageRequest { conversation_id: group.to_string(), message_id: unsent.message_id };
+    world.messaging().unsend_message(ann.says(unsend)).await.unwrap();
+    assert_eq!(world.finds(bob, "word").await, ["three word"]);
+    let purge = pb::PurgeMessagesRequest { conversation_id: group.to_string() };
+    world.messaging().purge_messages(ann.says(purge)).await.unwrap();
     assert!(world.finds(ann, "word").await.is_empty());
-    // The index has what the table has, and nothing of what is gone.
+    world.says(ann, group, "six word").await;
+    assert_eq!(world.finds(bob, "word").await, ["six word"]);
+    // The index has what the table has; and once it is swept, nothing of what is gone.
+    world.alter("INSERT INTO searchable_words (searchable_words, rank) VALUES ('integrity-check', 1)").await;
+    let store = Store::new(world.database.clone(), world.clock.clone());
+    store.sweep_purged(group, 100).await.unwrap();
+    assert_eq!(world.count("SELECT COUNT(*) FROM searchable").await, 1);
     world.alter("INSERT INTO searchable_words (searchable_words, rank) VALUES ('integrity-check', 1)").await;
 }
 
