@@ -10,6 +10,7 @@ use proto::conversation::v1::{ConversationFact, RemovalReason, conversation_fact
 use proto::id::{ConversationId, InvalidId, MessageId, UserId};
 use proto::messaging::v1 as pb;
 
+use crate::alert::Alert;
 use crate::content::Content;
 use crate::details::Details;
 use crate::error::Error;
@@ -146,7 +147,7 @@ fn lifetime(span: &prost_types::Duration) -> Result<Duration, Error> {
 /// What became of a request to send; `None` when it was only to be checked.
 pub fn sent(sent: Option<Appended>) -> pb::SendMessageResponse {
     let (message, repeated) = match sent {
-        Some(Appended { message, repeated }) => (Some(message.into()), repeated),
+        Some(Appended { message, repeated, .. }) => (Some(message.into()), repeated),
         None => (None, false),
     };
     pb::SendMessageResponse { message, repeated }
@@ -188,6 +189,22 @@ impl From<Edition> for pb::Revision {
             version: edition.version,
             content: Some(edition.content.into_wire()),
             create_time: Some(edition.create_time.to_proto()),
+        }
+    }
+}
+
+impl From<&Alert> for pb::Alert {
+    fn from(alert: &Alert) -> Self {
+        Self {
+            alert_id: alert.alert_id.to_string(),
+            kind: alert.kind.into(),
+            actor_user_id: text_of(alert.actor),
+            conversation_id: text_of(alert.conversation),
+            message_id: text_of(alert.message),
+            create_time: Some(alert.create_time.to_proto()),
+            update_time: Some(alert.update_time.to_proto()),
+            read_time: alert.read_time.map(Timestamp::to_proto),
+            message: None,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::fault::Fault;
-use proto::id::{ConversationId, MessageId};
+use proto::id::{AlertId, ConversationId, MessageId};
 use proto::messaging::v1::ErrorReason as Reason;
 use tonic::{Code, Status};
 
@@ -50,6 +50,9 @@ pub enum Error {
     /// There is no such message in that conversation.
     #[error("there is no message {0} in that conversation")]
     MessageNotFound(MessageId),
+    /// There is no such alert of the caller.
+    #[error("there is no alert {0}")]
+    AlertNotFound(AlertId),
     /// The caller may read here and not write.
     #[error("you may not write into conversation {0}")]
     WriteDenied(ConversationId),
@@ -133,7 +136,10 @@ impl Error {
             Self::Invalid { .. } | Self::PageToken(_) => "invalid",
             Self::InvalidContent { .. } | Self::SignatureInvalid => "invalid",
             Self::SecureOnly(_) | Self::NotForwardable(_) | Self::NotEditable(_) => "conflict",
-            Self::ConversationNotFound(_) | Self::MessageNotFound(_) | Self::UserNotFound(_) => "not_found",
+            Self::ConversationNotFound(_)
+            | Self::MessageNotFound(_)
+            | Self::AlertNotFound(_)
+            | Self::UserNotFound(_) => "not_found",
             Self::WriteDenied(_) | Self::NotAuthor(_) | Self::NotOwner(_) => "denied",
             Self::ClientMessageIdReused(_) => "reused",
             Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
@@ -170,6 +176,7 @@ impl Error {
             Self::MessageNotFound(id) => {
                 fault(Code::NotFound, Reason::MessageNotFound).with("message_id", id)
             }
+            Self::AlertNotFound(id) => fault(Code::NotFound, Reason::AlertNotFound).with("alert_id", id),
             Self::WriteDenied(id) => {
                 fault(Code::PermissionDenied, Reason::WriteDenied).with("conversation_id", id)
             }

@@ -38,7 +38,7 @@ impl Messaging {
         let Some(id) = &forwarding.client_message_id else { return Ok(None) };
         let first = self.store.first(forwarding.to, user, id).await?;
         let same = first.filter(|(_, fingerprint)| *fingerprint == forwarding.fingerprint());
-        Ok(same.map(|(message, _)| Appended { message, repeated: true }))
+        Ok(same.map(|(message, _)| Appended { message, repeated: true, alerts: Vec::new() }))
     }
 }
 

@@ -1,6 +1,8 @@
 //! The rpcs: identify, parse, call, render.
 
+mod alerts;
 mod annotations;
+mod search;
 
 use chassis::caller::Caller;
 use chassis::page;
@@ -170,7 +172,7 @@ impl MessagingService for Api {
     ) -> Answer<pb::ForwardMessageResponse> {
         let caller = Caller::of(&request)?;
         let forwarding = Forwarding::try_from(request.into_inner())?;
-        let Appended { message, repeated } = self.messaging.forward(caller.user_id, forwarding).await?;
+        let Appended { message, repeated, .. } = self.messaging.forward(caller.user_id, forwarding).await?;
         Ok(Response::new(pb::ForwardMessageResponse { message: Some(message.into()), repeated }))
     }
 
@@ -351,7 +353,7 @@ impl SyncService for Api {
 
 fn revision(conversation: &str, message: &str, by: UserId, change: Change) -> Result<Revision, Error> {
     let (conversation, message_id) = (convert::conversation_id(conversation)?, convert::message_id(message)?);
-    Ok(Revision { conversation, message_id, by, change })
+    Ok(Revision { conversation, message_id, by, change, mentions: Vec::new() })
 }
 
 impl TryFrom<pb::ListMessagesRequest> for HistoryPage {

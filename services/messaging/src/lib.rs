@@ -15,6 +15,8 @@
 //! Read in this order: `message` and `receipt` (the values and their rules), `lane` and `send` (how a message is
 //! written), `store/append.rs` (in which transaction), `sync`, `inbox` and `stream` (how it is read).
 
+mod alert;
+mod alerts;
 mod annotations;
 mod carry;
 mod config;
@@ -33,6 +35,8 @@ mod inbox;
 mod kinds;
 mod lane;
 mod marks;
+mod mention;
+mod mentions;
 mod message;
 mod messaging;
 mod people;
@@ -41,6 +45,7 @@ mod receipt;
 mod receipts;
 mod revision;
 mod revisions;
+mod search;
 mod secure;
 mod send;
 mod signal;
@@ -49,6 +54,7 @@ mod stream;
 mod sweep;
 mod sync;
 mod viewer;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -64,8 +70,10 @@ use chassis::middleware::LimitsConfig;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
+use proto::messaging::v1::alert_service_server::{self, AlertServiceServer};
 use proto::messaging::v1::annotation_service_server::{self, AnnotationServiceServer};
 use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
+use proto::messaging::v1::search_service_server::{self, SearchServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
@@ -166,13 +174,17 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let routes =
         Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
             .add_service(AnnotationServiceServer::new(api.clone()))
-            .add_service(SyncServiceServer::new(api));
+            .add_service(SyncServiceServer::new(api.clone()))
+            .add_service(SearchServiceServer::new(api.clone()))
+            .add_service(AlertServiceServer::new(api));
     Ok(Unit {
         name: "messaging",
         services: vec![
             messaging_service_server::SERVICE_NAME,
             annotation_service_server::SERVICE_NAME,
             sync_service_server::SERVICE_NAME,
+            search_service_server::SERVICE_NAME,
+            alert_service_server::SERVICE_NAME,
         ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),

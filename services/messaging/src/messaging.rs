@@ -94,8 +94,9 @@ impl Messaging {
     pub async fn prepare(&self, user: UserId, asked: Asked) -> Result<Option<Letter>, Error> {
         match asked {
             Asked::Send(draft) => {
-                let letter = self.address(user, draft).await?;
+                let mut letter = self.address(user, draft).await?;
                 self.examine(&letter).await?;
+                self.resolve_mentions(&mut letter).await?;
                 Ok(Some(letter))
             }
             Asked::Check(draft, conversation) => {
@@ -138,8 +139,9 @@ impl Messaging {
     }
 
     /// Changes a message.
-    pub async fn revise(&self, revision: Revision) -> Result<Message, Error> {
+    pub async fn revise(&self, mut revision: Revision) -> Result<Message, Error> {
         self.examine_edit(&revision).await?;
+        self.resolve_new_mentions(&mut revision).await?;
         let (answer, answered) = Answer::channel();
         self.log.enter(Errand::Revise(revision, answer));
         Ok(answered.await.unwrap_or(Err(Error::Unavailable("messaging")))?.message)

@@ -1,4 +1,4 @@
-//! What we ask of auth about people, in our words: whether somebody exists, and by which keys somebody's devices sign.
+//! What we ask of auth about people, in our words: whether somebody exists, who is called what, and by which keys somebody's devices sign.
 //! Nothing of it is remembered: a key that was revoked a moment ago signs nothing any more.
 
 use chassis::fault::Fault;
@@ -48,6 +48,18 @@ impl People {
         }
     }
 
+    /// The users with these names, at most 100. Names that nobody has are left out.
+    pub async fn named(&self, usernames: Vec<String>) -> Result<Vec<UserId>, Error> {
+        let request = pb::BatchGetUsersRequest { usernames, ..pb::BatchGetUsersRequest::default() };
+        let request = as_service(request, &self.credential, None);
+        let answer = self.client.clone().batch_get_users(request).await;
+        let users = answer.map_err(|status| not_answered(&status))?.into_inner().users;
+        users.iter().map(|user| UserId::parse(&user.user_id)).collect::<Result<_, _>>().map_err(|error| {
+            tracing::error!(%error, "auth answered with an id that is none");
+            Error::Internal
+        })
+    }
+
     /// All keys that a user's devices have ever had.
     pub async fn device_keys(&self, user: UserId) -> Result<Vec<DeviceKey>, Error> {
         let request = pb::ListDeviceKeysRequest { user_id: user.to_string() };
@@ -74,13 +86,16 @@ impl TryFrom<pb::DeviceKey> for DeviceKey {
 fn refused(status: &Status, user: UserId) -> Error {
     match (status.code(), Fault::of(status).reason()) {
         (Code::NotFound, "ERROR_REASON_USER_NOT_FOUND") => Error::UserNotFound(Some(user.to_string())),
-        (Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted, _) => {
-            tracing::warn!(code = ?status.code(), "auth cannot be asked: {}", status.message());
-            Error::Unavailable("auth")
-        }
-        _ => {
-            tracing::error!(code = ?status.code(), "auth refused: {}", status.message());
-            Error::Unavailable("auth")
-        }
+        _ => not_answered(status),
     }
+}
+
+fn not_answered(status: &Status) -> Error {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted => {
+            tracing::warn!(code = ?status.code(), "auth cannot be asked: {}", status.message());
+        }
+        _ => tracing::error!(code = ?status.code(), "auth refused: {}", status.message()),
+    }
+    Error::Unavailable("auth")
 }

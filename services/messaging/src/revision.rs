@@ -6,6 +6,7 @@ use proto::messaging::v1::DeletionReason;
 
 use crate::content::Content;
 use crate::conversations::Access;
+use crate::details::Details;
 use crate::error::Error;
 use crate::event::Happening;
 use crate::marks::{Beside, Mark};
@@ -22,6 +23,8 @@ pub struct Revision {
     pub by: UserId,
     /// What.
     pub change: Change,
+    /// Whom the new content mentions.
+    pub mentions: Vec<UserId>,
 }
 
 /// What is to become of a message.
@@ -76,7 +79,8 @@ impl Revision {
                 }
                 let version = message.version.saturating_add(1);
                 let content = Some(content.clone());
-                Ok(Some(Message { content, version, edit_time: Some(now), ..message.clone() }))
+                let details = Details { mentions: self.mentions.clone(), ..message.details.clone() };
+                Ok(Some(Message { content, version, edit_time: Some(now), details, ..message.clone() }))
             }
             Change::Delete(reason) => {
                 let may =
@@ -141,8 +145,13 @@ mod tests {
         change: Change,
         access: Access,
     ) -> Result<Option<Message>, Error> {
-        let revision =
-            Revision { conversation: message.conversation, message_id: message.message_id, by, change };
+        let revision = Revision {
+            conversation: message.conversation,
+            message_id: message.message_id,
+            by,
+            change,
+            mentions: Vec::new(),
+        };
         revision.apply(message, &Beside::default(), &access, Timestamp::from_millis(2))
     }
 

@@ -1,8 +1,10 @@
 //! The service through its door: its own routes with all their middleware, over an auth and a conversation that are made
 //! for the purpose.
 
+mod alerting;
 mod annotating;
 mod carrying;
+mod finding;
 mod fold;
 mod folding;
 mod forwarding;
@@ -27,8 +29,10 @@ use chassis::transport::{Transport, as_service};
 use chassis::unit::Unit;
 use proto::conversation::v1::ConversationKind;
 use proto::id::{ConversationId, UserId};
+use proto::messaging::v1::alert_service_client::AlertServiceClient;
 use proto::messaging::v1::annotation_service_client::AnnotationServiceClient;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
+use proto::messaging::v1::search_service_client::SearchServiceClient;
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
 use proto::messaging::v1::{self as pb};
@@ -53,6 +57,8 @@ struct World {
     messaging: MessagingServiceClient<Transport>,
     sync: SyncServiceClient<Transport>,
     annotations: AnnotationServiceClient<Transport>,
+    search: SearchServiceClient<Transport>,
+    alerts: AlertServiceClient<Transport>,
     unit: Unit,
     _scratch: Option<Scratch>,
 }
@@ -103,7 +109,9 @@ impl World {
             events,
             messaging: MessagingServiceClient::new(transport.clone()),
             sync: SyncServiceClient::new(transport.clone()),
-            annotations: AnnotationServiceClient::new(transport),
+            annotations: AnnotationServiceClient::new(transport.clone()),
+            search: SearchServiceClient::new(transport.clone()),
+            alerts: AlertServiceClient::new(transport),
             unit,
             _scratch: scratch,
         }

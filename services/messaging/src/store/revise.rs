@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use chassis::clock::Timestamp;
 use proto::id::UserId;
 
+use super::alerts::raise;
 use super::erase::erase;
 use super::log::{Advance, advance_heads, insert_events};
 use super::revisions::keep;
+use super::search::index_again;
 use super::{Db, Store, marks, message, message_columns, messages};
+use crate::alert::Alert;
 use crate::content::Content;
 use crate::conversations::Access;
 use crate::error::Error;
@@ -47,7 +50,7 @@ impl Store {
         let beside = marks::beside(&mut tx, revision, before.sequence, now).await?;
         let Some(after) = revision.apply(&before, &beside, access, now)? else {
             tx.rollback().await?;
-            return Ok(Revised { message: before, event: None });
+            return Ok(Revised { message: before, event: None, alerts: Vec::new() });
         };
         sqlx::query::<Db>(
             "UPDATE messages SET content = $3, edit_time = $4, delete_time = $5, deleted_by = $6, version = $7,
@@ -80,7 +83,13 @@ impl Store {
             what: revision.happening(&after),
         };
         insert_events(&mut tx, &[&event]).await?;
+        if after.content != before.content {
+            index_again(&mut tx, &after).await?;
+        }
+        let called = after.details.mentions.iter().filter(|user| !before.details.mentions.contains(user));
+        let alerts: Vec<_> = called.map(|user| Alert::mention(*user, &after)).collect();
+        let alerts = raise(&mut tx, &alerts).await?;
         tx.commit().await?;
-        Ok(Revised { message: after, event: Some(event) })
+        Ok(Revised { message: after, event: Some(event), alerts })
     }
 }

@@ -34,6 +34,9 @@ pub struct Others {
 #[derive(Default)]
 struct State {
     users: Vec<UserId>,
+    names: BTreeMap<String, UserId>,
+    auth_is_down: bool,
+    lookups: usize,
     slow_tokens: bool,
     device_keys: BTreeMap<UserId, Vec<auth::DeviceKey>>,
     conversations: BTreeMap<ConversationId, Conversation>,
@@ -74,6 +77,23 @@ impl Others {
         let keys = state.device_keys.entry(user).or_default();
         keys.retain(|known| known.device_key_id != key.device_key_id);
         keys.push(key);
+    }
+
+    /// Somebody new, who is called like this.
+    pub fn register_as(&self, name: &str) -> UserId {
+        let user = self.register();
+        self.state().names.insert(name.to_owned(), user);
+        user
+    }
+
+    /// Makes auth look up nobody from now on, or again.
+    pub fn set_auth_down(&self, is_down: bool) {
+        self.state().auth_is_down = is_down;
+    }
+
+    /// How often auth was asked who is called what.
+    pub fn lookups(&self) -> usize {
+        self.state().lookups
     }
 
     /// Makes auth take its time.
@@ -187,7 +207,8 @@ impl Others {
         let router = Router::new()
             .route("/parlor.auth.v1.AuthService/Introspect", introspect)
             .route(&users("GetUser"), self.rpc(Self::get_user))
-            .route(&users("ListDeviceKeys"), self.rpc(Self::list_device_keys));
+            .route(&users("ListDeviceKeys"), self.rpc(Self::list_device_keys))
+            .route(&users("BatchGetUsers"), self.rpc(Self::batch_get_users));
         Transport::local(router)
     }
 
@@ -214,6 +235,25 @@ impl Others {
             return Ok(known);
         }
         Err(Fault::new(Code::NotFound, "ERROR_REASON_USER_NOT_FOUND").with("user_id", id).into())
+    }
+
+    fn batch_get_users(
+        &self,
+        request: &Request<auth::BatchGetUsersRequest>,
+    ) -> Result<auth::BatchGetUsersResponse, Status> {
+        let mut state = self.state();
+        state.lookups += 1;
+        if state.auth_is_down {
+            return Err(Status::unavailable("down"));
+        }
+        let user = |(name, id): (&String, &UserId)| auth::User {
+            user_id: id.to_string(),
+            username: name.clone(),
+            ..Default::default()
+        };
+        let names = request.get_ref().usernames.iter().map(|name| name.to_lowercase());
+        let users = names.filter_map(|name| state.names.get_key_value(&name).map(user)).collect();
+        Ok(auth::BatchGetUsersResponse { users })
     }
 
     /// The way to conversation.
