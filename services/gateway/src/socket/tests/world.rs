@@ -503,6 +503,11 @@ service!(messaging::messaging_service_server::MessagingService {
     delete_message(messaging::DeleteMessageRequest) -> messaging::DeleteMessageResponse;
     list_receipts(messaging::ListReceiptsRequest) -> messaging::ListReceiptsResponse;
     get_unread_counts(messaging::GetUnreadCountsRequest) -> messaging::GetUnreadCountsResponse;
+    list_revisions(messaging::ListRevisionsRequest) -> messaging::ListRevisionsResponse;
+    hide_message(messaging::HideMessageRequest) -> messaging::HideMessageResponse;
+    unsend_message(messaging::UnsendMessageRequest) -> messaging::UnsendMessageResponse;
+    purge_messages(messaging::PurgeMessagesRequest) -> messaging::PurgeMessagesResponse;
+    forward_message(messaging::ForwardMessageRequest) -> messaging::ForwardMessageResponse;
 });
 
 /// As few as this, so that tests see pages and holes.
