@@ -260,6 +260,28 @@ async fn a_lost_last_hint_is_found_when_the_bus_says_so() {
 }
 
 #[tokio::test]
+async fn what_does_not_travel_on_the_bus_is_read_from_the_log_at_once() {
+    let world = World::start().await;
+    let (ann, bob) = (world.person(), world.person());
+    let conversation = world.backend.conversation(&[ann.id, bob.id]);
+    let mut client = world.follow(&bob, conversation, 1).await;
+    let asked = |rpc: &str| world.backend.facts().asked.get(rpc).copied().unwrap_or_default();
+    let (heads, reads) = (asked("ListHeads"), asked("ListEvents"));
+
+    world.backend.whispers(conversation, ann.id, "for few");
+    let event = client.next().await;
+    assert_eq!(sequence(&event), Some(2));
+    assert_eq!(event["event"]["messageCreated"]["content"]["text"], "for few");
+    // What is said aloud goes on behind it, and a head that is known is no reason to read.
+    world.backend.says(conversation, ann.id, "for all");
+    assert_eq!(client.sequences(1).await, [3]);
+    world.backend.hint_head(conversation, 3);
+    client.hears_nothing().await;
+    assert_eq!(asked("ListEvents"), reads + 1);
+    assert_eq!(asked("ListHeads"), heads, "nobody had to find out that something was missing");
+}
+
+#[tokio::test]
 async fn one_who_was_away_gets_what_it_missed() {
     let world = World::start().await;
     let (ann, bob) = (world.person(), world.person());

@@ -143,6 +143,19 @@ impl Backend {
         self.hint(&proto::subject::user(user), notice::Notice::UserEvent(event));
     }
 
+    /// Somebody says something that is too confidential for the bus: only how far the log has come is told.
+    pub(crate) fn whispers(&self, id: ConversationId, sender: UserId, text: &str) {
+        self.facts().lose += 1;
+        let message = self.says(id, sender, text);
+        self.hint_head(id, message.sequence);
+    }
+
+    /// Tells how far the log of a conversation has come.
+    pub(crate) fn hint_head(&self, id: ConversationId, sequence: i64) {
+        let head = messaging::LogHead { conversation_id: id.to_string(), sequence };
+        self.hint(&proto::subject::conversation(id), notice::Notice::Head(head));
+    }
+
     /// Somebody says something.
     pub(crate) fn says(&self, id: ConversationId, sender: UserId, text: &str) -> messaging::Message {
         let message = messaging::Message {
