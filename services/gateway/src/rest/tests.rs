@@ -600,6 +600,27 @@ async fn senders_are_slowed_down() {
 }
 
 #[tokio::test]
+async fn a_forward_is_a_send_and_what_is_heavy_counts_on_its_own() {
+    let rates = RatesConfig {
+        sends_burst: 1,
+        sends_per_second: 1,
+        heavy_burst: 2,
+        heavy_per_second: 1,
+        ..RatesConfig::default()
+    };
+    let world = World::configured(Config { rates, ..Config::default() }, |_| Ok(()));
+    let status = async |verb, path, body| world.ask(verb, path, body).await[..3].to_owned();
+    let forward = "/v1/conversations/c/messages/m/forward";
+    assert_eq!(status("POST", forward, r#"{"targetConversationId": "d"}"#).await, "200");
+    assert_eq!(status("POST", "/v1/messages", r#"{"content": {"text": "hi"}}"#).await, "429");
+    assert_eq!(status("GET", "/v1/search/messages?query=tea", "").await, "200");
+    assert_eq!(status("POST", "/v1/uploads", "{}").await, "200");
+    assert_eq!(status("POST", "/v1/conversations/c/messages/m/reports", "{}").await, "429");
+    assert_eq!(status("POST", "/v1/conversations/c/purge", "{}").await, "429");
+    assert_eq!(status("PUT", "/v1/conversations/c/messages/m/pin", "{}").await, "200");
+}
+
+#[tokio::test]
 async fn too_much_at_once_is_refused() {
     let world = World::configured(Config { max_requests: 0, ..Config::default() }, |_| Ok(()));
     let answer = world.ask("GET", "/v1/me", "").await;

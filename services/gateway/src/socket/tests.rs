@@ -226,6 +226,26 @@ async fn any_public_rpc_can_be_called() {
 }
 
 #[tokio::test]
+async fn what_is_called_counts_like_what_is_commanded() {
+    let world = World::rated(|rates| (rates.heavy_burst, rates.sends_burst) = (1, 1)).await;
+    let mut client = world.connect(&world.person()).await;
+    let nowhere = proto::id::ConversationId::generate().to_string();
+    let purge = ("MessagingService/PurgeMessages", json!({"conversationId": nowhere}));
+    let copy = json!({"conversationId": nowhere, "messageId": nowhere, "targetConversationId": nowhere});
+    let forward = ("MessagingService/ForwardMessage", copy);
+    let content = json!({"conversationId": nowhere, "content": {"text": "x"}});
+    let send = ("MessagingService/SendMessage", content);
+    for (number, (rpc, request), status) in
+        [(1, &purge, 501), (2, &purge, 429), (3, &forward, 501), (4, &send, 429)]
+    {
+        let method = format!("parlor.messaging.v1.{rpc}");
+        client.say(json!({"id": number.to_string(), "call": {"method": method, "request": request}})).await;
+        let answer = client.answer(&number.to_string()).await;
+        assert_eq!(answer["error"]["status"], status, "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn events_come_in_order_whatever_becomes_of_the_hints() {
     let world = World::start().await;
     let (ann, bob) = (world.person(), world.person());

@@ -653,6 +653,14 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut SocketsConfig)) -> Self {
+        Self::configured(|config| change(&mut config.sockets)).await
+    }
+
+    pub(crate) async fn rated(change: impl FnOnce(&mut RatesConfig)) -> Self {
+        Self::configured(|config| change(&mut config.rates)).await
+    }
+
+    async fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let facts = Facts { epoch: "epoch-1".to_owned(), ..Facts::default() };
         let backend = Backend { facts: Arc::new(Mutex::new(facts)), events: Events::local() };
         let routes = Routes::new(auth::auth_service_server::AuthServiceServer::new(backend.clone()))
@@ -667,7 +675,7 @@ impl World {
         config.rates = RatesConfig { sends_burst: 100_000, sends_per_second: 100_000, ..config.rates };
         config.rates.sends_per_conversation_per_second = 100_000;
         config.sockets.drain_spread = Duration::from_secs(1);
-        change(&mut config.sockets);
+        change(&mut config);
         let deps = Deps {
             auth: transport.clone(),
             conversation: transport.clone(),
