@@ -512,7 +512,7 @@ mod tests {
             client_message_id: "c".repeat(129),
             reply_to_message_id: String::new(),
             validate_only: false,
-            expire_after: Some(prost_types::Duration { seconds: 0, nanos: 999_999_999 }),
+            expire_after: Some(Duration { seconds: 0, nanos: 999_999_999 }),
         };
         let rules = [
             "content.text: must have at least 1 character",

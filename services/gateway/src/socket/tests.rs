@@ -227,7 +227,11 @@ async fn any_public_rpc_can_be_called() {
 
 #[tokio::test]
 async fn what_is_called_counts_like_what_is_commanded() {
-    let world = World::rated(|rates| (rates.heavy_burst, rates.sends_burst) = (1, 1)).await;
+    let world = World::rated(|rates| {
+        (rates.heavy_burst, rates.heavy_per_second) = (1, 1);
+        (rates.sends_burst, rates.sends_per_second) = (1, 1);
+    })
+    .await;
     let mut client = world.connect(&world.person()).await;
     let nowhere = proto::id::ConversationId::generate().to_string();
     let purge = ("MessagingService/PurgeMessages", json!({"conversationId": nowhere}));
