@@ -151,7 +151,12 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The request of the rpc from the parts of the HTTP request.
-fn compose(endpoint: &Endpoint, path: &[&str], query: &str, body: &[u8]) -> Result<DynamicMessage, Fault> {
+pub(super) fn compose(
+    endpoint: &Endpoint,
+    path: &[&str],
+    query: &str,
+    body: &[u8],
+) -> Result<DynamicMessage, Fault> {
     let input = endpoint.rpc.input();
     // Nothing at all is the message without anything.
     let body = if body.is_empty() { b"{}" } else { body };

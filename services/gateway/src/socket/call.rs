@@ -49,10 +49,11 @@ pub(super) fn prepare(
         "parlor.auth.v1.AuthService.Register" => limits.attempt(Attempt::Registration, address)?,
         "parlor.auth.v1.AuthService.LoginAsGuest" => limits.attempt(Attempt::Guest, address)?,
         "parlor.auth.v1.AuthService.Login" => limits.attempt(Attempt::Login, address)?,
-        name => match Counted::of(name) {
-            Some(counted) => limits.call(counted, connection.user_id(), &request)?,
-            None => {}
-        },
+        name => {
+            if let Some(counted) = Counted::of(name) {
+                limits.call(counted, connection.user_id(), &request)?;
+            }
+        }
     }
     Ok(Prepared { method, request, conversation })
 }
