@@ -46,6 +46,8 @@ macro_rules! promises {
     };
 }
 
+mod copies;
+
 promises! {
     the_epoch_is_drawn_once
     sequences_are_gapless_under_many_senders
