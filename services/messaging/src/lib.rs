@@ -9,10 +9,11 @@
 //! **Emits** hints on the bus, one subject per conversation and per user: that a log has grown, that a watermark has
 //! moved, that somebody types. The logs themselves are what others rely on, through `ListEvents` and `Sync`.
 //!
-//! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is), and follows
-//! conversation's facts.
+//! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is, who exists, by
+//! which keys somebody signs), and follows conversation's facts.
 //!
-//! Read in this order: `message` and `receipt` (the values and their rules), `lane` and `send` (how a message is
+//! Read in this order: `content`, `message` and `receipt` (the values and their rules), `kinds` and `secure` (what else a
+//! content is asked about), `lane` and `send` (how a message is
 //! written), `store/append.rs` (in which transaction), `sync`, `inbox` and `stream` (how it is read).
 
 mod alert;

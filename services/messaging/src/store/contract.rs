@@ -46,10 +46,12 @@ macro_rules! promises {
     };
 }
 
+mod copies;
 mod ends;
 mod expiry;
 mod marks;
 pub(super) use promises;
+
 
 promises! {
     the_epoch_is_drawn_once
