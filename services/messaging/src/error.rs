@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::fault::Fault;
-use proto::id::{ConversationId, MessageId};
+use proto::id::{ConversationId, MessageId, ReportId};
 use proto::messaging::v1::ErrorReason as Reason;
 use tonic::{Code, Status};
 
@@ -50,6 +50,21 @@ pub enum Error {
     /// The message is deleted.
     #[error("message {0} is deleted")]
     MessageDeleted(MessageId),
+    /// Only owner and moderators may do this.
+    #[error("you do not moderate conversation {0}")]
+    NotModerator(ConversationId),
+    /// There is no such report in that conversation, or it is not for the caller to see.
+    #[error("there is no report {0} in that conversation")]
+    ReportNotFound(ReportId),
+    /// The report was resolved otherwise before.
+    #[error("report {0} was resolved otherwise before")]
+    ReportResolved(ReportId),
+    /// The caller has done so much lately that it has to wait.
+    #[error("too many requests: wait {} s", wait.as_secs())]
+    RateLimited {
+        /// How long.
+        wait: Duration,
+    },
     /// The sender has to wait.
     #[error("slow mode: wait {} ms", wait.as_millis())]
     SlowMode {
@@ -97,6 +112,10 @@ impl Error {
             Self::WriteDenied(_) | Self::NotAuthor(_) => "denied",
             Self::ClientMessageIdReused(_) => "reused",
             Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
+            Self::NotModerator(_) => "denied",
+            Self::ReportNotFound(_) => "not_found",
+            Self::ReportResolved(_) => "conflict",
+            Self::RateLimited { .. } => "rate_limited",
             Self::SlowMode { .. } => "slow_mode",
             Self::Overloaded | Self::TooSlow => "overloaded",
             Self::SessionEnded => "unauthenticated",
@@ -128,6 +147,16 @@ impl Error {
                 .with("version", version),
             Self::MessageDeleted(id) => {
                 fault(Code::FailedPrecondition, Reason::MessageDeleted).with("message_id", id)
+            }
+            Self::NotModerator(id) => {
+                fault(Code::PermissionDenied, Reason::NotModerator).with("conversation_id", id)
+            }
+            Self::ReportNotFound(id) => fault(Code::NotFound, Reason::ReportNotFound).with("report_id", id),
+            Self::ReportResolved(id) => {
+                fault(Code::FailedPrecondition, Reason::ReportResolved).with("report_id", id)
+            }
+            Self::RateLimited { wait } => {
+                fault(Code::ResourceExhausted, Reason::RateLimited).retry_after(*wait)
             }
             Self::SlowMode { wait } => fault(Code::ResourceExhausted, Reason::SlowMode).retry_after(*wait),
             Self::UserNotFound(None) => fault(Code::NotFound, Reason::UserNotFound),

@@ -32,6 +32,9 @@ mod messaging;
 mod publish;
 mod receipt;
 mod receipts;
+mod report;
+mod report_grpc;
+mod reports;
 mod revision;
 mod send;
 mod signal;
@@ -54,6 +57,7 @@ use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
 use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
+use proto::messaging::v1::report_service_server::{self, ReportServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
@@ -140,10 +144,15 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     };
     let routes =
         Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(ReportServiceServer::new(api.clone()))
             .add_service(SyncServiceServer::new(api));
     Ok(Unit {
         name: "messaging",
-        services: vec![messaging_service_server::SERVICE_NAME, sync_service_server::SERVICE_NAME],
+        services: vec![
+            messaging_service_server::SERVICE_NAME,
+            report_service_server::SERVICE_NAME,
+            sync_service_server::SERVICE_NAME,
+        ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),
         database: Some(database),

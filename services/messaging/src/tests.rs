@@ -4,6 +4,7 @@
 mod carrying;
 mod others;
 mod reading;
+mod reporting;
 mod streaming;
 mod writing;
 
@@ -22,6 +23,7 @@ use chassis::unit::Unit;
 use proto::conversation::v1::ConversationKind;
 use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
+use proto::messaging::v1::report_service_client::ReportServiceClient;
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
 use proto::messaging::v1::{self as pb};
@@ -45,6 +47,7 @@ struct World {
     events: Events,
     messaging: MessagingServiceClient<Transport>,
     sync: SyncServiceClient<Transport>,
+    reports: ReportServiceClient<Transport>,
     unit: Unit,
     _scratch: Option<Scratch>,
 }
@@ -77,6 +80,7 @@ impl World {
             database,
             events,
             messaging: MessagingServiceClient::new(transport.clone()),
+            reports: ReportServiceClient::new(transport.clone()),
             sync: SyncServiceClient::new(transport),
             unit,
             _scratch: scratch,

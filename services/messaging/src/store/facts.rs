@@ -147,6 +147,7 @@ async fn erase(tx: &mut Tx, last: &Event) -> Result<(), Failure> {
         "DELETE FROM reactions WHERE conversation_id = $1",
         "DELETE FROM pins WHERE conversation_id = $1",
         "DELETE FROM votes WHERE conversation_id = $1",
+        "DELETE FROM reports WHERE conversation_id = $1",
     ] {
         sqlx::query::<Db>(text).bind(last.conversation.uuid()).execute(&mut **tx).await?;
     }

@@ -9,6 +9,8 @@ mod facts;
 mod history;
 #[path = "log.rs"]
 mod log;
+#[path = "reports.rs"]
+mod reports;
 #[path = "revise.rs"]
 mod revise;
 #[path = "user_log.rs"]
@@ -22,7 +24,7 @@ use proto::messaging::v1::DeletionReason;
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Db, PLACEHOLDERS, Pool, Row, Tx, outbox};
+use super::{Db, FOR_UPDATE, PLACEHOLDERS, Pool, Row, Tx, outbox};
 use crate::content::Content;
 use crate::details::Details;
 use crate::event::{Event, FactKind, Happening, MessageChange};
