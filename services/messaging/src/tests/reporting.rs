@@ -106,7 +106,7 @@ async fn a_report_reaches_every_moderator_and_never_the_reported() {
 
     let told = pb::Report { comment: String::new(), ..report.clone() };
     for hearer in [ann, dee, eve, fay] {
-        assert_eq!(world.heard(hearer).await, [told.clone()]);
+        assert_eq!(world.heard(hearer).await, std::slice::from_ref(&told));
     }
     for other in [cid, bob, gus] {
         assert_eq!(world.heard(other).await, []);

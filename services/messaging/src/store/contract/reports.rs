@@ -144,7 +144,7 @@ async fn a_report_outlives_its_message_but_not_its_conversation(store: Store) {
     let there = file(&store, &kept, bob).await.unwrap().report;
     let delete = revision(&message, ann, Change::Delete(DeletionReason::Deleted));
     store.revise(&delete, &Access::member(), later(1)).await.unwrap();
-    assert_eq!(store.reports(&all(conversation, cid)).await.unwrap(), [report.clone()]);
+    assert_eq!(store.reports(&all(conversation, cid)).await.unwrap(), std::slice::from_ref(&report));
     assert_eq!(file(&store, &message, bob).await.unwrap().report, report);
 
     store.apply(0, 1, &[fact(conversation, FactKind::Deleted, &[], &[])]).await.unwrap().unwrap();
