@@ -63,6 +63,8 @@ ids! {
     ConversationId;
     /// A message.
     MessageId;
+    /// An alert: what a user should look at.
+    AlertId;
     /// A message to be sent later.
     ScheduledMessageId;
     /// A fact in a service's outbox.
