@@ -44,6 +44,9 @@ mod people;
 mod publish;
 mod receipt;
 mod receipts;
+mod report;
+mod report_grpc;
+mod reports;
 mod revision;
 mod revisions;
 mod search;
@@ -74,6 +77,7 @@ use chassis::unit::{self, Unit};
 use proto::messaging::v1::alert_service_server::{self, AlertServiceServer};
 use proto::messaging::v1::annotation_service_server::{self, AnnotationServiceServer};
 use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
+use proto::messaging::v1::report_service_server::{self, ReportServiceServer};
 use proto::messaging::v1::search_service_server::{self, SearchServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
 use sqlx::migrate::Migrator;
@@ -175,6 +179,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let routes =
         Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
             .add_service(AnnotationServiceServer::new(api.clone()))
+            .add_service(ReportServiceServer::new(api.clone()))
             .add_service(SyncServiceServer::new(api.clone()))
             .add_service(SearchServiceServer::new(api.clone()))
             .add_service(AlertServiceServer::new(api));
@@ -183,6 +188,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         services: vec![
             messaging_service_server::SERVICE_NAME,
             annotation_service_server::SERVICE_NAME,
+            report_service_server::SERVICE_NAME,
             sync_service_server::SERVICE_NAME,
             search_service_server::SERVICE_NAME,
             alert_service_server::SERVICE_NAME,

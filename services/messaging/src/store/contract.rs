@@ -76,6 +76,8 @@ promises! {
     two_writers_of_the_same_conversations_never_block_each_other_for_ever
 }
 
+mod reports;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_replicas_write_one_log() {
     let Some((first, scratch)) = postgres().await else { return };
