@@ -6,6 +6,7 @@ use chassis::database::Database;
 use serde::{Deserialize, Serialize};
 
 use crate::lane::Lanes;
+use crate::uploads::UploadsConfig;
 
 /// What only messaging has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,11 +22,19 @@ pub struct Config {
     /// How long a message may wait for its writer before its sender is told to come again, such as `500ms`.
     #[serde(with = "humantime_serde")]
     pub max_wait: Duration,
+    /// Files.
+    pub uploads: UploadsConfig,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { lanes: 0, max_batch: 256, max_waiting: 4096, max_wait: Duration::from_millis(500) }
+        Self {
+            lanes: 0,
+            max_batch: 256,
+            max_waiting: 4096,
+            max_wait: Duration::from_millis(500),
+            uploads: UploadsConfig::default(),
+        }
     }
 }
 
@@ -36,7 +45,7 @@ impl Config {
         anyhow::ensure!(self.max_waiting >= 1, "service.max_waiting must be at least 1");
         anyhow::ensure!(self.lanes <= 64, "service.lanes must be at most 64");
         anyhow::ensure!(!self.max_wait.is_zero(), "service.max_wait must be more than nothing");
-        Ok(())
+        self.uploads.check()
     }
 
     /// The writers of the logs in this database.

@@ -38,6 +38,8 @@ mod signal;
 mod store;
 mod stream;
 mod sync;
+mod upload_grpc;
+mod uploads;
 
 #[cfg(test)]
 mod tests;
@@ -55,10 +57,12 @@ use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
 use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
+use proto::messaging::v1::upload_service_server::{self, UploadServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
 
 pub use config::Config;
+pub use uploads::{S3Config, UploadsConfig};
 
 use carry::Carrier;
 use consume::Consumer;
@@ -71,6 +75,8 @@ use receipts::Recorder;
 use send::Writer;
 use store::Store;
 use stream::Feed;
+use upload_grpc::UploadApi;
+use uploads::Uploads;
 
 /// The tables of messaging.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -130,6 +136,10 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         publisher: publisher.clone(),
         epoch,
     };
+    let uploads =
+        Uploads::open(&config.uploads, store.clone(), conversations.clone(), messaging.clock.clone()).await?;
+    uploads.sweeper().start(&tasks);
+    let uploads = UploadApi { uploads, tasks: tasks.clone() };
     Consumer { store, conversations, publisher }.start(&events, &tasks);
 
     let api = Api {
@@ -140,10 +150,15 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     };
     let routes =
         Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
-            .add_service(SyncServiceServer::new(api));
+            .add_service(SyncServiceServer::new(api))
+            .add_service(UploadServiceServer::new(uploads));
     Ok(Unit {
         name: "messaging",
-        services: vec![messaging_service_server::SERVICE_NAME, sync_service_server::SERVICE_NAME],
+        services: vec![
+            messaging_service_server::SERVICE_NAME,
+            sync_service_server::SERVICE_NAME,
+            upload_service_server::SERVICE_NAME,
+        ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),
         database: Some(database),

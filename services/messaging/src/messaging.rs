@@ -83,7 +83,11 @@ impl Messaging {
     /// What is to be posted; `None` when it was only to be checked, and could be sent.
     pub async fn prepare(&self, user: UserId, asked: Asked) -> Result<Option<Letter>, Error> {
         match asked {
-            Asked::Send(draft) => self.address(user, draft).await.map(Some),
+            Asked::Send(draft) => {
+                let letter = self.address(user, draft).await?;
+                self.check_uploads(&letter).await?;
+                Ok(Some(letter))
+            }
             Asked::Check(draft, conversation) => {
                 self.check(&Letter::new(draft, conversation, user)).await?;
                 Ok(None)
@@ -98,6 +102,7 @@ impl Messaging {
             let found = self.store.message(letter.conversation, id).await?;
             found.ok_or(Error::MessageNotFound(id))?;
         }
+        self.check_uploads(letter).await?;
         match self.store.earlier(letter).await? {
             Some(Err(reused)) => Err(reused),
             Some(Ok(_)) | None => Ok(()),
@@ -122,6 +127,7 @@ impl Messaging {
 
     /// Edits or deletes a message.
     pub async fn revise(&self, revision: Revision) -> Result<Message, Error> {
+        self.check_edited_uploads(&revision).await?;
         let (answer, answered) = Answer::channel();
         self.log.enter(Errand::Revise(revision, answer));
         Ok(answered.await.unwrap_or(Err(Error::Unavailable("messaging")))?.message)

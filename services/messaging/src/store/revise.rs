@@ -6,7 +6,7 @@ use chassis::clock::Timestamp;
 use proto::id::UserId;
 
 use super::log::{Advance, advance_heads, insert_events};
-use super::{Db, Store, message, message_columns, messages};
+use super::{Db, Store, message, message_columns, messages, uploads};
 use crate::content::Content;
 use crate::conversations::Access;
 use crate::error::Error;
@@ -62,6 +62,7 @@ impl Store {
         .bind(after.details.encode())
         .execute(&mut *tx)
         .await?;
+        uploads::settle(&mut tx, &before, &after).await?;
         let event = Event {
             conversation,
             sequence: Sequence::new(last),

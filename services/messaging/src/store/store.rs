@@ -11,6 +11,8 @@ mod history;
 mod log;
 #[path = "revise.rs"]
 mod revise;
+#[path = "uploads.rs"]
+mod uploads;
 #[path = "user_log.rs"]
 mod user_log;
 #[path = "watermarks.rs"]
@@ -22,7 +24,7 @@ use proto::messaging::v1::DeletionReason;
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Db, PLACEHOLDERS, Pool, Row, Tx, outbox};
+use super::{Db, FOR_UPDATE, PLACEHOLDERS, Pool, Row, Tx, outbox};
 use crate::content::Content;
 use crate::details::Details;
 use crate::event::{Event, FactKind, Happening, MessageChange};

@@ -1,0 +1,203 @@
+//! Which files a message has, and what files may be.
+
+use std::collections::BTreeSet;
+
+use anyhow::Context as _;
+use proto::id::UploadId;
+use proto::messaging::v1::content::Kind;
+use proto::messaging::v1::media::Source;
+use proto::messaging::v1::{self as pb};
+
+use crate::content::Content;
+use crate::error::Error;
+use crate::message::Letter;
+use crate::messaging::Messaging;
+use crate::revision::{Change, Revision};
+
+impl Content {
+    /// The uploaded files that it has, each once.
+    pub fn uploads(&self) -> BTreeSet<UploadId> {
+        let content = self.wire();
+        let main = match &content.kind {
+            Some(Kind::Voice(voice)) => voice.media.as_ref(),
+            Some(Kind::Sticker(sticker)) => sticker.media.as_ref(),
+            Some(Kind::Document(document)) => document.media.as_ref(),
+            _ => None,
+        };
+        let beside = content.attachments.iter().filter_map(|attachment| attachment.media.as_ref());
+        beside.chain(main).filter_map(upload_of).collect()
+    }
+}
+
+/// What is no id was refused when the message came.
+fn upload_of(media: &pb::Media) -> Option<UploadId> {
+    match media.source.as_ref()? {
+        Source::UploadId(id) => UploadId::parse(id).ok(),
+        Source::Url(_) => None,
+    }
+}
+
+impl Messaging {
+    /// Refuses a message with files that are not its sender's, or not there yet.
+    pub async fn check_uploads(&self, letter: &Letter) -> Result<(), Error> {
+        let refusal = match self.refuse_uploads(letter.sender, &letter.content).await {
+            Err(refusal @ (Error::UploadNotFound(_) | Error::UploadIncomplete(_))) => refusal,
+            other => return other,
+        };
+        // A retry is answered as the first time, also when the message and its files are gone since.
+        match self.store.earlier(letter).await? {
+            Some(_) => Ok(()),
+            None => Err(refusal),
+        }
+    }
+
+    /// The same for what a message is to say from now on.
+    pub async fn check_edited_uploads(&self, revision: &Revision) -> Result<(), Error> {
+        match &revision.change {
+            Change::Edit { content, .. } => self.refuse_uploads(revision.by, content).await,
+            Change::Delete(_) => Ok(()),
+        }
+    }
+
+    async fn refuse_uploads(&self, sender: proto::id::UserId, content: &Content) -> Result<(), Error> {
+        let ids = Vec::from_iter(content.uploads());
+        if ids.is_empty() {
+            return Ok(());
+        }
+        let found = self.store.uploads(&ids).await?;
+        for id in ids {
+            match found.iter().find(|upload| upload.upload_id == id && upload.user == sender) {
+                Some(upload) if upload.bytes.is_some() => {}
+                Some(_) => return Err(Error::UploadIncomplete(id)),
+                None => return Err(Error::UploadNotFound(id)),
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The longest name, in characters.
+const MAX_NAME: usize = 255;
+
+/// Checks the name of a file: nothing in it leads out of a folder or changes how it is shown.
+pub fn name(name: String) -> Result<String, &'static str> {
+    let misleads = |c: char| {
+        c.is_control() || matches!(c, '/' | '\\' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    match name.chars().count() {
+        0..=MAX_NAME if !name.chars().any(misleads) => Ok(name),
+        0..=MAX_NAME => Err("must have no control characters and no slashes"),
+        _ => Err("must have at most 255 characters"),
+    }
+}
+
+/// A media type without parameters, in lower case, such as `image/png`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MediaType(String);
+
+impl MediaType {
+    /// Checks a media type; says which rule it breaks otherwise.
+    pub fn parse(text: &str) -> Result<Self, &'static str> {
+        let is_word = |word: &str| {
+            let first = word.bytes().next().is_some_and(|byte| byte.is_ascii_alphanumeric());
+            first && word.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$&-^_.+".contains(&byte))
+        };
+        match text.split_once('/') {
+            Some((kind, subtype)) if is_word(kind) && is_word(subtype) && text.len() <= 127 => {
+                Ok(Self(text.to_ascii_lowercase()))
+            }
+            _ => Err("must be a media type without parameters, such as image/png"),
+        }
+    }
+
+    /// The text.
+    pub fn into_string(self) -> String {
+        self.0
+    }
+}
+
+/// The media types that are taken.
+#[derive(Clone, Debug)]
+pub struct MediaTypes(Vec<Pattern>);
+
+#[derive(Clone, Debug)]
+enum Pattern {
+    /// `image/`: whatever begins so.
+    Kind(String),
+    /// This one.
+    Exactly(MediaType),
+}
+
+impl MediaTypes {
+    /// From media types, and patterns such as `image/*`.
+    pub fn parse(patterns: &[String]) -> anyhow::Result<Self> {
+        let parse = |text: &String| {
+            let refused = || format!("uploads.media_types: `{text}` is no media type");
+            let kind = text.strip_suffix('*').filter(|kind| MediaType::parse(&format!("{kind}x")).is_ok());
+            match kind {
+                Some(kind) => Ok(Pattern::Kind(kind.to_ascii_lowercase())),
+                None => MediaType::parse(text).ok().map(Pattern::Exactly).with_context(refused),
+            }
+        };
+        Ok(Self(patterns.iter().map(parse).collect::<anyhow::Result<_>>()?))
+    }
+
+    /// Whether this one is taken.
+    pub fn allow(&self, asked: &MediaType) -> bool {
+        self.0.iter().any(|pattern| match pattern {
+            Pattern::Kind(kind) => asked.0.starts_with(kind),
+            Pattern::Exactly(one) => one == asked,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn media_types_are_matched_by_kind_or_exactly() {
+        let patterns = ["image/*", "Application/PDF"].map(str::to_owned);
+        let types = MediaTypes::parse(&patterns).unwrap();
+        let allows = |text: &str| MediaType::parse(text).is_ok_and(|asked| types.allow(&asked));
+        assert!(allows("image/png") && allows("IMAGE/SVG+XML") && allows("application/pdf"));
+        assert!(!allows("text/html") && !allows("imagery/png") && !allows("application/pdfx"));
+        for wrong in
+            ["", "image", "image/", "/png", "image/png; a=b", "image/p ng", "image/png\r\n", "*/x", "a/b/c"]
+        {
+            assert!(MediaType::parse(wrong).is_err(), "{wrong:?}");
+        }
+        for wrong in ["*", "*/*", "image/*/*", "image*"] {
+            assert!(MediaTypes::parse(&[wrong.to_owned()]).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_name_leads_nowhere() {
+        for good in ["", "a.png", "..", "Ärger 😀.txt"] {
+            assert!(name(good.to_owned()).is_ok(), "{good:?}");
+        }
+        for bad in ["a/b", "a\\b", "a\0", "a\r\nb", "gpj.\u{202e}exe", &"a".repeat(256)] {
+            assert!(name((*bad).to_owned()).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_content_names_each_of_its_files_once() {
+        let (one, other) = (UploadId::generate(), UploadId::generate());
+        let media = |source| Some(pb::Media { source: Some(source) });
+        let upload = |id: UploadId| media(Source::UploadId(id.to_string()));
+        let attachment = |media| pb::Attachment { media, ..Default::default() };
+        let content = pb::Content {
+            kind: Some(Kind::Voice(pb::VoiceContent { media: upload(one), ..Default::default() })),
+            attachments: vec![
+                attachment(upload(one)),
+                attachment(upload(other)),
+                attachment(media(Source::Url("https://a.example".to_owned()))),
+            ],
+        };
+        let content = Content::parse(Some(content)).unwrap();
+        assert_eq!(content.uploads(), BTreeSet::from([one, other]));
+        assert!(Content::text("no files").uploads().is_empty());
+    }
+}
