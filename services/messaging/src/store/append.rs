@@ -97,7 +97,7 @@ impl Store {
         advance_heads(&mut tx, &locks.collect()).await?;
         let known = known_keys(&mut tx, posts, &open, now).await?;
         let mut paces = last_sends(&mut tx, posts, &open).await?;
-        let files = open.iter().flat_map(|&index| posts[index].letter.content.uploads());
+        let files = open.iter().flat_map(|&index| posts[index].letter.content.upload_ids());
         let missing = uploads::hold(&mut tx, &files.collect()).await?;
 
         let mut fresh = Vec::new();
@@ -115,7 +115,7 @@ impl Store {
                     continue;
                 }
             }
-            if let Some(id) = post.letter.content.uploads().iter().find(|id| missing.contains(id)) {
+            if let Some(id) = post.letter.content.upload_ids().iter().find(|id| missing.contains(id)) {
                 outcomes[index] = Some(Err(Error::UploadNotFound(*id)));
                 continue;
             }
@@ -200,7 +200,7 @@ fn is_plain(posts: &[Post<'_>]) -> bool {
     posts.iter().all(|post| {
         let is_first = key(post.letter)
             .is_none_or(|(conversation, sender, id)| keys.insert((conversation, sender, id.as_str())));
-        is_first && post.access.pace.is_none() && post.letter.content.uploads().is_empty()
+        is_first && post.access.pace.is_none() && post.letter.content.upload_ids().is_empty()
     })
 }
 
@@ -271,7 +271,7 @@ async fn insert(
     }
     let references = added.iter().flat_map(|(Post { letter, .. }, sequence)| {
         let sequence = Sequence::new(*sequence);
-        letter.content.uploads().into_iter().map(move |id| (id, letter.conversation, sequence))
+        letter.content.upload_ids().into_iter().map(move |id| (id, letter.conversation, sequence))
     });
     uploads::refer(tx, &references.collect::<Vec<_>>()).await?;
     Ok(usize::try_from(rows) == Ok(added.len()))

@@ -25,14 +25,7 @@ static INSERT_REFERENCES: Rows = Rows::new(
     "ON CONFLICT DO NOTHING",
 );
 
-/// What is released with a message: its files are looked at by the sweeper, and it refers to them no more.
-const RELEASE: [&str; 2] = [
-    "UPDATE uploads SET sweep_time = 0 WHERE upload_id IN
-         (SELECT upload_id FROM upload_references WHERE conversation_id = $1 AND message_sequence = $2)",
-    "DELETE FROM upload_references WHERE conversation_id = $1 AND message_sequence = $2",
-];
-
-/// The same for all messages of a conversation.
+/// What is released with the messages of a conversation: its files are looked at by the sweeper, and it refers to none.
 pub const RELEASE_ALL: [&str; 2] = [
     "UPDATE uploads SET sweep_time = 0 WHERE upload_id IN
          (SELECT upload_id FROM upload_references WHERE conversation_id = $1)",
@@ -294,18 +287,33 @@ pub async fn refer(tx: &mut Tx, references: &[(UploadId, ConversationId, Sequenc
     Ok(())
 }
 
-/// Lets go of the files of a message that is gone. Under the lock of the conversation's head.
-pub async fn release(tx: &mut Tx, conversation: ConversationId, sequence: Sequence) -> Result<(), Failure> {
-    for text in RELEASE {
-        let query = sqlx::query::<Db>(text).bind(conversation.uuid()).bind(sequence.get());
-        query.execute(&mut **tx).await?;
+/// Lets go of the files of messages that are gone. The heads of their conversations are locked.
+pub async fn release(tx: &mut Tx, messages: &[(ConversationId, Sequence)]) -> Result<(), Failure> {
+    const OF_MESSAGES: &str =
+        "upload_references WHERE (conversation_id, message_sequence) IN (SELECT * FROM (";
+    for part in messages.chunks(MAX_ROWS) {
+        let places = |query: &mut QueryBuilder<Db>| {
+            query.push(OF_MESSAGES);
+            query.push_values(padded(part), |mut row, (conversation, sequence)| {
+                row.push_bind(conversation.uuid()).push_bind(sequence.get());
+            });
+            query.push(") AS places)");
+        };
+        let mut sweep = QueryBuilder::<Db>::new(
+            "UPDATE uploads SET sweep_time = 0 WHERE upload_id IN (SELECT upload_id FROM ",
+        );
+        places(&mut sweep);
+        sweep.push(")").build().execute(&mut **tx).await?;
+        let mut forget = QueryBuilder::<Db>::new("DELETE FROM ");
+        places(&mut forget);
+        forget.build().execute(&mut **tx).await?;
     }
     Ok(())
 }
 
 /// Makes what a message refers to what it says after a change: it was edited, or it is gone.
 pub async fn settle(tx: &mut Tx, before: &Message, after: &Message) -> Result<(), Error> {
-    let of = |message: &Message| message.content.as_ref().map(Content::uploads).unwrap_or_default();
+    let of = |message: &Message| message.content.as_ref().map(Content::upload_ids).unwrap_or_default();
     let (had, has) = (of(before), of(after));
     if had == has {
         return Ok(());
@@ -314,7 +322,7 @@ pub async fn settle(tx: &mut Tx, before: &Message, after: &Message) -> Result<()
     if let Some(id) = missing.first() {
         return Err(Error::UploadNotFound(*id));
     }
-    release(tx, after.conversation, after.sequence).await?;
+    release(tx, &[(after.conversation, after.sequence)]).await?;
     let references: Vec<_> = has.iter().map(|id| (*id, after.conversation, after.sequence)).collect();
     Ok(refer(tx, &references).await?)
 }

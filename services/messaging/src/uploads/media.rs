@@ -16,7 +16,7 @@ use crate::revision::{Change, Revision};
 
 impl Content {
     /// The uploaded files that it has, each once.
-    pub fn uploads(&self) -> BTreeSet<UploadId> {
+    pub fn upload_ids(&self) -> BTreeSet<UploadId> {
         let content = self.wire();
         let main = match &content.kind {
             Some(Kind::Voice(voice)) => voice.media.as_ref(),
@@ -60,7 +60,7 @@ impl Messaging {
     }
 
     async fn refuse_uploads(&self, sender: proto::id::UserId, content: &Content) -> Result<(), Error> {
-        let ids = Vec::from_iter(content.uploads());
+        let ids = Vec::from_iter(content.upload_ids());
         if ids.is_empty() {
             return Ok(());
         }
@@ -197,7 +197,7 @@ mod tests {
             ],
         };
         let content = Content::parse(Some(content)).unwrap();
-        assert_eq!(content.uploads(), BTreeSet::from([one, other]));
-        assert!(Content::text("no files").uploads().is_empty());
+        assert_eq!(content.upload_ids(), BTreeSet::from([one, other]));
+        assert!(Content::text("no files").upload_ids().is_empty());
     }
 }
