@@ -10,6 +10,7 @@ use proto::id::{ConversationId, ObjectId, UploadId, UserId};
 use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
+use super::erase::push_places;
 use super::{Db, FOR_UPDATE, PLACEHOLDERS, Row, Store, Tx, conversation_at, padded, time_at, user_at};
 use crate::content::Content;
 use crate::error::Error;
@@ -289,29 +290,21 @@ pub async fn refer(tx: &mut Tx, references: &[(UploadId, ConversationId, Sequenc
 
 /// Lets go of the files of messages that are gone. The heads of their conversations are locked.
 pub async fn release(tx: &mut Tx, messages: &[(ConversationId, Sequence)]) -> Result<(), Failure> {
-    const OF_MESSAGES: &str =
-        "upload_references WHERE (conversation_id, message_sequence) IN (SELECT * FROM (";
+    const OF_MESSAGES: &str = "upload_references WHERE (conversation_id, message_sequence) IN (";
     for part in messages.chunks(MAX_ROWS) {
-        let places = |query: &mut QueryBuilder<Db>| {
-            query.push(OF_MESSAGES);
-            query.push_values(padded(part), |mut row, (conversation, sequence)| {
-                row.push_bind(conversation.uuid()).push_bind(sequence.get());
-            });
-            query.push(") AS places)");
-        };
         let mut sweep = QueryBuilder::<Db>::new(
             "UPDATE uploads SET sweep_time = 0 WHERE upload_id IN (SELECT upload_id FROM ",
         );
-        places(&mut sweep);
-        sweep.push(")").build().execute(&mut **tx).await?;
+        push_places(sweep.push(OF_MESSAGES), part);
+        sweep.push("))").build().execute(&mut **tx).await?;
         let mut forget = QueryBuilder::<Db>::new("DELETE FROM ");
-        places(&mut forget);
-        forget.build().execute(&mut **tx).await?;
+        push_places(forget.push(OF_MESSAGES), part);
+        forget.push(")").build().execute(&mut **tx).await?;
     }
     Ok(())
 }
 
-/// Makes what a message refers to what it says after a change: it was edited, or it is gone.
+/// Makes what a message refers to what it says after it was edited.
 pub async fn settle(tx: &mut Tx, before: &Message, after: &Message) -> Result<(), Error> {
     let of = |message: &Message| message.content.as_ref().map(Content::upload_ids).unwrap_or_default();
     let (had, has) = (of(before), of(after));

@@ -3,10 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context as _;
-use proto::id::UploadId;
-use proto::messaging::v1::content::Kind;
-use proto::messaging::v1::media::Source;
-use proto::messaging::v1::{self as pb};
+use proto::id::{UploadId, UserId};
 
 use crate::content::Content;
 use crate::error::Error;
@@ -17,32 +14,16 @@ use crate::revision::{Change, Revision};
 impl Content {
     /// The uploaded files that it has, each once.
     pub fn upload_ids(&self) -> BTreeSet<UploadId> {
-        let content = self.wire();
-        let main = match &content.kind {
-            Some(Kind::Voice(voice)) => voice.media.as_ref(),
-            Some(Kind::Sticker(sticker)) => sticker.media.as_ref(),
-            Some(Kind::Document(document)) => document.media.as_ref(),
-            _ => None,
-        };
-        let beside = content.attachments.iter().filter_map(|attachment| attachment.media.as_ref());
-        beside.chain(main).filter_map(upload_of).collect()
-    }
-}
-
-/// What is no id was refused when the message came.
-fn upload_of(media: &pb::Media) -> Option<UploadId> {
-    match media.source.as_ref()? {
-        Source::UploadId(id) => UploadId::parse(id).ok(),
-        Source::Url(_) => None,
+        // What is no id was refused when the message came.
+        self.uploads().filter_map(|id| UploadId::parse(id).ok()).collect()
     }
 }
 
 impl Messaging {
     /// Refuses a message with files that are not its sender's, or not there yet.
     pub async fn check_uploads(&self, letter: &Letter) -> Result<(), Error> {
-        let refusal = match self.refuse_uploads(letter.sender, &letter.content).await {
-            Err(refusal @ (Error::UploadNotFound(_) | Error::UploadIncomplete(_))) => refusal,
-            other => return other,
+        let Err(refusal) = self.own_uploads(letter.sender, &letter.content.upload_ids()).await else {
+            return Ok(());
         };
         // A retry is answered as the first time, also when the message and its files are gone since.
         match self.store.earlier(letter).await? {
@@ -51,25 +32,29 @@ impl Messaging {
         }
     }
 
-    /// The same for what a message is to say from now on.
+    /// The same for what a message is to say from now on. What it has stays allowed: a copy has the files of others.
     pub async fn check_edited_uploads(&self, revision: &Revision) -> Result<(), Error> {
-        match &revision.change {
-            Change::Edit { content, .. } => self.refuse_uploads(revision.by, content).await,
-            Change::Delete(_) => Ok(()),
+        let Change::Edit { content, .. } = &revision.change else { return Ok(()) };
+        let mut new = content.upload_ids();
+        if !new.is_empty()
+            && let Some(message) = self.store.message(revision.conversation, revision.message_id).await?
+        {
+            let has = message.content.as_ref().map(Content::upload_ids).unwrap_or_default();
+            new.retain(|id| !has.contains(id));
         }
+        self.own_uploads(revision.by, &new).await
     }
 
-    async fn refuse_uploads(&self, sender: proto::id::UserId, content: &Content) -> Result<(), Error> {
-        let ids = Vec::from_iter(content.upload_ids());
+    async fn own_uploads(&self, sender: UserId, ids: &BTreeSet<UploadId>) -> Result<(), Error> {
         if ids.is_empty() {
             return Ok(());
         }
-        let found = self.store.uploads(&ids).await?;
+        let found = self.store.uploads(&Vec::from_iter(ids.iter().copied())).await?;
         for id in ids {
-            match found.iter().find(|upload| upload.upload_id == id && upload.user == sender) {
+            match found.iter().find(|upload| upload.upload_id == *id && upload.user == sender) {
                 Some(upload) if upload.bytes.is_some() => {}
-                Some(_) => return Err(Error::UploadIncomplete(id)),
-                None => return Err(Error::UploadNotFound(id)),
+                Some(_) => return Err(Error::UploadIncomplete(*id)),
+                None => return Err(Error::UploadNotFound(*id)),
             }
         }
         Ok(())
@@ -153,6 +138,11 @@ impl MediaTypes {
 
 #[cfg(test)]
 mod tests {
+    use chassis::clock::Timestamp;
+    use proto::messaging::v1 as pb;
+    use proto::messaging::v1::content::Kind;
+    use proto::messaging::v1::media::Source;
+
     use super::*;
 
     #[test]
@@ -196,7 +186,7 @@ mod tests {
                 attachment(media(Source::Url("https://a.example".to_owned()))),
             ],
         };
-        let content = Content::parse(Some(content)).unwrap();
+        let content = Content::parse(Some(content), Timestamp::from_millis(0)).unwrap();
         assert_eq!(content.upload_ids(), BTreeSet::from([one, other]));
         assert!(Content::text("no files").upload_ids().is_empty());
     }

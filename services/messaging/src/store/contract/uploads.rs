@@ -56,7 +56,7 @@ fn files(ids: &[UploadId]) -> Content {
         kind: pb::AttachmentKind::File.into(),
         ..Default::default()
     };
-    Content::parse(Some(pb::Content { kind: None, attachments: ids.iter().map(attachment).collect() }))
+    Content::parse(Some(pb::Content { kind: None, attachments: ids.iter().map(attachment).collect() }), NOW)
         .unwrap()
 }
 
@@ -69,13 +69,8 @@ async fn post(store: &Store, conversation: ConversationId, sender: UserId, ids: 
 }
 
 async fn change(store: &Store, message: &Message, change: Change) -> Result<Revised, Error> {
-    let revision = Revision {
-        conversation: message.conversation,
-        message_id: message.message_id,
-        by: message.sender,
-        change,
-    };
-    store.revise(&revision, &Access::member(), later(2)).await
+    let asked = revision(message, message.sender, change);
+    store.revise(&asked, &Access::member(), later(2)).await
 }
 
 /// Sweeps once. Says which files are gone.
