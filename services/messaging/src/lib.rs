@@ -57,6 +57,8 @@ mod store;
 mod stream;
 mod sweep;
 mod sync;
+mod upload_grpc;
+mod uploads;
 mod viewer;
 mod words;
 
@@ -80,10 +82,12 @@ use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServe
 use proto::messaging::v1::report_service_server::{self, ReportServiceServer};
 use proto::messaging::v1::search_service_server::{self, SearchServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
+use proto::messaging::v1::upload_service_server::{self, UploadServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
 
 pub use config::Config;
+pub use uploads::{S3Config, UploadsConfig};
 
 use carry::Carrier;
 use consume::Consumer;
@@ -98,6 +102,8 @@ use send::Writer;
 use store::Store;
 use stream::Feed;
 use sweep::Sweeper;
+use upload_grpc::UploadApi;
+use uploads::Uploads;
 
 /// The tables of messaging.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -160,6 +166,10 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         publisher: publisher.clone(),
         epoch,
     };
+    let uploads =
+        Uploads::open(&config.uploads, store.clone(), conversations.clone(), messaging.clock.clone()).await?;
+    uploads.sweeper().start(&tasks);
+    let uploads = UploadApi { uploads, tasks: tasks.clone() };
     let sweeper = Sweeper {
         store: store.clone(),
         conversations: conversations.clone(),
@@ -182,7 +192,8 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             .add_service(ReportServiceServer::new(api.clone()))
             .add_service(SyncServiceServer::new(api.clone()))
             .add_service(SearchServiceServer::new(api.clone()))
-            .add_service(AlertServiceServer::new(api));
+            .add_service(AlertServiceServer::new(api))
+            .add_service(UploadServiceServer::new(uploads));
     Ok(Unit {
         name: "messaging",
         services: vec![
@@ -192,6 +203,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             sync_service_server::SERVICE_NAME,
             search_service_server::SERVICE_NAME,
             alert_service_server::SERVICE_NAME,
+            upload_service_server::SERVICE_NAME,
         ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),

@@ -29,6 +29,8 @@ mod revisions;
 mod search;
 #[path = "sweep.rs"]
 mod sweep;
+#[path = "uploads.rs"]
+mod uploads;
 #[path = "user_log.rs"]
 mod user_log;
 #[path = "watermarks.rs"]
