@@ -2,6 +2,8 @@
 //! for the purpose.
 
 mod carrying;
+mod ending;
+mod expiring;
 mod others;
 mod reading;
 mod streaming;
