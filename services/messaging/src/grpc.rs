@@ -1,5 +1,9 @@
 //! The rpcs: identify, parse, call, render.
 
+mod alerts;
+mod annotations;
+mod search;
+
 use chassis::caller::Caller;
 use chassis::page;
 use chassis::tasks::Tasks;
@@ -12,14 +16,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::carry::Carrier;
-use crate::content::Content;
 use crate::convert;
 use crate::error::Error;
+use crate::forward::Forwarding;
 use crate::message::{Asked, Sequence};
 use crate::messaging::{HistoryPage, Messaging};
 use crate::receipt::Reached;
 use crate::revision::{Change, Revision};
-use crate::store::Order;
+use crate::store::{Appended, Order};
 use crate::stream::Feed;
 use crate::sync::{EVENTS, Known, Missed};
 
@@ -50,7 +54,7 @@ impl MessagingService for Api {
         request: Request<pb::SendMessageRequest>,
     ) -> Answer<pb::SendMessageResponse> {
         let caller = Caller::of(&request)?;
-        let asked = Asked::try_from(request.into_inner())?;
+        let asked = Asked::parse(request.into_inner(), caller.kind, self.messaging.clock.now())?;
         let sent = self.messaging.send(caller.user_id, asked).await?;
         Ok(Response::new(convert::sent(sent)))
     }
@@ -68,7 +72,8 @@ impl MessagingService for Api {
         let conversation = convert::conversation_id(&request.conversation_id)?;
         let id = convert::message_id(&request.message_id)?;
         let message = self.messaging.message(caller.user_id, conversation, id).await?;
-        Ok(Response::new(pb::GetMessageResponse { message: Some(message.into()) }))
+        let message = self.messaging.seen_by(caller.user_id, message).await?;
+        Ok(Response::new(pb::GetMessageResponse { message: Some(message) }))
     }
 
     async fn list_messages(
@@ -79,7 +84,7 @@ impl MessagingService for Api {
         let page = HistoryPage::try_from(request.into_inner())?;
         let page = self.messaging.history(caller.user_id, page).await?;
         Ok(Response::new(pb::ListMessagesResponse {
-            messages: page.messages.into_iter().map(pb::Message::from).collect(),
+            messages: self.messaging.with_viewer(caller.user_id, page.messages).await?,
             next_page_token: page.next,
             previous_page_token: page.previous,
             head_sequence: page.head.get(),
@@ -92,12 +97,13 @@ impl MessagingService for Api {
     ) -> Answer<pb::EditMessageResponse> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let content = Content::parse(request.content)?;
+        let content = convert::content(request.content, caller.kind, self.messaging.clock.now())?;
         let expected_version = Some(request.expected_version).filter(|version| *version > 0);
         let change = Change::Edit { content, expected_version };
         let revision = revision(&request.conversation_id, &request.message_id, caller.user_id, change)?;
         let message = self.messaging.revise(revision).await?;
-        Ok(Response::new(pb::EditMessageResponse { message: Some(message.into()) }))
+        let message = self.messaging.seen_by(caller.user_id, message).await?;
+        Ok(Response::new(pb::EditMessageResponse { message: Some(message) }))
     }
 
     async fn delete_message(
@@ -162,9 +168,12 @@ impl MessagingService for Api {
 
     async fn forward_message(
         &self,
-        _request: Request<pb::ForwardMessageRequest>,
+        request: Request<pb::ForwardMessageRequest>,
     ) -> Answer<pb::ForwardMessageResponse> {
-        Err(Status::unimplemented("forward_message"))
+        let caller = Caller::of(&request)?;
+        let forwarding = Forwarding::try_from(request.into_inner())?;
+        let Appended { message, repeated, .. } = self.messaging.forward(caller.user_id, forwarding).await?;
+        Ok(Response::new(pb::ForwardMessageResponse { message: Some(message.into()), repeated }))
     }
 
     async fn advance_watermark(
@@ -219,9 +228,11 @@ impl SyncService for Api {
         let limit = page::size(request.page_size);
         let (entries, next_page_token) =
             self.messaging.inbox(caller.user_id, limit, &request.page_token).await?;
+        let last_messages = entries.iter().filter_map(|entry| entry.last_message.as_ref());
+        let viewer = self.messaging.viewer(caller.user_id, last_messages).await?;
         let entries = entries.into_iter().map(|entry| pb::InboxEntry {
             conversation: Some(entry.conversation),
-            last_message: entry.last_message.map(pb::Message::from),
+            last_message: entry.last_message.map(|message| viewer.show(message)),
             unread_count: small(entry.unread),
             watermark: Some(entry.place.watermark.into()),
             head_sequence: entry.place.head.get(),
@@ -342,7 +353,7 @@ impl SyncService for Api {
 
 fn revision(conversation: &str, message: &str, by: UserId, change: Change) -> Result<Revision, Error> {
     let (conversation, message_id) = (convert::conversation_id(conversation)?, convert::message_id(message)?);
-    Ok(Revision { conversation, message_id, by, change })
+    Ok(Revision { conversation, message_id, by, change, mentions: Vec::new() })
 }
 
 impl TryFrom<pb::ListMessagesRequest> for HistoryPage {

@@ -16,6 +16,9 @@
 //! written), `store/append.rs` (in which transaction), `sync`, `inbox` and `stream` (how it is read), `store/erase.rs` and
 //! `sweep` (how it goes).
 
+mod alert;
+mod alerts;
+mod annotations;
 mod carry;
 mod config;
 mod consume;
@@ -23,25 +26,36 @@ mod content;
 mod conversations;
 mod convert;
 mod details;
+mod emoji;
 mod error;
 mod event;
+mod forward;
 mod grpc;
 mod hide;
 mod inbox;
+mod kinds;
 mod lane;
+mod marks;
+mod mention;
+mod mentions;
 mod message;
 mod messaging;
+mod people;
 mod publish;
 mod receipt;
 mod receipts;
 mod revision;
 mod revisions;
+mod search;
+mod secure;
 mod send;
 mod signal;
 mod store;
 mod stream;
 mod sweep;
 mod sync;
+mod viewer;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -57,7 +71,10 @@ use chassis::middleware::LimitsConfig;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
+use proto::messaging::v1::alert_service_server::{self, AlertServiceServer};
+use proto::messaging::v1::annotation_service_server::{self, AnnotationServiceServer};
 use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
+use proto::messaging::v1::search_service_server::{self, SearchServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
@@ -70,6 +87,7 @@ use conversations::Conversations;
 use grpc::Api;
 use lane::Lanes;
 use messaging::Messaging;
+use people::People;
 use publish::Publisher;
 use receipts::Recorder;
 use send::Writer;
@@ -114,6 +132,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let epoch: Arc<str> = store.epoch().await?.into();
     let publisher = Publisher::new(events.clone(), Arc::clone(&epoch));
     let conversations = Conversations::new(conversation, credential.clone());
+    let people = People::new(auth.clone(), credential.clone());
     let verifier = Verifier::new(auth, Some(credential));
     verifier.forget_ended_sessions(&events, &tasks).await;
 
@@ -131,6 +150,8 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             .start("receipt-lane", &tasks, move |batch| Arc::clone(&recorder).record(batch)),
         store: store.clone(),
         conversations: conversations.clone(),
+        people,
+        media_hosts: config.media_hosts()?.into(),
         clock,
         publisher: publisher.clone(),
         epoch,
@@ -153,10 +174,19 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     };
     let routes =
         Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
-            .add_service(SyncServiceServer::new(api));
+            .add_service(AnnotationServiceServer::new(api.clone()))
+            .add_service(SyncServiceServer::new(api.clone()))
+            .add_service(SearchServiceServer::new(api.clone()))
+            .add_service(AlertServiceServer::new(api));
     Ok(Unit {
         name: "messaging",
-        services: vec![messaging_service_server::SERVICE_NAME, sync_service_server::SERVICE_NAME],
+        services: vec![
+            messaging_service_server::SERVICE_NAME,
+            annotation_service_server::SERVICE_NAME,
+            sync_service_server::SERVICE_NAME,
+            search_service_server::SERVICE_NAME,
+            alert_service_server::SERVICE_NAME,
+        ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),
         database: Some(database),

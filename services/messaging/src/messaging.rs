@@ -12,6 +12,7 @@ use crate::conversations::Conversations;
 use crate::error::Error;
 use crate::lane::{Answer, Entrance};
 use crate::message::{Asked, Draft, Letter, Message, Sequence, Target};
+use crate::people::People;
 use crate::publish::Publisher;
 use crate::receipt::{Reached, Watermark};
 use crate::receipts::Advancing;
@@ -29,6 +30,10 @@ pub struct Messaging {
     pub store: Store,
     /// Who may do what.
     pub conversations: Conversations,
+    /// Who exists, and who signs how.
+    pub people: People,
+    /// The hosts that voices and stickers may come from; empty for all.
+    pub media_hosts: Arc<[String]>,
     /// Tells the time.
     pub clock: Clock,
     /// Tells the others.
@@ -75,17 +80,29 @@ impl Messaging {
     /// Sends a message; `None` when it was only to be checked.
     pub async fn send(&self, user: UserId, asked: Asked) -> Result<Option<Appended>, Error> {
         let Some(letter) = self.prepare(user, asked).await? else { return Ok(None) };
+        self.send_letter(letter).await.map(Some)
+    }
+
+    /// Has a letter written, and waits for it.
+    pub async fn send_letter(&self, letter: Letter) -> Result<Appended, Error> {
         let (answer, answered) = Answer::channel();
         self.post(letter, trace::current().map(|context| context.trace_id), answer);
-        answered.await.unwrap_or(Err(Error::Unavailable("messaging"))).map(Some)
+        answered.await.unwrap_or(Err(Error::Unavailable("messaging")))
     }
 
     /// What is to be posted; `None` when it was only to be checked, and could be sent.
     pub async fn prepare(&self, user: UserId, asked: Asked) -> Result<Option<Letter>, Error> {
         match asked {
-            Asked::Send(draft) => self.address(user, draft).await.map(Some),
+            Asked::Send(draft) => {
+                let mut letter = self.address(user, draft).await?;
+                self.examine(&letter).await?;
+                self.resolve_mentions(&mut letter).await?;
+                Ok(Some(letter))
+            }
             Asked::Check(draft, conversation) => {
-                self.check(&Letter::new(draft, conversation, user)).await?;
+                let letter = Letter::new(draft, conversation, user);
+                self.examine(&letter).await?;
+                self.check(&letter).await?;
                 Ok(None)
             }
         }
@@ -93,7 +110,8 @@ impl Messaging {
 
     /// Refuses what would be refused if it were sent now, but for slow mode: that passes by itself.
     async fn check(&self, letter: &Letter) -> Result<(), Error> {
-        self.conversations.require_writer(letter.conversation, letter.sender).await?;
+        let access = self.conversations.access(letter.conversation, letter.sender).await?;
+        access.check_letter(letter)?;
         if let Some(id) = letter.reply_to {
             let found = self.store.message(letter.conversation, id).await?;
             found.ok_or(Error::MessageNotFound(id))?;
@@ -120,8 +138,10 @@ impl Messaging {
         self.log.enter(Errand::Send(Sending { letter, trace, answer }));
     }
 
-    /// Edits or deletes a message.
-    pub async fn revise(&self, revision: Revision) -> Result<Message, Error> {
+    /// Changes a message.
+    pub async fn revise(&self, mut revision: Revision) -> Result<Message, Error> {
+        self.examine_edit(&revision).await?;
+        self.resolve_new_mentions(&mut revision).await?;
         let (answer, answered) = Answer::channel();
         self.log.enter(Errand::Revise(revision, answer));
         Ok(answered.await.unwrap_or(Err(Error::Unavailable("messaging")))?.message)

@@ -114,7 +114,7 @@ impl Writer {
         for errand in batch {
             let access = answers[places[&errand.question()]];
             match errand {
-                Errand::Send(sending) => match access.check_writing(sending.letter.conversation) {
+                Errand::Send(sending) => match access.check_letter(&sending.letter) {
                     Ok(()) => sendings.push((sending, access)),
                     Err(error) => self.refuse_unless_sent(sending, error).await,
                 },
@@ -170,9 +170,10 @@ impl Writer {
                 return sendings.into_iter().for_each(|(sending, _)| settle(sending, Err(error.clone())));
             }
         };
-        let mut events = Vec::with_capacity(sendings.len());
-        for ((sending, access), outcome) in sendings.into_iter().zip(outcomes) {
-            if let Ok(Appended { message, repeated: false }) = &outcome {
+        let (mut events, mut alerts) = (Vec::with_capacity(sendings.len()), Vec::new());
+        for ((sending, access), mut outcome) in sendings.into_iter().zip(outcomes) {
+            if let Ok(Appended { message, repeated: false, alerts: raised }) = &mut outcome {
+                alerts.append(raised);
                 events.push(Event {
                     conversation: message.conversation,
                     sequence: message.sequence,
@@ -185,15 +186,20 @@ impl Writer {
             settle(sending, outcome);
         }
         events.into_iter().for_each(|event| self.publisher.event(event));
+        alerts.into_iter().for_each(|event| self.publisher.user_event(event));
     }
 
     async fn revise(&self, revision: Revision, answer: Answer<Revised>, access: Access) {
         let outcome = self.store.revise(&revision, &access, self.clock.now()).await;
-        let event = outcome.as_ref().ok().and_then(|revised| revised.event.clone());
+        let (event, alerts) = match &outcome {
+            Ok(revised) => (revised.event.clone(), revised.alerts.clone()),
+            Err(_) => (None, Vec::new()),
+        };
         answer.give(outcome);
         if let Some(event) = event {
             self.publisher.event(event);
         }
+        alerts.into_iter().for_each(|event| self.publisher.user_event(event));
     }
 
     async fn purge(&self, conversation: ConversationId, by: UserId, answer: Answer<Purged>, access: Access) {

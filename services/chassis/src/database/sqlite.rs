@@ -14,7 +14,7 @@ use sqlx::sqlite::{
 };
 use tracing::warn;
 
-use super::{ACQUIRE_TIMEOUT, DatabaseConfig, Durability};
+use super::{ACQUIRE_TIMEOUT, DatabaseConfig, Dialect, Durability};
 
 /// The database that this text of SQL is compiled for.
 pub type Db = sqlx::Sqlite;
@@ -105,7 +105,7 @@ impl Pool {
 
         super::with_progress(&format!("migrating the database of {service}"), async {
             super::own_migrations().run(&writer).await?;
-            super::service_migrations(migrator).run(&writer).await
+            super::service_migrations(migrator, Dialect::Sqlite).run(&writer).await
         })
         .await
         .with_context(|| format!("cannot migrate the data file {} of {service}", path.display()))?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chassis::clock::Clock;
 use chassis::database::testing::{self, Scratch};
 use proto::messaging::v1::DeletionReason;
 use tokio::task::JoinSet;
@@ -47,6 +48,8 @@ macro_rules! promises {
 
 mod ends;
 mod expiry;
+mod marks;
+pub(super) use promises;
 
 promises! {
     the_epoch_is_drawn_once
@@ -357,7 +360,13 @@ async fn slow_mode_lets_one_through_and_a_retry_is_no_second(store: Store) {
 }
 
 fn revision(message: &Message, by: UserId, change: Change) -> Revision {
-    Revision { conversation: message.conversation, message_id: message.message_id, by, change }
+    Revision {
+        conversation: message.conversation,
+        message_id: message.message_id,
+        by,
+        change,
+        mentions: Vec::new(),
+    }
 }
 
 fn edit(says: &str) -> Change {

@@ -8,7 +8,8 @@ use crate::message::Sequence;
 use crate::store::{Failure, MAX_ROWS};
 
 /// What hangs on messages. Each text ends where the list of their places begins.
-const ERASE: [&str; 5] = [
+const ERASE: [&str; 6] = [
+    "DELETE FROM searchable WHERE (conversation_id, message_sequence) IN (",
     "DELETE FROM revisions WHERE (conversation_id, message_sequence) IN (",
     "DELETE FROM reactions WHERE (conversation_id, message_sequence) IN (",
     "DELETE FROM pins WHERE (conversation_id, message_sequence) IN (",

@@ -1,24 +1,30 @@
 //! The atomic operations of messaging, over either database. Each is a whole change or a whole read: nobody else holds
 //! a transaction.
 
+mod matches;
 mod postgres;
 mod rows;
 mod sqlite;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contract_find;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chassis::clock::{Clock, Timestamp};
 use chassis::database::Database;
-use proto::id::{ConversationId, MessageId, UserId};
+use proto::id::{AlertId, ConversationId, MessageId, UserId};
+use proto::messaging::v1::MessageKind;
 
+use crate::alert::Alert;
 use crate::conversations::Access;
 use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
-use crate::message::{Letter, Message, Sequence};
+use crate::marks::{Marks, Reaction, Vote};
+use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
 use crate::receipt::Watermark;
 use crate::revision::Revision;
 use crate::revisions::Edition;
@@ -90,6 +96,8 @@ pub struct Appended {
     pub message: Message,
     /// Whether it had been there before: this is the answer of the first time.
     pub repeated: bool,
+    /// The alerts that came with it, or with the batch that it was in.
+    pub alerts: Vec<UserEvent>,
 }
 
 /// What became of a revision.
@@ -99,6 +107,8 @@ pub struct Revised {
     pub message: Message,
     /// The event, unless nothing changed.
     pub event: Option<Event>,
+    /// The alerts that came with it.
+    pub alerts: Vec<UserEvent>,
 }
 
 /// What became of emptying a conversation.
@@ -204,6 +214,67 @@ pub struct Unread {
     pub since: Timestamp,
 }
 
+/// Which messages to find.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// Who looks: what it has hidden from itself is not found.
+    pub user: UserId,
+    /// Only in these.
+    pub conversations: Vec<ConversationId>,
+    /// Words that all occur, as [`crate::words::words`] cuts them; the last may be the beginning of one. None for any.
+    pub words: Vec<String>,
+    /// Only by this sender.
+    pub sender: Option<UserId>,
+    /// Only of these kinds; none for any.
+    pub kinds: BTreeSet<MessageKind>,
+    /// Only from then on.
+    pub after: Option<Timestamp>,
+    /// Only before then.
+    pub before: Option<Timestamp>,
+    /// Only older than this.
+    pub older_than: Option<MessageId>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// Which alerts of a user.
+#[derive(Clone, Copy, Debug)]
+pub struct Alerts {
+    /// Whose.
+    pub user: UserId,
+    /// Only unread ones.
+    pub only_unread: bool,
+    /// Only those before this one, by when it changed.
+    pub before: Option<(Timestamp, AlertId)>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// Alerts to be marked.
+#[derive(Clone, Debug)]
+pub struct Marking {
+    /// Whose.
+    pub user: UserId,
+    /// Which.
+    pub which: Marked,
+    /// Whether they are read from now on, or unread.
+    pub read: bool,
+}
+
+/// Which alerts to mark.
+#[derive(Clone, Debug)]
+pub enum Marked {
+    /// These, all of them or none.
+    These(BTreeSet<AlertId>),
+    /// Some of those that are not marked so yet and have not changed since.
+    Some {
+        /// Since when.
+        since: Timestamp,
+        /// At most so many.
+        limit: i64,
+    },
+}
+
 /// The store, over either database.
 #[derive(Clone, Debug)]
 pub enum Store {
@@ -252,7 +323,17 @@ impl Store {
         either!(self.earlier(letter))
     }
 
-    /// Edits or deletes a message.
+    /// The message of a sender with this key, and the fingerprint of what was asked for; `None` when the key is free.
+    pub async fn first(
+        &self,
+        conversation: ConversationId,
+        sender: UserId,
+        id: &ClientMessageId,
+    ) -> Result<Option<(Message, Fingerprint)>, Failure> {
+        either!(self.first(conversation, sender, id))
+    }
+
+    /// Changes a message.
     pub async fn revise(
         &self,
         revision: &Revision,
@@ -260,6 +341,42 @@ impl Store {
         now: Timestamp,
     ) -> Result<Revised, Error> {
         either!(self.revise(revision, access, now))
+    }
+
+    /// Who reacted to a message and how, oldest first, after one of them.
+    pub async fn reactions(
+        &self,
+        conversation: ConversationId,
+        message: Sequence,
+        after: Option<&Reaction>,
+        limit: i64,
+    ) -> Result<Vec<Reaction>, Failure> {
+        either!(self.reactions(conversation, message, after, limit))
+    }
+
+    /// Who voted in a poll and for what, after a user in the order of their ids.
+    pub async fn votes(
+        &self,
+        conversation: ConversationId,
+        message: Sequence,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<Vote>, Failure> {
+        either!(self.votes(conversation, message, after, limit))
+    }
+
+    /// The pinned messages that are there, the one pinned last first.
+    pub async fn pinned(&self, conversation: ConversationId) -> Result<Vec<Message>, Failure> {
+        either!(self.pinned(conversation))
+    }
+
+    /// What a user left on messages, by their places. Those on which it left nothing are left out.
+    pub async fn marks_of(
+        &self,
+        user: UserId,
+        places: &[(ConversationId, Sequence)],
+    ) -> Result<HashMap<(ConversationId, Sequence), Marks>, Failure> {
+        either!(self.marks_of(user, places))
     }
 
     /// The position up to which the facts of conversation have been applied.
@@ -442,6 +559,35 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Watermark>, Failure> {
         either!(self.receipts(conversation, after, limit))
+    }
+
+    /// The messages that are found, newest first.
+    pub async fn search(&self, search: &Search) -> Result<Vec<Message>, Failure> {
+        either!(self.search(search))
+    }
+
+    /// Alerts of a user, the one that changed last first.
+    pub async fn alerts(&self, alerts: &Alerts) -> Result<Vec<Alert>, Failure> {
+        either!(self.alerts(alerts))
+    }
+
+    /// How many alerts of a user are unread; counting stops at `most`.
+    pub async fn unread_alerts(&self, user: UserId, most: i64) -> Result<i64, Failure> {
+        either!(self.unread_alerts(user, most))
+    }
+
+    /// Marks alerts of a user. Answers the events of those that changed.
+    pub async fn mark_alerts(&self, marking: &Marking, now: Timestamp) -> Result<Vec<UserEvent>, Error> {
+        either!(self.mark_alerts(marking, now))
+    }
+
+    /// Messages by their ids, without those that a user has hidden from itself.
+    pub async fn messages_for(
+        &self,
+        user: UserId,
+        wanted: &[(ConversationId, MessageId)],
+    ) -> Result<HashMap<MessageId, Message>, Failure> {
+        either!(self.messages_for(user, wanted))
     }
 }
 

@@ -13,10 +13,7 @@ pub const ALWAYS: Duration = Duration::from_millis(10);
 
 impl World {
     pub(super) async fn sweeping(every: Duration) -> Self {
-        let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
-        let clock = Clock::manual(Timestamp::from_millis(1_795_000_000_000));
-        let config = Config { sweep_every: every, ..Config::default() };
-        Self::with(config, database, Some(scratch), Others::new(clock.clone()), clock).await
+        Self::with(Config { sweep_every: every, ..Config::default() }).await
     }
 
     pub(super) async fn get(&self, by: UserId, message: &pb::Message) -> Result<pb::Message, Status> {

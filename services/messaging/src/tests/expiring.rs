@@ -152,7 +152,7 @@ async fn what_expired_while_nobody_swept_is_swept_after_the_restart() {
 
     let config = Config { sweep_every: ALWAYS, ..Config::default() };
     let again =
-        World::with(config, world.database.clone(), None, world.others.clone(), world.clock.clone()).await;
+        World::set_up(config, world.database.clone(), None, world.others.clone(), world.clock.clone()).await;
     assert_eq!(again.get(ann, &message).await.unwrap().content, None);
     eventually(async || !deletions(&again.events(ann, group, 0).await).is_empty()).await;
     let store = crate::store::Store::new(world.database.clone(), world.clock.clone());
@@ -165,8 +165,8 @@ async fn replicas_sweep_once(database: Database, scratch: Scratch) {
     let clock = Clock::manual(Timestamp::from_millis(1_795_000_000_000));
     let config = || Config { sweep_every: ALWAYS, ..Config::default() };
     let others = Others::new(clock.clone());
-    let one = World::with(config(), database.clone(), Some(scratch), others.clone(), clock.clone()).await;
-    let two = World::with(config(), database, None, others, clock).await;
+    let one = World::set_up(config(), database.clone(), Some(scratch), others.clone(), clock.clone()).await;
+    let two = World::set_up(config(), database, None, others, clock).await;
     let [ann] = one.people();
     let groups = [(); 3].map(|()| one.group(&[ann]));
     for n in 0..90 {
