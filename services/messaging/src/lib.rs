@@ -4,7 +4,7 @@
 //! as they stand now, the watermarks of its members, and each user's own log.
 //!
 //! **Refuses** to acknowledge what is not committed, to store a client message id twice, to show anything to somebody who
-//! is not let in at that moment, and work that has waited for too long.
+//! is not let in at that moment, to show anybody what has expired or was purged, and work that has waited for too long.
 //!
 //! **Emits** hints on the bus, one subject per conversation and per user: that a log has grown, that a watermark has
 //! moved, that somebody types. The logs themselves are what others rely on, through `ListEvents` and `Sync`.
@@ -13,8 +13,8 @@
 //! which keys somebody signs), and follows conversation's facts.
 //!
 //! Read in this order: `content`, `message` and `receipt` (the values and their rules), `kinds` and `secure` (what else a
-//! content is asked about), `lane` and `send` (how a message is
-//! written), `store/append.rs` (in which transaction), `sync`, `inbox` and `stream` (how it is read).
+//! content is asked about), `lane` and `send` (how a message is written), `store/append.rs` (in which transaction), `sync`,
+//! `inbox` and `stream` (how it is read), `store/erase.rs` and `sweep` (how it goes).
 
 mod alert;
 mod alerts;

@@ -4,6 +4,8 @@
 mod alerting;
 mod annotating;
 mod carrying;
+mod ending;
+mod expiring;
 mod finding;
 mod fold;
 mod folding;
