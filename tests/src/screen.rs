@@ -74,13 +74,16 @@ impl Screen {
         let (emoji, count) = (change["emoji"].clone(), number(&change["count"]));
         let message = self.message(change);
         let mut list = array(&message["reactions"]).to_vec();
+        // The first of its kind comes last, also where a message shown anew had it somewhere already.
+        let is_first = change["added"] == json!(true) && count == 1;
         match list.iter().position(|one| one["emoji"] == emoji) {
-            Some(place) if count == 0 => {
-                list.remove(place);
+            Some(place) if count > 0 && !is_first => list[place]["count"] = json!(count),
+            place => {
+                place.map(|place| list.remove(place));
+                if count > 0 {
+                    list.push(json!({ "emoji": emoji, "count": count }));
+                }
             }
-            Some(place) => list[place]["count"] = json!(count),
-            None if count > 0 => list.push(json!({ "emoji": emoji, "count": count })),
-            None => {}
         }
         message.insert("reactions".to_owned(), Value::Array(list));
     }

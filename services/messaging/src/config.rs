@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::content;
 use crate::lane::Lanes;
+use crate::uploads::UploadsConfig;
 
 /// What only messaging has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,6 +24,8 @@ pub struct Config {
     /// How long a message may wait for its writer before its sender is told to come again, such as `500ms`.
     #[serde(with = "humantime_serde")]
     pub max_wait: Duration,
+    /// Files.
+    pub uploads: UploadsConfig,
     /// How often it looks for messages whose time is over, to erase them, such as `10s`. Nobody reads them meanwhile.
     #[serde(with = "humantime_serde")]
     pub sweep_every: Duration,
@@ -38,6 +41,7 @@ impl Default for Config {
             max_batch: 256,
             max_waiting: 4096,
             max_wait: Duration::from_millis(500),
+            uploads: UploadsConfig::default(),
             sweep_every: Duration::from_secs(10),
             media_hosts: Vec::new(),
         }
@@ -51,6 +55,7 @@ impl Config {
         anyhow::ensure!(self.max_waiting >= 1, "service.max_waiting must be at least 1");
         anyhow::ensure!(self.lanes <= 64, "service.lanes must be at most 64");
         anyhow::ensure!(!self.max_wait.is_zero(), "service.max_wait must be more than nothing");
+        self.uploads.check()?;
         anyhow::ensure!(!self.sweep_every.is_zero(), "service.sweep_every must be more than nothing");
         self.media_hosts().map(drop)
     }

@@ -183,6 +183,16 @@ impl From<Message> for pb::Message {
     }
 }
 
+impl From<Edition> for pb::Revision {
+    fn from(edition: Edition) -> Self {
+        Self {
+            version: edition.version,
+            content: Some(edition.content.into_wire()),
+            create_time: Some(edition.create_time.to_proto()),
+        }
+    }
+}
+
 impl From<&Alert> for pb::Alert {
     fn from(alert: &Alert) -> Self {
         Self {
@@ -195,16 +205,6 @@ impl From<&Alert> for pb::Alert {
             update_time: Some(alert.update_time.to_proto()),
             read_time: alert.read_time.map(Timestamp::to_proto),
             message: None,
-        }
-    }
-}
-
-impl From<Edition> for pb::Revision {
-    fn from(edition: Edition) -> Self {
-        Self {
-            version: edition.version,
-            content: Some(edition.content.into_wire()),
-            create_time: Some(edition.create_time.to_proto()),
         }
     }
 }
@@ -419,4 +419,36 @@ fn unreadable(position: i64) -> Error {
 
 fn text_of(id: Option<impl ToString>) -> String {
     id.map(|id| id.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_expires_on_the_way_arrives_as_a_tombstone() {
+        let time = |millis| Timestamp::from_millis(millis).to_proto();
+        let message = pb::Message {
+            content: Some(Content::text("secret").into_wire()),
+            expire_time: Some(time(2000)),
+            reactions: vec![pb::ReactionCount { emoji: "x".to_owned(), count: 1 }],
+            ..pb::Message::default()
+        };
+        for wrap in [pb::event::Payload::MessageCreated, pb::event::Payload::MessageEdited] {
+            let event = pb::Event { payload: Some(wrap(message.clone())), ..pb::Event::default() };
+            assert_eq!(event_at(event.clone(), Timestamp::from_millis(1999)), event);
+            let gone = pb::Message {
+                delete_time: Some(time(2000)),
+                delete_reason: pb::DeletionReason::Expired.into(),
+                expire_time: Some(time(2000)),
+                ..pb::Message::default()
+            };
+            let late = event_at(event, Timestamp::from_millis(2000));
+            assert_eq!(late.payload, Some(wrap(gone)));
+        }
+        let lasting = pb::Message { expire_time: None, ..message };
+        let payload = Some(pb::event::Payload::MessageCreated(lasting));
+        let event = pb::Event { payload, ..pb::Event::default() };
+        assert_eq!(event_at(event.clone(), Timestamp::from_millis(i64::MAX)), event);
+    }
 }

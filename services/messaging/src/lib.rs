@@ -4,17 +4,17 @@
 //! as they stand now, the watermarks of its members, and each user's own log.
 //!
 //! **Refuses** to acknowledge what is not committed, to store a client message id twice, to show anything to somebody who
-//! is not let in at that moment, and work that has waited for too long.
+//! is not let in at that moment, to show anybody what has expired or was purged, and work that has waited for too long.
 //!
 //! **Emits** hints on the bus, one subject per conversation and per user: that a log has grown, that a watermark has
 //! moved, that somebody types. The logs themselves are what others rely on, through `ListEvents` and `Sync`.
 //!
-//! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is, who is called
-//! what), and follows conversation's facts.
+//! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is, who exists and is
+//! called what, by which keys somebody signs), and follows conversation's facts.
 //!
-//! Read in this order: `message` and `receipt` (the values and their rules), `lane` and `send` (how a message is
-//! written), `store/append.rs` (in which transaction), `sync`, `inbox` and `stream` (how it is read), `words` and `search` (how
-//! it is found).
+//! Read in this order: `content`, `message` and `receipt` (the values and their rules), `kinds` and `secure` (what else a
+//! content is asked about), `lane` and `send` (how a message is written), `store/append.rs` (in which transaction), `sync`,
+//! `inbox` and `stream` (how it is read), `words` and `search` (how it is found), `store/erase.rs` and `sweep` (how it goes).
 
 mod alert;
 mod alerts;
@@ -44,6 +44,9 @@ mod people;
 mod publish;
 mod receipt;
 mod receipts;
+mod report;
+mod report_grpc;
+mod reports;
 mod revision;
 mod revisions;
 mod search;
@@ -54,6 +57,8 @@ mod store;
 mod stream;
 mod sweep;
 mod sync;
+mod upload_grpc;
+mod uploads;
 mod viewer;
 mod words;
 
@@ -74,12 +79,15 @@ use chassis::unit::{self, Unit};
 use proto::messaging::v1::alert_service_server::{self, AlertServiceServer};
 use proto::messaging::v1::annotation_service_server::{self, AnnotationServiceServer};
 use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
+use proto::messaging::v1::report_service_server::{self, ReportServiceServer};
 use proto::messaging::v1::search_service_server::{self, SearchServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
+use proto::messaging::v1::upload_service_server::{self, UploadServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
 
 pub use config::Config;
+pub use uploads::{S3Config, UploadsConfig};
 
 use carry::Carrier;
 use consume::Consumer;
@@ -94,6 +102,8 @@ use send::Writer;
 use store::Store;
 use stream::Feed;
 use sweep::Sweeper;
+use upload_grpc::UploadApi;
+use uploads::Uploads;
 
 /// The tables of messaging.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -156,6 +166,10 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         publisher: publisher.clone(),
         epoch,
     };
+    let uploads =
+        Uploads::open(&config.uploads, store.clone(), conversations.clone(), messaging.clock.clone()).await?;
+    uploads.sweeper().start(&tasks);
+    let uploads = UploadApi { uploads, tasks: tasks.clone() };
     let sweeper = Sweeper {
         store: store.clone(),
         conversations: conversations.clone(),
@@ -174,18 +188,22 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     };
     let routes =
         Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
-            .add_service(AlertServiceServer::new(api.clone()))
             .add_service(AnnotationServiceServer::new(api.clone()))
+            .add_service(ReportServiceServer::new(api.clone()))
+            .add_service(SyncServiceServer::new(api.clone()))
             .add_service(SearchServiceServer::new(api.clone()))
-            .add_service(SyncServiceServer::new(api));
+            .add_service(AlertServiceServer::new(api))
+            .add_service(UploadServiceServer::new(uploads));
     Ok(Unit {
         name: "messaging",
         services: vec![
             messaging_service_server::SERVICE_NAME,
-            alert_service_server::SERVICE_NAME,
             annotation_service_server::SERVICE_NAME,
-            search_service_server::SERVICE_NAME,
+            report_service_server::SERVICE_NAME,
             sync_service_server::SERVICE_NAME,
+            search_service_server::SERVICE_NAME,
+            alert_service_server::SERVICE_NAME,
+            upload_service_server::SERVICE_NAME,
         ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),

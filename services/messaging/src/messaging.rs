@@ -96,6 +96,7 @@ impl Messaging {
             Asked::Send(draft) => {
                 let mut letter = self.address(user, draft).await?;
                 self.examine(&letter).await?;
+                self.check_uploads(&letter).await?;
                 self.resolve_mentions(&mut letter).await?;
                 Ok(Some(letter))
             }
@@ -116,6 +117,7 @@ impl Messaging {
             let found = self.store.message(letter.conversation, id).await?;
             found.ok_or(Error::MessageNotFound(id))?;
         }
+        self.check_uploads(letter).await?;
         match self.store.earlier(letter).await? {
             Some(Err(reused)) => Err(reused),
             Some(Ok(_)) | None => Ok(()),
@@ -143,6 +145,7 @@ impl Messaging {
     /// Changes a message.
     pub async fn revise(&self, mut revision: Revision) -> Result<Message, Error> {
         self.examine_edit(&revision).await?;
+        self.check_edited_uploads(&revision).await?;
         self.resolve_new_mentions(&mut revision).await?;
         let (answer, answered) = Answer::channel();
         self.log.enter(Errand::Revise(revision, answer));

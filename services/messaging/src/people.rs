@@ -88,13 +88,16 @@ impl TryFrom<pb::DeviceKey> for DeviceKey {
 fn refused(status: &Status, user: UserId) -> Error {
     match (status.code(), Fault::of(status).reason()) {
         (Code::NotFound, "ERROR_REASON_USER_NOT_FOUND") => Error::UserNotFound(Some(user.to_string())),
-        (Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted, _) => {
-            tracing::warn!(code = ?status.code(), "auth cannot be asked: {}", status.message());
-            Error::Unavailable("auth")
-        }
-        _ => {
-            tracing::error!(code = ?status.code(), "auth refused: {}", status.message());
-            Error::Unavailable("auth")
-        }
+        _ => not_answered(status),
     }
+}
+
+fn not_answered(status: &Status) -> Error {
+    match status.code() {
+        Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled | Code::ResourceExhausted => {
+            tracing::warn!(code = ?status.code(), "auth cannot be asked: {}", status.message());
+        }
+        _ => tracing::error!(code = ?status.code(), "auth refused: {}", status.message()),
+    }
+    Error::Unavailable("auth")
 }

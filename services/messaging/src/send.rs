@@ -21,8 +21,8 @@ use crate::revision::Revision;
 use crate::store::{Appended, Post, Purged, Revised, Store};
 
 /// What goes through a lane.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are sends")]
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "nearly all are the large one")]
 pub enum Errand {
     /// A message is to be sent.
     Send(Sending),

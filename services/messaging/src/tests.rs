@@ -4,6 +4,8 @@
 mod alerting;
 mod annotating;
 mod carrying;
+mod ending;
+mod expiring;
 mod finding;
 mod fold;
 mod folding;
@@ -11,6 +13,7 @@ mod forwarding;
 mod kinds;
 mod others;
 mod reading;
+mod reporting;
 mod secure;
 mod streaming;
 mod writing;
@@ -32,6 +35,7 @@ use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::alert_service_client::AlertServiceClient;
 use proto::messaging::v1::annotation_service_client::AnnotationServiceClient;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
+use proto::messaging::v1::report_service_client::ReportServiceClient;
 use proto::messaging::v1::search_service_client::SearchServiceClient;
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
@@ -56,9 +60,10 @@ struct World {
     events: Events,
     messaging: MessagingServiceClient<Transport>,
     sync: SyncServiceClient<Transport>,
+    reports: ReportServiceClient<Transport>,
+    annotations: AnnotationServiceClient<Transport>,
     search: SearchServiceClient<Transport>,
     alerts: AlertServiceClient<Transport>,
-    annotations: AnnotationServiceClient<Transport>,
     unit: Unit,
     _scratch: Option<Scratch>,
 }
@@ -108,10 +113,11 @@ impl World {
             database,
             events,
             messaging: MessagingServiceClient::new(transport.clone()),
+            reports: ReportServiceClient::new(transport.clone()),
             sync: SyncServiceClient::new(transport.clone()),
-            alerts: AlertServiceClient::new(transport.clone()),
             annotations: AnnotationServiceClient::new(transport.clone()),
-            search: SearchServiceClient::new(transport),
+            search: SearchServiceClient::new(transport.clone()),
+            alerts: AlertServiceClient::new(transport),
             unit,
             _scratch: scratch,
         }

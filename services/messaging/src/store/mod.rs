@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chassis::clock::{Clock, Timestamp};
 use chassis::database::Database;
-use proto::id::{AlertId, ConversationId, MessageId, UserId};
+use proto::id::{AlertId, ConversationId, MessageId, ObjectId, ReportId, UploadId, UserId};
 use proto::messaging::v1::MessageKind;
+use uuid::Uuid;
 
 use crate::alert::Alert;
 use crate::conversations::Access;
@@ -26,8 +27,10 @@ use crate::event::{Event, Fact, UserEvent};
 use crate::marks::{Marks, Reaction, Vote};
 use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
 use crate::receipt::Watermark;
+use crate::report::{Complaint, Report, Resolution};
 use crate::revision::Revision;
 use crate::revisions::Edition;
+use crate::uploads::{Bytes, Completion, Upload};
 
 /// The most rows that one statement adds. Longer lists become several statements of one transaction.
 pub const MAX_ROWS: usize = 256;
@@ -212,6 +215,30 @@ pub struct Unread {
     pub after: Sequence,
     /// Only what was sent since.
     pub since: Timestamp,
+}
+
+/// Which reports of a conversation, newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct Reports {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Who looks: what is about this user's own messages is left out.
+    pub viewer: UserId,
+    /// Only those that nobody has resolved.
+    pub only_open: bool,
+    /// The time and the id of the report before them; `None` for the newest.
+    pub after: Option<(i64, Uuid)>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// What became of a report.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    /// The report as it is now.
+    pub report: Report,
+    /// What those who hear of it are told; nothing when nothing changed.
+    pub user_events: Vec<UserEvent>,
 }
 
 /// Which messages to find.
@@ -551,6 +578,43 @@ impl Store {
         either!(self.unread(user, wanted, most))
     }
 
+    /// What somebody has reported before.
+    pub async fn report_by(
+        &self,
+        conversation: ConversationId,
+        message_id: MessageId,
+        reporter: UserId,
+    ) -> Result<Option<Report>, Failure> {
+        either!(self.report_by(conversation, message_id, reporter))
+    }
+
+    /// Keeps a report of a message as it is now and tells the moderators, or finds the first one of the same message by the
+    /// same user. Refuses one too many within the hour.
+    pub async fn file_report(
+        &self,
+        complaint: &Complaint,
+        moderators: &[UserId],
+        now: Timestamp,
+    ) -> Result<Reported, Error> {
+        either!(self.file_report(complaint, moderators, now))
+    }
+
+    /// The reports of a conversation.
+    pub async fn reports(&self, wanted: &Reports) -> Result<Vec<Report>, Failure> {
+        either!(self.reports(wanted))
+    }
+
+    /// Says what became of a report, and tells the moderators and the reporter.
+    pub async fn resolve_report(
+        &self,
+        conversation: ConversationId,
+        id: ReportId,
+        resolution: &Resolution,
+        moderators: &[UserId],
+    ) -> Result<Reported, Error> {
+        either!(self.resolve_report(conversation, id, resolution, moderators))
+    }
+
     /// How far the members of a conversation have come, after a user in the order of their ids.
     pub async fn receipts(
         &self,
@@ -559,6 +623,71 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Watermark>, Failure> {
         either!(self.receipts(conversation, after, limit))
+    }
+
+    /// A secret of all replicas; the first to ask decides on it.
+    pub async fn secret(&self, name: &'static str, fresh: &str) -> Result<String, Failure> {
+        either!(self.secret(name, fresh))
+    }
+
+    /// Makes a place for a file, which the sweeper may take away after this time when nothing refers to it.
+    pub async fn create_upload(&self, upload: &Upload, sweep_time: Timestamp) -> Result<(), Failure> {
+        either!(self.create_upload(upload, sweep_time))
+    }
+
+    /// How many files a user has begun since then and not finished.
+    pub async fn pending_uploads(&self, user: UserId, since: Timestamp) -> Result<i64, Failure> {
+        either!(self.pending_uploads(user, since))
+    }
+
+    /// Files. Those that are not there are left out.
+    pub async fn uploads(&self, ids: &[UploadId]) -> Result<Vec<Upload>, Failure> {
+        either!(self.uploads(ids))
+    }
+
+    /// Takes note of an object before its first byte is written: who does not finish it until then leaves it to the sweeper.
+    pub async fn begin_object(
+        &self,
+        upload: UploadId,
+        object: ObjectId,
+        sweep_time: Timestamp,
+    ) -> Result<(), Failure> {
+        either!(self.begin_object(upload, object, sweep_time))
+    }
+
+    /// Makes an object the bytes of a file, unless it has others.
+    pub async fn complete_upload(&self, upload: UploadId, bytes: &Bytes) -> Result<Completion, Failure> {
+        either!(self.complete_upload(upload, bytes))
+    }
+
+    /// The conversations with a message that refers to a file and is not gone.
+    pub async fn conversations_with_upload(&self, upload: UploadId) -> Result<Vec<ConversationId>, Failure> {
+        either!(self.conversations_with_upload(upload))
+    }
+
+    /// Whether this is one of them.
+    pub async fn has_upload(&self, conversation: ConversationId, upload: UploadId) -> Result<bool, Failure> {
+        either!(self.has_upload(conversation, upload))
+    }
+
+    /// Files that may be unused.
+    pub async fn uploads_to_sweep(&self, now: Timestamp, limit: i64) -> Result<Vec<UploadId>, Failure> {
+        either!(self.uploads_to_sweep(now, limit))
+    }
+
+    /// Takes a file away if nothing refers to it; says whether it did. Its objects are left, marked.
+    pub async fn sweep_upload(&self, upload: UploadId, now: Timestamp) -> Result<bool, Failure> {
+        either!(self.sweep_upload(upload, now))
+    }
+
+    /// Marks objects that belong to no file, and says which.
+    pub async fn objects_to_sweep(&self, now: Timestamp, limit: i64) -> Result<Vec<ObjectId>, Failure> {
+        either!(self.objects_to_sweep(now, limit))
+    }
+
+    /// Forgets an object that is no file and has been removed.
+    pub async fn forget_object(&self, object: ObjectId) -> Result<(), Failure> {
+        either!(self.forget_object(object))
     }
 
     /// The messages that are found, newest first.

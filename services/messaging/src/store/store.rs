@@ -19,6 +19,8 @@ mod log;
 mod marks;
 #[path = "purge.rs"]
 mod purge;
+#[path = "reports.rs"]
+mod reports;
 #[path = "revise.rs"]
 mod revise;
 #[path = "revisions.rs"]
@@ -27,6 +29,8 @@ mod revisions;
 mod search;
 #[path = "sweep.rs"]
 mod sweep;
+#[path = "uploads.rs"]
+mod uploads;
 #[path = "user_log.rs"]
 mod user_log;
 #[path = "watermarks.rs"]
@@ -38,7 +42,7 @@ use proto::messaging::v1::DeletionReason;
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Db, LISTED, MATCHES, MATCHING, PLACEHOLDERS, Pool, Row, Tx, outbox};
+use super::{Db, FOR_UPDATE, LISTED, MATCHES, MATCHING, PLACEHOLDERS, Pool, Row, Tx, outbox};
 use crate::content::Content;
 use crate::details::Details;
 use crate::event::{Event, FactKind, Happening, MessageChange};

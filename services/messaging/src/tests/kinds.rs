@@ -96,7 +96,7 @@ fn field<T: std::fmt::Debug>(outcome: Result<T, Status>) -> String {
 }
 
 impl World {
-    async fn edits(&self, by: UserId, message: &pb::Message, kind: Kind) -> Result<pb::Message, Status> {
+    async fn changes(&self, by: UserId, message: &pb::Message, kind: Kind) -> Result<pb::Message, Status> {
         let request = pb::EditMessageRequest {
             conversation_id: message.conversation_id.clone(),
             message_id: message.message_id.clone(),
@@ -224,12 +224,12 @@ async fn people_do_not_write_in_the_words_of_services() {
     for (path, kind) in of_services(&world.clock) {
         assert_eq!(field(world.send(ann, says(group, kind.clone())).await), path);
         assert_eq!(field(world.send(ann, checked(says(group, kind.clone()))).await), path);
-        assert_eq!(field(world.edits(ann, &text, kind.clone()).await), path);
+        assert_eq!(field(world.changes(ann, &text, kind.clone()).await), path);
         let for_ann = Service("scheduling", Some(ann)).says(says(group, kind.clone()));
         let sent = world.messaging().send_message(for_ann).await.unwrap().into_inner().message.unwrap();
         assert_eq!(sent.content, a(kind.clone()));
         world.is_read_alike(bob, group, &sent).await;
-        let edit = world.edits(ann, &sent, Kind::Text("mine".to_owned())).await;
+        let edit = world.changes(ann, &sent, Kind::Text("mine".to_owned())).await;
         assert_eq!(refusal(edit), refused(Code::FailedPrecondition, "NOT_EDITABLE"));
     }
 }
@@ -261,7 +261,7 @@ async fn a_voice_or_a_sticker_comes_from_a_host_for_media_when_some_are_named() 
         let from = |address| media(address);
         let voice = Kind::Voice(pb::VoiceContent { media: from(address), ..Default::default() });
         assert_eq!(field(world.send(ann, says(group, voice.clone())).await), "content.voice.media.url");
-        assert_eq!(field(world.edits(ann, &there, voice).await), "content.voice.media.url");
+        assert_eq!(field(world.changes(ann, &there, voice).await), "content.voice.media.url");
         let sticker = Kind::Sticker(pb::StickerContent { media: from(address), ..Default::default() });
         assert_eq!(field(world.send(ann, says(group, sticker)).await), "content.sticker.media.url");
     }
@@ -287,20 +287,20 @@ async fn an_edit_keeps_the_kind_and_the_end_of_a_message() {
         let lifetime = Some(prost_types::Duration { seconds: 60, nanos: 0 });
         let request = pb::SendMessageRequest { expire_after: lifetime, ..says(group, before.clone()) };
         let sent = world.send(ann, request).await.unwrap().message.unwrap();
-        let edited = world.edits(ann, &sent, after.clone()).await.unwrap();
+        let edited = world.changes(ann, &sent, after.clone()).await.unwrap();
         assert_eq!((edited.version, edited.content.clone()), (2, a(after.clone())));
         assert_eq!((edited.expire_time, edited.expire_time.is_some()), (sent.expire_time, true));
-        assert_eq!(refusal(world.edits(ann, &sent, sticker()).await), not_editable);
+        assert_eq!(refusal(world.changes(ann, &sent, sticker()).await), not_editable);
         let other = if matches!(after, Kind::Text(_)) { link("x") } else { text("x") };
-        assert_eq!(refusal(world.edits(ann, &sent, other).await), not_editable);
+        assert_eq!(refusal(world.changes(ann, &sent, other).await), not_editable);
         world.clock.advance(Duration::from_secs(60));
-        let late = world.edits(ann, &sent, before).await;
+        let late = world.changes(ann, &sent, before).await;
         assert_eq!(refusal(late), refused(Code::FailedPrecondition, "MESSAGE_DELETED"));
     }
     let given = [sticker(), Kind::Poll(poll(&world.clock)), profile(ann)];
     for kind in given {
         let sent = world.send(ann, says(group, kind.clone())).await.unwrap().message.unwrap();
-        assert_eq!(refusal(world.edits(ann, &sent, kind).await), not_editable);
-        assert_eq!(refusal(world.edits(ann, &sent, text("x")).await), not_editable);
+        assert_eq!(refusal(world.changes(ann, &sent, kind).await), not_editable);
+        assert_eq!(refusal(world.changes(ann, &sent, text("x")).await), not_editable);
     }
 }

@@ -71,6 +71,14 @@ impl Others {
         user
     }
 
+    /// Gives a user's device a key, or puts another in the place of the one with this id.
+    pub fn set_device_key(&self, user: UserId, key: auth::DeviceKey) {
+        let mut state = self.state();
+        let keys = state.device_keys.entry(user).or_default();
+        keys.retain(|known| known.device_key_id != key.device_key_id);
+        keys.push(key);
+    }
+
     /// Somebody new, who is called like this.
     pub fn register_as(&self, name: &str) -> UserId {
         let user = self.register();
@@ -86,14 +94,6 @@ impl Others {
     /// How often auth was asked who is called what.
     pub fn lookups(&self) -> usize {
         self.state().lookups
-    }
-
-    /// Gives a user's device a key, or puts another in the place of the one with this id.
-    pub fn set_device_key(&self, user: UserId, key: auth::DeviceKey) {
-        let mut state = self.state();
-        let keys = state.device_keys.entry(user).or_default();
-        keys.retain(|known| known.device_key_id != key.device_key_id);
-        keys.push(key);
     }
 
     /// Makes auth take its time.
@@ -206,30 +206,10 @@ impl Others {
         let users = |method: &str| format!("/parlor.auth.v1.UserService/{method}");
         let router = Router::new()
             .route("/parlor.auth.v1.AuthService/Introspect", introspect)
-            .route(&users("BatchGetUsers"), self.rpc(Self::batch_get_users))
             .route(&users("GetUser"), self.rpc(Self::get_user))
-            .route(&users("ListDeviceKeys"), self.rpc(Self::list_device_keys));
+            .route(&users("ListDeviceKeys"), self.rpc(Self::list_device_keys))
+            .route(&users("BatchGetUsers"), self.rpc(Self::batch_get_users));
         Transport::local(router)
-    }
-
-    fn batch_get_users(
-        &self,
-        request: &Request<auth::BatchGetUsersRequest>,
-    ) -> Result<auth::BatchGetUsersResponse, Status> {
-        request.metadata().get("x-parlor-on-behalf-of").expect("on behalf of somebody");
-        let mut state = self.state();
-        state.lookups += 1;
-        if state.auth_is_down {
-            return Err(Status::unavailable("down"));
-        }
-        let user = |(name, id): (&String, &UserId)| auth::User {
-            user_id: id.to_string(),
-            username: name.clone(),
-            ..Default::default()
-        };
-        let names = request.get_ref().usernames.iter().map(|name| name.to_lowercase());
-        let users = names.filter_map(|name| state.names.get_key_value(&name).map(user)).collect();
-        Ok(auth::BatchGetUsersResponse { users })
     }
 
     fn get_user(&self, request: &Request<auth::GetUserRequest>) -> Result<auth::GetUserResponse, Status> {
@@ -257,11 +237,32 @@ impl Others {
         Err(Fault::new(Code::NotFound, "ERROR_REASON_USER_NOT_FOUND").with("user_id", id).into())
     }
 
+    fn batch_get_users(
+        &self,
+        request: &Request<auth::BatchGetUsersRequest>,
+    ) -> Result<auth::BatchGetUsersResponse, Status> {
+        request.metadata().get("x-parlor-on-behalf-of").expect("on behalf of somebody");
+        let mut state = self.state();
+        state.lookups += 1;
+        if state.auth_is_down {
+            return Err(Status::unavailable("down"));
+        }
+        let user = |(name, id): (&String, &UserId)| auth::User {
+            user_id: id.to_string(),
+            username: name.clone(),
+            ..Default::default()
+        };
+        let names = request.get_ref().usernames.iter().map(|name| name.to_lowercase());
+        let users = names.filter_map(|name| state.names.get_key_value(&name).map(user)).collect();
+        Ok(auth::BatchGetUsersResponse { users })
+    }
+
     /// The way to conversation.
     pub fn conversation(&self) -> Transport {
         let router = Router::new()
             .route(&path("CheckAccess"), self.rpc(Self::check_access))
             .route(&path("ListMemberships"), self.rpc(Self::list_memberships))
+            .route(&path("ListMembers"), self.rpc(Self::list_members))
             .route(&path("BatchGetConversations"), self.rpc(Self::batch_get))
             .route(&path("CreateConversation"), self.rpc(Self::create_conversation))
             .route(&path("ListConversationFacts"), self.rpc(Self::list_facts));
@@ -334,6 +335,30 @@ impl Others {
         };
         let memberships = state.conversations.iter().filter_map(membership).collect();
         Ok(pb::ListMembershipsResponse { version, unchanged: false, memberships })
+    }
+
+    /// Two to a page, in the order of their ids.
+    fn list_members(
+        &self,
+        request: &Request<pb::ListMembersRequest>,
+    ) -> Result<pb::ListMembersResponse, Status> {
+        const PAGE: usize = 2;
+        let viewer = request.metadata().get("x-parlor-on-behalf-of").and_then(|value| value.to_str().ok());
+        let viewer = user_id(viewer.expect("on behalf of somebody"));
+        let (state, request) = (self.state(), request.get_ref());
+        let conversation = state.conversations.get(&conversation_id(&request.conversation_id));
+        let members = match conversation {
+            Some(conversation) if conversation.members.contains_key(&viewer) => &conversation.members,
+            _ => return Err(Fault::new(Code::NotFound, "ERROR_REASON_CONVERSATION_NOT_FOUND").into()),
+        };
+        let wanted = members
+            .iter()
+            .filter(|(user, (role, _))| *role >= request.at_least() && user.to_string() > request.page_token);
+        let wanted: Vec<_> = wanted.map(|(user, membership)| member(*user, membership)).collect();
+        let page = &wanted[..wanted.len().min(PAGE)];
+        let last = page.last().filter(|_| wanted.len() > PAGE);
+        let next_page_token = last.map(|last| last.user_id.clone()).unwrap_or_default();
+        Ok(pb::ListMembersResponse { members: page.to_vec(), next_page_token })
     }
 
     fn batch_get(
