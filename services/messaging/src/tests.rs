@@ -191,7 +191,7 @@ fn content(says: &str) -> Option<pb::Content> {
 fn text_of(message: &pb::Message) -> &str {
     match message.content.as_ref().and_then(|content| content.kind.as_ref()) {
         Some(pb::content::Kind::Text(text)) => text,
-        None => "",
+        _ => "",
     }
 }
 

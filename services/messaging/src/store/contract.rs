@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chassis::database::testing::{self, Scratch};
+use proto::messaging::v1::DeletionReason;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -14,12 +15,12 @@ use crate::revision::Change;
 
 async fn sqlite() -> Option<(Store, Scratch)> {
     let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
-    Some((Store::new(database), scratch))
+    Some((Store::new(database, Clock::manual(NOW)), scratch))
 }
 
 async fn postgres() -> Option<(Store, Scratch)> {
     let (database, scratch) = testing::postgres(&MIGRATOR, "messaging").await?;
-    Some((Store::new(database), scratch))
+    Some((Store::new(database, Clock::manual(NOW)), scratch))
 }
 
 /// Each promise becomes a test on SQLite and a test on PostgreSQL.
@@ -71,7 +72,7 @@ promises! {
 async fn two_replicas_write_one_log() {
     let Some((first, scratch)) = postgres().await else { return };
     let database = Database::open(&scratch.config(), "messaging", &MIGRATOR).await.unwrap();
-    let second = Store::new(database);
+    let second = Store::new(database, Clock::manual(NOW));
     assert_eq!(first.epoch().await.unwrap(), second.epoch().await.unwrap());
     let conversations: Vec<_> = (0..3).map(|_| ConversationId::generate()).collect();
     let mut work = JoinSet::new();
@@ -396,7 +397,7 @@ async fn a_deleted_text_is_nowhere(store: Store) {
     assert_eq!(gone.event.unwrap().sequence.get(), 3);
     let tombstone = gone.message;
     assert_eq!(tombstone.content, None);
-    assert_eq!(tombstone.deletion.map(|deletion| (deletion.time, deletion.by)), Some((later(2), bob)));
+    assert_eq!(tombstone.deletion.map(|deletion| (deletion.time, deletion.by)), Some((later(2), Some(bob))));
     let again = store
         .revise(
             &revision(&message, bob, Change::Delete(DeletionReason::Deleted)),
@@ -410,7 +411,11 @@ async fn a_deleted_text_is_nowhere(store: Store) {
     let log = log_of(&store, conversation).await;
     assert_eq!(log[0].what, Happening::MessageCreated(tombstone.clone()));
     assert_eq!(log[1].what, Happening::MessageEdited(tombstone.clone()));
-    let deleted = Happening::MessageDeleted { message_id: message.message_id, sequence: message.sequence };
+    let deleted = Happening::MessageDeleted {
+        message_id: message.message_id,
+        sequence: message.sequence,
+        reason: DeletionReason::Deleted,
+    };
     assert_eq!(log[2].what, deleted);
     // The tombstone keeps the key: a retry gets the tombstone, and another text is refused as ever.
     let repeated = append(&store, &[sent]).await.remove(0).unwrap();

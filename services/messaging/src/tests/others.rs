@@ -221,6 +221,7 @@ impl Others {
                 kind: conversation.kind.into(),
                 membership_version: conversation.version,
                 slow_mode_millis: if is_paced { conversation.slow_mode.as_millis() as i64 } else { 0 },
+                secure: false,
             }
         };
         Ok(pb::CheckAccessResponse { answers: request.get_ref().questions.iter().map(answer).collect() })
