@@ -6,6 +6,7 @@ use chassis::database::Database;
 use serde::{Deserialize, Serialize};
 
 use crate::lane::Lanes;
+use crate::policy::PolicyConfig;
 
 /// What only messaging has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -21,11 +22,19 @@ pub struct Config {
     /// How long a message may wait for its writer before its sender is told to come again, such as `500ms`.
     #[serde(with = "humantime_serde")]
     pub max_wait: Duration,
+    /// A service of the operator that is asked about every message before it is sent; absent means that nobody is.
+    pub policy: Option<PolicyConfig>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { lanes: 0, max_batch: 256, max_waiting: 4096, max_wait: Duration::from_millis(500) }
+        Self {
+            lanes: 0,
+            max_batch: 256,
+            max_waiting: 4096,
+            max_wait: Duration::from_millis(500),
+            policy: None,
+        }
     }
 }
 

@@ -62,6 +62,12 @@ pub enum Error {
     /// Conversation does not make the conversation that was asked for.
     #[error("the conversation cannot be made")]
     NotMade(Box<Fault>),
+    /// The operator's policy refuses it, for this reason when it is told.
+    #[error("the message is refused{}{}", if .0.is_empty() { "" } else { ": " }, .0)]
+    MessageRefused(String),
+    /// The operator's policy does not answer, and nothing is let through without it.
+    #[error("nobody can be asked whether the message may be sent")]
+    PolicyUnavailable,
     /// Too much is waiting already.
     #[error("too much is waiting already")]
     Overloaded,
@@ -95,12 +101,13 @@ impl Error {
             Self::Invalid { .. } | Self::PageToken(_) => "invalid",
             Self::ConversationNotFound(_) | Self::MessageNotFound(_) | Self::UserNotFound(_) => "not_found",
             Self::WriteDenied(_) | Self::NotAuthor(_) => "denied",
+            Self::MessageRefused(_) => "refused",
             Self::ClientMessageIdReused(_) => "reused",
             Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
             Self::SlowMode { .. } => "slow_mode",
             Self::Overloaded | Self::TooSlow => "overloaded",
             Self::SessionEnded => "unauthenticated",
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(_) | Self::PolicyUnavailable => "unavailable",
             Self::Internal | Self::Store(_) => "failed",
         }
     }
@@ -132,6 +139,15 @@ impl Error {
             Self::SlowMode { wait } => fault(Code::ResourceExhausted, Reason::SlowMode).retry_after(*wait),
             Self::UserNotFound(None) => fault(Code::NotFound, Reason::UserNotFound),
             Self::UserNotFound(Some(id)) => fault(Code::NotFound, Reason::UserNotFound).with("user_id", id),
+            Self::MessageRefused(reason) if reason.is_empty() => {
+                fault(Code::PermissionDenied, Reason::MessageRefused)
+            }
+            Self::MessageRefused(reason) => {
+                fault(Code::PermissionDenied, Reason::MessageRefused).with("policy_reason", reason)
+            }
+            Self::PolicyUnavailable => {
+                fault(Code::Unavailable, Reason::PolicyUnavailable).retry_after(Duration::from_secs(1))
+            }
             Self::Overloaded | Self::TooSlow => {
                 fault(Code::Unavailable, Reason::Overloaded).retry_after(Duration::from_secs(1))
             }

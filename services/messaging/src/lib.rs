@@ -29,6 +29,7 @@ mod inbox;
 mod lane;
 mod message;
 mod messaging;
+mod policy;
 mod publish;
 mod receipt;
 mod receipts;
@@ -38,6 +39,7 @@ mod signal;
 mod store;
 mod stream;
 mod sync;
+mod vet;
 
 #[cfg(test)]
 mod tests;
@@ -59,6 +61,7 @@ use sqlx::migrate::Migrator;
 use tonic::service::Routes;
 
 pub use config::Config;
+pub use policy::{OnFailure, PolicyConfig};
 
 use carry::Carrier;
 use consume::Consumer;
@@ -66,6 +69,7 @@ use conversations::Conversations;
 use grpc::Api;
 use lane::Lanes;
 use messaging::Messaging;
+use policy::Policy;
 use publish::Publisher;
 use receipts::Recorder;
 use send::Writer;
@@ -128,6 +132,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         conversations: conversations.clone(),
         clock,
         publisher: publisher.clone(),
+        policy: config.policy.as_ref().map(Policy::new).transpose()?,
         epoch,
     };
     Consumer { store, conversations, publisher }.start(&events, &tasks);
@@ -176,4 +181,10 @@ fn describe_metrics() {
     describe_histogram!("messaging_batch_size", Unit::Count, "Pieces of work of one batch, by lane.");
     describe_histogram!("messaging_commit_seconds", Unit::Seconds, "Time to commit a batch of messages.");
     describe_counter!("messaging_sends_total", Unit::Count, "Sends, by what became of them.");
+    describe_counter!("messaging_policy_verdicts_total", Unit::Count, "What the operator's policy said.");
+    describe_histogram!(
+        "messaging_policy_seconds",
+        Unit::Seconds,
+        "Time to hear from the operator's policy."
+    );
 }

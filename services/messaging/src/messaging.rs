@@ -12,6 +12,7 @@ use crate::conversations::Conversations;
 use crate::error::Error;
 use crate::lane::{Answer, Entrance};
 use crate::message::{Asked, Draft, Letter, Message, Sequence, Target};
+use crate::policy::Policy;
 use crate::publish::Publisher;
 use crate::receipt::{Progress, Watermark};
 use crate::receipts::Advancing;
@@ -37,6 +38,8 @@ pub struct Messaging {
     pub log: Entrance<Errand>,
     /// The way to the writer of the watermarks.
     pub receipts: Entrance<Advancing>,
+    /// Has a say in what is sent, where the operator wants that.
+    pub policy: Option<Policy>,
     /// The epoch of the logs.
     pub epoch: Arc<str>,
 }
@@ -83,9 +86,15 @@ impl Messaging {
     /// What is to be posted; `None` when it was only to be checked, and could be sent.
     pub async fn prepare(&self, user: UserId, asked: Asked) -> Result<Option<Letter>, Error> {
         match asked {
-            Asked::Send(draft) => self.address(user, draft).await.map(Some),
+            Asked::Send(draft) => {
+                let mut letter = self.address(user, draft).await?;
+                self.ask_policy(&mut letter).await?;
+                Ok(Some(letter))
+            }
             Asked::Check(draft, conversation) => {
-                self.check(&Letter::new(draft, conversation, user)).await?;
+                let mut letter = Letter::new(draft, conversation, user);
+                self.check(&letter).await?;
+                self.ask_policy(&mut letter).await?;
                 Ok(None)
             }
         }
@@ -121,7 +130,8 @@ impl Messaging {
     }
 
     /// Edits or deletes a message.
-    pub async fn revise(&self, revision: Revision) -> Result<Message, Error> {
+    pub async fn revise(&self, mut revision: Revision) -> Result<Message, Error> {
+        self.ask_policy_about_edit(&mut revision).await?;
         let (answer, answered) = Answer::channel();
         self.log.enter(Errand::Revise(revision, answer));
         Ok(answered.await.unwrap_or(Err(Error::Unavailable("messaging")))?.message)

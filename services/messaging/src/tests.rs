@@ -3,6 +3,7 @@
 
 mod carrying;
 mod others;
+mod policing;
 mod reading;
 mod streaming;
 mod writing;
@@ -57,6 +58,23 @@ impl World {
     }
 
     async fn on(database: Database, scratch: Option<Scratch>, others: Others, clock: Clock) -> Self {
+        Self::with(Config::default(), database, scratch, others, clock).await
+    }
+
+    /// With other settings than usual.
+    async fn set(config: Config) -> Self {
+        let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
+        let clock = Clock::manual(Timestamp::from_millis(1_795_000_000_000));
+        Self::with(config, database, Some(scratch), Others::new(clock.clone()), clock).await
+    }
+
+    async fn with(
+        config: Config,
+        database: Database,
+        scratch: Option<Scratch>,
+        others: Others,
+        clock: Clock,
+    ) -> Self {
         let secrets = OTHERS.map(|(name, secret)| (name, Secret::new(secret)));
         let events = Events::local();
         let deps = Deps {
@@ -69,7 +87,7 @@ impl World {
             accepted: AcceptedServices::with_secrets(secrets.iter().map(|(name, secret)| (*name, secret))),
             limits: LimitsConfig::default(),
         };
-        let mut unit = crate::start(Config::default(), deps).await.unwrap();
+        let mut unit = crate::start(config, deps).await.unwrap();
         let transport = Transport::local(unit.grpc.take().unwrap());
         Self {
             others,
