@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::lane::Lanes;
 use crate::policy::PolicyConfig;
+use crate::preview::PreviewConfig;
 
 /// What only messaging has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub struct Config {
     pub max_wait: Duration,
     /// A service of the operator that is asked about every message before it is sent; absent means that nobody is.
     pub policy: Option<PolicyConfig>,
+    /// Previews of links.
+    pub previews: PreviewConfig,
 }
 
 impl Default for Config {
@@ -34,6 +37,7 @@ impl Default for Config {
             max_waiting: 4096,
             max_wait: Duration::from_millis(500),
             policy: None,
+            previews: PreviewConfig::default(),
         }
     }
 }
@@ -45,7 +49,10 @@ impl Config {
         anyhow::ensure!(self.max_waiting >= 1, "service.max_waiting must be at least 1");
         anyhow::ensure!(self.lanes <= 64, "service.lanes must be at most 64");
         anyhow::ensure!(!self.max_wait.is_zero(), "service.max_wait must be more than nothing");
-        Ok(())
+        if let Some(policy) = &self.policy {
+            policy.check()?;
+        }
+        self.previews.check()
     }
 
     /// The writers of the logs in this database.

@@ -27,9 +27,11 @@ mod event;
 mod grpc;
 mod inbox;
 mod lane;
+mod link;
 mod message;
 mod messaging;
 mod policy;
+mod preview;
 mod publish;
 mod receipt;
 mod receipts;
@@ -62,6 +64,7 @@ use tonic::service::Routes;
 
 pub use config::Config;
 pub use policy::{OnFailure, PolicyConfig};
+pub use preview::PreviewConfig;
 
 use carry::Carrier;
 use consume::Consumer;
@@ -70,6 +73,7 @@ use grpc::Api;
 use lane::Lanes;
 use messaging::Messaging;
 use policy::Policy;
+use preview::Previewer;
 use publish::Publisher;
 use receipts::Recorder;
 use send::Writer;
@@ -116,12 +120,19 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let verifier = Verifier::new(auth, Some(credential));
     verifier.forget_ended_sessions(&events, &tasks).await;
 
+    let previewer = Previewer {
+        store: store.clone(),
+        conversations: conversations.clone(),
+        clock: clock.clone(),
+        publisher: publisher.clone(),
+    };
     let lanes = config.lanes(&database);
     let writer = Arc::new(Writer {
         store: store.clone(),
         conversations: conversations.clone(),
         clock: clock.clone(),
         publisher: publisher.clone(),
+        previews: previewer.start(&config.previews, &tasks)?,
     });
     let recorder = Arc::new(Recorder { store: store.clone(), publisher: publisher.clone() });
     let messaging = Messaging {
@@ -180,6 +191,7 @@ fn describe_metrics() {
     use metrics::{Unit, describe_counter, describe_histogram};
     describe_histogram!("messaging_batch_size", Unit::Count, "Pieces of work of one batch, by lane.");
     describe_histogram!("messaging_commit_seconds", Unit::Seconds, "Time to commit a batch of messages.");
+    describe_counter!("messaging_previews_total", Unit::Count, "Previews of links, by what became of them.");
     describe_counter!("messaging_sends_total", Unit::Count, "Sends, by what became of them.");
     describe_counter!("messaging_policy_verdicts_total", Unit::Count, "What the operator's policy said.");
     describe_histogram!(

@@ -65,8 +65,9 @@ impl Revision {
                     });
                 }
                 let version = message.version.saturating_add(1);
+                let details = message.details.of_edit(content);
                 let content = Some(content.clone());
-                Ok(Some(Message { content, version, edit_time: Some(now), ..message.clone() }))
+                Ok(Some(Message { content, version, edit_time: Some(now), details, ..message.clone() }))
             }
             Change::Delete(reason) => {
                 let may =

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::event::{Event, Happening};
 use crate::lane::{Answer, Job};
 use crate::message::Letter;
+use crate::preview::Previews;
 use crate::publish::Publisher;
 use crate::revision::Revision;
 use crate::store::{Appended, Post, Revised, Store};
@@ -76,6 +77,8 @@ pub struct Writer {
     pub clock: Clock,
     /// Tells the others.
     pub publisher: Publisher,
+    /// Finds out what links lead to.
+    pub previews: Previews,
 }
 
 impl Writer {
@@ -150,6 +153,7 @@ impl Writer {
         let mut events = Vec::with_capacity(sendings.len());
         for ((sending, access), outcome) in sendings.into_iter().zip(outcomes) {
             if let Ok(Appended { message, repeated: false }) = &outcome {
+                self.previews.want(message);
                 events.push(Event {
                     conversation: message.conversation,
                     sequence: message.sequence,
@@ -167,6 +171,9 @@ impl Writer {
     async fn revise(&self, revision: Revision, answer: Answer<Revised>, access: Access) {
         let outcome = self.store.revise(&revision, &access, self.clock.now()).await;
         let event = outcome.as_ref().ok().and_then(|revised| revised.event.clone());
+        if let Some(Event { what: Happening::MessageEdited(message), .. }) = &event {
+            self.previews.want(message);
+        }
         answer.give(outcome);
         if let Some(event) = event {
             self.publisher.event(event);

@@ -4,6 +4,7 @@
 mod carrying;
 mod others;
 mod policing;
+mod previewing;
 mod reading;
 mod streaming;
 mod writing;

@@ -45,6 +45,8 @@ macro_rules! promises {
     };
 }
 
+mod preview;
+
 promises! {
     the_epoch_is_drawn_once
     sequences_are_gapless_under_many_senders

@@ -19,6 +19,7 @@ use crate::conversations::Access;
 use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
 use crate::message::{Letter, Message, Sequence};
+use crate::preview::Found;
 use crate::receipt::Watermark;
 use crate::revision::Revision;
 
@@ -235,6 +236,11 @@ impl Store {
         now: Timestamp,
     ) -> Result<Revised, Error> {
         either!(self.revise(revision, access, now))
+    }
+
+    /// Adds what its link leads to to a message; `None` when it is gone, has another link by now, or shows it already.
+    pub async fn preview(&self, found: &Found, now: Timestamp) -> Result<Option<Event>, Failure> {
+        either!(self.preview(found, now))
     }
 
     /// The position up to which the facts of conversation have been applied.

@@ -9,6 +9,8 @@ mod facts;
 mod history;
 #[path = "log.rs"]
 mod log;
+#[path = "preview.rs"]
+mod preview;
 #[path = "revise.rs"]
 mod revise;
 #[path = "user_log.rs"]
