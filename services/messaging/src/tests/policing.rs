@@ -139,7 +139,7 @@ async fn the_policy_is_asked_about_what_is_sent_edited_and_checked() {
         content: content("one"),
         ..Default::default()
     };
-    assert_eq!(judge.asked(), [expected.clone()]);
+    assert_eq!(judge.asked(), std::slice::from_ref(&expected));
     world.edits(ann, edit(&message, "two")).await.unwrap();
     let edited =
         pb::CheckMessageRequest { message_id: message.message_id, content: content("two"), ..expected };
