@@ -3,8 +3,12 @@
 
 #[path = "build/contract.rs"]
 mod contract;
+#[path = "build/examples.rs"]
+mod examples;
 #[path = "build/names.rs"]
 mod names;
+#[path = "src/placeholders.rs"]
+mod placeholders;
 #[path = "build/policy.rs"]
 mod policy;
 #[path = "build/validation.rs"]
@@ -18,7 +22,8 @@ use anyhow::Context as _;
 use crate::contract::Contract;
 
 /// What a change of makes this program run again.
-const SOURCES: [&str; 6] = ["build.rs", "build", "parlor", "google", "buf", "testdata"];
+const SOURCES: [&str; 7] =
+    ["build.rs", "build", "parlor", "google", "buf", "testdata", "src/placeholders.rs"];
 
 fn main() -> anyhow::Result<()> {
     rerun_if_changed(&SOURCES);

@@ -1,4 +1,5 @@
-//! Generates the table of who may call what from the option `parlor.options.v1.policy`, and refuses contradictions.
+//! Generates the table of who may call what from the options `parlor.options.v1.policy` and `parlor.options.v1.example`,
+//! and refuses contradictions.
 
 use std::fmt::Write as _;
 
@@ -7,7 +8,7 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, Kind, MethodDescriptor, ReflectMessage as _,
 };
 
-use super::names;
+use super::{examples, names};
 
 /// The table as Rust code: the slice `POLICIES`, ordered by path.
 pub fn generate(pool: &DescriptorPool) -> anyhow::Result<String> {
@@ -16,8 +17,10 @@ pub fn generate(pool: &DescriptorPool) -> anyhow::Result<String> {
     for service in pool.services().filter(|service| service.package_name().starts_with("parlor.")) {
         for method in service.methods() {
             let path = format!("/{}/{}", service.full_name(), method.name());
+            let examples =
+                options.examples(&method).with_context(|| format!("an example of {}", method.full_name()))?;
             let row = options
-                .row(&path, &method)
+                .row(&path, &method, &examples)
                 .with_context(|| format!("the policy of {}", method.full_name()))?;
             rows.push((path, row));
         }
@@ -36,6 +39,7 @@ pub fn generate(pool: &DescriptorPool) -> anyhow::Result<String> {
 struct Options {
     policy: ExtensionDescriptor,
     http: ExtensionDescriptor,
+    example: ExtensionDescriptor,
 }
 
 impl Options {
@@ -44,10 +48,27 @@ impl Options {
             pool.get_extension_by_name(name)
                 .with_context(|| format!("the option {name} is not in the contract"))
         };
-        Ok(Self { policy: extension("parlor.options.v1.policy")?, http: extension("google.api.http")? })
+        Ok(Self {
+            policy: extension("parlor.options.v1.policy")?,
+            http: extension("google.api.http")?,
+            example: extension("parlor.options.v1.example")?,
+        })
     }
 
-    fn row(&self, path: &str, method: &MethodDescriptor) -> anyhow::Result<String> {
+    /// The examples as Rust code.
+    fn examples(&self, method: &MethodDescriptor) -> anyhow::Result<String> {
+        let examples = examples::of(method, &self.example)?;
+        let http = method.options().has_extension(&self.http);
+        ensure!(!http || !examples.is_empty(), "has an HTTP rule and no example");
+        ensure!(http || examples.is_empty(), "has an example and no HTTP rule");
+        let mut code = String::new();
+        for example in examples {
+            write!(code, "Example {{ title: {:?}, request: {:?} }}, ", example.title, example.request)?;
+        }
+        Ok(format!("&[{code}]"))
+    }
+
+    fn row(&self, path: &str, method: &MethodDescriptor, examples: &str) -> anyhow::Result<String> {
         let options = method.options();
         ensure!(options.has_extension(&self.policy), "is missing: every rpc says who may call it");
         let option = options.get_extension(&self.policy);
@@ -70,7 +91,7 @@ impl Options {
         ensure!(refusal.is_none() || relation.is_some(), "has a refusal and no relation");
 
         Ok(format!(
-            "Policy {{ path: {path:?}, access: Access::{access}, services: &{services:?}, relation: {}, refusal: {}, http: {http} }}",
+            "Policy {{ path: {path:?}, access: Access::{access}, services: &{services:?}, relation: {}, refusal: {}, http: {http}, examples: {examples} }}",
             option_of("Relation", relation),
             option_of("Refusal", refusal),
         ))

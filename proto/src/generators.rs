@@ -1,5 +1,7 @@
 //! Tests of what the build refuses: the generators of the build, run on small contracts that are wrong.
 
+#[path = "../build/examples.rs"]
+mod examples;
 #[path = "../build/names.rs"]
 mod names;
 #[path = "../build/policy.rs"]
@@ -7,6 +9,7 @@ mod policy;
 #[path = "../build/validation.rs"]
 mod validation;
 
+use crate::placeholders;
 use prost_reflect::DescriptorPool;
 use protox::file::{ChainFileResolver, File, FileResolver, GoogleFileResolver, IncludeFileResolver};
 
@@ -59,10 +62,30 @@ fn method_refused(method: &str) -> anyhow::Result<String> {
 }
 
 fn policy_refused(policy: &str, http: bool) -> anyhow::Result<String> {
-    let http = if http { r#"option (google.api.http) = {get: "/v1/do"};"# } else { "" };
+    let http = if http { format!("{HTTP} {}", example("{}")) } else { String::new() };
     method_refused(&format!(
         "rpc Do(In) returns (Out) {{ {http} option (parlor.options.v1.policy) = {{{policy}}}; }}"
     ))
+}
+
+const HTTP: &str = r#"option (google.api.http) = {get: "/v1/do"};"#;
+
+fn example(request: &str) -> String {
+    format!("option (parlor.options.v1.example) = {{request: '{request}'}};")
+}
+
+fn examples_refused(options: &str) -> anyhow::Result<String> {
+    let pool = compile(&format!(
+        "message Ask {{ string user_id = 1; google.protobuf.Duration span = 2; }}
+        service S {{ rpc Do(Ask) returns (Out) {{
+            option (parlor.options.v1.policy) = {{access: ACCESS_USER}};
+            {options}
+        }} }}"
+    ))?;
+    Ok(match policy::generate(&pool) {
+        Ok(_) => "accepted".to_owned(),
+        Err(error) => format!("{error:#}"),
+    })
 }
 
 #[test]
@@ -152,6 +175,48 @@ fn contradictory_policies_do_not_build() -> anyhow::Result<()> {
 fn an_rpc_without_a_policy_does_not_build() -> anyhow::Result<()> {
     let refused = method_refused("rpc Do(In) returns (Out);")?;
     assert!(refused.contains("the policy of parlor.wrong.v1.S.Do: is missing"), "{refused}");
+    Ok(())
+}
+
+#[test]
+fn examples_that_could_not_be_sent_do_not_build() -> anyhow::Result<()> {
+    for (request, complaint) in [
+        ("{", "it is not JSON"),
+        ("[]", "expected a map"),
+        (r#"{"userId": 5}"#, "expected a string"),
+        (r#"{"colour": "red"}"#, "unrecognized field name 'colour'"),
+        (r#"{"span": "long"}"#, "failed to parse duration"),
+        (r#"{"userId": "$nobody"}"#, "nothing is known of $nobody"),
+        (r#"{"userId": "$"}"#, "nothing is known of $"),
+    ] {
+        let refused = examples_refused(&format!("{HTTP} {}", example(request)))?;
+        assert!(refused.contains("parlor.wrong.v1.S.Do: cannot be sent"), "{request}: {refused}");
+        assert!(refused.contains(complaint), "{request}: {refused}");
+    }
+    for request in ["{}", r#"{"userId": "$user", "span": "1.5s"}"#] {
+        assert_eq!(examples_refused(&format!("{HTTP} {}", example(request)))?, "accepted");
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_reached_over_http_has_examples() -> anyhow::Result<()> {
+    let titled =
+        |title: &str| format!("option (parlor.options.v1.example) = {{title: '{title}' request: '{{}}'}};");
+    for (options, complaint) in [
+        (HTTP.to_owned(), "has an HTTP rule and no example"),
+        (format!("{HTTP} {}{}", titled("one"), example("{}")), "is one of several and has no title"),
+        (format!("{HTTP} {}{}", titled("one"), titled("one")), "has the title of another: one"),
+    ] {
+        let refused = examples_refused(&options)?;
+        assert!(refused.contains("parlor.wrong.v1.S.Do") && refused.contains(complaint), "{refused}");
+    }
+    assert_eq!(examples_refused(&format!("{HTTP} {}{}", titled("one"), titled("two")))?, "accepted");
+    let refused = method_refused(&format!(
+        "rpc Do(In) returns (Out) {{ option (parlor.options.v1.policy) = {{access: ACCESS_SERVICE services: 'auth'}}; {} }}",
+        example("{}")
+    ))?;
+    assert!(refused.contains("has an example and no HTTP rule"), "{refused}");
     Ok(())
 }
 

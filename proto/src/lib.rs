@@ -13,6 +13,7 @@ use prost_reflect::DescriptorPool;
 
 pub mod codec;
 pub mod id;
+pub mod placeholders;
 pub mod policy;
 pub mod subject;
 mod validation;

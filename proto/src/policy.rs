@@ -20,6 +20,17 @@ pub struct Policy {
     pub refusal: Option<Refusal>,
     /// Whether the rpc is reachable over HTTP.
     pub http: bool,
+    /// Requests that somebody could send; at least one exactly when it is reachable over HTTP.
+    pub examples: &'static [Example],
+}
+
+/// A request to an rpc.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Example {
+    /// What it shows, in a few words; empty when it is the only one.
+    pub title: &'static str,
+    /// The request in proto JSON. What it leaves open is filled in by [`placeholders::fill`](crate::placeholders::fill).
+    pub request: &'static str,
 }
 
 /// A kind of caller.
@@ -98,29 +109,52 @@ mod tests {
 
     #[test]
     fn policies_say_what_the_contract_says() {
+        let said = |path: &str| {
+            let policy = of(path).expect("a policy");
+            (policy.access, policy.services, policy.relation, policy.refusal, policy.http)
+        };
+        assert_eq!(said("/parlor.auth.v1.AuthService/Login"), (Access::Anyone, &[][..], None, None, true));
         assert_eq!(
-            of("/parlor.auth.v1.AuthService/Login"),
-            Some(&Policy {
-                path: "/parlor.auth.v1.AuthService/Login",
-                access: Access::Anyone,
-                services: &[],
-                relation: None,
-                refusal: None,
-                http: true,
-            })
-        );
-        assert_eq!(
-            of("/parlor.messaging.v1.MessagingService/SendMessage"),
-            Some(&Policy {
-                path: "/parlor.messaging.v1.MessagingService/SendMessage",
-                access: Access::User,
-                services: &["scheduling"],
-                relation: Some(Relation::Writer),
-                refusal: Some(Refusal::PermissionDenied),
-                http: true,
-            })
+            said("/parlor.messaging.v1.MessagingService/SendMessage"),
+            (
+                Access::User,
+                &["scheduling"][..],
+                Some(Relation::Writer),
+                Some(Refusal::PermissionDenied),
+                true
+            )
         );
         assert_eq!(of("/parlor.auth.v1.AuthService/Nothing"), None);
+    }
+
+    #[test]
+    fn every_rpc_of_the_web_has_examples_and_every_kind_of_message_is_sent_in_one() {
+        assert!(all().iter().all(|policy| policy.http != policy.examples.is_empty()));
+        let send = of("/parlor.messaging.v1.MessagingService/SendMessage").expect("a policy");
+        let content = crate::pool().get_message_by_name("parlor.messaging.v1.Content").expect("a message");
+        let kinds = content.oneofs().flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
+        for field in kinds.chain(content.get_field_by_name("attachments")) {
+            // What only services write is in no example.
+            let is_for_services = ["schedule", "call", "system"].contains(&field.name());
+            let shown = send
+                .examples
+                .iter()
+                .any(|example| example.request.contains(&format!("\"{}\":", field.name())));
+            assert_eq!(shown, !is_for_services, "{}", field.name());
+        }
+    }
+
+    #[test]
+    fn examples_leave_open_what_is_known() {
+        let mut used = std::collections::HashSet::new();
+        for example in all().iter().flat_map(|policy| policy.examples) {
+            let filled = crate::placeholders::fill(example.request, crate::placeholders::sample);
+            assert!(filled.is_ok_and(|filled| !filled.contains('$')), "{}", example.request);
+            used.extend(example.request.split("\"$").skip(1).filter_map(|rest| rest.split('"').next()));
+        }
+        for (name, _) in crate::placeholders::SAMPLES {
+            assert!(used.contains(name), "{name} is used by nobody");
+        }
     }
 
     #[test]

@@ -505,14 +505,19 @@ mod tests {
     fn requests_of_the_contract_are_checked() {
         let send = messaging::SendMessageRequest {
             target: Some(messaging::send_message_request::Target::ConversationId("x".to_owned())),
-            content: Some(messaging::Content { kind: Some(messaging::content::Kind::Text(String::new())) }),
+            content: Some(messaging::Content {
+                kind: Some(messaging::content::Kind::Text(String::new())),
+                attachments: Vec::new(),
+            }),
             client_message_id: "c".repeat(129),
             reply_to_message_id: String::new(),
             validate_only: false,
+            expire_after: Some(Duration { seconds: 0, nanos: 999_999_999 }),
         };
         let rules = [
             "content.text: must have at least 1 character",
             "client_message_id: must have at most 128 characters",
+            "expire_after: must be at least 1s",
             "conversation_id: must be a UUID",
         ];
         assert_eq!(broken(&send), rules);

@@ -175,6 +175,8 @@ pub const WITHOUT_LIMITS: &[(&str, &str)] = &[
     ("gateway.rates.sends_burst", MANY),
     ("gateway.rates.sends_per_second", MANY),
     ("gateway.rates.sends_per_conversation_per_second", MANY),
+    ("gateway.rates.heavy_burst", MANY),
+    ("gateway.rates.heavy_per_second", MANY),
     ("gateway.rates.registrations_per_address_per_hour", MANY),
     ("gateway.rates.anonymous_burst_per_address", MANY),
     ("gateway.rates.anonymous_per_address_per_second", MANY),
@@ -197,7 +199,13 @@ fn listening(http: Option<&str>) -> anyhow::Result<Vec<(String, String)>> {
 
 /// Lifts the limits on how often people send: in a story they talk as fast as they can.
 fn unhurried(section: &str) -> Vec<(String, String)> {
-    let rates = ["sends_burst", "sends_per_second", "sends_per_conversation_per_second"];
+    let rates = [
+        "sends_burst",
+        "sends_per_second",
+        "sends_per_conversation_per_second",
+        "heavy_burst",
+        "heavy_per_second",
+    ];
     rates.map(|rate| (format!("{section}.rates.{rate}"), "1000000".to_owned())).to_vec()
 }
 

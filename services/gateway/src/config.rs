@@ -92,6 +92,11 @@ pub struct RatesConfig {
     pub sends_per_second: u32,
     /// How many messages a user may send into one conversation, at once and with every second.
     pub sends_per_conversation_per_second: u32,
+    /// How many times a user may ask for something heavy (search, report, purge, a place for a file) at once after a
+    /// pause.
+    pub heavy_burst: u32,
+    /// How many more times a user may ask for something heavy with every second.
+    pub heavy_per_second: u32,
     /// How many accounts an address may register in an hour. Multiplied by 100 in development.
     pub registrations_per_address_per_hour: u32,
     /// How many guests may come from an address in an hour. Multiplied by 100 in development.
@@ -111,6 +116,8 @@ impl Default for RatesConfig {
             sends_burst: 60,
             sends_per_second: 5,
             sends_per_conversation_per_second: 20,
+            heavy_burst: 30,
+            heavy_per_second: 2,
             registrations_per_address_per_hour: 5,
             guests_per_address_per_hour: 60,
             logins_per_address_per_quarter: 100,
@@ -214,6 +221,8 @@ impl Config {
             ("rates.sends_burst", rates.sends_burst),
             ("rates.sends_per_second", rates.sends_per_second),
             ("rates.sends_per_conversation_per_second", rates.sends_per_conversation_per_second),
+            ("rates.heavy_burst", rates.heavy_burst),
+            ("rates.heavy_per_second", rates.heavy_per_second),
             ("rates.registrations_per_address_per_hour", rates.registrations_per_address_per_hour),
             ("rates.guests_per_address_per_hour", rates.guests_per_address_per_hour),
             ("rates.logins_per_address_per_quarter", rates.logins_per_address_per_quarter),

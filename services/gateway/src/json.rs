@@ -284,7 +284,7 @@ mod tests {
 
     #[test]
     fn fields_that_cannot_be_absent_are_always_there() {
-        assert_snapshot!(written(MESSAGE, "{}"), @r#"{"messageId":"","conversationId":"","sequence":"0","senderId":"","clientMessageId":"","replyToMessageId":"","deletedByUserId":"","version":0}"#);
+        assert_snapshot!(written(MESSAGE, "{}"), @r#"{"messageId":"","conversationId":"","sequence":"0","senderId":"","clientMessageId":"","replyToMessageId":"","deletedByUserId":"","version":0,"deleteReason":"DELETION_REASON_UNSPECIFIED","mentionedUserIds":[],"reactions":[]}"#);
         assert_snapshot!(written("parlor.messaging.v1.ListMessagesResponse", "{}"), @r#"{"messages":[],"nextPageToken":"","previousPageToken":"","headSequence":"0"}"#);
         assert_snapshot!(written(SEND, "{}"), @r#"{"clientMessageId":"","replyToMessageId":"","validateOnly":false}"#);
     }
@@ -293,7 +293,7 @@ mod tests {
     fn what_is_read_is_written() {
         assert_snapshot!(
             written(MESSAGE, r#"{"messageId": "a", "sequence": "9007199254740993", "content": {"text": "hi"}, "createTime": "2026-11-20T10:00:00.5Z", "version": 2}"#),
-            @r#"{"messageId":"a","conversationId":"","sequence":"9007199254740993","senderId":"","clientMessageId":"","content":{"text":"hi"},"replyToMessageId":"","createTime":"2026-11-20T10:00:00.500Z","deletedByUserId":"","version":2}"#
+            @r#"{"messageId":"a","conversationId":"","sequence":"9007199254740993","senderId":"","clientMessageId":"","content":{"text":"hi","attachments":[]},"replyToMessageId":"","createTime":"2026-11-20T10:00:00.500Z","deletedByUserId":"","version":2,"deleteReason":"DELETION_REASON_UNSPECIFIED","mentionedUserIds":[],"reactions":[]}"#
         );
     }
 

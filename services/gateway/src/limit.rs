@@ -11,6 +11,7 @@ use governor::clock::{Clock, MonotonicClock};
 use governor::state::keyed::DashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
+use prost_reflect::DynamicMessage;
 use proto::gateway::v1::ErrorReason;
 use proto::id::{ConversationId, UserId};
 use tonic::Code;
@@ -36,6 +37,7 @@ const HOUR: Duration = Duration::from_secs(60 * 60);
 pub(crate) struct Limits {
     sends: Keyed<UserId>,
     sends_per_conversation: Keyed<(UserId, ConversationId)>,
+    heavy: Keyed<UserId>,
     registrations: Keyed<IpAddr>,
     guests: Keyed<IpAddr>,
     logins: Keyed<IpAddr>,
@@ -55,6 +57,32 @@ pub(crate) enum Attempt {
     Login,
 }
 
+/// What a call of a signed-in user counts as, over REST and on the socket alike.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Counted {
+    /// A send, into the conversation that this field names.
+    Send(&'static str),
+    /// Something that is much more work for us than for the one who asks, or for the people who deal with it.
+    Heavy,
+}
+
+impl Counted {
+    /// What an rpc counts as, by its full name; nothing for those that are not counted.
+    pub(crate) fn of(rpc: &str) -> Option<Self> {
+        Some(match rpc.strip_prefix("parlor.")? {
+            "messaging.v1.MessagingService.SendMessage" => Self::Send("conversation_id"),
+            "messaging.v1.MessagingService.ForwardMessage" => Self::Send("target_conversation_id"),
+            // A time that has passed sends at once.
+            "scheduling.v1.ScheduledMessageService.ScheduleMessage" => Self::Send("conversation_id"),
+            "messaging.v1.MessagingService.PurgeMessages"
+            | "messaging.v1.ReportService.ReportMessage"
+            | "messaging.v1.SearchService.SearchMessages"
+            | "messaging.v1.UploadService.CreateUpload" => Self::Heavy,
+            _ => return None,
+        })
+    }
+}
+
 impl Limits {
     pub(crate) fn new(config: &Config) -> Self {
         let rates: &RatesConfig = &config.rates;
@@ -66,6 +94,7 @@ impl Limits {
                 per_second(rates.sends_per_conversation_per_second, rates.sends_per_conversation_per_second),
                 Full::Lets,
             ),
+            heavy: Keyed::new("heavy", per_second(rates.heavy_burst, rates.heavy_per_second), Full::Lets),
             registrations: Keyed::new(
                 "registrations",
                 within(rates.registrations_per_address_per_hour, HOUR),
@@ -104,6 +133,17 @@ impl Limits {
             self.sends_per_conversation.check((user, conversation))?;
         }
         self.sends.check(user)
+    }
+
+    /// A user calls an rpc that is counted.
+    pub(crate) fn call(&self, counted: Counted, user: UserId, message: &DynamicMessage) -> Result<(), Fault> {
+        match counted {
+            Counted::Send(field) => {
+                let conversation = message.get_field_by_name(field);
+                self.send(user, conversation.and_then(|id| ConversationId::parse(id.as_str()?).ok()))
+            }
+            Counted::Heavy => self.heavy.check(user),
+        }
     }
 
     /// An address tries to come in.
@@ -146,6 +186,7 @@ impl Limits {
     fn forget(&self) {
         self.sends.forget();
         self.sends_per_conversation.forget();
+        self.heavy.forget();
         for by_address in
             [&self.registrations, &self.guests, &self.logins, &self.anonymous, &self.handshakes_per_address]
         {
@@ -269,6 +310,40 @@ mod tests {
         assert!(limits.send(ann, Some(other)).is_ok());
         assert!(limits.send(ann, None).is_ok());
         assert!(limits.send(ann, None).is_err());
+    }
+
+    #[test]
+    fn what_counts_is_an_rpc_with_the_field_that_it_is_counted_by() {
+        let pool = proto::pool();
+        let rpcs = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        let counted: Vec<_> = rpcs.filter_map(|rpc| Some((Counted::of(rpc.full_name())?, rpc))).collect();
+        assert_eq!(counted.len(), 7);
+        for (counted, rpc) in counted {
+            if let Counted::Send(field) = counted {
+                assert!(rpc.input().get_field_by_name(field).is_some(), "{}", rpc.full_name());
+            }
+        }
+    }
+
+    #[test]
+    fn a_forward_counts_where_it_goes() {
+        let rates = RatesConfig { sends_per_conversation_per_second: 1, ..RatesConfig::default() };
+        let (limits, ann) = (limits(rates), UserId::generate());
+        let forward = "parlor.messaging.v1.MessagingService.ForwardMessage";
+        let (from, to) = (ConversationId::generate(), ConversationId::generate());
+        let message = |target: ConversationId| {
+            let input = proto::pool().get_message_by_name("parlor.messaging.v1.ForwardMessageRequest");
+            let mut message = DynamicMessage::new(input.expect("a message"));
+            for (field, id) in [("conversation_id", from), ("target_conversation_id", target)] {
+                message.set_field_by_name(field, prost_reflect::Value::String(id.to_string()));
+            }
+            message
+        };
+        let counted = Counted::of(forward).expect("counted");
+        assert!(limits.call(counted, ann, &message(to)).is_ok());
+        assert!(limits.call(counted, ann, &message(to)).is_err());
+        assert!(limits.call(counted, ann, &message(from)).is_ok());
+        assert!(limits.send(ann, Some(to)).is_err());
     }
 
     #[test]

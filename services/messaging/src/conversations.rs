@@ -15,8 +15,10 @@ use proto::conversation::v1::{self as pb, ConversationKind, MemberRole};
 use proto::id::{ConversationId, UserId};
 use tonic::{Code, Status};
 
+use crate::content::Content;
 use crate::error::Error;
 use crate::event::Fact;
+use crate::message::Letter;
 
 /// The most pairs of one `CheckAccess`.
 const QUESTIONS: usize = 1000;
@@ -76,6 +78,30 @@ impl Access {
             Self { visible: true, .. } => Err(Error::WriteDenied(conversation)),
             _ => Err(Error::ConversationNotFound(conversation)),
         }
+    }
+
+    /// Refuses one who does not own a conversation. Nobody owns a direct one.
+    pub const fn check_owning(&self, conversation: ConversationId) -> Result<(), Error> {
+        match self {
+            Self { may_read: true, owns: true, .. } => Ok(()),
+            Self { visible: true, .. } => Err(Error::NotOwner(conversation)),
+            _ => Err(Error::ConversationNotFound(conversation)),
+        }
+    }
+
+    /// Refuses a letter that may not go where it wants to.
+    pub fn check_letter(&self, letter: &Letter) -> Result<(), Error> {
+        self.check_writing(letter.conversation)?;
+        self.check_secrecy(letter.conversation, &letter.content)
+    }
+
+    /// Refuses what everybody could read where only secure messages go. What services write is about the conversation,
+    /// and theirs alone.
+    pub fn check_secrecy(&self, conversation: ConversationId, content: &Content) -> Result<(), Error> {
+        if self.secure_only && !content.is_secure() && content.of_services().is_none() {
+            return Err(Error::SecureOnly(conversation));
+        }
+        Ok(())
     }
 }
 
@@ -170,10 +196,10 @@ impl Conversations {
         }
     }
 
-    /// Refuses a user who may not write into a conversation.
-    pub async fn require_writer(&self, conversation: ConversationId, user: UserId) -> Result<(), Error> {
+    /// What a user may do in a conversation, be it nothing.
+    pub async fn access(&self, conversation: ConversationId, user: UserId) -> Result<Access, Error> {
         match self.check(&[(conversation, user)]).await?.as_slice() {
-            [access] => access.check_writing(conversation),
+            [access] => Ok(*access),
             _ => Err(Error::ConversationNotFound(conversation)),
         }
     }

@@ -15,6 +15,9 @@
 //! Read in this order: `message` and `receipt` (the values and their rules), `lane` and `send` (how a message is
 //! written), `store/append.rs` (in which transaction), `sync`, `inbox` and `stream` (how it is read).
 
+mod alert;
+mod alerts;
+mod annotations;
 mod carry;
 mod config;
 mod consume;
@@ -22,26 +25,39 @@ mod content;
 mod conversations;
 mod convert;
 mod details;
+mod emoji;
 mod error;
 mod event;
+mod forward;
 mod grpc;
+mod hide;
 mod inbox;
+mod kinds;
 mod lane;
-mod link;
+mod marks;
+mod mention;
+mod mentions;
 mod message;
 mod messaging;
+mod people;
 mod policy;
 mod preview;
 mod publish;
 mod receipt;
 mod receipts;
 mod revision;
+mod revisions;
+mod search;
+mod secure;
 mod send;
 mod signal;
 mod store;
 mod stream;
+mod sweep;
 mod sync;
 mod vet;
+mod viewer;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -57,7 +73,10 @@ use chassis::middleware::LimitsConfig;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
+use proto::messaging::v1::alert_service_server::{self, AlertServiceServer};
+use proto::messaging::v1::annotation_service_server::{self, AnnotationServiceServer};
 use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
+use proto::messaging::v1::search_service_server::{self, SearchServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
@@ -72,6 +91,7 @@ use conversations::Conversations;
 use grpc::Api;
 use lane::Lanes;
 use messaging::Messaging;
+use people::People;
 use policy::Policy;
 use preview::Previewer;
 use publish::Publisher;
@@ -79,6 +99,7 @@ use receipts::Recorder;
 use send::Writer;
 use store::Store;
 use stream::Feed;
+use sweep::Sweeper;
 
 /// The tables of messaging.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -117,6 +138,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let epoch: Arc<str> = store.epoch().await?.into();
     let publisher = Publisher::new(events.clone(), Arc::clone(&epoch));
     let conversations = Conversations::new(conversation, credential.clone());
+    let people = People::new(auth.clone(), credential.clone());
     let verifier = Verifier::new(auth, Some(credential));
     verifier.forget_ended_sessions(&events, &tasks).await;
 
@@ -141,11 +163,21 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             .start("receipt-lane", &tasks, move |batch| Arc::clone(&recorder).record(batch)),
         store: store.clone(),
         conversations: conversations.clone(),
+        people,
+        media_hosts: config.media_hosts()?.into(),
         clock,
         publisher: publisher.clone(),
         policy: config.policy.as_ref().map(Policy::new).transpose()?,
         epoch,
     };
+    let sweeper = Sweeper {
+        store: store.clone(),
+        conversations: conversations.clone(),
+        clock: messaging.clock.clone(),
+        publisher: publisher.clone(),
+        every: config.sweep_every,
+    };
+    sweeper.start(&tasks);
     Consumer { store, conversations, publisher }.start(&events, &tasks);
 
     let api = Api {
@@ -156,10 +188,19 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     };
     let routes =
         Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
-            .add_service(SyncServiceServer::new(api));
+            .add_service(AnnotationServiceServer::new(api.clone()))
+            .add_service(SyncServiceServer::new(api.clone()))
+            .add_service(SearchServiceServer::new(api.clone()))
+            .add_service(AlertServiceServer::new(api));
     Ok(Unit {
         name: "messaging",
-        services: vec![messaging_service_server::SERVICE_NAME, sync_service_server::SERVICE_NAME],
+        services: vec![
+            messaging_service_server::SERVICE_NAME,
+            annotation_service_server::SERVICE_NAME,
+            sync_service_server::SERVICE_NAME,
+            search_service_server::SERVICE_NAME,
+            alert_service_server::SERVICE_NAME,
+        ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),
         database: Some(database),
@@ -199,4 +240,5 @@ fn describe_metrics() {
         Unit::Seconds,
         "Time to hear from the operator's policy."
     );
+    describe_counter!(sweep::SWEPT, Unit::Count, "Messages that were erased after they had gone, by how.");
 }

@@ -1,18 +1,16 @@
 //! The operator's say in what is sent: what we ask of the service that is named in the settings, in our words, over its
 //! client.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use chassis::clock::Timestamp;
 use chassis::config::TlsConfig;
 use chassis::transport::Transport;
 use proto::Incoming as _;
 use proto::id::{ConversationId, MessageId, UserId};
 use proto::messaging::v1 as pb;
 use proto::messaging::v1::check_message_response::Verdict;
-use proto::messaging::v1::content::Kind;
-use proto::messaging::v1::media::Source;
 use proto::messaging::v1::message_policy_service_client::MessagePolicyServiceClient;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
@@ -91,6 +89,8 @@ pub struct Question<'a> {
     pub edits: Option<MessageId>,
     /// Whether it is a copy of another message.
     pub forwarded: bool,
+    /// When.
+    pub now: Timestamp,
 }
 
 /// The way to the operator's policy.
@@ -102,9 +102,20 @@ pub struct Policy {
     complaints: Arc<Complaints>,
 }
 
+/// What was decided.
+#[derive(Clone, Debug)]
+pub enum Ruling {
+    /// It may be said as it is.
+    Allowed,
+    /// It may not be said, for this reason.
+    Refused(String),
+    /// This is said instead.
+    Replaced(Box<Content>),
+}
+
 /// Why there is no verdict.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Trouble {
+pub enum Trouble {
     /// None in time.
     Late,
     /// Nobody is there, or refuses to say.
@@ -125,12 +136,17 @@ impl Policy {
         })
     }
 
-    /// Whether something may be said. Answers what is to be said instead, if anything.
-    pub async fn check(&self, question: Question<'_>) -> Result<Option<Content>, Error> {
+    /// Asks whether something may be said.
+    pub async fn ask(&self, question: Question<'_>) -> Result<Ruling, Trouble> {
         let started = Instant::now();
         let verdict = self.verdict(question).await;
         metrics::histogram!("messaging_policy_seconds").record(started.elapsed().as_secs_f64());
-        let label = match &verdict {
+        verdict
+    }
+
+    /// What comes of it: refused, or said as it is, or what is said instead.
+    pub fn conclude(&self, ruling: Result<Ruling, Trouble>) -> Result<Option<Content>, Error> {
+        let label = match &ruling {
             Ok(Ruling::Allowed) => "allowed",
             Ok(Ruling::Refused(_)) => "refused",
             Ok(Ruling::Replaced(_)) => "replaced",
@@ -139,7 +155,7 @@ impl Policy {
             Err(Trouble::Nonsense(_)) => "nonsense",
         };
         metrics::counter!("messaging_policy_verdicts_total", "verdict" => label).increment(1);
-        match verdict {
+        match ruling {
             Ok(Ruling::Allowed) => Ok(None),
             Ok(Ruling::Refused(reason)) => Err(Error::MessageRefused(reason)),
             Ok(Ruling::Replaced(content)) => Ok(Some(*content)),
@@ -169,19 +185,11 @@ impl Policy {
             Some(Verdict::Allow(pb::Allow {})) => Ok(Ruling::Allowed),
             Some(Verdict::Refuse(refuse)) => Ok(Ruling::Refused(presentable(&refuse.reason))),
             Some(Verdict::Replace(content)) => {
-                replacement(question.content, content).map(Box::new).map(Ruling::Replaced)
+                replacement(question.content, content, question.now).map(Box::new).map(Ruling::Replaced)
             }
             None => Err(Trouble::Nonsense("there is no verdict in it")),
         }
     }
-}
-
-/// What was decided.
-#[derive(Debug)]
-enum Ruling {
-    Allowed,
-    Refused(String),
-    Replaced(Box<Content>),
 }
 
 impl Trouble {
@@ -196,7 +204,7 @@ impl Trouble {
 
 /// What is said instead. It follows the rules of everything that is said, and speaks for nobody else: nothing stands in
 /// for what only the receivers can read, only services write in the name of services, and files are the sender's.
-fn replacement(asked: &Content, content: pb::Content) -> Result<Content, Trouble> {
+fn replacement(asked: &Content, content: pb::Content, now: Timestamp) -> Result<Content, Trouble> {
     let nonsense = |what| Err(Trouble::Nonsense(what));
     if asked.is_secure() {
         return nonsense("a secure message cannot be replaced");
@@ -205,39 +213,16 @@ fn replacement(asked: &Content, content: pb::Content) -> Result<Content, Trouble
     if !request.check().is_empty() {
         return nonsense("the replacement breaks a rule of the contract");
     }
-    let Ok(content) = Content::parse(request.content) else {
+    let Ok(content) = Content::parse(request.content, now) else {
         return nonsense("the replacement breaks a rule of content");
     };
-    if content.is_secure() || is_of_a_service(&content) {
+    if content.is_secure() || content.of_services().is_some() {
         return nonsense("the replacement is of a kind that it cannot be");
     }
-    if !uploads(&content).is_subset(&uploads(asked)) {
+    if !content.uploads().all(|id| asked.uploads().any(|own| own == id)) {
         return nonsense("the replacement names a file that the message does not");
     }
     Ok(content)
-}
-
-/// Whether only services write this.
-pub fn is_of_a_service(content: &Content) -> bool {
-    matches!(content.kind(), Some(Kind::Schedule(_) | Kind::Call(_) | Kind::System(_)))
-}
-
-/// The uploaded files that a content names.
-fn uploads(content: &Content) -> BTreeSet<&str> {
-    let of_kind = match content.kind() {
-        Some(Kind::Voice(voice)) => voice.media.as_ref(),
-        Some(Kind::Sticker(sticker)) => sticker.media.as_ref(),
-        Some(Kind::Document(document)) => document.media.as_ref(),
-        _ => None,
-    };
-    let attached = content.wire().attachments.iter().filter_map(|attachment| attachment.media.as_ref());
-    let sources = attached.chain(of_kind).filter_map(|media| media.source.as_ref());
-    sources
-        .filter_map(|source| match source {
-            Source::UploadId(id) => Some(id.as_str()),
-            Source::Url(_) => None,
-        })
-        .collect()
 }
 
 /// A reason as it can be shown: one line, and not long.
@@ -277,7 +262,12 @@ impl Complaints {
 
 #[cfg(test)]
 mod tests {
+    use proto::messaging::v1::content::Kind;
+    use proto::messaging::v1::media::Source;
+
     use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_795_000_000_000);
 
     fn config(url: &str) -> PolicyConfig {
         PolicyConfig {
@@ -312,9 +302,9 @@ mod tests {
         const THEIRS: &str = "01890a5d-ac96-774b-bcce-b302099a8058";
         let text =
             |says: &str| pb::Content { kind: Some(Kind::Text(says.to_owned())), ..pb::Content::default() };
-        let asked = Content::parse(Some(attached(MINE))).unwrap();
-        assert_eq!(replacement(&asked, text("e\u{301}")), Ok(Content::text("é")));
-        assert_eq!(replacement(&asked, attached(MINE)), Ok(asked.clone()));
+        let asked = Content::parse(Some(attached(MINE)), NOW).unwrap();
+        assert_eq!(replacement(&asked, text("e\u{301}"), NOW), Ok(Content::text("é")));
+        assert_eq!(replacement(&asked, attached(MINE), NOW), Ok(asked.clone()));
         let system = Kind::System(pb::SystemContent { text: "x".to_owned() });
         let secure = Kind::Secure(pb::SecureContent {
             ciphertext: vec![1],
@@ -332,10 +322,10 @@ mod tests {
             kind(&system),
             kind(&secure),
         ] {
-            assert!(matches!(replacement(&asked, bad), Err(Trouble::Nonsense(_))));
+            assert!(matches!(replacement(&asked, bad, NOW), Err(Trouble::Nonsense(_))));
         }
-        let asked = Content::parse(Some(kind(&secure))).unwrap();
-        assert!(replacement(&asked, text("x")).is_err());
+        let asked = Content::parse(Some(kind(&secure)), NOW).unwrap();
+        assert!(replacement(&asked, text("x"), NOW).is_err());
     }
 
     #[test]

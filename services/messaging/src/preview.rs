@@ -19,7 +19,6 @@ use tokio::sync::{Mutex, mpsc};
 use crate::content::Content;
 use crate::conversations::Conversations;
 use crate::details::Details;
-use crate::link;
 use crate::message::Message;
 use crate::publish::Publisher;
 use crate::store::Store;
@@ -86,7 +85,7 @@ fn wanted(message: &Message) -> Option<&str> {
     if message.deletion.is_some() || message.is_confidential() {
         return None;
     }
-    link::first(message.content.as_ref()?)
+    message.content.as_ref()?.first_link()
 }
 
 impl Details {
@@ -94,7 +93,7 @@ impl Details {
     #[must_use]
     pub fn of_edit(&self, content: &Content) -> Self {
         let mut details = self.clone();
-        details.preview = details.preview.filter(|preview| link::first(content) == Some(&preview.url));
+        details.preview = details.preview.filter(|preview| content.first_link() == Some(&preview.url));
         details
     }
 }
@@ -281,7 +280,7 @@ mod tests {
             ..pb::SecureContent::default()
         });
         let content = pb::Content { kind: Some(kind), ..pb::Content::default() };
-        secure.content = Some(Content::parse(Some(content)).unwrap());
+        secure.content = Some(Content::parse(Some(content), NOW).unwrap());
         assert!(wanted(&secure).is_none());
     }
 

@@ -1,11 +1,19 @@
 //! The service through its door: its own routes with all their middleware, over an auth and a conversation that are made
 //! for the purpose.
 
+mod alerting;
+mod annotating;
 mod carrying;
+mod finding;
+mod fold;
+mod folding;
+mod forwarding;
+mod kinds;
 mod others;
 mod policing;
 mod previewing;
 mod reading;
+mod secure;
 mod streaming;
 mod writing;
 
@@ -23,7 +31,10 @@ use chassis::transport::{Transport, as_service};
 use chassis::unit::Unit;
 use proto::conversation::v1::ConversationKind;
 use proto::id::{ConversationId, UserId};
+use proto::messaging::v1::alert_service_client::AlertServiceClient;
+use proto::messaging::v1::annotation_service_client::AnnotationServiceClient;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
+use proto::messaging::v1::search_service_client::SearchServiceClient;
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
 use proto::messaging::v1::{self as pb};
@@ -47,6 +58,9 @@ struct World {
     events: Events,
     messaging: MessagingServiceClient<Transport>,
     sync: SyncServiceClient<Transport>,
+    annotations: AnnotationServiceClient<Transport>,
+    search: SearchServiceClient<Transport>,
+    alerts: AlertServiceClient<Transport>,
     unit: Unit,
     _scratch: Option<Scratch>,
 }
@@ -58,18 +72,18 @@ impl World {
         Self::on(database, Some(scratch), Others::new(clock.clone()), clock).await
     }
 
-    async fn on(database: Database, scratch: Option<Scratch>, others: Others, clock: Clock) -> Self {
-        Self::with(Config::default(), database, scratch, others, clock).await
-    }
-
-    /// With other settings than usual.
-    async fn set(config: Config) -> Self {
+    /// One that is set like this.
+    async fn with(config: Config) -> Self {
         let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
         let clock = Clock::manual(Timestamp::from_millis(1_795_000_000_000));
-        Self::with(config, database, Some(scratch), Others::new(clock.clone()), clock).await
+        Self::set_up(config, database, Some(scratch), Others::new(clock.clone()), clock).await
     }
 
-    async fn with(
+    async fn on(database: Database, scratch: Option<Scratch>, others: Others, clock: Clock) -> Self {
+        Self::set_up(Config::default(), database, scratch, others, clock).await
+    }
+
+    async fn set_up(
         config: Config,
         database: Database,
         scratch: Option<Scratch>,
@@ -96,7 +110,10 @@ impl World {
             database,
             events,
             messaging: MessagingServiceClient::new(transport.clone()),
-            sync: SyncServiceClient::new(transport),
+            sync: SyncServiceClient::new(transport.clone()),
+            annotations: AnnotationServiceClient::new(transport.clone()),
+            search: SearchServiceClient::new(transport.clone()),
+            alerts: AlertServiceClient::new(transport),
             unit,
             _scratch: scratch,
         }
@@ -121,6 +138,10 @@ impl World {
 
     fn sync(&self) -> SyncServiceClient<Transport> {
         self.sync.clone()
+    }
+
+    fn annotations(&self) -> AnnotationServiceClient<Transport> {
+        self.annotations.clone()
     }
 
     async fn send(

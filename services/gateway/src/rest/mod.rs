@@ -1,6 +1,7 @@
 //! REST: the routes come from the HTTP rules of the contract. No route is written by hand.
 
 pub(crate) mod error;
+mod example;
 mod openapi;
 mod rule;
 mod schema;

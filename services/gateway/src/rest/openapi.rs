@@ -7,6 +7,7 @@ use anyhow::Context as _;
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _};
 use serde_json::{Map, Value, json};
 
+use super::example::Example;
 use super::rule::{Body, Endpoint, FieldPath};
 use super::schema::{Comments, Schemas, is_json_value};
 
@@ -64,7 +65,7 @@ pub(super) fn document(pool: &DescriptorPool, endpoints: &[Endpoint]) -> anyhow:
         tags.entry(service.name().to_owned()).or_insert_with(|| {
             json!({"name": service.name(), "description": comments.of_path(&service.parent_file(), service.path())})
         });
-        let operation = operation(endpoint, &schemas, &comments, &policy);
+        let operation = operation(endpoint, &schemas, &comments, &policy)?;
         paths.entry(&endpoint.path).or_default().insert(endpoint.verb.as_str().to_lowercase(), operation);
     }
 
@@ -111,7 +112,7 @@ fn operation(
     schemas: &Schemas<'_>,
     comments: &Comments,
     policy: &prost_reflect::ExtensionDescriptor,
-) -> Value {
+) -> anyhow::Result<Value> {
     let rpc = &endpoint.rpc;
     let service = rpc.parent_service();
     let description = comments.of_path(&service.parent_file(), rpc.path());
@@ -150,13 +151,14 @@ fn operation(
         responses["401"] = problem("Problem");
     }
 
+    let examples = Example::all_of(endpoint)?;
     let suffix = if endpoint.is_additional { format!("_at_{}", slug(&endpoint.path)) } else { String::new() };
     let mut operation = json!({
         "operationId": format!("{}_{}{suffix}", service.name(), rpc.name()),
         "summary": first_sentence(&description),
         "description": description,
         "tags": [service.name()],
-        "parameters": parameters(endpoint, schemas),
+        "parameters": parameters(endpoint, schemas, examples.first()),
         "responses": responses,
         "x-authz": authz,
         "x-rpc": format!("{}/{}", service.full_name(), rpc.name()),
@@ -164,12 +166,17 @@ fn operation(
     if is_open {
         operation["security"] = json!([]);
     }
-    if let Some((schema, example)) = body(endpoint, schemas) {
+    if let Some(schema) = body(endpoint, schemas) {
         // No body is the message without anything.
-        let is_required = example != json!({});
-        operation["requestBody"] = json!({"required": is_required, "content": {"application/json": {"schema": schema, "example": example}}});
+        let is_required = examples.iter().all(|example| example.body(endpoint) != json!({}));
+        let mut content = json!({"schema": schema});
+        match examples.as_slice() {
+            [only] => content["example"] = only.body(endpoint),
+            several => content["examples"] = several.iter().map(|example| example.named(endpoint)).collect(),
+        }
+        operation["requestBody"] = json!({"required": is_required, "content": {"application/json": content}});
     }
-    operation
+    Ok(operation)
 }
 
 fn problem(name: &str) -> Value {
@@ -186,8 +193,8 @@ fn first_sentence(text: &str) -> String {
     text[..end].trim_end_matches('.').to_owned()
 }
 
-/// What stands in the body: the schema without what is in the path, and an example.
-fn body(endpoint: &Endpoint, schemas: &Schemas<'_>) -> Option<(Value, Value)> {
+/// The schema of what stands in the body, without what is in the path.
+fn body(endpoint: &Endpoint, schemas: &Schemas<'_>) -> Option<Value> {
     let input = endpoint.rpc.input();
     let held: Vec<FieldDescriptor> = endpoint
         .path_fields
@@ -197,22 +204,27 @@ fn body(endpoint: &Endpoint, schemas: &Schemas<'_>) -> Option<(Value, Value)> {
         .collect();
     match &endpoint.body {
         Body::Nothing => None,
-        Body::Everything if held.is_empty() => {
-            Some((schemas.reference(&input), schemas.example(&input, &held)))
-        }
-        Body::Everything => Some((schemas.object(&input, &held), schemas.example(&input, &held))),
+        Body::Everything if held.is_empty() => Some(schemas.reference(&input)),
+        Body::Everything => Some(schemas.object(&input, &held)),
         Body::Field(field) => match field.kind() {
-            Kind::Message(inner) => Some((schemas.reference(&inner), schemas.example(&inner, &[]))),
+            Kind::Message(inner) => Some(schemas.reference(&inner)),
             _ => None,
         },
     }
 }
 
-fn parameters(endpoint: &Endpoint, schemas: &Schemas<'_>) -> Vec<Value> {
+fn parameters(endpoint: &Endpoint, schemas: &Schemas<'_>, example: Option<&Example>) -> Vec<Value> {
+    let parameter = |name: &str, path: &FieldPath, place: &str| {
+        let mut parameter = parameter(name, path, place, schemas)?;
+        if let Some(value) = example.and_then(|example| example.at(path)) {
+            parameter["example"] = value.clone();
+        }
+        Some(parameter)
+    };
     let mut parameters: Vec<Value> = endpoint
         .path_fields
         .iter()
-        .filter_map(|path| parameter(&held_name(endpoint, path), path, "path", schemas))
+        .filter_map(|path| parameter(&held_name(endpoint, path), path, "path"))
         .collect();
     if endpoint.body != Body::Everything {
         let mut found = Vec::new();
@@ -221,7 +233,7 @@ fn parameters(endpoint: &Endpoint, schemas: &Schemas<'_>) -> Vec<Value> {
             let in_body = matches!(&endpoint.body, Body::Field(field) if path.0.first() == Some(field));
             !in_body && !endpoint.path_fields.contains(path)
         });
-        parameters.extend(in_query.filter_map(|path| parameter(&path.json_name(), path, "query", schemas)));
+        parameters.extend(in_query.filter_map(|path| parameter(&path.json_name(), path, "query")));
     }
     parameters
 }
@@ -274,317 +286,5 @@ fn leaves(message: &MessageDescriptor, way: &mut Vec<FieldDescriptor>, found: &m
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeSet;
-
-    use super::*;
-    use crate::json::from_json;
-    use crate::rest::rule::endpoints;
-
-    fn document() -> Value {
-        super::document(proto::pool(), &endpoints(proto::pool()).expect("endpoints")).expect("a document")
-    }
-
-    fn operations(document: &Value) -> Vec<(String, String, &Value)> {
-        let paths = document["paths"].as_object().expect("paths");
-        let operations = paths.iter().flat_map(|(path, item)| {
-            let item = item.as_object().expect("operations");
-            item.iter().map(|(verb, operation)| (path.clone(), verb.clone(), operation))
-        });
-        operations.collect()
-    }
-
-    fn each<'a>(value: &'a Value, visit: &mut dyn FnMut(&'a Map<String, Value>)) {
-        match value {
-            Value::Object(map) => {
-                visit(map);
-                map.values().for_each(|value| each(value, visit));
-            }
-            Value::Array(items) => items.iter().for_each(|value| each(value, visit)),
-            _ => {}
-        }
-    }
-
-    #[test]
-    fn every_reference_leads_somewhere() {
-        let document = document();
-        let mut references = 0;
-        each(&document, &mut |map| {
-            if let Some(Value::String(reference)) = map.get("$ref") {
-                references += 1;
-                let pointer = reference.strip_prefix('#').expect("a reference within the document");
-                assert!(document.pointer(pointer).is_some(), "{reference}");
-            }
-        });
-        assert!(references > 100, "{references}");
-    }
-
-    #[test]
-    fn every_schema_is_used() {
-        let document = document();
-        let mut used = BTreeSet::new();
-        each(&document, &mut |map| {
-            used.extend(
-                map.get("$ref")
-                    .and_then(Value::as_str)
-                    .and_then(|to| to.strip_prefix("#/components/schemas/")),
-            );
-        });
-        for name in document["components"]["schemas"].as_object().expect("schemas").keys() {
-            let is_root = name == "gateway.v1.ClientFrame" || name == "gateway.v1.ServerFrame";
-            assert!(is_root || used.contains(name.as_str()), "{name}");
-        }
-    }
-
-    #[test]
-    fn every_public_rpc_is_there_once_per_way() {
-        let document = document();
-        let endpoints = endpoints(proto::pool()).expect("endpoints");
-        assert_eq!(operations(&document).len(), endpoints.len());
-        for policy in proto::policy::all().iter().filter(|policy| policy.http) {
-            let name = &policy.path[1..];
-            assert!(
-                operations(&document).iter().any(|(_, _, operation)| operation["x-rpc"] == name),
-                "{name}"
-            );
-        }
-        let ids: BTreeSet<&str> = operations(&document)
-            .iter()
-            .map(|(_, _, operation)| operation["operationId"].as_str().expect("an id"))
-            .collect();
-        assert_eq!(ids.len(), endpoints.len());
-    }
-
-    #[test]
-    fn every_part_of_a_path_is_declared() {
-        for (path, verb, operation) in operations(&document()) {
-            let held: BTreeSet<&str> =
-                path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}')).collect();
-            let parameters = operation["parameters"].as_array().expect("parameters");
-            let declared: BTreeSet<&str> = parameters
-                .iter()
-                .filter(|parameter| parameter["in"] == "path")
-                .map(|parameter| {
-                    assert_eq!(parameter["required"], true);
-                    parameter["name"].as_str().expect("a name")
-                })
-                .collect();
-            assert_eq!(held, declared, "{verb} {path}");
-            let names: BTreeSet<String> = parameters
-                .iter()
-                .map(|parameter| format!("{}{}", parameter["in"], parameter["name"]))
-                .collect();
-            assert_eq!(names.len(), parameters.len(), "{verb} {path}");
-        }
-    }
-
-    #[test]
-    fn everything_is_described() {
-        let document = document();
-        for (path, verb, operation) in operations(&document) {
-            for what in ["summary", "description", "operationId"] {
-                assert!(
-                    operation[what].as_str().is_some_and(|text| !text.is_empty()),
-                    "{what} of {verb} {path}"
-                );
-            }
-            for parameter in operation["parameters"].as_array().expect("parameters") {
-                assert!(parameter["description"].is_string(), "{parameter} of {verb} {path}");
-            }
-            assert!(operation["x-authz"]["access"].is_string(), "{verb} {path}");
-        }
-        for (name, schema) in document["components"]["schemas"].as_object().expect("schemas") {
-            assert!(schema["description"].is_string(), "{name}");
-        }
-    }
-
-    #[test]
-    fn an_example_can_be_sent() {
-        for endpoint in endpoints(proto::pool()).expect("endpoints") {
-            let comments = Comments::of(proto::pool());
-            let schemas = Schemas::new(proto::pool(), &comments).expect("schemas");
-            if let Some((_, example)) = body(&endpoint, &schemas) {
-                let read = from_json(&endpoint.rpc.input(), example.to_string().as_bytes());
-                assert!(read.is_ok(), "{}: {example}: {read:?}", endpoint.rpc.full_name());
-            }
-        }
-    }
-
-    #[test]
-    fn what_needs_no_sign_in_says_so() {
-        let document = document();
-        assert_eq!(document["paths"]["/v1/auth/login"]["post"]["security"], json!([]));
-        assert!(document["paths"]["/v1/me"]["get"].get("security").is_none());
-    }
-
-    #[test]
-    fn a_register_reads_well() {
-        let document = document();
-        insta::assert_json_snapshot!(document["paths"]["/v1/auth/register"]["post"], @r##"
-        {
-          "description": "Makes an account and signs it in. Fails with USERNAME_TAKEN, EMAIL_TAKEN, WEAK_PASSWORD, REGISTRATION_CLOSED, RATE_LIMITED.",
-          "operationId": "AuthService_Register",
-          "parameters": [],
-          "requestBody": {
-            "content": {
-              "application/json": {
-                "example": {
-                  "deviceName": "Ann's laptop",
-                  "displayName": "Ann",
-                  "password": "correct horse battery",
-                  "username": "ann"
-                },
-                "schema": {
-                  "$ref": "#/components/schemas/auth.v1.RegisterRequest"
-                }
-              }
-            },
-            "required": true
-          },
-          "responses": {
-            "200": {
-              "content": {
-                "application/json": {
-                  "schema": {
-                    "$ref": "#/components/schemas/auth.v1.RegisterResponse"
-                  }
-                }
-              },
-              "description": "The account that was made, signed in."
-            },
-            "400": {
-              "$ref": "#/components/responses/Problem"
-            },
-            "429": {
-              "$ref": "#/components/responses/Later"
-            },
-            "503": {
-              "$ref": "#/components/responses/Later"
-            },
-            "default": {
-              "$ref": "#/components/responses/Problem"
-            }
-          },
-          "security": [],
-          "summary": "Makes an account and signs it in",
-          "tags": [
-            "AuthService"
-          ],
-          "x-authz": {
-            "access": "anyone"
-          },
-          "x-rpc": "parlor.auth.v1.AuthService/Register"
-        }
-        "##);
-        insta::assert_json_snapshot!(document["components"]["schemas"]["auth.v1.RegisterRequest"], @r#"
-        {
-          "additionalProperties": false,
-          "description": "The account to make.",
-          "properties": {
-            "deviceName": {
-              "description": "What to call this client in the list of sessions.",
-              "maxLength": 64,
-              "type": "string"
-            },
-            "displayName": {
-              "description": "The name that people see; empty means the username.",
-              "maxLength": 64,
-              "type": "string"
-            },
-            "email": {
-              "description": "An e-mail address; may be empty.",
-              "format": "email",
-              "maxLength": 254,
-              "type": "string"
-            },
-            "password": {
-              "description": "8 to 128 characters; any are allowed.",
-              "maxLength": 128,
-              "minLength": 8,
-              "type": "string"
-            },
-            "username": {
-              "description": "3 to 32 of a-z, 0-9, `_`, `-`, `.`; upper case is folded.",
-              "maxLength": 32,
-              "minLength": 3,
-              "type": "string"
-            }
-          },
-          "required": [
-            "username",
-            "password"
-          ],
-          "type": "object"
-        }
-        "#);
-    }
-
-    #[test]
-    fn a_send_reads_well() {
-        let document = document();
-        let operation = &document["paths"]["/v1/conversations/{conversation_id}/messages"]["post"];
-        insta::assert_json_snapshot!(operation["requestBody"], @r##"
-        {
-          "content": {
-            "application/json": {
-              "example": {
-                "content": {
-                  "text": "hello"
-                }
-              },
-              "schema": {
-                "additionalProperties": false,
-                "description": "The message to send.",
-                "properties": {
-                  "clientMessageId": {
-                    "description": "The sender's own id for it, unique per sender and conversation for ever: the same id again sends nothing and returns the first message. At most 128 characters, a UUID by custom; empty means that a retry may send twice.",
-                    "maxLength": 128,
-                    "type": "string"
-                  },
-                  "content": {
-                    "$ref": "#/components/schemas/messaging.v1.Content",
-                    "description": "What it says."
-                  },
-                  "replyToMessageId": {
-                    "description": "The message it answers, of the same conversation; empty for none.",
-                    "format": "uuid",
-                    "type": "string"
-                  },
-                  "validateOnly": {
-                    "description": "Only to check it: everything is checked as it would be for a send and nothing is sent; the answer has no message. Slow mode is not asked. The target must be a conversation then: to find the one of people may be to make it.",
-                    "type": "boolean"
-                  }
-                },
-                "required": [
-                  "content"
-                ],
-                "type": "object"
-              }
-            }
-          },
-          "required": true
-        }
-        "##);
-        insta::assert_json_snapshot!(operation["parameters"], @r#"
-        [
-          {
-            "description": "To a conversation.",
-            "in": "path",
-            "name": "conversation_id",
-            "required": true,
-            "schema": {
-              "format": "uuid",
-              "type": "string"
-            }
-          }
-        ]
-        "#);
-        insta::assert_json_snapshot!(operation["x-authz"], @r#"
-        {
-          "access": "user",
-          "refusal": "permission_denied",
-          "relation": "writer"
-        }
-        "#);
-    }
-}
+#[path = "openapi_tests.rs"]
+mod tests;

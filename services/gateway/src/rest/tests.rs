@@ -327,13 +327,34 @@ async fn an_answer_is_proto_json() {
         ) -> Result<tonic::Response<auth::DeleteUserResponse>, Status> {
             Err(Status::internal("DELETE FROM users"))
         }
+
+        async fn register_device_key(
+            &self,
+            _: tonic::Request<auth::RegisterDeviceKeyRequest>,
+        ) -> Result<tonic::Response<auth::RegisterDeviceKeyResponse>, Status> {
+            Ok(tonic::Response::new(auth::RegisterDeviceKeyResponse::default()))
+        }
+
+        async fn list_device_keys(
+            &self,
+            _: tonic::Request<auth::ListDeviceKeysRequest>,
+        ) -> Result<tonic::Response<auth::ListDeviceKeysResponse>, Status> {
+            Ok(tonic::Response::new(auth::ListDeviceKeysResponse::default()))
+        }
+
+        async fn revoke_device_key(
+            &self,
+            _: tonic::Request<auth::RevokeDeviceKeyRequest>,
+        ) -> Result<tonic::Response<auth::RevokeDeviceKeyResponse>, Status> {
+            Ok(tonic::Response::new(auth::RevokeDeviceKeyResponse::default()))
+        }
     }
 
     let world = World::of_users(Users);
     assert_snapshot!(world.ask("GET", "/v1/me", "").await, @r#"200 {"user":{"userId":"01937b6e-7c4a-7d3b-9f00-0242ac120002","kind":"USER_KIND_REGISTERED","username":"Bearer ann","displayName":"","email":"","bio":"","pictureUrl":"","createTime":"2026-11-20T10:00:00.005Z"}}"#);
     assert_snapshot!(world.ask("GET", &format!("/v1/users/{ID}"), "").await, @r#"404 {"status":404,"code":"NOT_FOUND","reason":"ERROR_REASON_USER_NOT_FOUND","message":"there is no such user","fields":[],"metadata":{"user_id":"01937b6e-7c4a-7d3b-9f00-0242ac120002"}}"#);
     assert_snapshot!(world.ask("GET", "/v1/users/ann", "").await, @r#"400 {"status":400,"code":"INVALID_ARGUMENT","reason":"ERROR_REASON_INVALID_FIELD","message":"user_id must be a UUID","fields":[{"field":"user_id","rule":"must be a UUID"}],"metadata":{}}"#);
-    assert_snapshot!(world.ask("POST", "/v1/users/batch", "{}").await, @r#"400 {"status":400,"code":"INVALID_ARGUMENT","reason":"ERROR_REASON_INVALID_FIELD","message":"user_ids must have at least 1 item","fields":[{"field":"user_ids","rule":"must have at least 1 item"}],"metadata":{}}"#);
+    assert_snapshot!(world.ask("POST", "/v1/users/batch", r#"{"userIds": ["ann"]}"#).await, @r#"400 {"status":400,"code":"INVALID_ARGUMENT","reason":"ERROR_REASON_INVALID_FIELD","message":"user_ids[0] must be a UUID","fields":[{"field":"user_ids[0]","rule":"must be a UUID"}],"metadata":{}}"#);
     assert_snapshot!(world.ask("POST", "/v1/users/batch", &format!(r#"{{"userIds": ["{ID}"]}}"#)).await, @r#"200 {"users":[]}"#);
     assert_snapshot!(world.ask("POST", "/v1/me/delete", "{}").await, @r#"500 {"status":500,"code":"INTERNAL","reason":"ERROR_REASON_INTERNAL","message":"something went wrong on our side","fields":[],"metadata":{}}"#);
     assert_snapshot!(world.ask("GET", "/v1/users", "").await, @r#"500 {"status":500,"code":"INTERNAL","reason":"ERROR_REASON_INTERNAL","message":"something went wrong on our side","fields":[],"metadata":{}}"#);
@@ -576,6 +597,27 @@ async fn senders_are_slowed_down() {
         world.send(request.body(Body::empty()).expect("a request")).await.status(),
         StatusCode::UNAUTHORIZED
     );
+}
+
+#[tokio::test]
+async fn a_forward_is_a_send_and_what_is_heavy_counts_on_its_own() {
+    let rates = RatesConfig {
+        sends_burst: 1,
+        sends_per_second: 1,
+        heavy_burst: 2,
+        heavy_per_second: 1,
+        ..RatesConfig::default()
+    };
+    let world = World::configured(Config { rates, ..Config::default() }, |_| Ok(()));
+    let status = async |verb, path, body| world.ask(verb, path, body).await[..3].to_owned();
+    let forward = "/v1/conversations/c/messages/m/forward";
+    assert_eq!(status("POST", forward, r#"{"targetConversationId": "d"}"#).await, "200");
+    assert_eq!(status("POST", "/v1/messages", r#"{"content": {"text": "hi"}}"#).await, "429");
+    assert_eq!(status("GET", "/v1/search/messages?query=tea", "").await, "200");
+    assert_eq!(status("POST", "/v1/uploads", "{}").await, "200");
+    assert_eq!(status("POST", "/v1/conversations/c/messages/m/reports", "{}").await, "429");
+    assert_eq!(status("POST", "/v1/conversations/c/purge", "{}").await, "429");
+    assert_eq!(status("PUT", "/v1/conversations/c/messages/m/pin", "{}").await, "200");
 }
 
 #[tokio::test]

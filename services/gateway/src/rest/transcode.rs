@@ -17,7 +17,6 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
 use proto::gateway::v1::ErrorReason;
-use proto::id::ConversationId;
 use tonic::{Code, Status};
 
 use super::error::Problem;
@@ -25,7 +24,7 @@ use super::rule::{Body, Endpoint, FieldPath};
 use crate::address::ClientAddress;
 use crate::clients::OnBehalf;
 use crate::json;
-use crate::limit::Attempt;
+use crate::limit::{Attempt, Counted};
 use crate::state::Gateway;
 
 /// Carries a client's request to its rpc, and the answer back.
@@ -49,7 +48,7 @@ pub(super) async fn answer(
     };
     let message = compose(endpoint, &held, parts.uri.query().unwrap_or_default(), &body)?;
 
-    limit_sends(gateway, endpoint, &message, &parts.headers).await?;
+    limit_users(gateway, endpoint, &message, &parts.headers).await?;
     let call = gateway.clients().call(&endpoint.rpc, &message, &on_behalf);
     let outcome = tokio::time::timeout(on_behalf.patience, call).await;
     let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
@@ -117,21 +116,17 @@ fn charge_strangers(
     }
 }
 
-/// What a user may send has bounds, the same on REST and on the socket.
-async fn limit_sends(
+/// What a user may do has bounds, the same on REST and on the socket.
+async fn limit_users(
     gateway: &Gateway,
     endpoint: &Endpoint,
     message: &DynamicMessage,
     headers: &HeaderMap,
 ) -> Result<(), Problem> {
-    if endpoint.rpc.full_name() != "parlor.messaging.v1.MessagingService.SendMessage" {
-        return Ok(());
-    }
+    let Some(counted) = Counted::of(endpoint.rpc.full_name()) else { return Ok(()) };
     let token = bearer(headers).ok_or_else(unauthenticated)?;
     let caller = gateway.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
-    let conversation = message.get_field_by_name("conversation_id");
-    let conversation = conversation.and_then(|id| ConversationId::parse(id.as_str()?).ok());
-    Ok(gateway.limits().send(caller.user_id, conversation)?)
+    Ok(gateway.limits().call(counted, caller.user_id, message)?)
 }
 
 /// The body of a request, when it is no larger than it may be and JSON by its own word.
@@ -156,7 +151,12 @@ fn is_json(headers: &HeaderMap) -> bool {
 }
 
 /// The request of the rpc from the parts of the HTTP request.
-fn compose(endpoint: &Endpoint, path: &[&str], query: &str, body: &[u8]) -> Result<DynamicMessage, Fault> {
+pub(super) fn compose(
+    endpoint: &Endpoint,
+    path: &[&str],
+    query: &str,
+    body: &[u8],
+) -> Result<DynamicMessage, Fault> {
     let input = endpoint.rpc.input();
     // Nothing at all is the message without anything.
     let body = if body.is_empty() { b"{}" } else { body };

@@ -7,13 +7,12 @@ use prost_reflect::{DynamicMessage, MethodDescriptor};
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 use proto::gateway::v1::{Call, CallReply};
-use proto::id::ConversationId;
 use tonic::Status;
 
 use super::connection::Connection;
 use crate::clients::OnBehalf;
 use crate::json;
-use crate::limit::Attempt;
+use crate::limit::{Attempt, Counted};
 use crate::rest::public_rpc;
 use crate::state::Gateway;
 
@@ -50,11 +49,11 @@ pub(super) fn prepare(
         "parlor.auth.v1.AuthService.Register" => limits.attempt(Attempt::Registration, address)?,
         "parlor.auth.v1.AuthService.LoginAsGuest" => limits.attempt(Attempt::Guest, address)?,
         "parlor.auth.v1.AuthService.Login" => limits.attempt(Attempt::Login, address)?,
-        "parlor.messaging.v1.MessagingService.SendMessage" => {
-            let conversation = conversation.as_deref().and_then(|id| ConversationId::parse(id).ok());
-            limits.send(connection.user_id(), conversation)?;
+        name => {
+            if let Some(counted) = Counted::of(name) {
+                limits.call(counted, connection.user_id(), &request)?;
+            }
         }
-        _ => {}
     }
     Ok(Prepared { method, request, conversation })
 }

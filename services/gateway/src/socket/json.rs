@@ -282,6 +282,9 @@ mod tests {
     use proptest::option;
     use proptest::prelude::*;
     use proto::gateway::v1::CallReply;
+    use proto::messaging::v1::{
+        Attachment, LinkPreview, Origin, Pin, PollResult, ReactionCount, SecureContent, ViewerState,
+    };
 
     use super::*;
 
@@ -371,11 +374,73 @@ mod tests {
     }
 
     #[test]
+    fn a_message_on_which_something_hangs_goes_the_long_way() {
+        let time = prost_types::Timestamp { seconds: 1_795_168_800, nanos: 0 };
+        let content = |kind| Some(Content { kind: Some(kind), attachments: Vec::new() });
+        let secure = SecureContent { ciphertext: vec![1, 2, 3], ..SecureContent::default() };
+        let reaction = ReactionCount { emoji: "\u{1f44d}".to_owned(), count: 2 };
+        let plain = Message {
+            content: content(content::Kind::Text("hi".to_owned())),
+            version: 1,
+            ..Message::default()
+        };
+        let cases = [
+            (
+                Message { content: content(content::Kind::Secure(secure)), ..plain.clone() },
+                "/content/secure/ciphertext",
+            ),
+            (
+                Message {
+                    content: Some(Content { kind: None, attachments: vec![Attachment::default()] }),
+                    ..plain.clone()
+                },
+                "/content/attachments/0/kind",
+            ),
+            (Message { expire_time: Some(time), ..plain.clone() }, "/expireTime"),
+            (
+                Message { forwarded_from: Some(Origin::default()), ..plain.clone() },
+                "/forwardedFrom/messageId",
+            ),
+            (Message { mentioned_user_ids: vec!["ann".to_owned()], ..plain.clone() }, "/mentionedUserIds/0"),
+            (Message { reactions: vec![reaction], ..plain.clone() }, "/reactions/0/emoji"),
+            (
+                Message { pin: Some(Pin { pin_time: Some(time), ..Pin::default() }), ..plain.clone() },
+                "/pin/pinTime",
+            ),
+            (Message { poll_result: Some(PollResult::default()), ..plain.clone() }, "/pollResult/voterCount"),
+            (Message { link_preview: Some(LinkPreview::default()), ..plain.clone() }, "/linkPreview/title"),
+            (Message { viewer: Some(ViewerState::default()), ..plain.clone() }, "/viewer/reactions"),
+        ];
+        let frames = |message: &Message| {
+            let sent = SendMessageResponse { message: Some(message.clone()), repeated: false };
+            let created = event::Payload::MessageCreated(message.clone());
+            let event = Event { payload: Some(created), ..Event::default() };
+            [(Frame::Sent(sent), "/sent/message"), (Frame::Event(event), "/event/messageCreated")]
+                .map(|(frame, place)| (ServerFrame { id: "1".to_owned(), frame: Some(frame) }, place))
+        };
+        for (message, part) in cases {
+            for (frame, place) in frames(&message) {
+                assert_eq!(write_directly(&frame), None, "{part}");
+                let written: serde_json::Value = serde_json::from_str(&write(&frame)).expect("json");
+                assert_eq!(written, slowly(&frame));
+                let part = written.pointer(&format!("{place}{part}"));
+                assert!(part.is_some_and(|part| !part.is_null()), "{written}");
+            }
+        }
+        for (frame, _) in frames(&plain) {
+            assert!(write_directly(&frame).is_some());
+        }
+    }
+
+    #[test]
     fn what_differs_from_the_usual_goes_the_long_way() {
         for json in [
             r#"{"id": "1", "send_message": {"conversation_id": "a", "content": {"text": "x"}}}"#,
             r#"{"id": "1", "sendMessage": {"userId": "a", "content": {"text": "x"}}}"#,
             r#"{"id": "1", "sendMessage": {"conversationId": "a", "content": {"text": "x"}, "clientMessageId": null}}"#,
+            r#"{"id": "1", "sendMessage": {"conversationId": "a", "content": {"text": "x"}, "expireAfter": "5s"}}"#,
+            r#"{"id": "1", "sendMessage": {"conversationId": "a", "content": {"text": "x", "attachments": []}}}"#,
+            r#"{"id": "1", "sendMessage": {"conversationId": "a", "content": {"sticker": {"label": "x"}}}}"#,
             r#"{"id": "1", "ping": {}}"#,
         ] {
             assert!(serde_json::from_str::<In<'_>>(json).is_err(), "{json}");

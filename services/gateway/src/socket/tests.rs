@@ -226,6 +226,30 @@ async fn any_public_rpc_can_be_called() {
 }
 
 #[tokio::test]
+async fn what_is_called_counts_like_what_is_commanded() {
+    let world = World::rated(|rates| {
+        (rates.heavy_burst, rates.heavy_per_second) = (1, 1);
+        (rates.sends_burst, rates.sends_per_second) = (1, 1);
+    })
+    .await;
+    let mut client = world.connect(&world.person()).await;
+    let nowhere = proto::id::ConversationId::generate().to_string();
+    let purge = ("MessagingService/PurgeMessages", json!({"conversationId": nowhere}));
+    let copy = json!({"conversationId": nowhere, "messageId": nowhere, "targetConversationId": nowhere});
+    let forward = ("MessagingService/ForwardMessage", copy);
+    let content = json!({"conversationId": nowhere, "content": {"text": "x"}});
+    let send = ("MessagingService/SendMessage", content);
+    for (number, (rpc, request), status) in
+        [(1, &purge, 501), (2, &purge, 429), (3, &forward, 501), (4, &send, 429)]
+    {
+        let method = format!("parlor.messaging.v1.{rpc}");
+        client.say(json!({"id": number.to_string(), "call": {"method": method, "request": request}})).await;
+        let answer = client.answer(&number.to_string()).await;
+        assert_eq!(answer["error"]["status"], status, "{answer}");
+    }
+}
+
+#[tokio::test]
 async fn events_come_in_order_whatever_becomes_of_the_hints() {
     let world = World::start().await;
     let (ann, bob) = (world.person(), world.person());
@@ -257,6 +281,28 @@ async fn a_lost_last_hint_is_found_when_the_bus_says_so() {
         world.backend.events.publish("full", bytes::Bytes::new());
     }
     assert_eq!(client.sequences(1).await, [2]);
+}
+
+#[tokio::test]
+async fn what_does_not_travel_on_the_bus_is_read_from_the_log_at_once() {
+    let world = World::start().await;
+    let (ann, bob) = (world.person(), world.person());
+    let conversation = world.backend.conversation(&[ann.id, bob.id]);
+    let mut client = world.follow(&bob, conversation, 1).await;
+    let asked = |rpc: &str| world.backend.facts().asked.get(rpc).copied().unwrap_or_default();
+    let (heads, reads) = (asked("ListHeads"), asked("ListEvents"));
+
+    world.backend.whispers(conversation, ann.id, "for few");
+    let event = client.next().await;
+    assert_eq!(sequence(&event), Some(2));
+    assert_eq!(event["event"]["messageCreated"]["content"]["text"], "for few");
+    // What is said aloud goes on behind it, and a head that is known is no reason to read.
+    world.backend.says(conversation, ann.id, "for all");
+    assert_eq!(client.sequences(1).await, [3]);
+    world.backend.hint_head(conversation, 3);
+    client.hears_nothing().await;
+    assert_eq!(asked("ListEvents"), reads + 1);
+    assert_eq!(asked("ListHeads"), heads, "nobody had to find out that something was missing");
 }
 
 #[tokio::test]

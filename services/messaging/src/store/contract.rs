@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use chassis::clock::Clock;
 use chassis::database::testing::{self, Scratch};
 use proto::messaging::v1::DeletionReason;
 use tokio::task::JoinSet;
@@ -45,7 +46,11 @@ macro_rules! promises {
     };
 }
 
+mod ends;
+mod expiry;
+mod marks;
 mod preview;
+pub(super) use promises;
 
 promises! {
     the_epoch_is_drawn_once
@@ -356,7 +361,13 @@ async fn slow_mode_lets_one_through_and_a_retry_is_no_second(store: Store) {
 }
 
 fn revision(message: &Message, by: UserId, change: Change) -> Revision {
-    Revision { conversation: message.conversation, message_id: message.message_id, by, change }
+    Revision {
+        conversation: message.conversation,
+        message_id: message.message_id,
+        by,
+        change,
+        mentions: Vec::new(),
+    }
 }
 
 fn edit(says: &str) -> Change {
@@ -451,6 +462,7 @@ async fn history_goes_both_ways(store: Store) {
     }
     let read = async |order, after, before, limit| {
         let history = History {
+            user: sender,
             conversation,
             order,
             after: Sequence::new(after),
@@ -467,7 +479,7 @@ async fn history_goes_both_ways(store: Store) {
     assert_eq!(read(Order::OldestFirst, 4, 7, 9).await, [5, 6]);
     assert_eq!(read(Order::OldestFirst, 10, 0, 9).await, [0_i64; 0]);
     let places = [(conversation, Sequence::new(3)), (ConversationId::generate(), Sequence::new(1))];
-    let found = store.messages_at(&places).await.unwrap();
+    let found = store.last_messages(sender, &places).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[&conversation].sequence.get(), 3);
 }

@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use tokio_stream::wrappers::TcpListenerStream;
 use tonic::Response;
 
+use super::kinds::of_services;
 use super::*;
 use crate::policy::{OnFailure, PolicyConfig};
 
@@ -96,7 +97,7 @@ async fn policed(url: &str, on_failure: OnFailure) -> World {
         OnFailure::Allow => Duration::from_millis(200),
     };
     let policy = PolicyConfig { url: url.to_owned(), timeout, on_failure, tls: None };
-    World::set(Config { policy: Some(policy), ..Config::default() }).await
+    World::with(Config { policy: Some(policy), ..Config::default() }).await
 }
 
 fn edit(message: &pb::Message, says: &str) -> pb::EditMessageRequest {
@@ -109,7 +110,7 @@ fn edit(message: &pb::Message, says: &str) -> pb::EditMessageRequest {
 }
 
 impl World {
-    async fn edits(&self, by: UserId, request: pb::EditMessageRequest) -> Result<pb::Message, Status> {
+    async fn revises(&self, by: UserId, request: pb::EditMessageRequest) -> Result<pb::Message, Status> {
         let response = self.messaging().edit_message(by.says(request)).await;
         response.map(|response| response.into_inner().message.unwrap())
     }
@@ -140,7 +141,7 @@ async fn the_policy_is_asked_about_what_is_sent_edited_and_checked() {
         ..Default::default()
     };
     assert_eq!(judge.asked(), std::slice::from_ref(&expected));
-    world.edits(ann, edit(&message, "two")).await.unwrap();
+    world.revises(ann, edit(&message, "two")).await.unwrap();
     let edited =
         pb::CheckMessageRequest { message_id: message.message_id, content: content("two"), ..expected };
     assert_eq!(judge.asked(), [edited]);
@@ -162,7 +163,7 @@ async fn what_is_refused_is_not_sent_and_the_sender_hears_why() {
     assert_eq!(Fault::of(&status).metadata().get("policy_reason").map(String::as_str), Some("noadverts"));
     assert_eq!(refusal(Err::<(), _>(status)), denied);
     assert_eq!(refusal(world.send(ann, checked(to(group, "two"))).await), denied);
-    assert_eq!(refusal(world.edits(ann, edit(&message, "two")).await), denied);
+    assert_eq!(refusal(world.revises(ann, edit(&message, "two")).await), denied);
     judge.is(Mood::Refuses(""));
     let status = world.send(ann, to(group, "two")).await.unwrap_err();
     assert_eq!(Fault::of(&status).metadata().get("policy_reason"), None);
@@ -190,9 +191,9 @@ async fn what_is_said_instead_is_what_everybody_reads() {
     assert_eq!(again.message.unwrap(), first);
     let reused = world.send(ann, keyed(group, "é", "k")).await;
     assert_eq!(refusal(reused), refused(Code::AlreadyExists, "CLIENT_MESSAGE_ID_REUSED"));
-    let edited = world.edits(ann, edit(&first, "ruder")).await.unwrap();
+    let edited = world.revises(ann, edit(&first, "ruder")).await.unwrap();
     assert_eq!((text_of(&edited), edited.version), ("other", 2));
-    let again = world.edits(ann, edit(&first, "ruder")).await.unwrap();
+    let again = world.revises(ann, edit(&first, "ruder")).await.unwrap();
     assert_eq!(again.version, 2, "the same edit again is no other one");
     assert_eq!(world.texts(bob, group).await, ["other"]);
 }
@@ -212,10 +213,75 @@ async fn the_policy_hears_only_what_could_be_sent() {
     );
     let nowhere = refused(Code::NotFound, "CONVERSATION_NOT_FOUND");
     assert_eq!(refusal(world.send(eve, to(group, "x")).await), nowhere);
-    assert_eq!(refusal(world.edits(eve, edit(&message, "x")).await), nowhere);
-    let not_hers = world.edits(bob, edit(&message, "x")).await;
+    assert_eq!(refusal(world.revises(eve, edit(&message, "x")).await), nowhere);
+    let not_hers = world.revises(bob, edit(&message, "x")).await;
     assert_eq!(refusal(not_hers), refused(Code::PermissionDenied, "NOT_AUTHOR"));
     assert_eq!(judge.asked(), []);
+    // What services write in their own words is not asked about.
+    for (_, kind) in of_services(&world.clock) {
+        let content = Some(pb::Content { kind: Some(kind), ..Default::default() });
+        let request = pb::SendMessageRequest { content, ..to(group, "") };
+        world.messaging().send_message(Service("scheduling", Some(ann)).says(request)).await.unwrap();
+    }
+    assert_eq!(judge.asked(), []);
+    // What a person has sent by a service is.
+    let scheduled = Service("scheduling", Some(ann)).says(to(group, "later"));
+    world.messaging().send_message(scheduled).await.unwrap();
+    assert_eq!(judge.asked().len(), 1);
+}
+
+#[tokio::test]
+async fn a_copy_is_asked_about_as_one_and_what_is_said_instead_has_no_old_marks() {
+    let (judge, url, _serving) = Judge::start().await;
+    let world = policed(&url, OnFailure::Refuse).await;
+    let [ann, bob] = world.people();
+    let (here, there) = (world.group(&[ann, bob]), world.group(&[ann, bob]));
+    let options = vec!["a".to_owned(), "b".to_owned()];
+    let poll = pb::PollContent { question: "which?".to_owned(), options, ..Default::default() };
+    let poll = Some(pb::Content { kind: Some(pb::content::Kind::Poll(poll)), ..Default::default() });
+    let source = world.send(ann, pb::SendMessageRequest { content: poll.clone(), ..to(here, "") }).await;
+    let source = source.unwrap().message.unwrap();
+    judge.asked();
+    let forward = async || {
+        let request = pb::ForwardMessageRequest {
+            conversation_id: here.to_string(),
+            message_id: source.message_id.clone(),
+            target_conversation_id: there.to_string(),
+            ..Default::default()
+        };
+        world.messaging().forward_message(bob.says(request)).await.map(Response::into_inner)
+    };
+    assert!(forward().await.unwrap().message.unwrap().poll_result.is_some());
+    let asked = judge.asked();
+    assert_eq!((asked.len(), asked[0].forwarded, &asked[0].content), (1, true, &poll));
+    assert_eq!(asked[0].conversation_id, there.to_string());
+    judge.is(Mood::Replaces(content("no polls here").unwrap()));
+    let copy = forward().await.unwrap().message.unwrap();
+    assert_eq!((text_of(&copy), copy.poll_result.as_ref()), ("no polls here", None));
+    judge.is(Mood::Refuses("no copies"));
+    assert_eq!(refusal(forward().await), refused(Code::PermissionDenied, "MESSAGE_REFUSED"));
+}
+
+#[tokio::test]
+async fn a_replacement_passes_the_checks_of_what_it_replaces() {
+    let (judge, url, _serving) = Judge::start().await;
+    let world = policed(&url, OnFailure::Refuse).await;
+    let [ann] = world.people();
+    let bob = world.others.register_as("bob");
+    let group = world.group(&[ann, bob]);
+    let message = world.says(ann, group, "one").await;
+    judge.is(Mood::Replaces(content("hello @bob").unwrap()));
+    let sent = world.send(ann, to(group, "x")).await.unwrap().message.unwrap();
+    assert_eq!(sent.mentioned_user_ids, [bob.to_string()]);
+    let card = pb::content::Kind::Profile(pb::ProfileContent { user_id: UserId::generate().to_string() });
+    judge.is(Mood::Replaces(pb::Content { kind: Some(card), ..Default::default() }));
+    let unavailable = refused(Code::Unavailable, "POLICY_UNAVAILABLE");
+    assert_eq!(refusal(world.send(ann, to(group, "x")).await), unavailable, "a card of nobody");
+    let link = pb::LinkContent { url: "https://a.example/".to_owned(), ..Default::default() };
+    let link = pb::Content { kind: Some(pb::content::Kind::Link(link)), ..Default::default() };
+    judge.is(Mood::Replaces(link));
+    let edited = world.revises(ann, edit(&message, "two")).await;
+    assert_eq!(refusal(edited), unavailable, "a text does not become a link");
 }
 
 #[tokio::test]
@@ -256,7 +322,7 @@ async fn without_a_word_that_makes_sense_nothing_is_sent_or_everything_as_it_is(
             let message = world.says(ann, group, "one").await;
             judge.is(mood.clone());
             let sent = world.send(ann, to(group, "two")).await;
-            let edited = world.edits(ann, edit(&message, "three")).await;
+            let edited = world.revises(ann, edit(&message, "three")).await;
             if std::ptr::eq(world, &closed) {
                 assert_eq!(refusal(sent), unavailable);
                 assert_eq!(refusal(edited), unavailable);

@@ -82,7 +82,7 @@ impl Site {
 }
 
 async fn world(previews: PreviewConfig) -> World {
-    World::set(Config { previews, ..Config::default() }).await
+    World::with(Config { previews, ..Config::default() }).await
 }
 
 impl World {

@@ -143,6 +143,19 @@ impl Backend {
         self.hint(&proto::subject::user(user), notice::Notice::UserEvent(event));
     }
 
+    /// Somebody says something that is too confidential for the bus: only how far the log has come is told.
+    pub(crate) fn whispers(&self, id: ConversationId, sender: UserId, text: &str) {
+        self.facts().lose += 1;
+        let message = self.says(id, sender, text);
+        self.hint_head(id, message.sequence);
+    }
+
+    /// Tells how far the log of a conversation has come.
+    pub(crate) fn hint_head(&self, id: ConversationId, sequence: i64) {
+        let head = messaging::LogHead { conversation_id: id.to_string(), sequence };
+        self.hint(&proto::subject::conversation(id), notice::Notice::Head(head));
+    }
+
     /// Somebody says something.
     pub(crate) fn says(&self, id: ConversationId, sender: UserId, text: &str) -> messaging::Message {
         let message = messaging::Message {
@@ -503,6 +516,11 @@ service!(messaging::messaging_service_server::MessagingService {
     delete_message(messaging::DeleteMessageRequest) -> messaging::DeleteMessageResponse;
     list_receipts(messaging::ListReceiptsRequest) -> messaging::ListReceiptsResponse;
     get_unread_counts(messaging::GetUnreadCountsRequest) -> messaging::GetUnreadCountsResponse;
+    list_revisions(messaging::ListRevisionsRequest) -> messaging::ListRevisionsResponse;
+    hide_message(messaging::HideMessageRequest) -> messaging::HideMessageResponse;
+    unsend_message(messaging::UnsendMessageRequest) -> messaging::UnsendMessageResponse;
+    purge_messages(messaging::PurgeMessagesRequest) -> messaging::PurgeMessagesResponse;
+    forward_message(messaging::ForwardMessageRequest) -> messaging::ForwardMessageResponse;
 });
 
 /// As few as this, so that tests see pages and holes.
@@ -635,6 +653,14 @@ impl World {
     }
 
     pub(crate) async fn with(change: impl FnOnce(&mut SocketsConfig)) -> Self {
+        Self::configured(|config| change(&mut config.sockets)).await
+    }
+
+    pub(crate) async fn rated(change: impl FnOnce(&mut RatesConfig)) -> Self {
+        Self::configured(|config| change(&mut config.rates)).await
+    }
+
+    async fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let facts = Facts { epoch: "epoch-1".to_owned(), ..Facts::default() };
         let backend = Backend { facts: Arc::new(Mutex::new(facts)), events: Events::local() };
         let routes = Routes::new(auth::auth_service_server::AuthServiceServer::new(backend.clone()))
@@ -649,7 +675,7 @@ impl World {
         config.rates = RatesConfig { sends_burst: 100_000, sends_per_second: 100_000, ..config.rates };
         config.rates.sends_per_conversation_per_second = 100_000;
         config.sockets.drain_spread = Duration::from_secs(1);
-        change(&mut config.sockets);
+        change(&mut config);
         let deps = Deps {
             auth: transport.clone(),
             conversation: transport.clone(),
