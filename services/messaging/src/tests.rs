@@ -12,6 +12,8 @@ mod folding;
 mod forwarding;
 mod kinds;
 mod others;
+mod policing;
+mod previewing;
 mod reading;
 mod reporting;
 mod secure;
