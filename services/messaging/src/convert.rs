@@ -305,7 +305,7 @@ impl From<UserHappening> for pb::user_event::Payload {
                     message_sequence: sequence.get(),
                 })
             }
-            UserHappening::AlertChanged(alert) => Self::AlertChanged(alert),
+            UserHappening::AlertChanged(alert) => Self::AlertChanged(*alert),
             UserHappening::ReportChanged(report) => Self::ReportChanged(report),
         }
     }
@@ -349,7 +349,7 @@ impl UserHappening {
                 message_id: MessageId::parse(&hidden.message_id).ok()?,
                 sequence: Sequence::new(hidden.message_sequence),
             },
-            Payload::AlertChanged(alert) => Self::AlertChanged(alert),
+            Payload::AlertChanged(alert) => Self::AlertChanged(Box::new(alert)),
             Payload::ReportChanged(report) => Self::ReportChanged(report),
         })
     }

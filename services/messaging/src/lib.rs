@@ -14,7 +14,8 @@
 //!
 //! Read in this order: `content`, `message` and `receipt` (the values and their rules), `kinds` and `secure` (what else a
 //! content is asked about), `lane` and `send` (how a message is written), `store/append.rs` (in which transaction), `sync`,
-//! `inbox` and `stream` (how it is read), `store/erase.rs` and `sweep` (how it goes).
+//! `inbox` and `stream` (how it is read), `words` and `search` (how it is found), `store/erase.rs` and
+//! `sweep` (how it goes).
 
 mod alert;
 mod alerts;

@@ -24,10 +24,6 @@ use crate::store::{Appended, Post, Purged, Revised, Store};
 /// What goes through a lane.
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are sends")]
 #[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "nearly all are sends: a box would cost each of them an allocation"
-)]
 pub enum Errand {
     /// A message is to be sent.
     Send(Sending),
