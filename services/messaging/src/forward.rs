@@ -1,5 +1,7 @@
 //! Forwarding: a copy of a message for another conversation, or the same.
 
+use std::sync::OnceLock;
+
 use proto::id::{ConversationId, MessageId, UserId};
 use proto::messaging::v1::Origin;
 
@@ -69,6 +71,7 @@ impl Forwarding {
             details: Details { origin: Some(origin), poll: content.new_poll(), ..Details::default() },
             content,
             fingerprint,
+            findable: OnceLock::new(),
         })
     }
 

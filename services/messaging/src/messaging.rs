@@ -142,6 +142,8 @@ impl Messaging {
     /// Hands a message to the writer of its conversation. Letters of one conversation are written in the order of these
     /// calls.
     pub fn post(&self, letter: Letter, trace: Option<TraceId>, answer: Answer<Appended>) {
+        // Here and not in the lane, where the others would wait for it.
+        letter.findable();
         self.log.enter(Errand::Send(Sending { letter, trace, answer }));
     }
 
