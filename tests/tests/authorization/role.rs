@@ -82,7 +82,9 @@ impl Role {
         match (policy.access, self) {
             (Access::Anyone, _) => return Expected::Allowed,
             (_, Self::Anonymous) => return UNAUTHENTICATED,
-            (Access::Service, _) | (Access::Account, Self::Guest) => return DENIED,
+            (Access::Service, _) => return DENIED,
+            // A guest may get what it asks for by registering.
+            (Access::Account, Self::Guest) => return Expected::Refused("FAILED_PRECONDITION"),
             (Access::User | Access::Account, _) => {}
         }
         let Some(relation) = policy.relation.filter(|_| in_scene) else { return Expected::Allowed };

@@ -22,6 +22,9 @@ const AWAITED: &[&str] = &[
     "BatchGetUsers",
     "to a message",
     "attachments",
+    "EditMessage sticker",
+    "EditMessage poll",
+    "EditMessage profile",
 ];
 
 /// Whether something is in the contract and not yet in the services.

@@ -298,7 +298,7 @@ impl Stage {
             }
             ("login", _) => match caller.person.as_ref().filter(|person| !person.username.is_empty()) {
                 Some(person) => person.username.clone(),
-                None => self.others.stranger.username.clone(),
+                None => self.world.person("somebody").await.username,
             },
             ("password", _) => PASSWORD.to_owned(),
             ("token", _) => self.world.person("refresher").await.token,
