@@ -63,10 +63,16 @@ ids! {
     ConversationId;
     /// A message.
     MessageId;
+    /// An alert: what a user should look at.
+    AlertId;
     /// A message to be sent later.
     ScheduledMessageId;
     /// A fact in a service's outbox.
     EventId;
+    /// The public key of a user's device.
+    DeviceKeyId;
+    /// A report of a message.
+    ReportId;
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]

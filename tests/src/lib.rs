@@ -10,6 +10,7 @@ pub mod history;
 pub mod http;
 pub mod person;
 pub mod process;
+pub mod screen;
 pub mod socket;
 pub mod sse;
 pub mod storage;

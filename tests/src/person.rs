@@ -103,6 +103,25 @@ impl Person {
         http::try_ask(&self.client, self.gateway, Some(&self.token), Method::DELETE, path, None).await
     }
 
+    /// Puts bytes where an address says, as they are; gives the status and the answer.
+    pub async fn puts_bytes(&self, path: &str, bytes: &[u8]) -> (u16, Value) {
+        let request = self.client.put(format!("http://{}{path}", self.gateway)).body(bytes.to_vec());
+        let response = request.send().await.expect("an answer of the gateway");
+        let status = response.status().as_u16();
+        (status, response.json().await.unwrap_or_default())
+    }
+
+    /// Fetches what is at an address, or a range of it.
+    pub async fn fetches(&self, path: &str, range: Option<&str>) -> Fetched {
+        let mut request = self.client.get(format!("http://{}{path}", self.gateway));
+        if let Some(range) = range {
+            request = request.header("range", range);
+        }
+        let response = request.send().await.expect("an answer of the gateway");
+        let (status, headers) = (response.status().as_u16(), response.headers().clone());
+        Fetched { status, headers, bytes: response.bytes().await.expect("the bytes").to_vec() }
+    }
+
     /// Starts the direct conversation with somebody; gives its id.
     pub async fn starts_direct_with(&self, other: &Self) -> String {
         let body = json!({ "kind": "CONVERSATION_KIND_DIRECT", "userIds": [other.id] });
@@ -134,6 +153,16 @@ impl Person {
         self.post(&format!("/v1/conversations/{conversation}/messages"), body).await
     }
 
+    /// Sends a message that says this; gives it.
+    pub async fn sends(&self, conversation: &str, content: Value) -> Value {
+        self.tries_to_send(conversation, json!({ "content": content })).await.ok()["message"].clone()
+    }
+
+    /// Sends a message, which may be refused.
+    pub async fn tries_to_send(&self, conversation: &str, request: Value) -> Answer {
+        self.post(&format!("/v1/conversations/{conversation}/messages"), request).await
+    }
+
     /// The texts of a conversation's latest messages, oldest first; `None` stands for a tombstone.
     pub async fn reads(&self, conversation: &str) -> Vec<Option<String>> {
         let page = self.get(&format!("/v1/conversations/{conversation}/messages?pageSize=100")).await.ok();
@@ -155,6 +184,33 @@ impl Person {
         connection.catches_up().await;
         connection
     }
+}
+
+/// What was at an address.
+#[derive(Clone, Debug)]
+pub struct Fetched {
+    /// The HTTP status.
+    pub status: u16,
+    /// The bytes.
+    pub bytes: Vec<u8>,
+    headers: reqwest::header::HeaderMap,
+}
+
+impl Fetched {
+    /// A header; empty when it is not there.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+}
+
+/// Where a message is, over REST.
+///
+/// # Panics
+/// When it is none.
+#[track_caller]
+pub fn path_of(message: &Value) -> String {
+    let (conversation, id) = (text(&message["conversationId"]), text(&message["messageId"]));
+    format!("/v1/conversations/{conversation}/messages/{id}")
 }
 
 fn conversation_id(answer: &Value) -> String {

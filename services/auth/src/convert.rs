@@ -4,10 +4,11 @@ use chassis::fault::Fault;
 use chassis::page::{self, Token as PageToken};
 use prost::Message;
 use proto::auth::v1 as pb;
-use proto::id::{SessionId, UserId};
+use proto::id::{DeviceKeyId, SessionId, UserId};
 use uuid::Uuid;
 
 use crate::accounts::{GuestEntry, Registration, SignedIn, SigningIn};
+use crate::device_key::DeviceKey;
 use crate::email::Email;
 use crate::error::Error;
 use crate::password::{NewPassword, Password};
@@ -157,6 +158,21 @@ pub fn session_id(field: &'static str, text: &str) -> Result<SessionId, Error> {
     SessionId::parse(text).map_err(|_| Error::invalid(field, "must be a UUID"))
 }
 
+/// Reads the id of a device key.
+pub fn device_key_id(text: &str) -> Result<DeviceKeyId, Error> {
+    DeviceKeyId::parse(text).map_err(|_| Error::invalid("device_key_id", "must be a UUID"))
+}
+
+/// Users asked for by id and by name. A name that nobody can have is nobody's.
+pub fn users(request: &pb::BatchGetUsersRequest) -> Result<(Vec<UserId>, Vec<Username>), Error> {
+    if request.user_ids.is_empty() && request.usernames.is_empty() {
+        return Err(Error::invalid("user_ids", "must name a user when usernames does not"));
+    }
+    let ids = request.user_ids.iter().map(|id| user_id("user_ids", id)).collect::<Result<_, _>>()?;
+    let names = request.usernames.iter().filter_map(|name| Username::parse(name).ok()).collect();
+    Ok((ids, names))
+}
+
 /// How many facts to list: 100 when nothing is said, 1,000 at most.
 pub fn fact_limit(requested: i32) -> i64 {
     page::limit(requested, 100, 1000)
@@ -197,6 +213,19 @@ impl From<Account> for pb::User {
             Account::Deleted { id, delete_time } => {
                 Self { user_id: id.to_string(), delete_time: Some(delete_time.to_proto()), ..Self::default() }
             }
+        }
+    }
+}
+
+impl From<DeviceKey> for pb::DeviceKey {
+    fn from(key: DeviceKey) -> Self {
+        Self {
+            device_key_id: key.id.to_string(),
+            user_id: key.user_id.to_string(),
+            name: key.name.as_str().to_owned(),
+            public_key: key.public_key.as_bytes().to_vec(),
+            create_time: Some(key.create_time.to_proto()),
+            revoke_time: key.revoke_time.map(chassis::clock::Timestamp::to_proto),
         }
     }
 }

@@ -6,9 +6,10 @@ use std::time::Duration;
 use chassis::caller;
 use chassis::fault::Fault;
 use proto::auth::v1::ErrorReason;
-use proto::id::{SessionId, UserId};
+use proto::id::{DeviceKeyId, SessionId, UserId};
 use tonic::{Code, Status};
 
+use crate::device_key;
 use crate::password::Weakness;
 use crate::store::Failure;
 use crate::username::Username;
@@ -36,6 +37,22 @@ pub enum Error {
     /// No such session of the caller.
     #[error("you have no session {0}")]
     SessionNotFound(SessionId),
+    /// The public key is none to sign with; says the rule.
+    #[error("public_key {0}")]
+    DeviceKeyInvalid(&'static str),
+    /// The user has as many keys as it can have.
+    #[error(
+        "a user has at most {} device keys in use, and {} with the revoked ones",
+        device_key::MOST_IN_USE,
+        device_key::MOST_EVER
+    )]
+    TooManyDeviceKeys {
+        /// Which of the two numbers is reached.
+        most: i64,
+    },
+    /// No such key of the caller.
+    #[error("you have no device key {0}")]
+    DeviceKeyNotFound(DeviceKeyId),
     /// Somebody has this name.
     #[error("the username {0} is taken")]
     UsernameTaken(Username),
@@ -84,6 +101,15 @@ impl From<Error> for Fault {
             Error::UserNotFound(id) => fault(Code::NotFound, Reason::UserNotFound).with("user_id", id),
             Error::SessionNotFound(id) => {
                 fault(Code::NotFound, Reason::SessionNotFound).with("session_id", id)
+            }
+            Error::DeviceKeyInvalid(rule) => {
+                fault(Code::InvalidArgument, Reason::DeviceKeyInvalid).field("public_key", rule)
+            }
+            Error::TooManyDeviceKeys { most } => {
+                fault(Code::ResourceExhausted, Reason::TooManyDeviceKeys).with("most", most)
+            }
+            Error::DeviceKeyNotFound(id) => {
+                fault(Code::NotFound, Reason::DeviceKeyNotFound).with("device_key_id", id)
             }
             Error::UsernameTaken(name) => {
                 fault(Code::AlreadyExists, Reason::UsernameTaken).with("username", name)

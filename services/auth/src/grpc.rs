@@ -10,6 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::accounts::Accounts;
 use crate::convert::{self, ListQuery};
+use crate::device_key::{KeyName, PublicKey};
 use crate::password::Password;
 use crate::sessions::Sessions;
 use crate::users::Users;
@@ -122,27 +123,6 @@ impl AuthService for Api {
 
 #[tonic::async_trait]
 impl UserService for Api {
-    async fn register_device_key(
-        &self,
-        _request: Request<pb::RegisterDeviceKeyRequest>,
-    ) -> Result<Response<pb::RegisterDeviceKeyResponse>, Status> {
-        Err(Status::unimplemented("register_device_key"))
-    }
-
-    async fn list_device_keys(
-        &self,
-        _request: Request<pb::ListDeviceKeysRequest>,
-    ) -> Result<Response<pb::ListDeviceKeysResponse>, Status> {
-        Err(Status::unimplemented("list_device_keys"))
-    }
-
-    async fn revoke_device_key(
-        &self,
-        _request: Request<pb::RevokeDeviceKeyRequest>,
-    ) -> Result<Response<pb::RevokeDeviceKeyResponse>, Status> {
-        Err(Status::unimplemented("revoke_device_key"))
-    }
-
     async fn get_me(
         &self,
         request: Request<pb::GetMeRequest>,
@@ -165,9 +145,8 @@ impl UserService for Api {
         &self,
         request: Request<pb::BatchGetUsersRequest>,
     ) -> Result<Response<pb::BatchGetUsersResponse>, Status> {
-        let ids = request.into_inner().user_ids;
-        let ids: Vec<_> = ids.iter().map(|id| convert::user_id("user_ids", id)).collect::<Result<_, _>>()?;
-        let accounts = self.users.get_all(&ids).await?;
+        let (ids, names) = convert::users(request.get_ref())?;
+        let accounts = self.users.get_all(&ids, &names).await?;
         Ok(Response::new(pb::BatchGetUsersResponse {
             users: accounts.into_iter().map(pb::User::from).collect(),
         }))
@@ -200,5 +179,36 @@ impl UserService for Api {
         let password = Password::presented(&request.into_inner().password);
         self.accounts.delete(&caller, password).await?;
         Ok(Response::new(pb::DeleteUserResponse {}))
+    }
+
+    async fn register_device_key(
+        &self,
+        request: Request<pb::RegisterDeviceKeyRequest>,
+    ) -> Result<Response<pb::RegisterDeviceKeyResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let public_key = PublicKey::parse(&request.get_ref().public_key)?;
+        let name = KeyName::parse(&request.get_ref().name)?;
+        let key = self.users.register_key(&caller, public_key, name).await?;
+        Ok(Response::new(pb::RegisterDeviceKeyResponse { device_key: Some(key.into()) }))
+    }
+
+    async fn list_device_keys(
+        &self,
+        request: Request<pb::ListDeviceKeysRequest>,
+    ) -> Result<Response<pb::ListDeviceKeysResponse>, Status> {
+        let id = convert::user_id("user_id", &request.into_inner().user_id)?;
+        let keys = self.users.keys_of(id).await?;
+        let device_keys = keys.into_iter().map(pb::DeviceKey::from).collect();
+        Ok(Response::new(pb::ListDeviceKeysResponse { device_keys }))
+    }
+
+    async fn revoke_device_key(
+        &self,
+        request: Request<pb::RevokeDeviceKeyRequest>,
+    ) -> Result<Response<pb::RevokeDeviceKeyResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let id = convert::device_key_id(&request.into_inner().device_key_id)?;
+        let key = self.users.revoke_key(&caller, id).await?;
+        Ok(Response::new(pb::RevokeDeviceKeyResponse { device_key: Some(key.into()) }))
     }
 }

@@ -1,7 +1,8 @@
 //! Auth: accounts, passwords and sessions.
 //!
 //! **Owns** users (who they are and what they say about themselves), what is kept of their passwords, their sessions,
-//! and the answer to the question whose a token is ([`Introspect`]), which every other service asks.
+//! the public keys of their devices, and the answer to the question whose a token is ([`Introspect`]), which every other
+//! service asks.
 //!
 //! **Refuses** names and addresses that somebody has, passwords that protect nothing, tries that come too fast, tokens
 //! that have ended. A name or password that is wrong is refused in the same words and after the same work whether or
@@ -18,6 +19,8 @@ mod accounts;
 mod attempts;
 mod config;
 mod convert;
+mod device_key;
+mod device_keys;
 mod email;
 mod error;
 mod fact;

@@ -33,6 +33,7 @@ struct World {
     clock: Clock,
     events: Events,
     gateway: ServiceCredential,
+    messaging: ServiceCredential,
     unit: Unit,
 }
 
@@ -53,15 +54,18 @@ impl World {
             database,
             events: events.clone(),
             clock: clock.clone(),
-            accepted: AcceptedServices::with_secrets([("gateway", &secret), ("conversation", &secret)]),
+            accepted: AcceptedServices::with_secrets(
+                ["gateway", "conversation", "messaging"].map(|name| (name, &secret)),
+            ),
             limits: LimitsConfig::default(),
             profile: Profile::Development,
         };
         let unit = crate::start(config, deps).await.unwrap();
         let transport = Transport::local(unit.grpc.clone().unwrap());
-        let gateway = ServiceCredential::new("gateway", &secret).unwrap();
+        let [gateway, messaging] =
+            ["gateway", "messaging"].map(|name| ServiceCredential::new(name, &secret).unwrap());
         let (auth, users) = (AuthServiceClient::new(transport.clone()), UserServiceClient::new(transport));
-        Self { auth, users, clock, events, gateway, unit }
+        Self { auth, users, clock, events, gateway, messaging, unit }
     }
 
     /// Makes an account and signs it in.
@@ -470,10 +474,136 @@ async fn others_see_a_user_without_its_address() {
     let get = ann.asks(pb::GetUserRequest { user_id: nobody.clone() });
     assert_refused(world.users.get_user(get).await, Code::NotFound, "USER_NOT_FOUND");
     let ids = [&guest.user.user_id, &nobody, &ann.user.user_id, &guest.user.user_id].map(String::clone);
-    let batch = bob.asks(pb::BatchGetUsersRequest { user_ids: ids.to_vec() });
-    let users = world.users.batch_get_users(batch).await.unwrap().into_inner().users;
-    let found: Vec<_> = users.into_iter().map(|user| user.user_id).collect();
-    assert_eq!(found, [&guest, &ann, &guest].map(|person| person.user.user_id.clone()));
+    let batch = async |user_ids: &[String], usernames: &[&str]| {
+        let usernames = usernames.iter().map(|name| (*name).to_owned()).collect();
+        let request = bob.asks(pb::BatchGetUsersRequest { user_ids: user_ids.to_vec(), usernames });
+        let users = world.users.clone().batch_get_users(request).await?.into_inner().users;
+        assert!(users.iter().all(|user| user.email.is_empty()));
+        Ok::<_, Status>(users.into_iter().map(|user| user.user_id).collect::<Vec<_>>())
+    };
+    let [guests, anns, bobs] = [&guest, &ann, &bob].map(|person| person.user.user_id.clone());
+    assert_eq!(batch(&ids, &[]).await.unwrap(), [guests.clone(), anns.clone()]);
+    // By name in whatever case; whoever is asked for twice comes once, and what is no name is nobody's.
+    let names = ["BOB", "nobody", "no name at all", "", "@", "Ann", "bob"];
+    assert_eq!(batch(&ids, &names).await.unwrap(), [guests, anns.clone(), bobs.clone()]);
+    assert_eq!(batch(&[], &names).await.unwrap(), [bobs, anns]);
+    assert_eq!(batch(&[], &["no name at all"]).await.unwrap(), [""; 0]);
+    let fault = assert_refused(batch(&[], &[]).await, Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(fault.fields()[0].0, "user_ids");
+}
+
+/// A key that some device has made.
+fn public_key(seed: u8) -> Vec<u8> {
+    ed25519_dalek::SigningKey::from_bytes(&[seed; 32]).verifying_key().to_bytes().to_vec()
+}
+
+fn key(public_key: Vec<u8>, name: &str) -> pb::RegisterDeviceKeyRequest {
+    pb::RegisterDeviceKeyRequest { public_key, name: name.to_owned() }
+}
+
+impl World {
+    async fn register_key(&mut self, person: &Person, seed: u8) -> Result<pb::DeviceKey, Status> {
+        let request = person.asks(key(public_key(seed), " phone "));
+        Ok(self.users.register_device_key(request).await?.into_inner().device_key.unwrap())
+    }
+
+    async fn keys(&mut self, asks: &Person, of: &str) -> Result<Vec<pb::DeviceKey>, Status> {
+        let request = asks.asks(pb::ListDeviceKeysRequest { user_id: of.to_owned() });
+        Ok(self.users.list_device_keys(request).await?.into_inner().device_keys)
+    }
+
+    async fn revoke_key(&mut self, person: &Person, id: &str) -> Result<pb::DeviceKey, Status> {
+        let request = person.asks(pb::RevokeDeviceKeyRequest { device_key_id: id.to_owned() });
+        Ok(self.users.revoke_device_key(request).await?.into_inner().device_key.unwrap())
+    }
+}
+
+#[tokio::test]
+async fn a_device_key_is_registered_seen_by_all_and_revoked_once() {
+    let (mut world, _scratch) = on_sqlite(config()).await;
+    let (ann, bob, guest) = (world.register("ann").await, world.register("bob").await, world.guest().await);
+    let anns = ann.user.user_id.as_str();
+    let first = world.register_key(&ann, 1).await.unwrap();
+    assert_eq!((first.user_id.as_str(), first.name.as_str()), (anns, "phone"));
+    assert_eq!((first.public_key.to_vec(), first.create_time), (public_key(1), Some(START.to_proto())));
+    assert_eq!(first.revoke_time, None);
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(world.register_key(&ann, 1).await.unwrap(), first);
+    let second = world.register_key(&ann, 2).await.unwrap();
+
+    // Everybody who writes with Ann may look, and messaging for them.
+    for reader in [&ann, &bob, &guest] {
+        assert_eq!(world.keys(reader, anns).await.unwrap(), [first.clone(), second.clone()]);
+    }
+    let message = || pb::ListDeviceKeysRequest { user_id: anns.to_owned() };
+    let bobs_id = UserId::parse(&bob.user.user_id).unwrap();
+    let request = as_service(message(), &world.messaging, Some(bobs_id));
+    let listed = world.users.list_device_keys(request).await.unwrap().into_inner().device_keys;
+    assert_eq!(listed, [first.clone(), second.clone()]);
+    let request = as_service(message(), &world.gateway, Some(bobs_id));
+    assert_eq!(world.users.list_device_keys(request).await.unwrap_err().code(), Code::PermissionDenied);
+    assert!(world.users.list_device_keys(message()).await.is_err());
+    assert_eq!(world.keys(&ann, &bob.user.user_id).await.unwrap(), []);
+    let nobody = UserId::generate().to_string();
+    assert_refused(world.keys(&ann, &nobody).await, Code::NotFound, "USER_NOT_FOUND");
+
+    // Only its owner revokes a key, once and for all.
+    let id = first.device_key_id.as_str();
+    assert_refused(world.revoke_key(&bob, id).await, Code::NotFound, "DEVICE_KEY_NOT_FOUND");
+    let fault = assert_refused(world.revoke_key(&ann, &nobody).await, Code::NotFound, "DEVICE_KEY_NOT_FOUND");
+    assert_eq!(fault.metadata()["device_key_id"], nobody);
+    let revoked = world.revoke_key(&ann, id).await.unwrap();
+    assert_eq!(revoked.revoke_time, Some(world.clock.now().to_proto()));
+    world.clock.advance(Duration::from_secs(1));
+    assert_eq!(world.revoke_key(&ann, id).await.unwrap(), revoked);
+    assert_eq!(world.keys(&bob, anns).await.unwrap(), [revoked, second]);
+    let fault =
+        assert_refused(world.register_key(&ann, 1).await, Code::InvalidArgument, "DEVICE_KEY_INVALID");
+    assert_eq!(fault.fields(), [("public_key".to_owned(), "must not be one that was revoked".to_owned())]);
+    world.register_key(&bob, 1).await.unwrap();
+
+    // Of one who is gone nothing is left to check signatures with.
+    world.users.delete_user(ann.asks(pb::DeleteUserRequest { password: PASSWORD.to_owned() })).await.unwrap();
+    assert_eq!(world.keys(&bob, anns).await.unwrap(), []);
+}
+
+#[tokio::test]
+async fn what_is_no_device_key_is_refused_by_the_field_s_name() {
+    let (mut world, _scratch) = on_sqlite(config()).await;
+    let (ann, guest) = (world.register("ann").await, world.guest().await);
+    let mut neutral = vec![0; 32];
+    neutral[0] = 1;
+    for bad in [vec![2; 32], vec![0; 32], neutral] {
+        let refused = world.users.register_device_key(ann.asks(key(bad, "phone"))).await;
+        let fault = assert_refused(refused, Code::InvalidArgument, "DEVICE_KEY_INVALID");
+        assert_eq!(fault.fields()[0].0, "public_key");
+    }
+    for bad in [0, 31, 33] {
+        let refused = world.users.register_device_key(ann.asks(key(vec![2; bad], "phone"))).await;
+        let fault = assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD");
+        assert_eq!(fault.fields()[0].0, "public_key");
+    }
+    for bad in ["", "  ", "a\u{7}b", &"x".repeat(65)] {
+        let refused = world.users.register_device_key(ann.asks(key(public_key(1), bad))).await;
+        let fault = assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD");
+        assert_eq!(fault.fields()[0].0, "name", "{bad:?}");
+    }
+    assert_refused(world.register_key(&guest, 1).await, Code::FailedPrecondition, "GUEST_ACCOUNT");
+    assert_refused(
+        world.revoke_key(&guest, &ann.user.user_id).await,
+        Code::FailedPrecondition,
+        "GUEST_ACCOUNT",
+    );
+    let anonymous = world.users.register_device_key(key(public_key(1), "phone")).await;
+    assert_refused(anonymous, Code::Unauthenticated, "UNAUTHENTICATED");
+    assert_eq!(world.keys(&ann, &ann.user.user_id.clone()).await.unwrap(), []);
+
+    for seed in 1..=20 {
+        world.register_key(&ann, seed).await.unwrap();
+    }
+    let refused = world.register_key(&ann, 21).await;
+    let fault = assert_refused(refused, Code::ResourceExhausted, "TOO_MANY_DEVICE_KEYS");
+    assert_eq!(fault.metadata()["most"], "20");
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! Users as others see them, and oneself.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use chassis::caller::Caller;
 use chassis::clock::Clock;
@@ -9,6 +9,7 @@ use proto::id::UserId;
 use crate::error::Error;
 use crate::store::Store;
 use crate::user::{Account, Changes, Listing, User, UserPage};
+use crate::username::Username;
 
 /// The use cases around users.
 #[derive(Debug)]
@@ -32,12 +33,18 @@ impl Users {
         self.store.find_accounts(&[id]).await?.pop().ok_or(Error::UserNotFound(id))
     }
 
-    /// What these ids stand for, in their order. Ids that stand for nobody are left out.
-    pub async fn get_all(&self, ids: &[UserId]) -> Result<Vec<Account>, Error> {
-        let found = self.store.find_accounts(ids).await?;
+    /// What these ids stand for, in their order, and then who has these names; each once. What stands for nobody is left
+    /// out.
+    pub async fn get_all(&self, ids: &[UserId], names: &[Username]) -> Result<Vec<Account>, Error> {
         let by_id: HashMap<UserId, Account> =
-            found.into_iter().map(|account| (account.id(), account)).collect();
-        Ok(ids.iter().filter_map(|id| by_id.get(id).cloned()).collect())
+            self.store.find_accounts(ids).await?.into_iter().map(|account| (account.id(), account)).collect();
+        let named = self.store.find_named(names).await?.into_iter();
+        let by_name: HashMap<Username, User> =
+            named.filter_map(|user| Some((user.username.clone()?, user))).collect();
+        let of_names = names.iter().filter_map(|name| by_name.get(name).cloned().map(Account::Living));
+        let mut seen = HashSet::new();
+        let asked = ids.iter().filter_map(|id| by_id.get(id).cloned()).chain(of_names);
+        Ok(asked.filter(|account| seen.insert(account.id())).collect())
     }
 
     /// Users by name.

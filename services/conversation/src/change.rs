@@ -17,6 +17,8 @@ use crate::role::Role;
 pub enum Change {
     /// Set title, topic or settings.
     Configure(Settings),
+    /// Take secure messages only, in a conversation that is found again instead of being made twice.
+    Secure,
     /// Delete the conversation.
     Delete,
     /// Come into a room.
@@ -53,6 +55,8 @@ pub struct Settings {
     pub topic: Option<Topic>,
     /// The slow mode.
     pub slow_mode: Option<SlowMode>,
+    /// Whether it takes secure messages only. What is so stays so.
+    pub secure: Option<bool>,
 }
 
 /// What the decision rests on. Only true while the conversation's row is locked.
@@ -115,7 +119,12 @@ impl Change {
             | Self::Transfer(user_id)
             | Self::Ban { user_id, .. }
             | Self::Unban(user_id) => std::slice::from_ref(user_id),
-            Self::Configure(_) | Self::Delete | Self::Join | Self::Leave | Self::EndAccount => &[],
+            Self::Configure(_)
+            | Self::Secure
+            | Self::Delete
+            | Self::Join
+            | Self::Leave
+            | Self::EndAccount => &[],
         }
     }
 
@@ -128,6 +137,7 @@ impl Change {
     pub fn decide(&self, situation: &Situation) -> Result<Vec<Step>, Error> {
         match self {
             Self::Configure(settings) => situation.configure(settings),
+            Self::Secure => situation.secure(),
             Self::Delete => situation.delete(),
             Self::Join => situation.join(),
             Self::Leave => situation.leave(),
@@ -144,12 +154,30 @@ impl Change {
 
 impl Situation {
     fn configure(&self, settings: &Settings) -> Result<Vec<Step>, Error> {
-        self.require(Role::Moderator)?;
+        // What cannot be taken back is for the owner.
+        let least = if settings.secure.is_some() { Role::Owner } else { Role::Moderator };
+        self.require(least)?;
         let conversation = &self.conversation;
+        if conversation.secure && settings.secure == Some(false) {
+            let rule = "cannot be taken back: the conversation takes secure messages only";
+            return Err(Error::Field { field: "conversation.secure", rule });
+        }
         let differs = settings.title.as_ref().is_some_and(|title| *title != conversation.title)
             || settings.topic.as_ref().is_some_and(|topic| *topic != conversation.topic)
-            || settings.slow_mode.is_some_and(|slow_mode| slow_mode != conversation.slow_mode);
+            || settings.slow_mode.is_some_and(|slow_mode| slow_mode != conversation.slow_mode)
+            || settings.secure.is_some_and(|secure| secure != conversation.secure);
         Ok(if differs { vec![Step::Configure(settings.clone())] } else { vec![] })
+    }
+
+    /// Whoever may write there may ask for it: the other answer would be a conversation that is not what was asked for.
+    fn secure(&self) -> Result<Vec<Step>, Error> {
+        let own = self.role_of(self.actor).ok_or_else(|| self.conversation.refuses_stranger())?;
+        let is_found_again = matches!(self.conversation.kind, Kind::Direct | Kind::Discussion);
+        if !is_found_again || own < Role::Member {
+            return Err(Error::RoleTooLow);
+        }
+        let settings = Settings { secure: Some(true), ..Settings::default() };
+        Ok(if self.conversation.secure { vec![] } else { vec![Step::Configure(settings)] })
     }
 
     fn delete(&self) -> Result<Vec<Step>, Error> {
@@ -311,15 +339,17 @@ impl Situation {
         let conversation = &mut self.conversation;
         let event = match step {
             Step::Configure(settings) => {
-                let Settings { title, topic, slow_mode } = settings.clone();
+                let Settings { title, topic, slow_mode, secure } = settings.clone();
                 conversation.title = title.unwrap_or_else(|| conversation.title.clone());
                 conversation.topic = topic.unwrap_or_else(|| conversation.topic.clone());
                 conversation.slow_mode = slow_mode.unwrap_or(conversation.slow_mode);
+                conversation.secure = secure.unwrap_or(conversation.secure);
                 conversation.update_time = self.now;
                 Event::Updated {
                     title: conversation.title.clone(),
                     topic: conversation.topic.clone(),
                     slow_mode: conversation.slow_mode,
+                    secure: conversation.secure,
                 }
             }
             Step::Delete => {

@@ -19,6 +19,8 @@ pub struct Conversation {
     pub topic: Topic,
     /// How long a member waits between two messages.
     pub slow_mode: SlowMode,
+    /// Whether it takes secure messages only. Once it does, it always does.
+    pub secure: bool,
     /// How many members it has.
     pub member_count: i64,
     /// Goes up by one with every change of members or roles, from 1.
@@ -56,7 +58,7 @@ impl View {
 
 impl Conversation {
     /// The role of one who wants to change something, when that is at least this one. `own` is `None` for one who is
-    /// not a member. A direct conversation is between two equals for ever: nothing about it can be changed.
+    /// not a member. A direct conversation is between two equals for ever: nothing about it can be changed here.
     pub fn require(&self, own: Option<Role>, least: Role) -> Result<Role, Error> {
         let own = own.ok_or_else(|| self.refuses_stranger())?;
         self.require_changeable()?;

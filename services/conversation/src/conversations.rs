@@ -58,14 +58,15 @@ impl Conversations {
         Ok(ids.iter().filter_map(|id| by_id.remove(id)).collect())
     }
 
-    /// Who is in, in the order of coming in. Only members see it, also in a room.
+    /// Who is in, with this role or a higher one, in the order of coming in. Only members see it, also in a room.
     pub async fn members(
         &self,
         caller: UserId,
         id: ConversationId,
+        at_least: Role,
         page: Page<Place>,
     ) -> Result<Paged<Member, Place>, Error> {
-        let rows = self.store.members(id, caller, page).await?;
+        let rows = self.store.members(id, caller, at_least, page).await?;
         if rows.is_empty() && self.store.view(id, caller).await?.and_then(|view| view.own_role).is_none() {
             return Err(Error::ConversationNotFound(id));
         }
@@ -133,6 +134,12 @@ impl Conversations {
         settings: Settings,
     ) -> Result<View, Error> {
         Ok(self.change(caller, id, Change::Configure(settings)).await?.into_view())
+    }
+
+    /// Makes a direct conversation or a discussion, which is found again instead of being made twice, one that takes
+    /// secure messages only.
+    pub(crate) async fn secure(&self, caller: UserId, id: ConversationId) -> Result<View, Error> {
+        Ok(self.change(caller, id, Change::Secure).await?.into_view())
     }
 
     /// Deletes a conversation with everything in it.

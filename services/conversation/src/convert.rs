@@ -54,6 +54,21 @@ pub fn role(role: pb::MemberRole) -> Result<Role, Error> {
     }
 }
 
+/// The lowest role in the field `at_least`: every member has at least the lowest there is.
+pub fn at_least(role: pb::MemberRole) -> Role {
+    self::role(role).unwrap_or(Role::Muted)
+}
+
+/// What a list of members is called in its tokens: those who have a role are another list than all.
+pub fn list_of(at_least: Role) -> &'static str {
+    match at_least {
+        Role::Muted => "members",
+        Role::Member => "members who may write",
+        Role::Moderator => "moderators",
+        Role::Owner => "owners",
+    }
+}
+
 /// How a slow mode is written: absent for none.
 pub fn slow_mode(slow_mode: SlowMode) -> Option<prost_types::Duration> {
     let millis = slow_mode.as_millis();
@@ -93,6 +108,7 @@ impl TryFrom<pb::CreateConversationRequest> for Draft {
             kind,
             title: Title::parse(&request.title)?,
             topic: Topic::parse(&request.topic)?,
+            secure: request.secure,
             user_ids: user_ids(&request.user_ids)?,
             retry,
         })
@@ -106,7 +122,10 @@ impl TryFrom<pb::UpdateConversationRequest> for Settings {
         let values = request.conversation.unwrap_or_default();
         let paths = request.update_mask.unwrap_or_default().paths;
         if paths.is_empty() {
-            return Err(Error::Field { field: "update_mask", rule: "must name title, topic or slow_mode" });
+            return Err(Error::Field {
+                field: "update_mask",
+                rule: "must name title, topic, slow_mode or secure",
+            });
         }
         let mut settings = Self::default();
         for path in paths {
@@ -114,10 +133,11 @@ impl TryFrom<pb::UpdateConversationRequest> for Settings {
                 "title" => settings.title = Some(Title::parse(&values.title)?),
                 "topic" => settings.topic = Some(Topic::parse(&values.topic)?),
                 "slow_mode" => settings.slow_mode = Some(wait(values.slow_mode.as_ref())),
+                "secure" => settings.secure = Some(values.secure),
                 _ => {
                     return Err(Error::Field {
                         field: "update_mask",
-                        rule: "must name only title, topic and slow_mode",
+                        rule: "must name only title, topic, slow_mode and secure",
                     });
                 }
             }
@@ -235,7 +255,7 @@ impl From<View> for pb::Conversation {
             update_time: Some(conversation.update_time.to_proto()),
             own_role: role_if_any(view.own_role).into(),
             peer_user_id,
-            secure: false,
+            secure: conversation.secure,
         }
     }
 }
@@ -279,7 +299,7 @@ pub fn access(access: Option<Access>) -> pb::Access {
         kind: pb::ConversationKind::from(access.kind).into(),
         membership_version: access.membership_version,
         slow_mode_millis: access.wait().as_millis(),
-        secure: false,
+        secure: access.secure,
     }
 }
 
@@ -332,6 +352,10 @@ mod tests {
             print(&request),
             print(&pb::CreateConversationRequest { topic: "x".to_owned(), ..request.clone() })
         );
+        assert_ne!(
+            print(&request),
+            print(&pb::CreateConversationRequest { secure: true, ..request.clone() })
+        );
         assert_eq!(print(&pb::CreateConversationRequest { request_id: String::new(), ..request }), None);
     }
 
@@ -343,6 +367,7 @@ mod tests {
                     title: "New".to_owned(),
                     topic: "\u{1b}".to_owned(),
                     slow_mode: Some(prost_types::Duration { seconds: 1, nanos: 500_900_000 }),
+                    secure: true,
                 }),
                 update_mask: Some(prost_types::FieldMask {
                     paths: paths.iter().map(ToString::to_string).collect(),
@@ -353,6 +378,7 @@ mod tests {
         let settings = update(&["title", "slow_mode"]).unwrap();
         assert_eq!(settings.title, Some(Title::parse("New").unwrap()));
         assert_eq!((settings.topic, settings.slow_mode), (None, Some(SlowMode::from_millis(1500))));
+        assert_eq!((settings.secure, update(&["secure"]).unwrap().secure), (None, Some(true)));
         assert!(matches!(update(&["topic"]), Err(Error::Field { field: "topic", .. })));
         for paths in [&[][..], &["kind"], &["title", "owner"]] {
             assert!(matches!(update(paths), Err(Error::Field { field: "update_mask", .. })), "{paths:?}");

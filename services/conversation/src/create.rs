@@ -24,6 +24,8 @@ pub struct Draft {
     pub title: Title,
     /// The topic.
     pub topic: Topic,
+    /// Whether it takes secure messages only. One that is found becomes so, too, and never the other way round.
+    pub secure: bool,
     /// The users named; the caller may be among them or not.
     pub user_ids: Vec<UserId>,
     /// What makes a retry safe, when the caller wants that.
@@ -52,6 +54,8 @@ pub struct Plan {
     pub title: Title,
     /// The topic.
     pub topic: Topic,
+    /// Whether it takes secure messages only.
+    pub secure: bool,
     /// The first members, the creator among them, ordered by id.
     pub members: Vec<(UserId, Role)>,
     /// What there is only one conversation of.
@@ -110,6 +114,7 @@ impl Draft {
             kind: self.kind,
             title: self.title,
             topic: self.topic,
+            secure: self.secure,
             members,
             sole,
             retry: self.retry,
@@ -154,7 +159,15 @@ impl Conversations {
         let mut others_exist = false;
         for _ in 0..ATTEMPTS {
             if let Some(found) = self.store.find(&plan).await? {
-                return Ok(found);
+                if !plan.secure || found.view.conversation.secure {
+                    return Ok(found);
+                }
+                match self.secure(caller, found.view.conversation.id).await {
+                    Ok(view) => return Ok(Created { view, ..found }),
+                    // Gone since it was found, or not the caller's any more: look again.
+                    Err(Error::ConversationNotFound(_)) => continue,
+                    Err(error) => return Err(error),
+                }
             }
             if !others_exist {
                 self.users.require(caller, &plan.others()).await?;
@@ -179,6 +192,7 @@ mod tests {
             kind,
             title: Title::default(),
             topic: Topic::default(),
+            secure: false,
             user_ids: user_ids.to_vec(),
             retry: None,
         }

@@ -47,6 +47,8 @@ pub enum Event {
         kind: Kind,
         /// Its title.
         title: Title,
+        /// Whether it takes secure messages only.
+        secure: bool,
         /// Its first members.
         members: Vec<Member>,
     },
@@ -58,6 +60,8 @@ pub enum Event {
         topic: Topic,
         /// The slow mode.
         slow_mode: SlowMode,
+        /// Whether it takes secure messages only.
+        secure: bool,
     },
     /// It is gone.
     Deleted {

@@ -134,9 +134,10 @@ impl ConversationService for Grpc {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let id = convert::conversation_id(&request.conversation_id)?;
-        let list = ("members", request.conversation_id.as_str());
+        let at_least = convert::at_least(request.at_least());
+        let list = (convert::list_of(at_least), request.conversation_id.as_str());
         let query = Query::parse(caller.user_id, list, request.page_size, &request.page_token)?;
-        let paged = self.conversations.members(caller.user_id, id, query.page).await?;
+        let paged = self.conversations.members(caller.user_id, id, at_least, query.page).await?;
         Ok(Response::new(pb::ListMembersResponse {
             next_page_token: query.next_page_token(&paged),
             members: paged.items.iter().map(pb::Member::from).collect(),

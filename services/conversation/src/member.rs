@@ -84,6 +84,8 @@ pub struct Access {
     pub membership_version: i64,
     /// The conversation's slow mode.
     pub slow_mode: SlowMode,
+    /// Whether the conversation takes secure messages only.
+    pub secure: bool,
 }
 
 impl Access {
@@ -116,7 +118,7 @@ mod tests {
     use super::*;
 
     fn access(kind: Kind, role: Option<Role>) -> Access {
-        Access { kind, role, membership_version: 1, slow_mode: SlowMode::from_millis(5000) }
+        Access { kind, role, membership_version: 1, slow_mode: SlowMode::from_millis(5000), secure: false }
     }
 
     #[test]

@@ -38,18 +38,20 @@ pub fn announce(events: &Events) {
 fn payload(event: &Event) -> pb::conversation_fact::Payload {
     use pb::conversation_fact::Payload;
     match event {
-        Event::Created { kind, title, members } => Payload::ConversationCreated(pb::ConversationCreated {
-            kind: pb::ConversationKind::from(*kind).into(),
-            title: title.as_str().to_owned(),
-            members: members.iter().map(pb::Member::from).collect(),
-            secure: false,
-        }),
-        Event::Updated { title, topic, slow_mode: wait } => {
+        Event::Created { kind, title, secure, members } => {
+            Payload::ConversationCreated(pb::ConversationCreated {
+                kind: pb::ConversationKind::from(*kind).into(),
+                title: title.as_str().to_owned(),
+                members: members.iter().map(pb::Member::from).collect(),
+                secure: *secure,
+            })
+        }
+        Event::Updated { title, topic, slow_mode: wait, secure } => {
             Payload::ConversationUpdated(pb::ConversationUpdated {
                 title: title.as_str().to_owned(),
                 topic: topic.as_str().to_owned(),
                 slow_mode: slow_mode(*wait),
-                secure: false,
+                secure: *secure,
             })
         }
         Event::Deleted { user_ids } => Payload::ConversationDeleted(pb::ConversationDeleted {

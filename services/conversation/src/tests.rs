@@ -1,6 +1,7 @@
 //! The service through its door: its own routes with all their middleware, over an auth that is made for the purpose.
 
 mod auth;
+mod secure;
 
 use std::time::Duration;
 
@@ -598,8 +599,12 @@ async fn lists_go_on_where_the_page_ends() {
     let mut members = vec![];
     let mut token = String::new();
     loop {
-        let request =
-            pb::ListMembersRequest { conversation_id: made[0].clone(), page_size: 4, page_token: token };
+        let request = pb::ListMembersRequest {
+            conversation_id: made[0].clone(),
+            page_size: 4,
+            page_token: token,
+            at_least: 0,
+        };
         let page = world.client().list_members(ann.says(request)).await.unwrap().into_inner();
         members.extend(page.members);
         token = page.next_page_token;

@@ -96,7 +96,8 @@ impl Carrier {
             return Err(proto::invalid(violations));
         }
         let caller = self.verifier.verify(&token).await?.ok_or_else(caller::unauthenticated)?;
-        Ok(self.messaging.prepare(caller.user_id, Asked::try_from(request)?).await?)
+        let asked = Asked::parse(request, caller.kind, self.messaging.clock.now())?;
+        Ok(self.messaging.prepare(caller.user_id, asked).await?)
     }
 }
 

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use chassis::database::Database;
 use serde::{Deserialize, Serialize};
 
+use crate::content;
 use crate::lane::Lanes;
 
 /// What only messaging has.
@@ -21,11 +23,24 @@ pub struct Config {
     /// How long a message may wait for its writer before its sender is told to come again, such as `500ms`.
     #[serde(with = "humantime_serde")]
     pub max_wait: Duration,
+    /// How often it looks for messages whose time is over, to erase them, such as `10s`. Nobody reads them meanwhile.
+    #[serde(with = "humantime_serde")]
+    pub sweep_every: Duration,
+    /// The hosts that voices and stickers may be linked from, such as `media.example.org`. Empty for every host. What
+    /// was uploaded here is not asked about.
+    pub media_hosts: Vec<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
-        Self { lanes: 0, max_batch: 256, max_waiting: 4096, max_wait: Duration::from_millis(500) }
+        Self {
+            lanes: 0,
+            max_batch: 256,
+            max_waiting: 4096,
+            max_wait: Duration::from_millis(500),
+            sweep_every: Duration::from_secs(10),
+            media_hosts: Vec::new(),
+        }
     }
 }
 
@@ -36,7 +51,19 @@ impl Config {
         anyhow::ensure!(self.max_waiting >= 1, "service.max_waiting must be at least 1");
         anyhow::ensure!(self.lanes <= 64, "service.lanes must be at most 64");
         anyhow::ensure!(!self.max_wait.is_zero(), "service.max_wait must be more than nothing");
-        Ok(())
+        anyhow::ensure!(!self.sweep_every.is_zero(), "service.sweep_every must be more than nothing");
+        self.media_hosts().map(drop)
+    }
+
+    /// The hosts for media, as they stand in an address.
+    pub fn media_hosts(&self) -> anyhow::Result<Vec<String>> {
+        let hosts = self.media_hosts.iter().map(|host| {
+            let found = content::host(&format!("https://{host}/"));
+            // A port or a path would never match.
+            let only_host = found.filter(|_| !host.contains(['/', '?', '#']) && !has_port(host));
+            only_host.with_context(|| format!("service.media_hosts: {host:?} is not the name of a host"))
+        });
+        hosts.collect()
     }
 
     /// The writers of the logs in this database.
@@ -50,6 +77,11 @@ impl Config {
     }
 }
 
+/// Whether something follows the name of a host, or its address in brackets.
+fn has_port(host: &str) -> bool {
+    host.rsplit_once(']').map_or(host, |(_, rest)| rest).contains(':')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -59,6 +91,13 @@ mod tests {
         assert!(Config::default().check().is_ok());
         assert!(Config { max_batch: 0, ..Config::default() }.check().is_err());
         assert!(Config { max_batch: 1001, ..Config::default() }.check().is_err());
+        for host in ["", "https://example.org", "example.org/a", "example.org:443", "a b", "ann@example.org"]
+        {
+            assert!(Config { media_hosts: vec![host.to_owned()], ..Config::default() }.check().is_err());
+        }
+        let config = Config { media_hosts: vec!["Media.Example.org".to_owned()], ..Config::default() };
+        assert_eq!(config.media_hosts().unwrap(), ["media.example.org"]);
         assert!(Config { max_wait: Duration::ZERO, ..Config::default() }.check().is_err());
+        assert!(Config { sweep_every: Duration::ZERO, ..Config::default() }.check().is_err());
     }
 }

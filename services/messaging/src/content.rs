@@ -1,9 +1,17 @@
 //! What a message says: a value that follows all rules once it is built.
 
+mod rules;
+#[cfg(test)]
+mod tests;
+mod words;
+
+use chassis::clock::Timestamp;
 use prost::Message as _;
 use proto::messaging::v1 as pb;
 use proto::messaging::v1::content::Kind;
-use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
+use proto::messaging::v1::media::Source;
+
+pub use words::host;
 
 use crate::error::Error;
 use crate::store::Failure;
@@ -13,16 +21,10 @@ use crate::store::Failure;
 pub struct Content(pb::Content);
 
 impl Content {
-    /// Normalises and checks a content; the error names the field and the rule.
-    pub fn parse(content: Option<pb::Content>) -> Result<Self, Error> {
+    /// Normalises and checks a content that is written now; the error names the field and the rule.
+    pub fn parse(content: Option<pb::Content>, now: Timestamp) -> Result<Self, Error> {
         let mut content = content.unwrap_or_default();
-        let invalid = |field| move |rule| Error::Invalid { field, rule };
-        match &mut content.kind {
-            Some(Kind::Text(says)) => *says = text(std::mem::take(says)).map_err(invalid("content.text"))?,
-            Some(_) => {}
-            None if content.attachments.is_empty() => return Err(invalid("content")("must say something")),
-            None => {}
-        }
+        rules::apply(&mut content, now)?;
         Ok(Self(content))
     }
 
@@ -46,6 +48,104 @@ impl Content {
         matches!(self.0.kind, Some(Kind::Secure(_)))
     }
 
+    /// The field of a kind that only services write; `None` for what people write.
+    pub const fn of_services(&self) -> Option<&'static str> {
+        match self.0.kind {
+            Some(Kind::Schedule(_)) => Some("content.schedule"),
+            Some(Kind::Call(_)) => Some("content.call"),
+            Some(Kind::System(_)) => Some("content.system"),
+            _ => None,
+        }
+    }
+
+    /// Whether a copy of it may go elsewhere. A secure one is bound to its conversation by its signature, and what
+    /// services write is about the conversation that it stands in.
+    pub const fn is_forwardable(&self) -> bool {
+        !self.is_secure() && self.of_services().is_none()
+    }
+
+    /// Whether an edit may turn it into this: only what people word themselves, and only into its own kind.
+    pub const fn may_become(&self, other: &Self) -> bool {
+        matches!(
+            (&self.0.kind, &other.0.kind),
+            (Some(Kind::Text(_)), Some(Kind::Text(_)))
+                | (Some(Kind::Secure(_)), Some(Kind::Secure(_)))
+                | (Some(Kind::Voice(_)), Some(Kind::Voice(_)))
+                | (Some(Kind::Document(_)), Some(Kind::Document(_)))
+                | (Some(Kind::Link(_)), Some(Kind::Link(_)))
+                | (Some(Kind::Location(_)), Some(Kind::Location(_)))
+        )
+    }
+
+    /// How a poll stands before anybody has voted; `None` for other kinds.
+    pub fn new_poll(&self) -> Option<pb::PollResult> {
+        let Some(Kind::Poll(poll)) = &self.0.kind else { return None };
+        Some(pb::PollResult {
+            counts: vec![0; poll.options.len()],
+            voter_count: 0,
+            close_time: poll.close_time,
+        })
+    }
+
+    /// The files it refers to, by the ids of their uploads.
+    pub fn uploads(&self) -> impl Iterator<Item = &str> {
+        let own = match &self.0.kind {
+            Some(Kind::Voice(voice)) => voice.media.as_ref(),
+            Some(Kind::Sticker(sticker)) => sticker.media.as_ref(),
+            Some(Kind::Document(document)) => document.media.as_ref(),
+            _ => None,
+        };
+        let beside = self.0.attachments.iter().filter_map(|attachment| attachment.media.as_ref());
+        own.into_iter().chain(beside).filter_map(|media| match media.source.as_ref()? {
+            Source::UploadId(id) => Some(id.as_str()),
+            Source::Url(_) => None,
+        })
+    }
+
+    /// The field and the host of a voice or a sticker that is somewhere else; `None` for all others.
+    pub fn media_host(&self) -> Option<(&'static str, String)> {
+        let (field, media) = match &self.0.kind {
+            Some(Kind::Voice(voice)) => ("content.voice.media.url", voice.media.as_ref()?),
+            Some(Kind::Sticker(sticker)) => ("content.sticker.media.url", sticker.media.as_ref()?),
+            _ => return None,
+        };
+        match media.source.as_ref()? {
+            Source::Url(url) => Some((field, host(url).unwrap_or_default())),
+            Source::UploadId(_) => None,
+        }
+    }
+
+    /// The words by which it is found, one piece a line; `None` when there are none, and always for a secure one.
+    pub fn searchable(&self) -> Option<String> {
+        let mut pieces: Vec<&str> = match &self.0.kind {
+            Some(Kind::Text(text)) => vec![text],
+            Some(Kind::Secure(_)) => return None,
+            Some(Kind::Voice(voice)) => vec![&voice.caption],
+            Some(Kind::Sticker(sticker)) => vec![&sticker.label],
+            Some(Kind::Poll(poll)) => {
+                std::iter::once(&poll.question).chain(&poll.options).map(String::as_str).collect()
+            }
+            Some(Kind::Document(document)) => vec![&document.title, &document.document_id],
+            Some(Kind::Link(link)) => vec![&link.title, &link.description, &link.url],
+            Some(Kind::Location(location)) => vec![&location.name],
+            Some(Kind::Schedule(schedule)) => vec![&schedule.title],
+            Some(Kind::System(system)) => vec![&system.text],
+            Some(Kind::Profile(_) | Kind::Call(_)) | None => Vec::new(),
+        };
+        pieces.extend(self.0.attachments.iter().map(|attachment| attachment.name.as_str()));
+        pieces.retain(|piece| !piece.trim().is_empty());
+        (!pieces.is_empty()).then(|| pieces.join("\n"))
+    }
+
+    /// The first https address of a text, or the address that a link is; `None` for other kinds.
+    pub fn first_link(&self) -> Option<&str> {
+        match &self.0.kind {
+            Some(Kind::Text(text)) => words::first_address(text),
+            Some(Kind::Link(link)) => Some(&link.url),
+            _ => None,
+        }
+    }
+
     /// As it is stored.
     pub fn encode(&self) -> Vec<u8> {
         self.0.encode_to_vec()
@@ -62,58 +162,6 @@ impl Content {
         match &self.0.kind {
             Some(Kind::Text(text)) if self.0.attachments.is_empty() => text.len(),
             _ => self.0.encoded_len(),
-        }
-    }
-}
-
-/// The most bytes of a text, after normalisation.
-const MAX_TEXT_BYTES: usize = 16_384;
-
-/// Normalises a text (NFC) and checks it: 1 to 16,384 bytes, not only white space, and no control characters but tab and
-/// line feed. Says which rule it breaks otherwise.
-fn text(text: String) -> Result<String, &'static str> {
-    let text = match is_nfc_quick(text.chars()) {
-        IsNormalized::Yes => text,
-        IsNormalized::No | IsNormalized::Maybe => text.nfc().collect(),
-    };
-    if text.len() > MAX_TEXT_BYTES {
-        return Err("must have at most 16384 bytes");
-    }
-    if text.chars().all(char::is_whitespace) {
-        return Err("must have something besides white space");
-    }
-    if text.chars().any(|c| c.is_control() && c != '\t' && c != '\n') {
-        return Err("must have no control characters but tab and line feed");
-    }
-    Ok(text)
-}
-
-#[cfg(test)]
-impl Content {
-    /// A text.
-    pub fn text(says: &str) -> Self {
-        let kind = Some(Kind::Text(says.to_owned()));
-        Self::parse(Some(pb::Content { kind, ..pb::Content::default() })).expect("a text")
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_text_is_normalised_and_bounded() {
-        let parse = |says: &str| text(says.to_owned());
-        assert_eq!(parse("e\u{301}"), Ok("é".to_owned()));
-        assert!(parse(&"a".repeat(MAX_TEXT_BYTES)).is_ok());
-        assert!(parse(&"a".repeat(MAX_TEXT_BYTES + 1)).is_err());
-        // The bound holds for what is stored: this is one byte too long until it is normalised.
-        assert!(parse(&("a".repeat(MAX_TEXT_BYTES - 2) + "e\u{301}")).is_ok());
-        for bad in ["", " \t\n", "\u{a0}\u{3000}", "a\0b", "a\rb", "a\u{1b}[0m", "\u{85}x"] {
-            assert!(parse(bad).is_err(), "{bad:?}");
-        }
-        for good in ["a", "a\tb\n", "👩‍👩‍👧", "שלום"] {
-            assert_eq!(parse(good).as_deref(), Ok(good));
         }
     }
 }

@@ -15,11 +15,16 @@ use proto::conversation::v1::{self as pb, ConversationKind, MemberRole};
 use proto::id::{ConversationId, UserId};
 use tonic::{Code, Status};
 
+use crate::content::Content;
 use crate::error::Error;
 use crate::event::Fact;
+use crate::message::Letter;
 
 /// The most pairs of one `CheckAccess`.
 const QUESTIONS: usize = 1000;
+
+/// The most members of one page.
+const MEMBERS: i32 = 100;
 
 /// How many users' memberships are remembered.
 const REMEMBERED_USERS: u64 = 20_000;
@@ -76,6 +81,30 @@ impl Access {
             Self { visible: true, .. } => Err(Error::WriteDenied(conversation)),
             _ => Err(Error::ConversationNotFound(conversation)),
         }
+    }
+
+    /// Refuses one who does not own a conversation. Nobody owns a direct one.
+    pub const fn check_owning(&self, conversation: ConversationId) -> Result<(), Error> {
+        match self {
+            Self { may_read: true, owns: true, .. } => Ok(()),
+            Self { visible: true, .. } => Err(Error::NotOwner(conversation)),
+            _ => Err(Error::ConversationNotFound(conversation)),
+        }
+    }
+
+    /// Refuses a letter that may not go where it wants to.
+    pub fn check_letter(&self, letter: &Letter) -> Result<(), Error> {
+        self.check_writing(letter.conversation)?;
+        self.check_secrecy(letter.conversation, &letter.content)
+    }
+
+    /// Refuses what everybody could read where only secure messages go. What services write is about the conversation,
+    /// and theirs alone.
+    pub fn check_secrecy(&self, conversation: ConversationId, content: &Content) -> Result<(), Error> {
+        if self.secure_only && !content.is_secure() && content.of_services().is_none() {
+            return Err(Error::SecureOnly(conversation));
+        }
+        Ok(())
     }
 }
 
@@ -170,10 +199,10 @@ impl Conversations {
         }
     }
 
-    /// Refuses a user who may not write into a conversation.
-    pub async fn require_writer(&self, conversation: ConversationId, user: UserId) -> Result<(), Error> {
+    /// What a user may do in a conversation, be it nothing.
+    pub async fn access(&self, conversation: ConversationId, user: UserId) -> Result<Access, Error> {
         match self.check(&[(conversation, user)]).await?.as_slice() {
-            [access] => access.check_writing(conversation),
+            [access] => Ok(*access),
             _ => Err(Error::ConversationNotFound(conversation)),
         }
     }
@@ -250,6 +279,43 @@ impl Conversations {
         let request = as_service(request, &self.credential, Some(user));
         let response = self.client.clone().create_conversation(request).await.map_err(not_made)?.into_inner();
         id(&response.conversation.unwrap_or_default().conversation_id)
+    }
+
+    /// Those who moderate a conversation, as one of its members sees them.
+    pub async fn moderators(
+        &self,
+        conversation: ConversationId,
+        member: UserId,
+    ) -> Result<Vec<UserId>, Error> {
+        let (mut moderators, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = pb::ListMembersRequest {
+                conversation_id: conversation.to_string(),
+                at_least: MemberRole::Moderator.into(),
+                page_size: MEMBERS,
+                page_token,
+            };
+            let request = as_service(request, &self.credential, Some(member));
+            let response = self.client.clone().list_members(request).await.map_err(|status| {
+                // Gone, or not the member's any more, since access was checked.
+                if status.code() == Code::NotFound {
+                    Error::ConversationNotFound(conversation)
+                } else {
+                    not_answered(status)
+                }
+            })?;
+            let page = response.into_inner();
+            for member in page.members {
+                moderators.push(UserId::parse(&member.user_id).map_err(|error| {
+                    tracing::error!(%error, "conversation answered with an id that is none");
+                    Error::Internal
+                })?);
+            }
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(moderators);
+            }
+        }
     }
 
     /// What happened to conversations after a position of conversation's outbox, oldest first.

@@ -3,17 +3,22 @@
 
 use std::time::Duration;
 
+use chassis::caller::CallerKind;
 use chassis::clock::Timestamp;
 use prost::Message as _;
 use proto::conversation::v1::{ConversationFact, RemovalReason, conversation_fact};
 use proto::id::{ConversationId, InvalidId, MessageId, UserId};
 use proto::messaging::v1 as pb;
 
+use crate::alert::Alert;
 use crate::content::Content;
+use crate::details::Details;
 use crate::error::Error;
 use crate::event::{Event, Fact, FactKind, Happening, UserEvent, UserHappening};
+use crate::forward::Forwarding;
 use crate::message::{Asked, ClientMessageId, Draft, Message, Sequence, Target};
-use crate::receipt::Watermark;
+use crate::receipt::{Progress, Reached, Watermark};
+use crate::revisions::Edition;
 use crate::store::{Appended, Failure};
 
 /// An id in a field, by the field's name.
@@ -27,16 +32,20 @@ pub fn message_id(text: &str) -> Result<MessageId, Error> {
     MessageId::parse(text).map_err(|InvalidId| Error::Invalid { field: "message_id", rule: "must be a UUID" })
 }
 
+/// An id that a sender chose.
+pub fn client_message_id(text: String) -> Result<Option<ClientMessageId>, Error> {
+    ClientMessageId::parse(text).map_err(|rule| Error::Invalid { field: "client_message_id", rule })
+}
+
 fn user_id(field: &'static str, text: &str) -> Result<UserId, Error> {
     UserId::parse(text).map_err(|InvalidId| Error::Invalid { field, rule: "must be a UUID" })
 }
 
-impl TryFrom<pb::SendMessageRequest> for Asked {
-    type Error = Error;
-
-    fn try_from(request: pb::SendMessageRequest) -> Result<Self, Error> {
+impl Asked {
+    /// What a caller asks for now.
+    pub fn parse(request: pb::SendMessageRequest, by: CallerKind, now: Timestamp) -> Result<Self, Error> {
         let validate_only = request.validate_only;
-        let draft = Draft::try_from(request)?;
+        let draft = Draft::parse(request, by, now)?;
         match draft.target {
             _ if !validate_only => Ok(Self::Send(draft)),
             Target::Conversation(conversation) => Ok(Self::Check(draft, conversation)),
@@ -48,10 +57,19 @@ impl TryFrom<pb::SendMessageRequest> for Asked {
     }
 }
 
-impl TryFrom<pb::SendMessageRequest> for Draft {
-    type Error = Error;
+/// What a caller writes now. People do not write in the words of services.
+pub fn content(content: Option<pb::Content>, by: CallerKind, now: Timestamp) -> Result<Content, Error> {
+    let content = Content::parse(content, now)?;
+    match content.of_services() {
+        Some(field) if by != CallerKind::Service => {
+            Err(Error::Invalid { field, rule: "is written by services only" })
+        }
+        _ => Ok(content),
+    }
+}
 
-    fn try_from(request: pb::SendMessageRequest) -> Result<Self, Error> {
+impl Draft {
+    fn parse(request: pb::SendMessageRequest, by: CallerKind, now: Timestamp) -> Result<Self, Error> {
         let target = match request.target {
             Some(pb::send_message_request::Target::ConversationId(id)) => {
                 Target::Conversation(conversation_id(&id)?)
@@ -63,8 +81,7 @@ impl TryFrom<pb::SendMessageRequest> for Draft {
             }
             None => return Err(Error::Invalid { field: "target", rule: "must be set" }),
         };
-        let client_message_id = ClientMessageId::parse(request.client_message_id)
-            .map_err(|rule| Error::Invalid { field: "client_message_id", rule })?;
+        let client_message_id = client_message_id(request.client_message_id)?;
         let reply_to = match request.reply_to_message_id.as_str() {
             "" => None,
             id => Some(MessageId::parse(id).map_err(|InvalidId| Error::Invalid {
@@ -73,7 +90,45 @@ impl TryFrom<pb::SendMessageRequest> for Draft {
             })?),
         };
         let lifetime = request.expire_after.as_ref().map(lifetime).transpose()?;
-        Ok(Self { target, content: Content::parse(request.content)?, client_message_id, reply_to, lifetime })
+        let content = content(request.content, by, now)?;
+        Ok(Self { target, content, client_message_id, reply_to, lifetime })
+    }
+}
+
+impl TryFrom<pb::ForwardMessageRequest> for Forwarding {
+    type Error = Error;
+
+    fn try_from(request: pb::ForwardMessageRequest) -> Result<Self, Error> {
+        let to = ConversationId::parse(&request.target_conversation_id).map_err(|InvalidId| {
+            Error::Invalid { field: "target_conversation_id", rule: "must be a UUID" }
+        })?;
+        Ok(Self {
+            conversation: conversation_id(&request.conversation_id)?,
+            message_id: message_id(&request.message_id)?,
+            to,
+            client_message_id: client_message_id(request.client_message_id)?,
+        })
+    }
+}
+
+impl TryFrom<pb::AdvanceWatermarkRequest> for Reached {
+    type Error = Error;
+
+    fn try_from(request: pb::AdvanceWatermarkRequest) -> Result<Self, Error> {
+        let message = |field, text: &str| match text {
+            "" => Ok(None),
+            id => MessageId::parse(id)
+                .map(Some)
+                .map_err(|InvalidId| Error::Invalid { field, rule: "must be a UUID" }),
+        };
+        Ok(Self {
+            progress: Progress {
+                delivered: Sequence::new(request.delivered_sequence),
+                read: Sequence::new(request.read_sequence),
+            },
+            delivered: message("delivered_message_id", &request.delivered_message_id)?,
+            read: message("read_message_id", &request.read_message_id)?,
+        })
     }
 }
 
@@ -92,7 +147,7 @@ fn lifetime(span: &prost_types::Duration) -> Result<Duration, Error> {
 /// What became of a request to send; `None` when it was only to be checked.
 pub fn sent(sent: Option<Appended>) -> pb::SendMessageResponse {
     let (message, repeated) = match sent {
-        Some(Appended { message, repeated }) => (Some(message.into()), repeated),
+        Some(Appended { message, repeated, .. }) => (Some(message.into()), repeated),
         None => (None, false),
     };
     pb::SendMessageResponse { message, repeated }
@@ -125,6 +180,32 @@ impl From<Message> for pb::Message {
         };
         message.details.show(&mut shown);
         shown
+    }
+}
+
+impl From<Edition> for pb::Revision {
+    fn from(edition: Edition) -> Self {
+        Self {
+            version: edition.version,
+            content: Some(edition.content.into_wire()),
+            create_time: Some(edition.create_time.to_proto()),
+        }
+    }
+}
+
+impl From<&Alert> for pb::Alert {
+    fn from(alert: &Alert) -> Self {
+        Self {
+            alert_id: alert.alert_id.to_string(),
+            kind: alert.kind.into(),
+            actor_user_id: text_of(alert.actor),
+            conversation_id: text_of(alert.conversation),
+            message_id: text_of(alert.message),
+            create_time: Some(alert.create_time.to_proto()),
+            update_time: Some(alert.update_time.to_proto()),
+            read_time: alert.read_time.map(Timestamp::to_proto),
+            message: None,
+        }
     }
 }
 
@@ -168,6 +249,22 @@ pub fn event(event: Event, epoch: &str) -> Result<pb::Event, Error> {
         actor_user_id: text_of(event.actor),
         payload: Some(payload),
     })
+}
+
+/// An event that was read a while ago, as it is at a time: what has expired on the way arrives as what is left of it.
+pub fn event_at(mut event: pb::Event, now: Timestamp) -> pb::Event {
+    use pb::event::Payload;
+    if let Some(Payload::MessageCreated(message) | Payload::MessageEdited(message)) = &mut event.payload
+        && let Some(expire_time) = message.expire_time
+        && message.delete_time.is_none()
+        && Timestamp::from_proto(&expire_time).is_none_or(|time| time <= now)
+    {
+        message.content = None;
+        message.delete_time = Some(expire_time);
+        message.set_delete_reason(pb::DeletionReason::Expired);
+        Details::default().show(message);
+    }
+    event
 }
 
 /// Events as the wire has them.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::fault::Fault;
-use proto::id::{ConversationId, MessageId};
+use proto::id::{AlertId, ConversationId, MessageId, ReportId};
 use proto::messaging::v1::ErrorReason as Reason;
 use tonic::{Code, Status};
 
@@ -21,6 +21,26 @@ pub enum Error {
         /// The rule.
         rule: &'static str,
     },
+    /// A field of a content breaks a rule.
+    #[error("{path} {rule}")]
+    InvalidContent {
+        /// The path of the field.
+        path: String,
+        /// The rule.
+        rule: &'static str,
+    },
+    /// The signature of a secure message is none of a device of its sender.
+    #[error("the message is not signed by a registered device of yours")]
+    SignatureInvalid,
+    /// The conversation takes secure messages only.
+    #[error("conversation {0} takes secure messages only")]
+    SecureOnly(ConversationId),
+    /// A message of this kind cannot be forwarded.
+    #[error("message {0} cannot be forwarded")]
+    NotForwardable(MessageId),
+    /// A message of this kind cannot be edited, or not into the kind asked for.
+    #[error("message {0} cannot be edited into this")]
+    NotEditable(MessageId),
     /// A page token is not one of this list.
     #[error("the page token is not one of this list")]
     PageToken(Box<Fault>),
@@ -30,12 +50,18 @@ pub enum Error {
     /// There is no such message in that conversation.
     #[error("there is no message {0} in that conversation")]
     MessageNotFound(MessageId),
+    /// There is no such alert of the caller.
+    #[error("there is no alert {0}")]
+    AlertNotFound(AlertId),
     /// The caller may read here and not write.
     #[error("you may not write into conversation {0}")]
     WriteDenied(ConversationId),
     /// Only the author may do this.
     #[error("message {0} is not yours")]
     NotAuthor(MessageId),
+    /// Only the owner may do this.
+    #[error("conversation {0} is not yours")]
+    NotOwner(ConversationId),
     /// The client message id was used with another body.
     #[error("the client message id {0} was used for another message")]
     ClientMessageIdReused(String),
@@ -50,6 +76,36 @@ pub enum Error {
     /// The message is deleted.
     #[error("message {0} is deleted")]
     MessageDeleted(MessageId),
+    /// Only owner and moderators may do this.
+    #[error("you do not moderate conversation {0}")]
+    NotModerator(ConversationId),
+    /// There is no such report in that conversation, or it is not for the caller to see.
+    #[error("there is no report {0} in that conversation")]
+    ReportNotFound(ReportId),
+    /// The report was resolved otherwise before.
+    #[error("report {0} was resolved otherwise before")]
+    ReportResolved(ReportId),
+    /// The caller has done so much lately that it has to wait.
+    #[error("too many requests: wait {} s", wait.as_secs())]
+    RateLimited {
+        /// How long.
+        wait: Duration,
+    },
+    /// The message is no poll.
+    #[error("message {0} is no poll")]
+    NotAPoll(MessageId),
+    /// Nobody can vote any more.
+    #[error("poll {0} is closed")]
+    PollClosed(MessageId),
+    /// Nobody learns who voted for what.
+    #[error("poll {0} is anonymous")]
+    PollAnonymous(MessageId),
+    /// The message has as many different reactions as it can have.
+    #[error("message {0} has as many different reactions as it can have")]
+    TooManyReactions(MessageId),
+    /// The conversation has as many pinned messages as it can have.
+    #[error("conversation {0} has as many pinned messages as it can have")]
+    TooManyPins(ConversationId),
     /// The sender has to wait.
     #[error("slow mode: wait {} ms", wait.as_millis())]
     SlowMode {
@@ -93,10 +149,21 @@ impl Error {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Invalid { .. } | Self::PageToken(_) => "invalid",
-            Self::ConversationNotFound(_) | Self::MessageNotFound(_) | Self::UserNotFound(_) => "not_found",
-            Self::WriteDenied(_) | Self::NotAuthor(_) => "denied",
+            Self::InvalidContent { .. } | Self::SignatureInvalid => "invalid",
+            Self::SecureOnly(_) | Self::NotForwardable(_) | Self::NotEditable(_) => "conflict",
+            Self::ConversationNotFound(_)
+            | Self::MessageNotFound(_)
+            | Self::AlertNotFound(_)
+            | Self::UserNotFound(_) => "not_found",
+            Self::WriteDenied(_) | Self::NotAuthor(_) | Self::NotOwner(_) => "denied",
             Self::ClientMessageIdReused(_) => "reused",
             Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
+            Self::NotModerator(_) => "denied",
+            Self::ReportNotFound(_) => "not_found",
+            Self::ReportResolved(_) => "conflict",
+            Self::RateLimited { .. } => "rate_limited",
+            Self::NotAPoll(_) | Self::PollClosed(_) | Self::PollAnonymous(_) => "conflict",
+            Self::TooManyReactions(_) | Self::TooManyPins(_) => "too_many",
             Self::SlowMode { .. } => "slow_mode",
             Self::Overloaded | Self::TooSlow => "overloaded",
             Self::SessionEnded => "unauthenticated",
@@ -109,6 +176,18 @@ impl Error {
         let fault = |code, reason: Reason| Fault::new(code, reason.as_str_name()).message(self.to_string());
         match self {
             Self::Invalid { field, rule } => Fault::invalid(*field, *rule),
+            Self::InvalidContent { path, rule } => Fault::invalid(path.as_str(), *rule),
+            Self::SignatureInvalid => fault(Code::InvalidArgument, Reason::SignatureInvalid)
+                .field("content.secure.signature", "must be by a registered device of the sender"),
+            Self::SecureOnly(id) => {
+                fault(Code::FailedPrecondition, Reason::SecureOnly).with("conversation_id", id)
+            }
+            Self::NotForwardable(id) => {
+                fault(Code::FailedPrecondition, Reason::NotForwardable).with("message_id", id)
+            }
+            Self::NotEditable(id) => {
+                fault(Code::FailedPrecondition, Reason::NotEditable).with("message_id", id)
+            }
             Self::PageToken(fault) | Self::NotMade(fault) => (**fault).clone(),
             Self::ConversationNotFound(id) => {
                 fault(Code::NotFound, Reason::ConversationNotFound).with("conversation_id", id)
@@ -116,10 +195,12 @@ impl Error {
             Self::MessageNotFound(id) => {
                 fault(Code::NotFound, Reason::MessageNotFound).with("message_id", id)
             }
+            Self::AlertNotFound(id) => fault(Code::NotFound, Reason::AlertNotFound).with("alert_id", id),
             Self::WriteDenied(id) => {
                 fault(Code::PermissionDenied, Reason::WriteDenied).with("conversation_id", id)
             }
             Self::NotAuthor(id) => fault(Code::PermissionDenied, Reason::NotAuthor).with("message_id", id),
+            Self::NotOwner(id) => fault(Code::PermissionDenied, Reason::NotOwner).with("conversation_id", id),
             Self::ClientMessageIdReused(id) => {
                 fault(Code::AlreadyExists, Reason::ClientMessageIdReused).with("client_message_id", id)
             }
@@ -128,6 +209,29 @@ impl Error {
                 .with("version", version),
             Self::MessageDeleted(id) => {
                 fault(Code::FailedPrecondition, Reason::MessageDeleted).with("message_id", id)
+            }
+            Self::NotModerator(id) => {
+                fault(Code::PermissionDenied, Reason::NotModerator).with("conversation_id", id)
+            }
+            Self::ReportNotFound(id) => fault(Code::NotFound, Reason::ReportNotFound).with("report_id", id),
+            Self::ReportResolved(id) => {
+                fault(Code::FailedPrecondition, Reason::ReportResolved).with("report_id", id)
+            }
+            Self::RateLimited { wait } => {
+                fault(Code::ResourceExhausted, Reason::RateLimited).retry_after(*wait)
+            }
+            Self::NotAPoll(id) => fault(Code::FailedPrecondition, Reason::NotAPoll).with("message_id", id),
+            Self::PollClosed(id) => {
+                fault(Code::FailedPrecondition, Reason::PollClosed).with("message_id", id)
+            }
+            Self::PollAnonymous(id) => {
+                fault(Code::FailedPrecondition, Reason::PollAnonymous).with("message_id", id)
+            }
+            Self::TooManyReactions(id) => {
+                fault(Code::ResourceExhausted, Reason::TooManyReactions).with("message_id", id)
+            }
+            Self::TooManyPins(id) => {
+                fault(Code::ResourceExhausted, Reason::TooManyPins).with("conversation_id", id)
             }
             Self::SlowMode { wait } => fault(Code::ResourceExhausted, Reason::SlowMode).retry_after(*wait),
             Self::UserNotFound(None) => fault(Code::NotFound, Reason::UserNotFound),

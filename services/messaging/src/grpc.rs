@@ -1,5 +1,9 @@
 //! The rpcs: identify, parse, call, render.
 
+mod alerts;
+mod annotations;
+mod search;
+
 use chassis::caller::Caller;
 use chassis::page;
 use chassis::tasks::Tasks;
@@ -12,14 +16,14 @@ use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::carry::Carrier;
-use crate::content::Content;
 use crate::convert;
 use crate::error::Error;
+use crate::forward::Forwarding;
 use crate::message::{Asked, Sequence};
 use crate::messaging::{HistoryPage, Messaging};
-use crate::receipt::Progress;
+use crate::receipt::Reached;
 use crate::revision::{Change, Revision};
-use crate::store::Order;
+use crate::store::{Appended, Order};
 use crate::stream::Feed;
 use crate::sync::{EVENTS, Known, Missed};
 
@@ -50,7 +54,7 @@ impl MessagingService for Api {
         request: Request<pb::SendMessageRequest>,
     ) -> Answer<pb::SendMessageResponse> {
         let caller = Caller::of(&request)?;
-        let asked = Asked::try_from(request.into_inner())?;
+        let asked = Asked::parse(request.into_inner(), caller.kind, self.messaging.clock.now())?;
         let sent = self.messaging.send(caller.user_id, asked).await?;
         Ok(Response::new(convert::sent(sent)))
     }
@@ -68,7 +72,8 @@ impl MessagingService for Api {
         let conversation = convert::conversation_id(&request.conversation_id)?;
         let id = convert::message_id(&request.message_id)?;
         let message = self.messaging.message(caller.user_id, conversation, id).await?;
-        Ok(Response::new(pb::GetMessageResponse { message: Some(message.into()) }))
+        let message = self.messaging.seen_by(caller.user_id, message).await?;
+        Ok(Response::new(pb::GetMessageResponse { message: Some(message) }))
     }
 
     async fn list_messages(
@@ -79,7 +84,7 @@ impl MessagingService for Api {
         let page = HistoryPage::try_from(request.into_inner())?;
         let page = self.messaging.history(caller.user_id, page).await?;
         Ok(Response::new(pb::ListMessagesResponse {
-            messages: page.messages.into_iter().map(pb::Message::from).collect(),
+            messages: self.messaging.with_viewer(caller.user_id, page.messages).await?,
             next_page_token: page.next,
             previous_page_token: page.previous,
             head_sequence: page.head.get(),
@@ -92,12 +97,13 @@ impl MessagingService for Api {
     ) -> Answer<pb::EditMessageResponse> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let content = Content::parse(request.content)?;
+        let content = convert::content(request.content, caller.kind, self.messaging.clock.now())?;
         let expected_version = Some(request.expected_version).filter(|version| *version > 0);
         let change = Change::Edit { content, expected_version };
         let revision = revision(&request.conversation_id, &request.message_id, caller.user_id, change)?;
         let message = self.messaging.revise(revision).await?;
-        Ok(Response::new(pb::EditMessageResponse { message: Some(message.into()) }))
+        let message = self.messaging.seen_by(caller.user_id, message).await?;
+        Ok(Response::new(pb::EditMessageResponse { message: Some(message) }))
     }
 
     async fn delete_message(
@@ -114,37 +120,60 @@ impl MessagingService for Api {
 
     async fn list_revisions(
         &self,
-        _request: Request<pb::ListRevisionsRequest>,
+        request: Request<pb::ListRevisionsRequest>,
     ) -> Answer<pb::ListRevisionsResponse> {
-        Err(Status::unimplemented("list_revisions"))
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let conversation = convert::conversation_id(&request.conversation_id)?;
+        let (id, limit) = (convert::message_id(&request.message_id)?, page::size(request.page_size));
+        let (revisions, next_page_token) =
+            self.messaging.revisions(caller.user_id, conversation, id, limit, &request.page_token).await?;
+        let revisions = revisions.into_iter().map(pb::Revision::from).collect();
+        Ok(Response::new(pb::ListRevisionsResponse { revisions, next_page_token }))
     }
 
     async fn hide_message(
         &self,
-        _request: Request<pb::HideMessageRequest>,
+        request: Request<pb::HideMessageRequest>,
     ) -> Answer<pb::HideMessageResponse> {
-        Err(Status::unimplemented("hide_message"))
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let conversation = convert::conversation_id(&request.conversation_id)?;
+        let id = convert::message_id(&request.message_id)?;
+        self.messaging.hide(caller.user_id, conversation, id).await?;
+        Ok(Response::new(pb::HideMessageResponse {}))
     }
 
     async fn unsend_message(
         &self,
-        _request: Request<pb::UnsendMessageRequest>,
+        request: Request<pb::UnsendMessageRequest>,
     ) -> Answer<pb::UnsendMessageResponse> {
-        Err(Status::unimplemented("unsend_message"))
+        let caller = Caller::of(&request)?;
+        let request = request.into_inner();
+        let change = Change::Delete(pb::DeletionReason::Unsent);
+        let revision = revision(&request.conversation_id, &request.message_id, caller.user_id, change)?;
+        let message = self.messaging.revise(revision).await?;
+        Ok(Response::new(pb::UnsendMessageResponse { message: Some(message.into()) }))
     }
 
     async fn purge_messages(
         &self,
-        _request: Request<pb::PurgeMessagesRequest>,
+        request: Request<pb::PurgeMessagesRequest>,
     ) -> Answer<pb::PurgeMessagesResponse> {
-        Err(Status::unimplemented("purge_messages"))
+        let caller = Caller::of(&request)?;
+        let conversation = convert::conversation_id(&request.get_ref().conversation_id)?;
+        let up_to = self.messaging.purge(caller.user_id, conversation).await?;
+        Ok(Response::new(pb::PurgeMessagesResponse { up_to_sequence: up_to.get() }))
     }
 
     async fn forward_message(
         &self,
-        _request: Request<pb::ForwardMessageRequest>,
+        request: Request<pb::ForwardMessageRequest>,
     ) -> Answer<pb::ForwardMessageResponse> {
-        Err(Status::unimplemented("forward_message"))
+        let caller = Caller::of(&request)?;
+        let forwarding = Forwarding::try_from(request.into_inner())?;
+        let Appended { message, repeated, .. } = self.messaging.forward(caller.user_id, forwarding).await?;
+        Ok(Response::new(pb::ForwardMessageResponse { message: Some(message.into()), repeated }))
     }
 
     async fn advance_watermark(
@@ -154,11 +183,8 @@ impl MessagingService for Api {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let conversation = convert::conversation_id(&request.conversation_id)?;
-        let progress = Progress {
-            delivered: Sequence::new(request.delivered_sequence),
-            read: Sequence::new(request.read_sequence),
-        };
-        let watermark = self.messaging.advance(caller.user_id, conversation, progress).await?;
+        let reached = Reached::try_from(request)?;
+        let watermark = self.messaging.advance(caller.user_id, conversation, reached).await?;
         Ok(Response::new(pb::AdvanceWatermarkResponse { watermark: Some(watermark.into()) }))
     }
 
@@ -202,9 +228,11 @@ impl SyncService for Api {
         let limit = page::size(request.page_size);
         let (entries, next_page_token) =
             self.messaging.inbox(caller.user_id, limit, &request.page_token).await?;
+        let last_messages = entries.iter().filter_map(|entry| entry.last_message.as_ref());
+        let viewer = self.messaging.viewer(caller.user_id, last_messages).await?;
         let entries = entries.into_iter().map(|entry| pb::InboxEntry {
             conversation: Some(entry.conversation),
-            last_message: entry.last_message.map(pb::Message::from),
+            last_message: entry.last_message.map(|message| viewer.show(message)),
             unread_count: small(entry.unread),
             watermark: Some(entry.place.watermark.into()),
             head_sequence: entry.place.head.get(),
@@ -325,7 +353,7 @@ impl SyncService for Api {
 
 fn revision(conversation: &str, message: &str, by: UserId, change: Change) -> Result<Revision, Error> {
     let (conversation, message_id) = (convert::conversation_id(conversation)?, convert::message_id(message)?);
-    Ok(Revision { conversation, message_id, by, change })
+    Ok(Revision { conversation, message_id, by, change, mentions: Vec::new() })
 }
 
 impl TryFrom<pb::ListMessagesRequest> for HistoryPage {

@@ -25,7 +25,7 @@ const MOST: i64 = 1000;
 pub struct Entry {
     /// As its owner describes it to the user.
     pub conversation: Conversation,
-    /// Its last message.
+    /// Its last message, of those that the user has not hidden.
     pub last_message: Option<Message>,
     /// How many messages of others the user has not read.
     pub unread: i64,
@@ -55,7 +55,7 @@ impl Messaging {
         let last: Vec<_> = last.map(|place| (place.conversation, place.last_message)).collect();
         let (mut conversations, mut messages, unread) = tokio::try_join!(
             self.conversations.describe(user, &ids),
-            async { Ok::<_, Error>(self.store.messages_at(&last).await?) },
+            async { Ok::<_, Error>(self.store.last_messages(user, &last).await?) },
             self.unread(user, &memberships, &places),
         )?;
         let entries = places.into_iter().filter_map(|place| {

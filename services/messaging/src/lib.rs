@@ -9,12 +9,16 @@
 //! **Emits** hints on the bus, one subject per conversation and per user: that a log has grown, that a watermark has
 //! moved, that somebody types. The logs themselves are what others rely on, through `ListEvents` and `Sync`.
 //!
-//! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is), and follows
-//! conversation's facts.
+//! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is, who exists, by
+//! which keys somebody signs), and follows conversation's facts.
 //!
-//! Read in this order: `message` and `receipt` (the values and their rules), `lane` and `send` (how a message is
+//! Read in this order: `content`, `message` and `receipt` (the values and their rules), `kinds` and `secure` (what else a
+//! content is asked about), `lane` and `send` (how a message is
 //! written), `store/append.rs` (in which transaction), `sync`, `inbox` and `stream` (how it is read).
 
+mod alert;
+mod alerts;
+mod annotations;
 mod carry;
 mod config;
 mod consume;
@@ -22,22 +26,39 @@ mod content;
 mod conversations;
 mod convert;
 mod details;
+mod emoji;
 mod error;
 mod event;
+mod forward;
 mod grpc;
+mod hide;
 mod inbox;
+mod kinds;
 mod lane;
+mod marks;
+mod mention;
+mod mentions;
 mod message;
 mod messaging;
+mod people;
 mod publish;
 mod receipt;
 mod receipts;
+mod report;
+mod report_grpc;
+mod reports;
 mod revision;
+mod revisions;
+mod search;
+mod secure;
 mod send;
 mod signal;
 mod store;
 mod stream;
+mod sweep;
 mod sync;
+mod viewer;
+mod words;
 
 #[cfg(test)]
 mod tests;
@@ -53,7 +74,11 @@ use chassis::middleware::LimitsConfig;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
+use proto::messaging::v1::alert_service_server::{self, AlertServiceServer};
+use proto::messaging::v1::annotation_service_server::{self, AnnotationServiceServer};
 use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
+use proto::messaging::v1::report_service_server::{self, ReportServiceServer};
+use proto::messaging::v1::search_service_server::{self, SearchServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
@@ -66,11 +91,13 @@ use conversations::Conversations;
 use grpc::Api;
 use lane::Lanes;
 use messaging::Messaging;
+use people::People;
 use publish::Publisher;
 use receipts::Recorder;
 use send::Writer;
 use store::Store;
 use stream::Feed;
+use sweep::Sweeper;
 
 /// The tables of messaging.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -109,6 +136,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let epoch: Arc<str> = store.epoch().await?.into();
     let publisher = Publisher::new(events.clone(), Arc::clone(&epoch));
     let conversations = Conversations::new(conversation, credential.clone());
+    let people = People::new(auth.clone(), credential.clone());
     let verifier = Verifier::new(auth, Some(credential));
     verifier.forget_ended_sessions(&events, &tasks).await;
 
@@ -126,10 +154,20 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             .start("receipt-lane", &tasks, move |batch| Arc::clone(&recorder).record(batch)),
         store: store.clone(),
         conversations: conversations.clone(),
+        people,
+        media_hosts: config.media_hosts()?.into(),
         clock,
         publisher: publisher.clone(),
         epoch,
     };
+    let sweeper = Sweeper {
+        store: store.clone(),
+        conversations: conversations.clone(),
+        clock: messaging.clock.clone(),
+        publisher: publisher.clone(),
+        every: config.sweep_every,
+    };
+    sweeper.start(&tasks);
     Consumer { store, conversations, publisher }.start(&events, &tasks);
 
     let api = Api {
@@ -140,10 +178,21 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     };
     let routes =
         Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
-            .add_service(SyncServiceServer::new(api));
+            .add_service(AnnotationServiceServer::new(api.clone()))
+            .add_service(ReportServiceServer::new(api.clone()))
+            .add_service(SyncServiceServer::new(api.clone()))
+            .add_service(SearchServiceServer::new(api.clone()))
+            .add_service(AlertServiceServer::new(api));
     Ok(Unit {
         name: "messaging",
-        services: vec![messaging_service_server::SERVICE_NAME, sync_service_server::SERVICE_NAME],
+        services: vec![
+            messaging_service_server::SERVICE_NAME,
+            annotation_service_server::SERVICE_NAME,
+            report_service_server::SERVICE_NAME,
+            sync_service_server::SERVICE_NAME,
+            search_service_server::SERVICE_NAME,
+            alert_service_server::SERVICE_NAME,
+        ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),
         database: Some(database),
@@ -176,4 +225,5 @@ fn describe_metrics() {
     describe_histogram!("messaging_batch_size", Unit::Count, "Pieces of work of one batch, by lane.");
     describe_histogram!("messaging_commit_seconds", Unit::Seconds, "Time to commit a batch of messages.");
     describe_counter!("messaging_sends_total", Unit::Count, "Sends, by what became of them.");
+    describe_counter!(sweep::SWEPT, Unit::Count, "Messages that were erased after they had gone, by how.");
 }

@@ -86,6 +86,20 @@ impl Fingerprint {
         if let Some(lifetime) = lifetime {
             hash.update(lifetime.as_millis().to_be_bytes());
         }
+        Self::finished(hash)
+    }
+
+    /// The fingerprint of a copy: whatever the original says by then, a retry asks for the same.
+    pub fn of_copy(conversation: ConversationId, message_id: MessageId) -> Self {
+        let mut hash = Sha256::new();
+        // No content begins like this.
+        hash.update(b"forward");
+        hash.update(conversation.uuid().as_bytes());
+        hash.update(message_id.uuid().as_bytes());
+        Self::finished(hash)
+    }
+
+    fn finished(hash: Sha256) -> Self {
         let mut print = [0; 16];
         print.copy_from_slice(&hash.finalize()[..16]);
         Self(print)
@@ -155,6 +169,8 @@ pub struct Letter {
     pub reply_to: Option<MessageId>,
     /// How long it can be read; `None` for ever.
     pub lifetime: Option<Duration>,
+    /// When it ends, for one that takes this over from another; otherwise its lifetime says so.
+    pub expire_time: Option<Timestamp>,
     /// What hangs on it from the beginning.
     pub details: Details,
     /// Of what is asked.
@@ -169,18 +185,24 @@ impl Letter {
             message_id: MessageId::generate(),
             conversation,
             sender,
-            content: draft.content,
             client_message_id: draft.client_message_id,
             reply_to: draft.reply_to,
             lifetime: draft.lifetime,
-            details: Details::default(),
+            expire_time: None,
+            details: Details { poll: draft.content.new_poll(), ..Details::default() },
+            content: draft.content,
             fingerprint,
         }
     }
 
+    /// When it ends if it is stored at a time; `None` for never.
+    pub fn expires(&self, at: Timestamp) -> Option<Timestamp> {
+        self.expire_time.or_else(|| self.lifetime.map(|lifetime| at.plus(lifetime)))
+    }
+
     /// The message that it becomes.
     pub fn posted(&self, sequence: Sequence, at: Timestamp) -> Message {
-        Message {
+        let message = Message {
             message_id: self.message_id,
             conversation: self.conversation,
             sequence,
@@ -190,11 +212,13 @@ impl Letter {
             reply_to: self.reply_to,
             create_time: at,
             edit_time: None,
-            expire_time: self.lifetime.map(|lifetime| at.plus(lifetime)),
+            expire_time: self.expires(at),
             deletion: None,
             version: 1,
             details: self.details.clone(),
-        }
+        };
+        // The original of a copy may have ended on the way.
+        message.at(at)
     }
 }
 

@@ -12,8 +12,9 @@ use crate::conversations::Conversations;
 use crate::error::Error;
 use crate::lane::{Answer, Entrance};
 use crate::message::{Asked, Draft, Letter, Message, Sequence, Target};
+use crate::people::People;
 use crate::publish::Publisher;
-use crate::receipt::{Progress, Watermark};
+use crate::receipt::{Reached, Watermark};
 use crate::receipts::Advancing;
 use crate::revision::Revision;
 use crate::send::{Errand, Sending};
@@ -29,6 +30,10 @@ pub struct Messaging {
     pub store: Store,
     /// Who may do what.
     pub conversations: Conversations,
+    /// Who exists, and who signs how.
+    pub people: People,
+    /// The hosts that voices and stickers may come from; empty for all.
+    pub media_hosts: Arc<[String]>,
     /// Tells the time.
     pub clock: Clock,
     /// Tells the others.
@@ -75,17 +80,29 @@ impl Messaging {
     /// Sends a message; `None` when it was only to be checked.
     pub async fn send(&self, user: UserId, asked: Asked) -> Result<Option<Appended>, Error> {
         let Some(letter) = self.prepare(user, asked).await? else { return Ok(None) };
+        self.send_letter(letter).await.map(Some)
+    }
+
+    /// Has a letter written, and waits for it.
+    pub async fn send_letter(&self, letter: Letter) -> Result<Appended, Error> {
         let (answer, answered) = Answer::channel();
         self.post(letter, trace::current().map(|context| context.trace_id), answer);
-        answered.await.unwrap_or(Err(Error::Unavailable("messaging"))).map(Some)
+        answered.await.unwrap_or(Err(Error::Unavailable("messaging")))
     }
 
     /// What is to be posted; `None` when it was only to be checked, and could be sent.
     pub async fn prepare(&self, user: UserId, asked: Asked) -> Result<Option<Letter>, Error> {
         match asked {
-            Asked::Send(draft) => self.address(user, draft).await.map(Some),
+            Asked::Send(draft) => {
+                let mut letter = self.address(user, draft).await?;
+                self.examine(&letter).await?;
+                self.resolve_mentions(&mut letter).await?;
+                Ok(Some(letter))
+            }
             Asked::Check(draft, conversation) => {
-                self.check(&Letter::new(draft, conversation, user)).await?;
+                let letter = Letter::new(draft, conversation, user);
+                self.examine(&letter).await?;
+                self.check(&letter).await?;
                 Ok(None)
             }
         }
@@ -93,7 +110,8 @@ impl Messaging {
 
     /// Refuses what would be refused if it were sent now, but for slow mode: that passes by itself.
     async fn check(&self, letter: &Letter) -> Result<(), Error> {
-        self.conversations.require_writer(letter.conversation, letter.sender).await?;
+        let access = self.conversations.access(letter.conversation, letter.sender).await?;
+        access.check_letter(letter)?;
         if let Some(id) = letter.reply_to {
             let found = self.store.message(letter.conversation, id).await?;
             found.ok_or(Error::MessageNotFound(id))?;
@@ -120,14 +138,23 @@ impl Messaging {
         self.log.enter(Errand::Send(Sending { letter, trace, answer }));
     }
 
-    /// Edits or deletes a message.
-    pub async fn revise(&self, revision: Revision) -> Result<Message, Error> {
+    /// Changes a message.
+    pub async fn revise(&self, mut revision: Revision) -> Result<Message, Error> {
+        self.examine_edit(&revision).await?;
+        self.resolve_new_mentions(&mut revision).await?;
         let (answer, answered) = Answer::channel();
         self.log.enter(Errand::Revise(revision, answer));
         Ok(answered.await.unwrap_or(Err(Error::Unavailable("messaging")))?.message)
     }
 
-    /// One message.
+    /// Empties a conversation for everybody; answers up to where.
+    pub async fn purge(&self, by: UserId, conversation: ConversationId) -> Result<Sequence, Error> {
+        let (answer, answered) = Answer::channel();
+        self.log.enter(Errand::Purge { conversation, by, answer });
+        Ok(answered.await.unwrap_or(Err(Error::Unavailable("messaging")))?.up_to)
+    }
+
+    /// One message as a user sees it.
     pub async fn message(
         &self,
         user: UserId,
@@ -135,7 +162,7 @@ impl Messaging {
         id: MessageId,
     ) -> Result<Message, Error> {
         self.conversations.admit(conversation, user).await?;
-        self.store.message(conversation, id).await?.ok_or(Error::MessageNotFound(id))
+        self.store.message_for(user, conversation, id).await?.ok_or(Error::MessageNotFound(id))
     }
 
     /// A page of messages.
@@ -149,7 +176,7 @@ impl Messaging {
         self.conversations.admit(conversation, user).await?;
 
         let order = start.map_or(page.order, |turn| turn.order);
-        let mut history = History { conversation, order, after, before, limit: page.limit + 1 };
+        let mut history = History { user, conversation, order, after, before, limit: page.limit + 1 };
         match start {
             Some(Turn { order: Order::NewestFirst, from }) => history.before = before.min(from),
             Some(Turn { order: Order::OldestFirst, from }) => history.after = after.max(from),
@@ -193,9 +220,10 @@ impl Messaging {
         &self,
         user: UserId,
         conversation: ConversationId,
-        progress: Progress,
+        reached: Reached,
     ) -> Result<Watermark, Error> {
         self.conversations.admit(conversation, user).await?;
+        let progress = self.progress(conversation, reached).await?;
         let places = self.store.places(user, &[conversation]).await?;
         let Some(place) = places.get(&conversation) else { return Ok(Watermark::start(conversation, user)) };
         let Some(to) = place.watermark.advance(progress, place.head, self.clock.now()) else {

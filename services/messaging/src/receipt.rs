@@ -2,7 +2,7 @@
 //! head of the log.
 
 use chassis::clock::Timestamp;
-use proto::id::{ConversationId, UserId};
+use proto::id::{ConversationId, MessageId, UserId};
 
 use crate::message::Sequence;
 
@@ -28,6 +28,17 @@ pub struct Progress {
     pub delivered: Sequence,
     /// Read up to here; nothing for 0.
     pub read: Sequence,
+}
+
+/// How far a member says to have come, by sequences and by messages. Where both are given the higher one counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reached {
+    /// By sequences.
+    pub progress: Progress,
+    /// Delivered up to this message.
+    pub delivered: Option<MessageId>,
+    /// Read up to this message.
+    pub read: Option<MessageId>,
 }
 
 impl Watermark {

@@ -2,13 +2,35 @@
 
 use std::sync::Arc;
 
-use proto::id::ConversationId;
+use proto::id::{ConversationId, MessageId};
 
 use crate::error::Error;
 use crate::lane::{Answer, Job};
+use crate::message::Sequence;
+use crate::messaging::Messaging;
 use crate::publish::Publisher;
-use crate::receipt::Watermark;
+use crate::receipt::{Progress, Reached, Watermark};
 use crate::store::{Move, Store};
+
+impl Messaging {
+    /// How far a member has come, when it has named messages of the conversation.
+    pub async fn progress(&self, conversation: ConversationId, reached: Reached) -> Result<Progress, Error> {
+        let Reached { mut progress, delivered, read } = reached;
+        if let Some(id) = delivered {
+            progress.delivered = progress.delivered.max(self.place_of(conversation, id).await?);
+        }
+        if let Some(id) = read {
+            progress.read = progress.read.max(self.place_of(conversation, id).await?);
+        }
+        Ok(progress)
+    }
+
+    /// Where a message was sent. One that is gone has its place still.
+    async fn place_of(&self, conversation: ConversationId, id: MessageId) -> Result<Sequence, Error> {
+        let message = self.store.message(conversation, id).await?;
+        Ok(message.ok_or(Error::MessageNotFound(id))?.sequence)
+    }
+}
 
 /// A watermark to be moved.
 #[derive(Debug)]

@@ -6,7 +6,10 @@ use proto::messaging::v1::DeletionReason;
 
 use crate::content::Content;
 use crate::conversations::Access;
+use crate::details::Details;
 use crate::error::Error;
+use crate::event::Happening;
+use crate::marks::{Beside, Mark};
 use crate::message::{Deletion, Message};
 
 /// What somebody wants to change about a message that is there.
@@ -20,6 +23,8 @@ pub struct Revision {
     pub by: UserId,
     /// What.
     pub change: Change,
+    /// Whom the new content mentions.
+    pub mentions: Vec<UserId>,
 }
 
 /// What is to become of a message.
@@ -34,6 +39,8 @@ pub enum Change {
     },
     /// Its content goes, in this way.
     Delete(DeletionReason),
+    /// Somebody leaves a mark on it, or takes one away.
+    Mark(Mark),
 }
 
 impl Revision {
@@ -41,10 +48,12 @@ impl Revision {
     pub fn apply(
         &self,
         message: &Message,
+        beside: &Beside,
         access: &Access,
         now: Timestamp,
     ) -> Result<Option<Message>, Error> {
         match &self.change {
+            Change::Mark(mark) => mark.apply(self.by, message, beside, access, now),
             Change::Edit { content, expected_version } => {
                 if message.sender != self.by {
                     return Err(Error::NotAuthor(self.message_id));
@@ -52,10 +61,14 @@ impl Revision {
                 if !access.may_write {
                     return Err(Error::WriteDenied(self.conversation));
                 }
-                if message.deletion.is_some() {
+                let Some(before) = &message.content else {
                     return Err(Error::MessageDeleted(self.message_id));
+                };
+                access.check_secrecy(self.conversation, content)?;
+                if !before.may_become(content) {
+                    return Err(Error::NotEditable(self.message_id));
                 }
-                if message.content.as_ref() == Some(content) {
+                if before == content {
                     return Ok(None);
                 }
                 if expected_version.is_some_and(|expected| expected != message.version) {
@@ -66,7 +79,8 @@ impl Revision {
                 }
                 let version = message.version.saturating_add(1);
                 let content = Some(content.clone());
-                Ok(Some(Message { content, version, edit_time: Some(now), ..message.clone() }))
+                let details = Details { mentions: self.mentions.clone(), ..message.details.clone() };
+                Ok(Some(Message { content, version, edit_time: Some(now), details, ..message.clone() }))
             }
             Change::Delete(reason) => {
                 let may =
@@ -80,6 +94,25 @@ impl Revision {
                 let deletion = Deletion { time: now, by: Some(self.by), reason: *reason };
                 Ok(Some(message.clone().tombstone(deletion)))
             }
+        }
+    }
+
+    /// What the log says of it, once the message is this.
+    pub fn happening(&self, after: &Message) -> Happening {
+        match (&self.change, after.deletion) {
+            (Change::Mark(mark), _) => mark.happening(self.by, after),
+            (_, Some(Deletion { reason, .. })) => {
+                Happening::MessageDeleted { message_id: after.message_id, sequence: after.sequence, reason }
+            }
+            (_, None) => Happening::MessageEdited(after.clone()),
+        }
+    }
+
+    /// Whom the log names for it.
+    pub fn actor(&self, after: &Message) -> Option<UserId> {
+        match &self.change {
+            Change::Mark(mark) => mark.actor(self.by, after),
+            Change::Edit { .. } | Change::Delete(_) => Some(self.by),
         }
     }
 }
@@ -112,9 +145,14 @@ mod tests {
         change: Change,
         access: Access,
     ) -> Result<Option<Message>, Error> {
-        let revision =
-            Revision { conversation: message.conversation, message_id: message.message_id, by, change };
-        revision.apply(message, &access, Timestamp::from_millis(2))
+        let revision = Revision {
+            conversation: message.conversation,
+            message_id: message.message_id,
+            by,
+            change,
+            mentions: Vec::new(),
+        };
+        revision.apply(message, &Beside::default(), &access, Timestamp::from_millis(2))
     }
 
     fn edit(text_: &str, expected_version: Option<i32>) -> Change {

@@ -1,4 +1,4 @@
-//! Sending, editing and deleting: what a lane does with a batch of it.
+//! Sending, editing, deleting and emptying: what a lane does with a batch of it.
 //!
 //! One question to conversation for the whole batch, one transaction for all messages in it, then the answers, then the
 //! hints. The commit is the only acknowledgement: nobody is answered before it, and nothing after it can lose a message.
@@ -18,15 +18,25 @@ use crate::lane::{Answer, Job};
 use crate::message::Letter;
 use crate::publish::Publisher;
 use crate::revision::Revision;
-use crate::store::{Appended, Post, Revised, Store};
+use crate::store::{Appended, Post, Purged, Revised, Store};
 
 /// What goes through a lane.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are sends")]
 #[derive(Debug)]
 pub enum Errand {
     /// A message is to be sent.
     Send(Sending),
     /// A message is to be changed.
     Revise(Revision, Answer<Revised>),
+    /// A conversation is to be emptied.
+    Purge {
+        /// Which.
+        conversation: ConversationId,
+        /// Who wants it.
+        by: UserId,
+        /// Who waits.
+        answer: Answer<Purged>,
+    },
 }
 
 /// A message to be sent.
@@ -45,6 +55,7 @@ impl Job for Errand {
         match self {
             Self::Send(sending) => sending.letter.conversation,
             Self::Revise(revision, _) => revision.conversation,
+            Self::Purge { conversation, .. } => *conversation,
         }
     }
 
@@ -52,6 +63,7 @@ impl Job for Errand {
         match self {
             Self::Send(sending) => settle(sending, Err(error)),
             Self::Revise(_, answer) => answer.give(Err(error)),
+            Self::Purge { answer, .. } => answer.give(Err(error)),
         }
     }
 }
@@ -61,6 +73,7 @@ impl Errand {
         match self {
             Self::Send(sending) => (sending.letter.conversation, sending.letter.sender),
             Self::Revise(revision, _) => (revision.conversation, revision.by),
+            Self::Purge { conversation, by, .. } => (*conversation, *by),
         }
     }
 }
@@ -94,11 +107,11 @@ impl Writer {
             Ok(answers) => answers,
             Err(error) => return batch.into_iter().for_each(|errand| errand.refuse(error.clone())),
         };
-        let (mut sendings, mut revisions) = (Vec::new(), Vec::new());
+        let (mut sendings, mut revisions, mut purges) = (Vec::new(), Vec::new(), Vec::new());
         for errand in batch {
             let access = answers[places[&errand.question()]];
             match errand {
-                Errand::Send(sending) => match access.check_writing(sending.letter.conversation) {
+                Errand::Send(sending) => match access.check_letter(&sending.letter) {
                     Ok(()) => sendings.push((sending, access)),
                     Err(error) => self.refuse_unless_sent(sending, error).await,
                 },
@@ -108,11 +121,18 @@ impl Writer {
                 Errand::Revise(revision, answer) => {
                     answer.give(Err(Error::ConversationNotFound(revision.conversation)));
                 }
+                Errand::Purge { conversation, by, answer } => match access.check_owning(conversation) {
+                    Ok(()) => purges.push((conversation, by, answer, access)),
+                    Err(error) => answer.give(Err(error)),
+                },
             }
         }
         self.send(sendings).await;
         for (revision, answer, access) in revisions {
             self.revise(revision, answer, access).await;
+        }
+        for (conversation, by, answer, access) in purges {
+            self.purge(conversation, by, answer, access).await;
         }
     }
 
@@ -147,9 +167,10 @@ impl Writer {
                 return sendings.into_iter().for_each(|(sending, _)| settle(sending, Err(error.clone())));
             }
         };
-        let mut events = Vec::with_capacity(sendings.len());
-        for ((sending, access), outcome) in sendings.into_iter().zip(outcomes) {
-            if let Ok(Appended { message, repeated: false }) = &outcome {
+        let (mut events, mut alerts) = (Vec::with_capacity(sendings.len()), Vec::new());
+        for ((sending, access), mut outcome) in sendings.into_iter().zip(outcomes) {
+            if let Ok(Appended { message, repeated: false, alerts: raised }) = &mut outcome {
+                alerts.append(raised);
                 events.push(Event {
                     conversation: message.conversation,
                     sequence: message.sequence,
@@ -162,11 +183,25 @@ impl Writer {
             settle(sending, outcome);
         }
         events.into_iter().for_each(|event| self.publisher.event(event));
+        alerts.into_iter().for_each(|event| self.publisher.user_event(event));
     }
 
     async fn revise(&self, revision: Revision, answer: Answer<Revised>, access: Access) {
         let outcome = self.store.revise(&revision, &access, self.clock.now()).await;
-        let event = outcome.as_ref().ok().and_then(|revised| revised.event.clone());
+        let (event, alerts) = match &outcome {
+            Ok(revised) => (revised.event.clone(), revised.alerts.clone()),
+            Err(_) => (None, Vec::new()),
+        };
+        answer.give(outcome);
+        if let Some(event) = event {
+            self.publisher.event(event);
+        }
+        alerts.into_iter().for_each(|event| self.publisher.user_event(event));
+    }
+
+    async fn purge(&self, conversation: ConversationId, by: UserId, answer: Answer<Purged>, access: Access) {
+        let outcome = self.store.purge(conversation, by, &access, self.clock.now()).await;
+        let event = outcome.as_ref().ok().and_then(|purged| purged.event.clone());
         answer.give(outcome);
         if let Some(event) = event {
             self.publisher.event(event);

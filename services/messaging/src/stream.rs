@@ -216,7 +216,11 @@ impl Session {
             let done = tokio::select! {
                 permit = updates.reserve(), if !self.waiting.is_empty() => match permit {
                     Ok(permit) => {
-                        let update = self.waiting.pop_front();
+                        let now = self.feed.messaging.clock.now();
+                        let update = self.waiting.pop_front().map(|update| match update {
+                            Update::Event(event) => Update::Event(convert::event_at(event, now)),
+                            other => other,
+                        });
                         permit.send(pb::StreamEventsResponse { update });
                         last_taken = Instant::now();
                         Ok(())

@@ -1,9 +1,18 @@
 //! The service through its door: its own routes with all their middleware, over an auth and a conversation that are made
 //! for the purpose.
 
+mod alerting;
+mod annotating;
 mod carrying;
+mod finding;
+mod fold;
+mod folding;
+mod forwarding;
+mod kinds;
 mod others;
 mod reading;
+mod reporting;
+mod secure;
 mod streaming;
 mod writing;
 
@@ -21,7 +30,11 @@ use chassis::transport::{Transport, as_service};
 use chassis::unit::Unit;
 use proto::conversation::v1::ConversationKind;
 use proto::id::{ConversationId, UserId};
+use proto::messaging::v1::alert_service_client::AlertServiceClient;
+use proto::messaging::v1::annotation_service_client::AnnotationServiceClient;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
+use proto::messaging::v1::report_service_client::ReportServiceClient;
+use proto::messaging::v1::search_service_client::SearchServiceClient;
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
 use proto::messaging::v1::{self as pb};
@@ -45,6 +58,10 @@ struct World {
     events: Events,
     messaging: MessagingServiceClient<Transport>,
     sync: SyncServiceClient<Transport>,
+    reports: ReportServiceClient<Transport>,
+    annotations: AnnotationServiceClient<Transport>,
+    search: SearchServiceClient<Transport>,
+    alerts: AlertServiceClient<Transport>,
     unit: Unit,
     _scratch: Option<Scratch>,
 }
@@ -56,7 +73,24 @@ impl World {
         Self::on(database, Some(scratch), Others::new(clock.clone()), clock).await
     }
 
+    /// One that is set like this.
+    async fn with(config: Config) -> Self {
+        let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
+        let clock = Clock::manual(Timestamp::from_millis(1_795_000_000_000));
+        Self::set_up(config, database, Some(scratch), Others::new(clock.clone()), clock).await
+    }
+
     async fn on(database: Database, scratch: Option<Scratch>, others: Others, clock: Clock) -> Self {
+        Self::set_up(Config::default(), database, scratch, others, clock).await
+    }
+
+    async fn set_up(
+        config: Config,
+        database: Database,
+        scratch: Option<Scratch>,
+        others: Others,
+        clock: Clock,
+    ) -> Self {
         let secrets = OTHERS.map(|(name, secret)| (name, Secret::new(secret)));
         let events = Events::local();
         let deps = Deps {
@@ -69,7 +103,7 @@ impl World {
             accepted: AcceptedServices::with_secrets(secrets.iter().map(|(name, secret)| (*name, secret))),
             limits: LimitsConfig::default(),
         };
-        let mut unit = crate::start(Config::default(), deps).await.unwrap();
+        let mut unit = crate::start(config, deps).await.unwrap();
         let transport = Transport::local(unit.grpc.take().unwrap());
         Self {
             others,
@@ -77,7 +111,11 @@ impl World {
             database,
             events,
             messaging: MessagingServiceClient::new(transport.clone()),
-            sync: SyncServiceClient::new(transport),
+            reports: ReportServiceClient::new(transport.clone()),
+            sync: SyncServiceClient::new(transport.clone()),
+            annotations: AnnotationServiceClient::new(transport.clone()),
+            search: SearchServiceClient::new(transport.clone()),
+            alerts: AlertServiceClient::new(transport),
             unit,
             _scratch: scratch,
         }
@@ -102,6 +140,10 @@ impl World {
 
     fn sync(&self) -> SyncServiceClient<Transport> {
         self.sync.clone()
+    }
+
+    fn annotations(&self) -> AnnotationServiceClient<Transport> {
+        self.annotations.clone()
     }
 
     async fn send(
@@ -191,7 +233,7 @@ fn content(says: &str) -> Option<pb::Content> {
 fn text_of(message: &pb::Message) -> &str {
     match message.content.as_ref().and_then(|content| content.kind.as_ref()) {
         Some(pb::content::Kind::Text(text)) => text,
-        None => "",
+        _ => "",
     }
 }
 

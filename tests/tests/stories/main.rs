@@ -10,11 +10,19 @@ mod accounts;
 mod away;
 mod bad_input;
 mod editing;
+mod ephemeral;
+mod files;
+mod finding;
 mod grpc;
+mod kinds;
+mod marks;
 mod members;
+mod moderating;
 mod operation;
+mod operations;
 mod reading;
 mod scheduling;
+mod secure;
 mod sending;
 mod sessions;
 mod sse;
@@ -35,11 +43,19 @@ fn main() -> ExitCode {
         away::all(),
         bad_input::all(),
         editing::all(),
+        ephemeral::all(),
+        files::all(),
+        finding::all(),
         grpc::all(),
+        kinds::all(),
+        marks::all(),
         members::all(),
+        moderating::all(),
         operation::all(),
+        operations::all(),
         reading::all(),
         scheduling::all(),
+        secure::all(),
         sending::all(),
         sessions::all(),
         sse::all(),

@@ -20,7 +20,7 @@ const fn days(days: u64) -> Duration {
     Duration::from_secs(days * 86_400)
 }
 
-fn after(seconds: u64) -> Timestamp {
+pub(super) fn after(seconds: u64) -> Timestamp {
     START.plus(Duration::from_secs(seconds))
 }
 
@@ -67,16 +67,17 @@ promises! {
     names_are_searched_alike,
     pages_follow_the_order_in_which_users_came,
     accounts_are_found_by_id,
+    accounts_are_found_by_name,
     what_is_left_of_a_deleted_user,
     facts_have_positions_without_gaps,
     the_sweeper_takes_what_has_ended,
 }
 
-async fn close(database: Database) {
+pub(super) async fn close(database: Database) {
     database.close().await;
 }
 
-fn user(name: &str) -> User {
+pub(super) fn user(name: &str) -> User {
     User {
         id: UserId::generate(),
         kind: UserKind::Registered,
@@ -94,7 +95,7 @@ fn guest() -> User {
     User { kind: UserKind::Guest, username: None, ..user("guest") }
 }
 
-fn hash(text: &str) -> PasswordHash {
+pub(super) fn hash(text: &str) -> PasswordHash {
     PasswordHash::new(text.to_owned())
 }
 
@@ -103,7 +104,7 @@ fn grant(user: &User, now: Timestamp) -> Grant {
     Grant { token: Token::generate().unwrap(), session: Session::begin(user.id, device_name, LIFETIME, now) }
 }
 
-async fn create(store: &Store, user: &User) -> Grant {
+pub(super) async fn create(store: &Store, user: &User) -> Grant {
     let first = grant(user, START);
     let hash = hash("secret");
     store.create(user, user.username.is_some().then_some(&hash), &first).await.unwrap();
@@ -437,6 +438,20 @@ async fn accounts_are_found_by_id(store: Store) {
     found.sort();
     assert_eq!(found, [ids[0], ids[3], ids[4]]);
     assert_eq!(store.find_accounts(&[]).await.unwrap(), []);
+}
+
+async fn accounts_are_found_by_name(store: Store) {
+    let people = ["ann", "bob", "cid", "dee", "eve"].map(user);
+    for one in &people {
+        create(&store, one).await;
+    }
+    create(&store, &guest()).await;
+    store.delete_user(people[4].id, Some(&hash("secret")), after(1)).await.unwrap();
+    let names = ["dee", "nobody", "eve", "ann", "dee"].map(|name| Username::parse(name).unwrap());
+    let mut found = store.find_named(&names).await.unwrap();
+    found.sort_by_key(|user| user.id);
+    assert_eq!(found, [people[0].clone(), people[3].clone()]);
+    assert_eq!(store.find_named(&[]).await.unwrap(), []);
 }
 
 async fn what_is_left_of_a_deleted_user(store: Store) {

@@ -4,15 +4,19 @@ mod postgres;
 mod sqlite;
 
 #[cfg(test)]
+#[macro_use]
 mod contract;
+#[cfg(test)]
+mod contract_device_keys;
 
 use std::fmt;
 
 use chassis::clock::Timestamp;
 use chassis::database::{self, Database};
-use proto::id::{SessionId, UserId};
+use proto::id::{DeviceKeyId, SessionId, UserId};
 use sqlx::migrate::Migrator;
 
+use crate::device_key::DeviceKey;
 use crate::error::Error;
 use crate::password::PasswordHash;
 use crate::session::{Grant, Identified, Lifetime, Session, Use};
@@ -114,6 +118,11 @@ impl Store {
         on!(self, store => store.find_accounts(ids).await)
     }
 
+    /// Who has these names, in no particular order. Names that nobody has are left out.
+    pub async fn find_named(&self, names: &[Username]) -> Result<Vec<User>, Error> {
+        on!(self, store => store.find_named(names).await)
+    }
+
     /// Living users, in the order in which they came.
     pub async fn list_users(&self, listing: &Listing) -> Result<UserPage, Error> {
         on!(self, store => store.list_users(listing).await)
@@ -138,6 +147,28 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), Error> {
         on!(self, store => store.delete_user(id, verified, now).await)
+    }
+
+    /// Keeps a new key of a living user's device, and returns it; or the one that was kept first when the user has the
+    /// same key already. Refuses one that was revoked, and one too many.
+    pub async fn register_device_key(&self, key: &DeviceKey) -> Result<DeviceKey, Error> {
+        on!(self, store => store.register_device_key(key).await)
+    }
+
+    /// A user's device keys, oldest first, revoked ones included.
+    pub async fn device_keys_of(&self, user_id: UserId) -> Result<Vec<DeviceKey>, Error> {
+        on!(self, store => store.device_keys_of(user_id).await)
+    }
+
+    /// Revokes one of a user's device keys and returns it; `None` when there is no such key. One that was revoked before
+    /// stays as it is.
+    pub async fn revoke_device_key(
+        &self,
+        user_id: UserId,
+        id: DeviceKeyId,
+        now: Timestamp,
+    ) -> Result<Option<DeviceKey>, Error> {
+        on!(self, store => store.revoke_device_key(user_id, id, now).await)
     }
 
     /// The facts after a position, oldest first, as they were written.

@@ -3,6 +3,9 @@
 //! Locks are taken in one order, the user's row before those of its sessions, so that two changes never wait for each
 //! other.
 
+#[path = "device_keys.rs"]
+mod device_keys;
+
 use chassis::clock::Timestamp;
 use chassis::database::violates;
 use proto::id::{SessionId, UserId};
@@ -257,6 +260,20 @@ impl Store {
         rows.into_iter().map(UserRow::into_account).collect()
     }
 
+    pub async fn find_named(&self, names: &[Username]) -> Result<Vec<User>, Error> {
+        let Some(last) = names.last() else { return Ok(Vec::new()) };
+        let mut query =
+            QueryBuilder::<Db>::new(concat!("SELECT ", user_columns!(), " FROM users WHERE username IN ("));
+        let mut list = query.separated(", ");
+        let padding = std::iter::repeat_n(last, names.len().next_power_of_two() - names.len());
+        for name in names.iter().chain(padding) {
+            list.push_bind(name.as_str());
+        }
+        query.push(")");
+        let rows: Vec<UserRow> = query.build_query_as().fetch_all(self.pool.read()).await?;
+        rows.into_iter().map(UserRow::into_user).collect()
+    }
+
     pub async fn list_users(&self, listing: &Listing) -> Result<UserPage, Error> {
         let Listing { keyword, email, kind, after, limit } = listing;
         let mut query = QueryBuilder::<Db>::new(concat!(
@@ -487,6 +504,7 @@ async fn rotate(
 /// Leaves of a user nothing but its id and when it went.
 async fn erase(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM sessions WHERE user_id = $1").bind(id).execute(&mut **tx).await?;
+    sqlx::query("DELETE FROM device_keys WHERE user_id = $1").bind(id).execute(&mut **tx).await?;
     sqlx::query(
         "UPDATE users SET kind = 0, username = NULL, display_name = '', email = NULL, email_key = NULL, bio = '',
                           picture_url = '', password_hash = NULL, search = '', create_time = 0, update_time = 0,

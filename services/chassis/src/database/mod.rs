@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use serde::{Deserialize, Serialize, Serializer};
-use sqlx::migrate::Migrator;
+use sqlx::migrate::{Migration, Migrator};
 use sqlx::postgres::PgDatabaseError;
 use sqlx::sqlite::SqliteError;
 use tokio::time::Instant;
@@ -126,6 +126,13 @@ pub enum Database {
     Sqlite(sqlite::Pool),
     /// A schema in a server.
     Postgres(postgres::Pool),
+}
+
+/// Which of the two it is, where that makes a difference.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Dialect {
+    Sqlite,
+    Postgres,
 }
 
 /// Whether a commit that returned survives a power cut.
@@ -241,8 +248,17 @@ fn own_migrations() -> Migrator {
 /// The service's migrations. Newer ones than this program knows are left alone: every migration works with the code
 /// before it, and a replica of the last release must still start after the first of the next one has migrated.
 /// Without the lock of sqlx, which belongs to the connection and outlives a failure: we bring our own.
-fn service_migrations(migrator: &Migrator) -> Migrator {
-    let mut migrator = Migrator::with_migrations(migrator.iter().cloned().collect());
+///
+/// One folder and one series of numbers serve both databases. Where SQL cannot be written once, there are two files with
+/// the same number, `0008_search.sqlite.sql` and `0008_search.postgres.sql`, and each database gets its own. Each says
+/// why they differ.
+fn service_migrations(migrator: &Migrator, database: Dialect) -> Migrator {
+    let ours = |migration: &&Migration| match migration.description.rsplit_once('.') {
+        Some((_, "sqlite")) => database == Dialect::Sqlite,
+        Some((_, "postgres")) => database == Dialect::Postgres,
+        _ => true,
+    };
+    let mut migrator = Migrator::with_migrations(migrator.iter().filter(ours).cloned().collect());
     migrator.set_ignore_missing(true).set_locking(false);
     migrator
 }
@@ -327,6 +343,9 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use sqlx::SqlStr;
+    use sqlx::migrate::MigrationType;
+
     use super::*;
 
     #[test]
@@ -346,6 +365,26 @@ mod tests {
             assert_eq!(serde_json::to_value(&config).unwrap()["url"], expected);
             assert!(format!("{config:?}").contains(expected) && !format!("{config:?}").contains("ret"));
         }
+    }
+
+    #[test]
+    fn a_migration_for_one_database_is_not_run_on_the_other() {
+        let migration = |version, name: &'static str| {
+            let (kind, text) = (MigrationType::Simple, SqlStr::from_static("SELECT 1"));
+            Migration::new(version, name.into(), kind, text, false)
+        };
+        let migrator = Migrator::with_migrations(vec![
+            migration(1, "things"),
+            migration(2, "search.sqlite"),
+            migration(2, "search.postgres"),
+            migration(3, "more.things"),
+        ]);
+        let names = |database| {
+            let chosen = service_migrations(&migrator, database);
+            chosen.iter().map(|one| one.description.to_string()).collect::<Vec<_>>()
+        };
+        assert_eq!(names(Dialect::Sqlite), ["things", "search.sqlite", "more.things"]);
+        assert_eq!(names(Dialect::Postgres), ["things", "search.postgres", "more.things"]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgExecutor};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{ACQUIRE_TIMEOUT, DatabaseConfig, Durability, FRESH};
+use super::{ACQUIRE_TIMEOUT, DatabaseConfig, Dialect, Durability, FRESH};
 
 /// The database that this text of SQL is compiled for.
 pub type Db = sqlx::Postgres;
@@ -81,7 +81,9 @@ impl Pool {
             ensure_schema(&mut connection, &schema).await?;
             // `run` over a borrowed connection makes a future that is not `Send`; this is what it calls.
             super::own_migrations().run_direct(None, &mut connection, false).await?;
-            super::service_migrations(migrator).run_direct(None, &mut connection, false).await?;
+            super::service_migrations(migrator, Dialect::Postgres)
+                .run_direct(None, &mut connection, false)
+                .await?;
             anyhow::Ok(())
         })
         .await

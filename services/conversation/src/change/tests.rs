@@ -37,6 +37,7 @@ impl Fixture {
                 title: Title::default(),
                 topic: Topic::default(),
                 slow_mode: SlowMode::NONE,
+                secure: false,
                 member_count: 4,
                 membership_version: 10,
                 pair: None,
@@ -65,6 +66,11 @@ impl Fixture {
     }
 
     /// Every change that is about members, with someone for it to be about.
+    /// What comes of taking secure messages only, by name or by finding it again.
+    fn secured(&self, actor: UserId, change: &Change) -> Result<usize, Error> {
+        self.decide(actor, change).map(|steps| steps.len())
+    }
+
     fn changes(&self) -> Vec<Change> {
         vec![
             Change::Configure(Settings { title: Some(Title::parse("New").unwrap()), ..Settings::default() }),
@@ -335,4 +341,54 @@ fn each_step_that_others_act_on_is_a_version_and_a_fact() {
         .collect();
     assert!(matches!(&facts[0].event, Event::Deleted { user_ids } if user_ids.len() == 4));
     assert_eq!(facts[0].membership_version, 17);
+}
+
+fn configure_secure(secure: bool) -> Change {
+    Change::Configure(Settings { secure: Some(secure), ..Settings::default() })
+}
+
+#[test]
+fn only_the_owner_sets_what_cannot_be_taken_back() {
+    for kind in KINDS {
+        let mut fixture = Fixture::new(kind);
+        for actor in [fixture.moderator, fixture.member, fixture.muted] {
+            for secure in [true, false] {
+                let refused = fixture.secured(actor, &configure_secure(secure));
+                assert!(matches!(refused, Err(Error::RoleTooLow)), "{kind:?} {refused:?}");
+            }
+        }
+        assert!(fixture.secured(fixture.stranger, &configure_secure(true)).is_err());
+        assert_eq!(fixture.secured(fixture.owner, &configure_secure(true)).unwrap(), 1);
+        assert_eq!(fixture.secured(fixture.owner, &configure_secure(false)).unwrap(), 0);
+
+        fixture.situation.conversation.secure = true;
+        assert_eq!(fixture.secured(fixture.owner, &configure_secure(true)).unwrap(), 0);
+        let back = fixture.secured(fixture.owner, &configure_secure(false));
+        assert!(matches!(back, Err(Error::Field { field: "conversation.secure", .. })), "{back:?}");
+        // Whoever may not set it learns nothing else than that.
+        let back = fixture.secured(fixture.moderator, &configure_secure(false));
+        assert!(matches!(back, Err(Error::RoleTooLow)), "{back:?}");
+    }
+    let direct = Fixture::new(Kind::Direct);
+    let refused = direct.secured(direct.owner, &configure_secure(true));
+    assert!(matches!(refused, Err(Error::WrongKind)), "{refused:?}");
+}
+
+#[test]
+fn what_is_found_again_becomes_secure_by_whoever_writes_there() {
+    for kind in [Kind::Direct, Kind::Discussion] {
+        let mut fixture = Fixture::new(kind);
+        for actor in [fixture.owner, fixture.moderator, fixture.member] {
+            assert_eq!(fixture.secured(actor, &Change::Secure).unwrap(), 1);
+        }
+        assert!(matches!(fixture.secured(fixture.muted, &Change::Secure), Err(Error::RoleTooLow)));
+        let stranger = fixture.secured(fixture.stranger, &Change::Secure);
+        assert!(matches!(stranger, Err(Error::ConversationNotFound(_))));
+        fixture.situation.conversation.secure = true;
+        assert_eq!(fixture.secured(fixture.member, &Change::Secure).unwrap(), 0);
+    }
+    for kind in [Kind::Group, Kind::Channel, Kind::Room] {
+        let fixture = Fixture::new(kind);
+        assert!(matches!(fixture.secured(fixture.owner, &Change::Secure), Err(Error::RoleTooLow)));
+    }
 }

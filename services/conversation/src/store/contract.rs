@@ -66,6 +66,8 @@ promises![
     many_memberships_end,
 ];
 
+mod secure;
+
 #[derive(Clone)]
 struct World {
     store: Store,
@@ -84,7 +86,14 @@ fn people<const N: usize>() -> [UserId; N] {
 }
 
 fn draft(kind: Kind, others: &[UserId]) -> Draft {
-    Draft { kind, title: Title::default(), topic: Topic::default(), user_ids: others.to_vec(), retry: None }
+    Draft {
+        kind,
+        title: Title::default(),
+        topic: Topic::default(),
+        secure: false,
+        user_ids: others.to_vec(),
+        retry: None,
+    }
 }
 
 impl World {
@@ -137,7 +146,8 @@ impl World {
 
     /// All members, as one of them sees them.
     async fn members(&self, id: ConversationId, viewer: UserId) -> Vec<(UserId, Role)> {
-        let members = self.store.members(id, viewer, Page { after: None, limit: 10_000 }).await.unwrap();
+        let members =
+            self.store.members(id, viewer, Role::Muted, Page { after: None, limit: 10_000 }).await.unwrap();
         members.iter().map(|member| (member.user_id, member.role)).collect()
     }
 
@@ -468,7 +478,7 @@ async fn lists_are_paged_without_loss(world: World) {
     let (mut members, mut bans) = (vec![], vec![]);
     let mut page = Page { after: None, limit: 3 };
     loop {
-        let rows = world.store.members(room, ann, page).await.unwrap();
+        let rows = world.store.members(room, ann, Role::Muted, page).await.unwrap();
         let paged = crate::paging::Paged::cut(rows, &page, |member| (member.join_time, member.user_id));
         members.extend(paged.items.iter().map(|member| (member.join_time, member.user_id)));
         let Some(next) = paged.next else { break };
@@ -488,7 +498,7 @@ async fn lists_are_paged_without_loss(world: World) {
     assert!(bans.iter().all(|ban| ban.banned_by == ann));
     // Only those who may see them, see them.
     let all = Page { after: None, limit: 100 };
-    assert!(world.store.members(room, bob, all).await.unwrap().is_empty());
+    assert!(world.store.members(room, bob, Role::Muted, all).await.unwrap().is_empty());
     assert!(world.store.bans(room, expected[5].1, all).await.unwrap().is_empty());
 
     let mut made = vec![room];
@@ -577,6 +587,7 @@ async fn settings_are_kept(world: World) {
         title: Some(Title::parse("News").unwrap()),
         topic: None,
         slow_mode: Some(SlowMode::from_millis(60_000)),
+        secure: None,
     };
     let changed = world.change_at(5000, id, ann, Change::Configure(settings.clone())).await.unwrap();
     let conversation = world.conversation(id).await;

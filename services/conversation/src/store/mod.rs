@@ -17,6 +17,7 @@ use crate::create::{Created, Plan};
 use crate::error::Error;
 use crate::member::{Access, Ban, Member, Memberships};
 use crate::paging::Page;
+use crate::role::Role;
 
 /// The store of this service.
 #[derive(Clone)]
@@ -71,14 +72,16 @@ impl Store {
         either!(self, store => store.list(viewer, page))
     }
 
-    /// The members of a conversation in the order of coming in; none when the viewer is not one of them.
+    /// The members of a conversation with this role or a higher one, in the order of coming in; none when the viewer is
+    /// not one of its members.
     pub async fn members(
         &self,
         id: ConversationId,
         viewer: UserId,
+        at_least: Role,
         page: Page<(Timestamp, UserId)>,
     ) -> Result<Vec<Member>, Error> {
-        either!(self, store => store.members(id, viewer, page))
+        either!(self, store => store.members(id, viewer, at_least, page))
     }
 
     /// The bans of a conversation, oldest first; none when the viewer does not moderate it.

@@ -40,7 +40,7 @@ const ENDINGS: i64 = 64;
 macro_rules! view {
     ($rest:literal) => {
         concat!(
-            "SELECT c.conversation_id, c.kind, c.title, c.topic, c.slow_mode_millis, c.member_count,
+            "SELECT c.conversation_id, c.kind, c.title, c.topic, c.slow_mode_millis, c.secure, c.member_count,
                     c.membership_version, c.low_user_id, c.high_user_id, c.create_time, c.update_time, m.role
              FROM ",
             $rest
@@ -120,6 +120,7 @@ impl Store {
             title: plan.title.clone(),
             topic: plan.topic.clone(),
             slow_mode: SlowMode::NONE,
+            secure: plan.secure,
             member_count: i64::try_from(plan.members.len()).unwrap_or(i64::MAX),
             membership_version: 1,
             pair,
@@ -135,8 +136,8 @@ impl Store {
         let made = sqlx::query(
             "INSERT INTO conversations (conversation_id, kind, title, topic, slow_mode_millis, member_count,
                  membership_version, creator_id, request_id, request_fingerprint, low_user_id, high_user_id, member_set,
-                 create_time, update_time)
-             VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $13)
+                 create_time, update_time, secure)
+             VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $13, $14)
              ON CONFLICT DO NOTHING",
         )
         .bind(conversation.id.uuid())
@@ -152,6 +153,7 @@ impl Store {
         .bind(pair.map(|pair| pair.high().uuid()))
         .bind(set)
         .bind(at.as_millis())
+        .bind(conversation.secure)
         .execute(&mut *tx)
         .await?;
         if made.rows_affected() == 0 {
@@ -162,7 +164,8 @@ impl Store {
         let own_role = members.iter().find(|member| member.user_id == plan.creator).map(|member| member.role);
         let mut journal = Journal::default();
         journal.admitted.extend(members.iter().map(|member| member.user_id));
-        let event = Event::Created { kind: plan.kind, title: plan.title.clone(), members };
+        let event =
+            Event::Created { kind: plan.kind, title: plan.title.clone(), secure: plan.secure, members };
         journal.facts.push(Fact::about(&conversation, Some(plan.creator), at, event));
         journal.close(&mut tx, at).await?;
         tx.commit().await?;
@@ -224,6 +227,7 @@ impl Store {
         &self,
         id: ConversationId,
         viewer: UserId,
+        at_least: Role,
         page: Page<(Timestamp, UserId)>,
     ) -> Result<Vec<Member>, Error> {
         let (time, user) = position(page);
@@ -232,6 +236,7 @@ impl Store {
              FROM members v
              JOIN members m ON m.conversation_id = v.conversation_id
              WHERE v.conversation_id = $1 AND v.user_id = $2 AND (m.join_time, m.user_id) > ($3, $4)
+               AND m.role >= $6
              ORDER BY m.join_time, m.user_id
              LIMIT $5",
         )
@@ -240,6 +245,7 @@ impl Store {
         .bind(time)
         .bind(user)
         .bind(page.rows())
+        .bind(code::of_role(at_least))
         .fetch_all(self.pool.read())
         .await?;
         rows.into_iter().map(MemberRow::member).collect()
@@ -280,7 +286,7 @@ impl Store {
                 row.push_bind(conversation_id.uuid()).push_bind(user_id.uuid());
             });
             query.push(
-                ") SELECT a.conversation_id, a.user_id, c.kind, c.membership_version, c.slow_mode_millis, m.role
+                ") SELECT a.conversation_id, a.user_id, c.kind, c.membership_version, c.slow_mode_millis, c.secure, m.role
                  FROM asked a
                  JOIN conversations c ON c.conversation_id = a.conversation_id AND c.delete_time IS NULL
                  LEFT JOIN members m ON m.conversation_id = a.conversation_id AND m.user_id = a.user_id",
@@ -292,6 +298,7 @@ impl Store {
                     role: row.role.map(code::role).transpose()?,
                     membership_version: row.membership_version,
                     slow_mode: SlowMode::from_millis(row.slow_mode_millis),
+                    secure: row.secure,
                 };
                 answers.insert((row.conversation_id.into(), row.user_id.into()), access);
             }
@@ -457,8 +464,8 @@ async fn situation(
     bounds: Bounds,
 ) -> Result<Option<Situation>, Error> {
     let mut query = QueryBuilder::<Db>::new(
-        "SELECT conversation_id, kind, title, topic, slow_mode_millis, member_count, membership_version, low_user_id,
-                high_user_id, create_time, update_time
+        "SELECT conversation_id, kind, title, topic, slow_mode_millis, secure, member_count, membership_version,
+                low_user_id, high_user_id, create_time, update_time
          FROM conversations
          WHERE delete_time IS NULL AND conversation_id = ",
     );
@@ -662,7 +669,7 @@ async fn configure(tx: &mut Tx, id: ConversationId, settings: &Settings, at: Tim
     sqlx::query(
         "UPDATE conversations
          SET title = COALESCE($2, title), topic = COALESCE($3, topic),
-             slow_mode_millis = COALESCE($4, slow_mode_millis), update_time = $5
+             slow_mode_millis = COALESCE($4, slow_mode_millis), update_time = $5, secure = COALESCE($6, secure)
          WHERE conversation_id = $1",
     )
     .bind(id.uuid())
@@ -670,6 +677,7 @@ async fn configure(tx: &mut Tx, id: ConversationId, settings: &Settings, at: Tim
     .bind(settings.topic.as_ref().map(Topic::as_str))
     .bind(settings.slow_mode.map(SlowMode::as_millis))
     .bind(at.as_millis())
+    .bind(settings.secure)
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -721,6 +729,7 @@ struct ConversationRow {
     title: String,
     topic: String,
     slow_mode_millis: i64,
+    secure: bool,
     member_count: i64,
     membership_version: i64,
     low_user_id: Option<Uuid>,
@@ -745,6 +754,7 @@ impl ConversationRow {
             title: Title::stored(self.title),
             topic: Topic::stored(self.topic),
             slow_mode: SlowMode::from_millis(self.slow_mode_millis),
+            secure: self.secure,
             member_count: self.member_count,
             membership_version: self.membership_version,
             pair,
@@ -811,6 +821,7 @@ struct AccessRow {
     kind: i64,
     membership_version: i64,
     slow_mode_millis: i64,
+    secure: bool,
     role: Option<i64>,
 }
 

@@ -7,11 +7,14 @@ use proto::id::{ConversationId, MessageId, UserId};
 use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
+use super::alerts::raise;
 use super::log::{Advance, advance_heads};
+use super::search::{Found, Searchable, found_by, index};
 use super::{
     Db, PLACEHOLDERS, Store, Tx, conversation_at, message, message_columns, messages, padded, time_at,
     user_at,
 };
+use crate::alert::Alert;
 use crate::error::Error;
 use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence, wait_for_pace};
 use crate::store::rows::Rows;
@@ -45,16 +48,21 @@ impl Store {
         posts: &[Post<'_>],
         now: Timestamp,
     ) -> Result<Vec<Result<Appended, Error>>, Failure> {
+        // Cut outside the transaction, while nobody waits.
+        let found = posts
+            .iter()
+            .map(|post| found_by(post.letter.conversation, &post.letter.content))
+            .collect::<Vec<_>>();
         let unknown = self.unknown_replies(posts).await?;
         let mut outcomes = posts
             .iter()
             .map(|post| post.letter.reply_to.filter(|id| unknown.contains(&(post.letter.conversation, *id))))
             .map(|unknown| unknown.map(|id| Err(Error::MessageNotFound(id))))
             .collect::<Vec<_>>();
-        if is_plain(posts) && self.append_plainly(posts, now, &mut outcomes).await? {
+        if is_plain(posts) && self.append_plainly(posts, &found, now, &mut outcomes).await? {
             return Ok(settled(outcomes));
         }
-        self.append_carefully(posts, now, &mut outcomes).await?;
+        self.append_carefully(posts, &found, now, &mut outcomes).await?;
         Ok(settled(outcomes))
     }
 
@@ -62,6 +70,7 @@ impl Store {
     async fn append_plainly(
         &self,
         posts: &[Post<'_>],
+        found: &[Found],
         now: Timestamp,
         outcomes: &mut [Option<Result<Appended, Error>>],
     ) -> Result<bool, Failure> {
@@ -70,7 +79,7 @@ impl Store {
             return Ok(true);
         }
         let mut tx = self.pool.begin().await?;
-        let is_new = insert(&mut tx, posts, &fresh, now, outcomes).await?;
+        let is_new = insert(&mut tx, posts, found, &fresh, now, outcomes).await?;
         if is_new {
             tx.commit().await?;
         } else {
@@ -87,6 +96,7 @@ impl Store {
     async fn append_carefully(
         &self,
         posts: &[Post<'_>],
+        found: &[Found],
         now: Timestamp,
         outcomes: &mut [Option<Result<Appended, Error>>],
     ) -> Result<(), Failure> {
@@ -129,7 +139,7 @@ impl Store {
         if fresh.is_empty() {
             return Ok(tx.rollback().await?);
         }
-        if !insert(&mut tx, posts, &fresh, now, outcomes).await? {
+        if !insert(&mut tx, posts, found, &fresh, now, outcomes).await? {
             return Err(Failure::corrupt("a key that was not there is there under the lock"));
         }
         let paced: BTreeSet<_> = fresh
@@ -158,9 +168,19 @@ impl Store {
 
     pub async fn earlier(&self, letter: &Letter) -> Result<Option<Result<Appended, Error>>, Failure> {
         let Some((conversation, sender, id)) = key(letter) else { return Ok(None) };
-        let known = known_of(self.pool.read(), &[(conversation, sender, id)], self.clock.now()).await?;
-        let found = known.get(&(conversation, sender, id.clone()));
-        Ok(found.map(|(message, fingerprint)| repeat(letter, message, fingerprint)))
+        let found = self.first(conversation, sender, id).await?;
+        Ok(found.map(|(message, fingerprint)| repeat(letter, &message, &fingerprint)))
+    }
+
+    pub async fn first(
+        &self,
+        conversation: ConversationId,
+        sender: UserId,
+        id: &ClientMessageId,
+    ) -> Result<Option<(Message, Fingerprint)>, Failure> {
+        let key = (conversation, sender, id);
+        let known = known_of(self.pool.read(), &[key], self.clock.now()).await?;
+        Ok(known.into_values().next())
     }
 
     /// The messages replied to that are not there. Messages never go away one by one, so this can be asked beforehand.
@@ -205,7 +225,7 @@ fn settled(outcomes: Vec<Option<Result<Appended, Error>>>) -> Vec<Result<Appende
 /// The answer to a key that has been used: the first message, or a refusal when something else was asked for then.
 fn repeat(letter: &Letter, first: &Message, fingerprint: &Fingerprint) -> Result<Appended, Error> {
     if *fingerprint == letter.fingerprint {
-        Ok(Appended { message: first.clone(), repeated: true })
+        Ok(Appended { message: first.clone(), repeated: true, alerts: Vec::new() })
     } else {
         let id = letter.client_message_id.as_ref().map(ClientMessageId::as_str);
         Err(Error::ClientMessageIdReused(id.unwrap_or_default().to_owned()))
@@ -216,6 +236,7 @@ fn repeat(letter: &Letter, first: &Message, fingerprint: &Fingerprint) -> Result
 async fn insert(
     tx: &mut Tx,
     posts: &[Post<'_>],
+    found: &[Found],
     fresh: &[usize],
     now: Timestamp,
     outcomes: &mut [Option<Result<Appended, Error>>],
@@ -239,13 +260,13 @@ async fn insert(
         };
         *last += 1;
         let message = post.letter.posted(Sequence::new(*last), now);
-        outcomes[index] = Some(Ok(Appended { message, repeated: false }));
-        added.push((post, *last));
+        outcomes[index] = Some(Ok(Appended { message, repeated: false, alerts: Vec::new() }));
+        added.push((post, *last, index));
     }
     let mut rows = 0;
     for (text, part) in INSERT_MESSAGES.parts(&added) {
         let mut query = sqlx::query::<Db>(text);
-        for (Post { letter, access }, sequence) in part {
+        for (Post { letter, access }, sequence, _) in part {
             query = query
                 .bind(letter.conversation.uuid())
                 .bind(sequence)
@@ -257,12 +278,41 @@ async fn insert(
                 .bind(letter.content.encode())
                 .bind(letter.reply_to.map(MessageId::uuid))
                 .bind(now.as_millis())
-                .bind(letter.lifetime.map(|lifetime| now.plus(lifetime).as_millis()))
+                .bind(letter.expires(now).map(Timestamp::as_millis))
                 .bind(letter.details.encode());
         }
         rows += query.execute(&mut **tx).await?.rows_affected();
     }
-    Ok(usize::try_from(rows) == Ok(added.len()))
+    if usize::try_from(rows) != Ok(added.len()) {
+        return Ok(false);
+    }
+    let rows = added.iter().filter_map(|(post, sequence, index)| {
+        let (kind, words) = found[*index].as_ref()?;
+        Some(Searchable::new(post.letter, Sequence::new(*sequence), (*kind, words)))
+    });
+    index(tx, &rows.collect::<Vec<_>>()).await?;
+    alert(tx, outcomes).await?;
+    Ok(true)
+}
+
+/// Alerts whom the new messages mention.
+async fn alert(tx: &mut Tx, outcomes: &mut [Option<Result<Appended, Error>>]) -> Result<(), Failure> {
+    let new = outcomes.iter_mut().filter_map(|outcome| match outcome {
+        Some(Ok(appended)) if !appended.repeated => Some(appended),
+        _ => None,
+    });
+    let mut mentioning: Vec<&mut Appended> =
+        new.filter(|appended| !appended.message.details.mentions.is_empty()).collect();
+    let mentions = |message: &Message| {
+        message.details.mentions.iter().map(|user| Alert::mention(*user, message)).collect::<Vec<_>>()
+    };
+    let alerts: Vec<_> = mentioning.iter().flat_map(|appended| mentions(&appended.message)).collect();
+    let events = raise(tx, &alerts).await?;
+    // Whoever publishes them does so once: it does not matter with which message.
+    if let Some(first) = mentioning.first_mut() {
+        first.alerts = events;
+    }
+    Ok(())
 }
 
 /// The keys of these posts that have been used, with the first message and its fingerprint.

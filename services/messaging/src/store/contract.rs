@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use chassis::clock::Clock;
 use chassis::database::testing::{self, Scratch};
+use proto::messaging::v1::DeletionReason;
 use tokio::task::JoinSet;
 
 use super::*;
@@ -14,12 +16,12 @@ use crate::revision::Change;
 
 async fn sqlite() -> Option<(Store, Scratch)> {
     let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
-    Some((Store::new(database), scratch))
+    Some((Store::new(database, Clock::manual(NOW)), scratch))
 }
 
 async fn postgres() -> Option<(Store, Scratch)> {
     let (database, scratch) = testing::postgres(&MIGRATOR, "messaging").await?;
-    Some((Store::new(database), scratch))
+    Some((Store::new(database, Clock::manual(NOW)), scratch))
 }
 
 /// Each promise becomes a test on SQLite and a test on PostgreSQL.
@@ -44,6 +46,13 @@ macro_rules! promises {
     };
 }
 
+mod copies;
+mod ends;
+mod expiry;
+mod marks;
+pub(super) use promises;
+
+
 promises! {
     the_epoch_is_drawn_once
     sequences_are_gapless_under_many_senders
@@ -67,11 +76,13 @@ promises! {
     two_writers_of_the_same_conversations_never_block_each_other_for_ever
 }
 
+mod reports;
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_replicas_write_one_log() {
     let Some((first, scratch)) = postgres().await else { return };
     let database = Database::open(&scratch.config(), "messaging", &MIGRATOR).await.unwrap();
-    let second = Store::new(database);
+    let second = Store::new(database, Clock::manual(NOW));
     assert_eq!(first.epoch().await.unwrap(), second.epoch().await.unwrap());
     let conversations: Vec<_> = (0..3).map(|_| ConversationId::generate()).collect();
     let mut work = JoinSet::new();
@@ -353,7 +364,13 @@ async fn slow_mode_lets_one_through_and_a_retry_is_no_second(store: Store) {
 }
 
 fn revision(message: &Message, by: UserId, change: Change) -> Revision {
-    Revision { conversation: message.conversation, message_id: message.message_id, by, change }
+    Revision {
+        conversation: message.conversation,
+        message_id: message.message_id,
+        by,
+        change,
+        mentions: Vec::new(),
+    }
 }
 
 fn edit(says: &str) -> Change {
@@ -396,7 +413,7 @@ async fn a_deleted_text_is_nowhere(store: Store) {
     assert_eq!(gone.event.unwrap().sequence.get(), 3);
     let tombstone = gone.message;
     assert_eq!(tombstone.content, None);
-    assert_eq!(tombstone.deletion.map(|deletion| (deletion.time, deletion.by)), Some((later(2), bob)));
+    assert_eq!(tombstone.deletion.map(|deletion| (deletion.time, deletion.by)), Some((later(2), Some(bob))));
     let again = store
         .revise(
             &revision(&message, bob, Change::Delete(DeletionReason::Deleted)),
@@ -410,7 +427,11 @@ async fn a_deleted_text_is_nowhere(store: Store) {
     let log = log_of(&store, conversation).await;
     assert_eq!(log[0].what, Happening::MessageCreated(tombstone.clone()));
     assert_eq!(log[1].what, Happening::MessageEdited(tombstone.clone()));
-    let deleted = Happening::MessageDeleted { message_id: message.message_id, sequence: message.sequence };
+    let deleted = Happening::MessageDeleted {
+        message_id: message.message_id,
+        sequence: message.sequence,
+        reason: DeletionReason::Deleted,
+    };
     assert_eq!(log[2].what, deleted);
     // The tombstone keeps the key: a retry gets the tombstone, and another text is refused as ever.
     let repeated = append(&store, &[sent]).await.remove(0).unwrap();
@@ -444,6 +465,7 @@ async fn history_goes_both_ways(store: Store) {
     }
     let read = async |order, after, before, limit| {
         let history = History {
+            user: sender,
             conversation,
             order,
             after: Sequence::new(after),
@@ -460,7 +482,7 @@ async fn history_goes_both_ways(store: Store) {
     assert_eq!(read(Order::OldestFirst, 4, 7, 9).await, [5, 6]);
     assert_eq!(read(Order::OldestFirst, 10, 0, 9).await, [0_i64; 0]);
     let places = [(conversation, Sequence::new(3)), (ConversationId::generate(), Sequence::new(1))];
-    let found = store.messages_at(&places).await.unwrap();
+    let found = store.last_messages(sender, &places).await.unwrap();
     assert_eq!(found.len(), 1);
     assert_eq!(found[&conversation].sequence.get(), 3);
 }

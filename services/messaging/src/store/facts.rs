@@ -82,12 +82,13 @@ impl Store {
             set_members(&mut tx, fact.conversation, &gained, true).await?;
             set_members(&mut tx, fact.conversation, &lost, false).await?;
         }
+        // Before anything is erased: who marks its alerts holds the head of its log and then the alerts.
+        let user_events = append_user_events(&mut tx, happened).await?;
         for event in &events {
             if let Happening::ToConversation { kind: FactKind::Deleted, .. } = event.what {
                 erase(&mut tx, event).await?;
             }
         }
-        let user_events = append_user_events(&mut tx, happened).await?;
         tx.commit().await?;
         Ok(Some(Applied { events, user_events }))
     }
@@ -147,6 +148,9 @@ async fn erase(tx: &mut Tx, last: &Event) -> Result<(), Failure> {
         "DELETE FROM reactions WHERE conversation_id = $1",
         "DELETE FROM pins WHERE conversation_id = $1",
         "DELETE FROM votes WHERE conversation_id = $1",
+        "DELETE FROM reports WHERE conversation_id = $1",
+        "DELETE FROM searchable WHERE conversation_id = $1",
+        "DELETE FROM alerts WHERE conversation_id = $1",
     ] {
         sqlx::query::<Db>(text).bind(last.conversation.uuid()).execute(&mut **tx).await?;
     }

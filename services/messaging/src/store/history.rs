@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use proto::id::{ConversationId, MessageId};
 use sqlx::{QueryBuilder, Row as _};
 
+use super::hidden::not_hidden;
 use super::{
     Db, Store, conversation_at, event, event_columns, message, message_columns, messages, other_events,
     padded, sent_messages, sequence_at,
@@ -42,7 +43,8 @@ impl Store {
                 message_columns!(),
                 " FROM ",
                 messages!(),
-                " WHERE m.conversation_id = $1 AND m.sequence > $2 AND m.sequence < $3",
+                " WHERE m.conversation_id = $1 AND m.sequence > $2 AND m.sequence < $3 AND ",
+                not_hidden!("$5"),
                 " ORDER BY m.sequence DESC LIMIT $4"
             ),
             Order::OldestFirst => concat!(
@@ -50,7 +52,8 @@ impl Store {
                 message_columns!(),
                 " FROM ",
                 messages!(),
-                " WHERE m.conversation_id = $1 AND m.sequence > $2 AND m.sequence < $3",
+                " WHERE m.conversation_id = $1 AND m.sequence > $2 AND m.sequence < $3 AND ",
+                not_hidden!("$5"),
                 " ORDER BY m.sequence ASC LIMIT $4"
             ),
         };
@@ -59,6 +62,7 @@ impl Store {
             .bind(history.after.get())
             .bind(history.before.get())
             .bind(history.limit)
+            .bind(history.user.uuid())
             .fetch_all(self.pool.read())
             .await?;
         let now = self.clock.now();
@@ -72,31 +76,6 @@ impl Store {
         let messages =
             rows.iter().map(|row| message(history.conversation, row, 1, now)).collect::<Result<_, _>>()?;
         Ok((messages, head))
-    }
-
-    pub async fn messages_at(
-        &self,
-        places: &[(ConversationId, Sequence)],
-    ) -> Result<HashMap<ConversationId, Message>, Failure> {
-        let (mut found, now) = (HashMap::with_capacity(places.len()), self.clock.now());
-        for part in places.chunks(MAX_ROWS) {
-            let mut query = QueryBuilder::<Db>::new("WITH wanted(conversation_id, sequence) AS (");
-            query.push_values(padded(part), |mut row, (conversation, sequence)| {
-                row.push_bind(conversation.uuid()).push_bind(sequence.get());
-            });
-            query.push(concat!(
-                ") SELECT m.conversation_id, ",
-                message_columns!(),
-                " FROM wanted w CROSS JOIN ",
-                messages!(),
-                " WHERE m.conversation_id = w.conversation_id AND m.sequence = w.sequence"
-            ));
-            for row in query.build().fetch_all(self.pool.read()).await? {
-                let conversation = conversation_at(&row, 0)?;
-                found.insert(conversation, message(conversation, &row, 1, now)?);
-            }
-        }
-        Ok(found)
     }
 
     pub async fn events(
@@ -133,7 +112,6 @@ impl Store {
         if ranges.is_empty() {
             return Ok(found);
         }
-        let now = self.clock.now();
         let mut query =
             QueryBuilder::<Db>::new("WITH wanted(conversation_id, after_sequence, up_to_sequence) AS (");
         // What fills the list up asks for nothing, so that nothing comes twice.
@@ -163,7 +141,9 @@ impl Store {
             " LEFT JOIN conversation_heads mh ON mh.conversation_id = e.conversation_id",
             " ORDER BY e.conversation_id, e.sequence"
         ));
-        for row in query.build().fetch_all(self.pool.read()).await? {
+        let rows = query.build().fetch_all(self.pool.read()).await?;
+        let now = self.clock.now();
+        for row in rows {
             let event = event(&row, now)?;
             found.entry(event.conversation).or_default().push(event);
         }

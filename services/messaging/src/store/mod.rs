@@ -1,26 +1,35 @@
 //! The atomic operations of messaging, over either database. Each is a whole change or a whole read: nobody else holds
 //! a transaction.
 
+mod matches;
 mod postgres;
 mod rows;
 mod sqlite;
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contract_find;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use chassis::clock::{Clock, Timestamp};
 use chassis::database::Database;
-use proto::id::{ConversationId, MessageId, UserId};
+use proto::id::{AlertId, ConversationId, MessageId, ReportId, UserId};
+use proto::messaging::v1::MessageKind;
+use uuid::Uuid;
 
+use crate::alert::Alert;
 use crate::conversations::Access;
 use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
-use crate::message::{Letter, Message, Sequence};
+use crate::marks::{Marks, Reaction, Vote};
+use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
 use crate::receipt::Watermark;
+use crate::report::{Complaint, Report, Resolution};
 use crate::revision::Revision;
+use crate::revisions::Edition;
 
 /// The most rows that one statement adds. Longer lists become several statements of one transaction.
 pub const MAX_ROWS: usize = 256;
@@ -89,6 +98,8 @@ pub struct Appended {
     pub message: Message,
     /// Whether it had been there before: this is the answer of the first time.
     pub repeated: bool,
+    /// The alerts that came with it, or with the batch that it was in.
+    pub alerts: Vec<UserEvent>,
 }
 
 /// What became of a revision.
@@ -98,6 +109,30 @@ pub struct Revised {
     pub message: Message,
     /// The event, unless nothing changed.
     pub event: Option<Event>,
+    /// The alerts that came with it.
+    pub alerts: Vec<UserEvent>,
+}
+
+/// What became of emptying a conversation.
+#[derive(Clone, Debug)]
+pub struct Purged {
+    /// Up to here everything is gone.
+    pub up_to: Sequence,
+    /// The event, unless nothing changed.
+    pub event: Option<Event>,
+}
+
+/// A message whose time is over and that is still stored.
+#[derive(Clone, Copy, Debug)]
+pub struct Overdue {
+    /// Where it is.
+    pub conversation: ConversationId,
+    /// Its place.
+    pub sequence: Sequence,
+    /// Who sent it.
+    pub sender: UserId,
+    /// Since when nobody reads it.
+    pub expire_time: Timestamp,
 }
 
 /// What became of some facts.
@@ -136,6 +171,8 @@ pub struct Place {
 /// Which messages of a conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct History {
+    /// Who looks: what this user has hidden is left out.
+    pub user: UserId,
     /// The conversation.
     pub conversation: ConversationId,
     /// In which direction.
@@ -177,6 +214,91 @@ pub struct Unread {
     pub after: Sequence,
     /// Only what was sent since.
     pub since: Timestamp,
+}
+
+/// Which reports of a conversation, newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct Reports {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Who looks: what is about this user's own messages is left out.
+    pub viewer: UserId,
+    /// Only those that nobody has resolved.
+    pub only_open: bool,
+    /// The time and the id of the report before them; `None` for the newest.
+    pub after: Option<(i64, Uuid)>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// What became of a report.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    /// The report as it is now.
+    pub report: Report,
+    /// What those who hear of it are told; nothing when nothing changed.
+    pub user_events: Vec<UserEvent>,
+}
+
+/// Which messages to find.
+#[derive(Clone, Debug)]
+pub struct Search {
+    /// Who looks: what it has hidden from itself is not found.
+    pub user: UserId,
+    /// Only in these.
+    pub conversations: Vec<ConversationId>,
+    /// Words that all occur, as [`crate::words::words`] cuts them; the last may be the beginning of one. None for any.
+    pub words: Vec<String>,
+    /// Only by this sender.
+    pub sender: Option<UserId>,
+    /// Only of these kinds; none for any.
+    pub kinds: BTreeSet<MessageKind>,
+    /// Only from then on.
+    pub after: Option<Timestamp>,
+    /// Only before then.
+    pub before: Option<Timestamp>,
+    /// Only older than this.
+    pub older_than: Option<MessageId>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// Which alerts of a user.
+#[derive(Clone, Copy, Debug)]
+pub struct Alerts {
+    /// Whose.
+    pub user: UserId,
+    /// Only unread ones.
+    pub only_unread: bool,
+    /// Only those before this one, by when it changed.
+    pub before: Option<(Timestamp, AlertId)>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// Alerts to be marked.
+#[derive(Clone, Debug)]
+pub struct Marking {
+    /// Whose.
+    pub user: UserId,
+    /// Which.
+    pub which: Marked,
+    /// Whether they are read from now on, or unread.
+    pub read: bool,
+}
+
+/// Which alerts to mark.
+#[derive(Clone, Debug)]
+pub enum Marked {
+    /// These, all of them or none.
+    These(BTreeSet<AlertId>),
+    /// Some of those that are not marked so yet and have not changed since.
+    Some {
+        /// Since when.
+        since: Timestamp,
+        /// At most so many.
+        limit: i64,
+    },
 }
 
 /// The store, over either database.
@@ -227,7 +349,17 @@ impl Store {
         either!(self.earlier(letter))
     }
 
-    /// Edits or deletes a message.
+    /// The message of a sender with this key, and the fingerprint of what was asked for; `None` when the key is free.
+    pub async fn first(
+        &self,
+        conversation: ConversationId,
+        sender: UserId,
+        id: &ClientMessageId,
+    ) -> Result<Option<(Message, Fingerprint)>, Failure> {
+        either!(self.first(conversation, sender, id))
+    }
+
+    /// Changes a message.
     pub async fn revise(
         &self,
         revision: &Revision,
@@ -235,6 +367,42 @@ impl Store {
         now: Timestamp,
     ) -> Result<Revised, Error> {
         either!(self.revise(revision, access, now))
+    }
+
+    /// Who reacted to a message and how, oldest first, after one of them.
+    pub async fn reactions(
+        &self,
+        conversation: ConversationId,
+        message: Sequence,
+        after: Option<&Reaction>,
+        limit: i64,
+    ) -> Result<Vec<Reaction>, Failure> {
+        either!(self.reactions(conversation, message, after, limit))
+    }
+
+    /// Who voted in a poll and for what, after a user in the order of their ids.
+    pub async fn votes(
+        &self,
+        conversation: ConversationId,
+        message: Sequence,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<Vec<Vote>, Failure> {
+        either!(self.votes(conversation, message, after, limit))
+    }
+
+    /// The pinned messages that are there, the one pinned last first.
+    pub async fn pinned(&self, conversation: ConversationId) -> Result<Vec<Message>, Failure> {
+        either!(self.pinned(conversation))
+    }
+
+    /// What a user left on messages, by their places. Those on which it left nothing are left out.
+    pub async fn marks_of(
+        &self,
+        user: UserId,
+        places: &[(ConversationId, Sequence)],
+    ) -> Result<HashMap<(ConversationId, Sequence), Marks>, Failure> {
+        either!(self.marks_of(user, places))
     }
 
     /// The position up to which the facts of conversation have been applied.
@@ -266,12 +434,90 @@ impl Store {
         either!(self.history(history))
     }
 
-    /// Messages by their places.
-    pub async fn messages_at(
+    /// One message as a user sees it: not there when the user has hidden it.
+    pub async fn message_for(
         &self,
+        user: UserId,
+        conversation: ConversationId,
+        id: MessageId,
+    ) -> Result<Option<Message>, Failure> {
+        either!(self.message_for(user, conversation, id))
+    }
+
+    /// The last messages up to some places, of those that a user has not hidden.
+    pub async fn last_messages(
+        &self,
+        user: UserId,
         places: &[(ConversationId, Sequence)],
     ) -> Result<HashMap<ConversationId, Message>, Failure> {
-        either!(self.messages_at(places))
+        either!(self.last_messages(user, places))
+    }
+
+    /// Hides a message from a user; `None` when it has been hidden before.
+    pub async fn hide(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+        id: MessageId,
+        now: Timestamp,
+    ) -> Result<Option<UserEvent>, Error> {
+        either!(self.hide(user, conversation, id, now))
+    }
+
+    /// What a message said before its edits, after a version, oldest first.
+    pub async fn revisions(
+        &self,
+        conversation: ConversationId,
+        message: Sequence,
+        after_version: i64,
+        limit: i64,
+    ) -> Result<Vec<Edition>, Failure> {
+        either!(self.revisions(conversation, message, after_version, limit))
+    }
+
+    /// Empties a conversation up to its head.
+    pub async fn purge(
+        &self,
+        conversation: ConversationId,
+        by: UserId,
+        access: &Access,
+        now: Timestamp,
+    ) -> Result<Purged, Error> {
+        either!(self.purge(conversation, by, access, now))
+    }
+
+    /// Conversations that were emptied and of which not everything is erased, in the order of their ids.
+    pub async fn purged_conversations(
+        &self,
+        after: Option<ConversationId>,
+        limit: i64,
+    ) -> Result<Vec<ConversationId>, Failure> {
+        either!(self.purged_conversations(after, limit))
+    }
+
+    /// Erases some of what was purged from a conversation. Answers how many messages, and whether more is there.
+    pub async fn sweep_purged(
+        &self,
+        conversation: ConversationId,
+        limit: i64,
+    ) -> Result<(u64, bool), Failure> {
+        either!(self.sweep_purged(conversation, limit))
+    }
+
+    /// Messages whose time is over and that are still stored, the oldest first.
+    pub async fn overdue(&self, now: Timestamp, limit: i64) -> Result<Vec<Overdue>, Failure> {
+        either!(self.overdue(now, limit))
+    }
+
+    /// Erases messages whose time is over, but for those that are gone by now. The events say so under these membership
+    /// versions, or under that of the message where none is given.
+    pub async fn sweep(
+        &self,
+        overdue: &[Overdue],
+        versions: &HashMap<ConversationId, i64>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Failure> {
+        either!(self.sweep(overdue, versions, now))
     }
 
     /// What happened in a conversation after a sequence, oldest first.
@@ -331,6 +577,43 @@ impl Store {
         either!(self.unread(user, wanted, most))
     }
 
+    /// What somebody has reported before.
+    pub async fn report_by(
+        &self,
+        conversation: ConversationId,
+        message_id: MessageId,
+        reporter: UserId,
+    ) -> Result<Option<Report>, Failure> {
+        either!(self.report_by(conversation, message_id, reporter))
+    }
+
+    /// Keeps a report of a message as it is now and tells the moderators, or finds the first one of the same message by the
+    /// same user. Refuses one too many within the hour.
+    pub async fn file_report(
+        &self,
+        complaint: &Complaint,
+        moderators: &[UserId],
+        now: Timestamp,
+    ) -> Result<Reported, Error> {
+        either!(self.file_report(complaint, moderators, now))
+    }
+
+    /// The reports of a conversation.
+    pub async fn reports(&self, wanted: &Reports) -> Result<Vec<Report>, Failure> {
+        either!(self.reports(wanted))
+    }
+
+    /// Says what became of a report, and tells the moderators and the reporter.
+    pub async fn resolve_report(
+        &self,
+        conversation: ConversationId,
+        id: ReportId,
+        resolution: &Resolution,
+        moderators: &[UserId],
+    ) -> Result<Reported, Error> {
+        either!(self.resolve_report(conversation, id, resolution, moderators))
+    }
+
     /// How far the members of a conversation have come, after a user in the order of their ids.
     pub async fn receipts(
         &self,
@@ -339,6 +622,35 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Watermark>, Failure> {
         either!(self.receipts(conversation, after, limit))
+    }
+
+    /// The messages that are found, newest first.
+    pub async fn search(&self, search: &Search) -> Result<Vec<Message>, Failure> {
+        either!(self.search(search))
+    }
+
+    /// Alerts of a user, the one that changed last first.
+    pub async fn alerts(&self, alerts: &Alerts) -> Result<Vec<Alert>, Failure> {
+        either!(self.alerts(alerts))
+    }
+
+    /// How many alerts of a user are unread; counting stops at `most`.
+    pub async fn unread_alerts(&self, user: UserId, most: i64) -> Result<i64, Failure> {
+        either!(self.unread_alerts(user, most))
+    }
+
+    /// Marks alerts of a user. Answers the events of those that changed.
+    pub async fn mark_alerts(&self, marking: &Marking, now: Timestamp) -> Result<Vec<UserEvent>, Error> {
+        either!(self.mark_alerts(marking, now))
+    }
+
+    /// Messages by their ids, without those that a user has hidden from itself.
+    pub async fn messages_for(
+        &self,
+        user: UserId,
+        wanted: &[(ConversationId, MessageId)],
+    ) -> Result<HashMap<MessageId, Message>, Failure> {
+        either!(self.messages_for(user, wanted))
     }
 }
 

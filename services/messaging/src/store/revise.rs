@@ -1,17 +1,22 @@
-//! Editing and deleting.
+//! Changing messages.
 
 use std::collections::BTreeMap;
 
 use chassis::clock::Timestamp;
 use proto::id::UserId;
 
+use super::alerts::raise;
+use super::erase::erase;
 use super::log::{Advance, advance_heads, insert_events};
-use super::{Db, Store, message, message_columns, messages};
+use super::revisions::keep;
+use super::search::index_again;
+use super::{Db, Store, marks, message, message_columns, messages};
+use crate::alert::Alert;
 use crate::content::Content;
 use crate::conversations::Access;
 use crate::error::Error;
-use crate::event::{Event, Happening};
-use crate::message::{Deletion, Sequence};
+use crate::event::Event;
+use crate::message::Sequence;
 use crate::revision::Revision;
 use crate::store::Revised;
 
@@ -22,7 +27,7 @@ impl Store {
         access: &Access,
         now: Timestamp,
     ) -> Result<Revised, Error> {
-        let Revision { conversation, message_id, by, .. } = *revision;
+        let Revision { conversation, message_id, .. } = *revision;
         let mut tx = self.pool.begin().await?;
         // Under the lock of the head nobody else changes this message. What turns out to be nothing is rolled back.
         let heads = advance_heads(&mut tx, &BTreeMap::from([(conversation, Advance::events(1))])).await?;
@@ -42,9 +47,10 @@ impl Store {
         .await?;
         let Some(row) = row else { return Err(Error::MessageNotFound(message_id)) };
         let before = message(conversation, &row, 0, now)?;
-        let Some(after) = revision.apply(&before, access, now)? else {
+        let beside = marks::beside(&mut tx, revision, before.sequence, now).await?;
+        let Some(after) = revision.apply(&before, &beside, access, now)? else {
             tx.rollback().await?;
-            return Ok(Revised { message: before, event: None });
+            return Ok(Revised { message: before, event: None, alerts: Vec::new() });
         };
         sqlx::query::<Db>(
             "UPDATE messages SET content = $3, edit_time = $4, delete_time = $5, deleted_by = $6, version = $7,
@@ -62,21 +68,28 @@ impl Store {
         .bind(after.details.encode())
         .execute(&mut *tx)
         .await?;
+        if after.deletion.is_some() {
+            erase(&mut tx, &[(conversation, after.sequence)]).await?;
+        } else if after.content != before.content {
+            keep(&mut tx, &before).await?;
+        }
+        marks::write(&mut tx, revision, &after, now).await?;
         let event = Event {
             conversation,
             sequence: Sequence::new(last),
             membership_version: access.membership_version,
             occur_time: now,
-            actor: Some(by),
-            what: match after.deletion {
-                Some(Deletion { reason, .. }) => {
-                    Happening::MessageDeleted { message_id, sequence: after.sequence, reason }
-                }
-                None => Happening::MessageEdited(after.clone()),
-            },
+            actor: revision.actor(&after),
+            what: revision.happening(&after),
         };
         insert_events(&mut tx, &[&event]).await?;
+        if after.content != before.content {
+            index_again(&mut tx, &after).await?;
+        }
+        let called = after.details.mentions.iter().filter(|user| !before.details.mentions.contains(user));
+        let alerts: Vec<_> = called.map(|user| Alert::mention(*user, &after)).collect();
+        let alerts = raise(&mut tx, &alerts).await?;
         tx.commit().await?;
-        Ok(Revised { message: after, event: Some(event) })
+        Ok(Revised { message: after, event: Some(event), alerts })
     }
 }

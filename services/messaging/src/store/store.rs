@@ -1,16 +1,34 @@
 //! The store: one text of SQL for both databases, compiled once for each. The operations are beside this file, by what
 //! they are about; here is what they share.
 
+#[path = "alerts.rs"]
+mod alerts;
 #[path = "append.rs"]
 mod append;
+#[path = "erase.rs"]
+mod erase;
 #[path = "facts.rs"]
 mod facts;
+#[path = "hidden.rs"]
+mod hidden;
 #[path = "history.rs"]
 mod history;
 #[path = "log.rs"]
 mod log;
+#[path = "marks.rs"]
+mod marks;
+#[path = "purge.rs"]
+mod purge;
+#[path = "reports.rs"]
+mod reports;
 #[path = "revise.rs"]
 mod revise;
+#[path = "revisions.rs"]
+mod revisions;
+#[path = "search.rs"]
+mod search;
+#[path = "sweep.rs"]
+mod sweep;
 #[path = "user_log.rs"]
 mod user_log;
 #[path = "watermarks.rs"]
@@ -22,7 +40,7 @@ use proto::messaging::v1::DeletionReason;
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Db, PLACEHOLDERS, Pool, Row, Tx, outbox};
+use super::{Db, FOR_UPDATE, LISTED, MATCHES, MATCHING, PLACEHOLDERS, Pool, Row, Tx, outbox};
 use crate::content::Content;
 use crate::details::Details;
 use crate::event::{Event, FactKind, Happening, MessageChange};

@@ -1,6 +1,6 @@
 //! The logs of users.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chassis::clock::Timestamp;
 use proto::id::UserId;
@@ -62,6 +62,19 @@ impl Store {
         }
         Ok(found)
     }
+}
+
+/// Locks the heads of users' logs until the transaction ends: whoever changes what is theirs in an order that it does not
+/// know beforehand takes this first, and nobody waits for anybody in a circle.
+pub(super) async fn lock_users(tx: &mut Tx, users: &BTreeSet<UserId>) -> Result<(), Failure> {
+    for (text, part) in ADVANCE_USER_HEADS.parts(&Vec::from_iter(users)) {
+        let mut query = sqlx::query::<Db>(text);
+        for user in part {
+            query = query.bind(user.uuid()).bind(0_i64);
+        }
+        query.execute(&mut **tx).await?;
+    }
+    Ok(())
 }
 
 /// Adds to the logs of users. The heads are moved in the order of the users' ids.

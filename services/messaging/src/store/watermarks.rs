@@ -7,6 +7,7 @@ use proto::id::{ConversationId, UserId};
 use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
+use super::hidden::not_hidden;
 use super::user_log::append_user_events;
 use super::{Db, PLACEHOLDERS, Store, conversation_at, padded, sequence_at, time_at, user_at};
 use crate::event::{UserEvent, UserHappening};
@@ -140,15 +141,21 @@ impl Store {
                     .push_bind(unread.after.get())
                     .push_bind(unread.since.as_millis());
             });
-            // The inner LIMIT is what keeps a long absence from being counted through.
+            // The inner LIMIT is what keeps a long absence from being counted through. What nobody can read any more is
+            // not unread, whether or not it has been erased yet.
             query.push(
                 ") SELECT w.conversation_id, (SELECT COUNT(*) FROM (
                      SELECT 1 FROM messages m WHERE m.conversation_id = w.conversation_id
                          AND m.sequence > w.after_sequence AND m.create_time >= w.since
-                         AND m.delete_time IS NULL AND m.sender_id <> ",
+                         AND m.delete_time IS NULL AND m.sequence > h.purged_sequence
+                         AND (m.expire_time IS NULL OR m.expire_time > ",
             );
-            query.push_bind(user.uuid());
-            query.push(" LIMIT ").push_bind(most).push(") AS counted) FROM wanted w");
+            query.push_bind(self.clock.now().as_millis()).push(") AND m.sender_id <> ");
+            query.push_bind(user.uuid()).push(concat!(" AND ", not_hidden!())).push_bind(user.uuid());
+            query.push(") LIMIT ").push_bind(most).push(
+                ") AS counted) FROM wanted w CROSS JOIN conversation_heads h
+                 WHERE h.conversation_id = w.conversation_id",
+            );
             for row in query.build().fetch_all(self.pool.read()).await? {
                 found.insert(conversation_at(&row, 0)?, row.try_get(1)?);
             }

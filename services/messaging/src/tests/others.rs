@@ -34,7 +34,11 @@ pub struct Others {
 #[derive(Default)]
 struct State {
     users: Vec<UserId>,
+    names: BTreeMap<String, UserId>,
+    auth_is_down: bool,
+    lookups: usize,
     slow_tokens: bool,
+    device_keys: BTreeMap<UserId, Vec<auth::DeviceKey>>,
     conversations: BTreeMap<ConversationId, Conversation>,
     versions: BTreeMap<UserId, i64>,
     facts: Vec<pb::ConversationFact>,
@@ -48,6 +52,7 @@ struct Conversation {
     version: i64,
     members: BTreeMap<UserId, (MemberRole, Timestamp)>,
     slow_mode: Duration,
+    secure: bool,
 }
 
 impl Others {
@@ -64,6 +69,31 @@ impl Others {
         let user = UserId::generate();
         self.state().users.push(user);
         user
+    }
+
+    /// Gives a user's device a key, or puts another in the place of the one with this id.
+    pub fn set_device_key(&self, user: UserId, key: auth::DeviceKey) {
+        let mut state = self.state();
+        let keys = state.device_keys.entry(user).or_default();
+        keys.retain(|known| known.device_key_id != key.device_key_id);
+        keys.push(key);
+    }
+
+    /// Somebody new, who is called like this.
+    pub fn register_as(&self, name: &str) -> UserId {
+        let user = self.register();
+        self.state().names.insert(name.to_owned(), user);
+        user
+    }
+
+    /// Makes auth look up nobody from now on, or again.
+    pub fn set_auth_down(&self, is_down: bool) {
+        self.state().auth_is_down = is_down;
+    }
+
+    /// How often auth was asked who is called what.
+    pub fn lookups(&self) -> usize {
+        self.state().lookups
     }
 
     /// Makes auth take its time.
@@ -90,7 +120,7 @@ impl Others {
         members.keys().for_each(|user| *state.versions.entry(*user).or_default() += 1);
         let list = members.iter().map(|(user, membership)| member(*user, membership)).collect();
         let slow_mode = Duration::ZERO;
-        state.conversations.insert(id, Conversation { kind, version: 1, members, slow_mode });
+        state.conversations.insert(id, Conversation { kind, version: 1, members, slow_mode, secure: false });
         let created = pb::ConversationCreated { kind: kind.into(), members: list, ..Default::default() };
         self.tell(&mut state, id, Payload::ConversationCreated(created));
         id
@@ -133,6 +163,11 @@ impl Others {
         self.state().conversations.get_mut(&id).unwrap().slow_mode = slow_mode;
     }
 
+    /// Lets it take only what is encrypted by the sender's device.
+    pub fn set_secure(&self, id: ConversationId) {
+        self.state().conversations.get_mut(&id).unwrap().secure = true;
+    }
+
     fn tell(&self, state: &mut State, id: ConversationId, payload: Payload) {
         state.facts.push(pb::ConversationFact {
             position: state.facts.len() as i64 + 1,
@@ -168,7 +203,57 @@ impl Others {
                 Ok(auth::IntrospectResponse { caller })
             }
         });
-        Transport::local(Router::new().route("/parlor.auth.v1.AuthService/Introspect", introspect))
+        let users = |method: &str| format!("/parlor.auth.v1.UserService/{method}");
+        let router = Router::new()
+            .route("/parlor.auth.v1.AuthService/Introspect", introspect)
+            .route(&users("GetUser"), self.rpc(Self::get_user))
+            .route(&users("ListDeviceKeys"), self.rpc(Self::list_device_keys))
+            .route(&users("BatchGetUsers"), self.rpc(Self::batch_get_users));
+        Transport::local(router)
+    }
+
+    fn get_user(&self, request: &Request<auth::GetUserRequest>) -> Result<auth::GetUserResponse, Status> {
+        let id = self.known_user(request, &request.get_ref().user_id)?;
+        let user = auth::User { user_id: id.to_string(), ..Default::default() };
+        Ok(auth::GetUserResponse { user: Some(user) })
+    }
+
+    fn list_device_keys(
+        &self,
+        request: &Request<auth::ListDeviceKeysRequest>,
+    ) -> Result<auth::ListDeviceKeysResponse, Status> {
+        let id = self.known_user(request, &request.get_ref().user_id)?;
+        let device_keys = self.state().device_keys.get(&id).cloned().unwrap_or_default();
+        Ok(auth::ListDeviceKeysResponse { device_keys })
+    }
+
+    /// A user that somebody asks for, on whose behalf there has to be somebody.
+    fn known_user<Q>(&self, request: &Request<Q>, id: &str) -> Result<UserId, Status> {
+        request.metadata().get("x-parlor-on-behalf-of").expect("on behalf of somebody");
+        let known = user_id(id);
+        if self.state().users.contains(&known) {
+            return Ok(known);
+        }
+        Err(Fault::new(Code::NotFound, "ERROR_REASON_USER_NOT_FOUND").with("user_id", id).into())
+    }
+
+    fn batch_get_users(
+        &self,
+        request: &Request<auth::BatchGetUsersRequest>,
+    ) -> Result<auth::BatchGetUsersResponse, Status> {
+        let mut state = self.state();
+        state.lookups += 1;
+        if state.auth_is_down {
+            return Err(Status::unavailable("down"));
+        }
+        let user = |(name, id): (&String, &UserId)| auth::User {
+            user_id: id.to_string(),
+            username: name.clone(),
+            ..Default::default()
+        };
+        let names = request.get_ref().usernames.iter().map(|name| name.to_lowercase());
+        let users = names.filter_map(|name| state.names.get_key_value(&name).map(user)).collect();
+        Ok(auth::BatchGetUsersResponse { users })
     }
 
     /// The way to conversation.
@@ -176,6 +261,7 @@ impl Others {
         let router = Router::new()
             .route(&path("CheckAccess"), self.rpc(Self::check_access))
             .route(&path("ListMemberships"), self.rpc(Self::list_memberships))
+            .route(&path("ListMembers"), self.rpc(Self::list_members))
             .route(&path("BatchGetConversations"), self.rpc(Self::batch_get))
             .route(&path("CreateConversation"), self.rpc(Self::create_conversation))
             .route(&path("ListConversationFacts"), self.rpc(Self::list_facts));
@@ -221,6 +307,7 @@ impl Others {
                 kind: conversation.kind.into(),
                 membership_version: conversation.version,
                 slow_mode_millis: if is_paced { conversation.slow_mode.as_millis() as i64 } else { 0 },
+                secure: conversation.secure,
             }
         };
         Ok(pb::CheckAccessResponse { answers: request.get_ref().questions.iter().map(answer).collect() })
@@ -247,6 +334,30 @@ impl Others {
         };
         let memberships = state.conversations.iter().filter_map(membership).collect();
         Ok(pb::ListMembershipsResponse { version, unchanged: false, memberships })
+    }
+
+    /// Two to a page, in the order of their ids.
+    fn list_members(
+        &self,
+        request: &Request<pb::ListMembersRequest>,
+    ) -> Result<pb::ListMembersResponse, Status> {
+        const PAGE: usize = 2;
+        let viewer = request.metadata().get("x-parlor-on-behalf-of").and_then(|value| value.to_str().ok());
+        let viewer = user_id(viewer.expect("on behalf of somebody"));
+        let (state, request) = (self.state(), request.get_ref());
+        let conversation = state.conversations.get(&conversation_id(&request.conversation_id));
+        let members = match conversation {
+            Some(conversation) if conversation.members.contains_key(&viewer) => &conversation.members,
+            _ => return Err(Fault::new(Code::NotFound, "ERROR_REASON_CONVERSATION_NOT_FOUND").into()),
+        };
+        let wanted = members
+            .iter()
+            .filter(|(user, (role, _))| *role >= request.at_least() && user.to_string() > request.page_token);
+        let wanted: Vec<_> = wanted.map(|(user, membership)| member(*user, membership)).collect();
+        let page = &wanted[..wanted.len().min(PAGE)];
+        let last = page.last().filter(|_| wanted.len() > PAGE);
+        let next_page_token = last.map(|last| last.user_id.clone()).unwrap_or_default();
+        Ok(pb::ListMembersResponse { members: page.to_vec(), next_page_token })
     }
 
     fn batch_get(

@@ -58,6 +58,7 @@ fn word(update: Update) -> String {
             Own::ConversationGained(_) => "gained".to_owned(),
             Own::ConversationLost(_) => "lost".to_owned(),
             Own::WatermarkAdvanced(mark) => format!("own read {}", mark.read_sequence),
+            other => panic!("{other:?}"),
         },
         Update::Receipt(receipt) => format!("read {}", receipt.read_sequence),
         Update::Signal(signal) => format!("signal {}", signal.kind().as_str_name()),
@@ -69,7 +70,7 @@ async fn read_up_to(world: &World, user: UserId, conversation: ConversationId, r
     let request = pb::AdvanceWatermarkRequest {
         conversation_id: conversation.to_string(),
         read_sequence,
-        delivered_sequence: 0,
+        ..Default::default()
     };
     world.messaging().advance_watermark(user.says(request)).await.unwrap();
 }

@@ -260,6 +260,7 @@ async fn a_watermark_moves_forward_to_the_head_and_no_further() {
             conversation_id: group.to_string(),
             read_sequence: read,
             delivered_sequence: delivered,
+            ..Default::default()
         };
         let answer = world.messaging().advance_watermark(bob.says(request)).await.unwrap();
         let watermark = answer.into_inner().watermark.unwrap();

@@ -1,0 +1,157 @@
+//! Secure messages: opaque to Parlor, signed by a registered device, and never mixed with plain ones where only they may be.
+
+use std::sync::Arc;
+
+use ed25519_dalek::{Signer, SigningKey};
+use proto::id::{ConversationId, UserId};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tests::World;
+use tests::person::{Person, array, path_of, text};
+
+tests::stories![
+    a_registered_device_signs_what_its_owner_sends,
+    a_secure_conversation_takes_nothing_plain,
+    a_key_is_registered_once_and_revoked_for_good,
+];
+
+const KEY_ID: &str = "deviceKeyId";
+
+/// A device with a registered key.
+struct Device {
+    key: SigningKey,
+    id: String,
+}
+
+impl Device {
+    async fn of(person: &Person, seed: u8) -> Self {
+        let key = SigningKey::from_bytes(&[seed; 32]);
+        let body = json!({ "publicKey": base64(key.verifying_key().as_bytes()), "name": "a phone" });
+        let answer = person.post("/v1/me/device-keys", body).await.ok();
+        Self { key, id: text(&answer["deviceKey"][KEY_ID]) }
+    }
+
+    /// What the contract says is signed: each part after the first with its length before it.
+    fn signs(&self, person: &Person, conversation: &str, client_id: &str, ciphertext: &[u8]) -> Value {
+        let id = |text: &str| uuid::Uuid::parse_str(text).expect("a UUID").as_bytes().to_vec();
+        let digest = Sha256::digest(ciphertext).to_vec();
+        let parts =
+            [id(conversation), id(&person.id), id(&self.id), client_id.into(), b"mls-1".to_vec(), digest];
+        let mut form = b"chat.secure.v1".to_vec();
+        for part in parts {
+            form.extend(u32::try_from(part.len()).expect("short").to_be_bytes());
+            form.extend(part);
+        }
+        json!({
+            "content": { "secure": {
+                "ciphertext": base64(ciphertext), "algorithm": "mls-1",
+                "signature": base64(&self.key.sign(&form).to_bytes()), KEY_ID: self.id,
+            } },
+            "clientMessageId": client_id,
+        })
+    }
+}
+
+fn base64(bytes: &[u8]) -> String {
+    use base64::Engine as _;
+    base64::engine::general_purpose::STANDARD.encode(bytes)
+}
+
+async fn a_registered_device_signs_what_its_owner_sends(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    let other = ann.starts_group_with(&[&bob]).await;
+    let unsigned = json!({ "content": { "secure": { "ciphertext": "c2VjcmV0", "algorithm": "mls-1" } } });
+    // Before a key is registered it is relayed as it comes.
+    ann.tries_to_send(&conversation, unsigned.clone()).await.ok();
+    let device = Device::of(&ann, 7).await;
+    let mut screen = bob.comes_online().await;
+
+    let request = device.signs(&ann, &conversation, "one", b"secret");
+    let sent = ann.tries_to_send(&conversation, request.clone()).await.ok()["message"].clone();
+    let event = screen.next_event("messageCreated").await;
+    assert_eq!(event["messageCreated"]["content"], sent["content"]);
+
+    let mut tampered = device.signs(&ann, &conversation, "two", b"secret");
+    tampered["content"]["secure"]["ciphertext"] = json!("dGFtcGVyZWQ=");
+    let elsewhere = device.signs(&ann, &other, "three", b"secret");
+    let renamed = json!({ "content": request["content"], "clientMessageId": "four" });
+    for wrong in [unsigned.clone(), tampered, elsewhere, renamed] {
+        let refused = ann.tries_to_send(&conversation, wrong).await;
+        assert_eq!(refused.body["fields"][0]["field"], json!("content.secure.signature"), "{}", refused.body);
+        assert_eq!(refused.refused(400), "ERROR_REASON_SIGNATURE_INVALID");
+    }
+    // A stolen signature does not work for another sender: Bob has a key of his own.
+    Device::of(&bob, 8).await;
+    assert_eq!(bob.tries_to_send(&conversation, request).await.status, 400);
+    // Nobody sends a secure message on.
+    let forward =
+        bob.post(&format!("{}/forward", path_of(&sent)), json!({ "targetConversationId": other })).await;
+    assert_eq!(forward.refused(409), "ERROR_REASON_NOT_FORWARDABLE");
+    // The ids in a canonical form are what they are everywhere.
+    assert!(ConversationId::parse(&conversation).is_ok() && UserId::parse(&ann.id).is_ok());
+
+    ann.delete(&format!("/v1/me/device-keys/{}", device.id)).await.ok();
+    // Revoked: nothing new can be signed with it; and with no key in use things are as before the first.
+    let late = device.signs(&ann, &conversation, "five", b"secret");
+    let second = Device::of(&ann, 9).await;
+    assert_eq!(ann.tries_to_send(&conversation, late).await.status, 400);
+    ann.tries_to_send(&conversation, second.signs(&ann, &conversation, "six", b"secret")).await.ok();
+}
+
+async fn a_secure_conversation_takes_nothing_plain(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let body =
+        json!({ "kind": "CONVERSATION_KIND_GROUP", "title": "quiet", "userIds": [bob.id], "secure": true });
+    let conversation = ann.post("/v1/conversations", body).await.ok()["conversation"].clone();
+    assert_eq!(conversation["secure"], json!(true));
+    let conversation = text(&conversation["conversationId"]);
+    let secure = json!({ "content": { "secure": { "ciphertext": "c2VjcmV0", "algorithm": "mls-1" } } });
+    let sent = ann.tries_to_send(&conversation, secure).await.ok()["message"].clone();
+    for content in [
+        json!({ "text": "plain" }),
+        json!({ "sticker": { "media": { "url": "https://media.example/a" } } }),
+        json!({ "poll": { "question": "?", "options": ["a", "b"] } }),
+    ] {
+        let refused = bob.tries_to_send(&conversation, json!({ "content": content })).await;
+        assert_eq!(refused.refused(409), "ERROR_REASON_SECURE_ONLY");
+    }
+    let edit = ann.patch(&path_of(&sent), json!({ "content": { "text": "plain" } })).await;
+    assert_eq!(edit.status, 409, "{}", edit.body);
+    let open = ann.starts_direct_with(&bob).await;
+    let said = ann.says(&open, "plain").await;
+    let forward = ann
+        .post(&format!("{}/forward", path_of(&said)), json!({ "targetConversationId": conversation }))
+        .await;
+    assert_eq!(forward.refused(409), "ERROR_REASON_SECURE_ONLY");
+    // There is no way back.
+    let update = json!({ "conversation": { "secure": false }, "updateMask": "secure" });
+    assert_eq!(ann.patch(&format!("/v1/conversations/{conversation}"), update).await.status, 400);
+    // Another conversation becomes secure when its owner says so.
+    let group = ann.starts_group_with(&[&bob]).await;
+    let update = json!({ "conversation": { "secure": true }, "updateMask": "secure" });
+    assert_eq!(bob.patch(&format!("/v1/conversations/{group}"), update.clone()).await.status, 403);
+    ann.patch(&format!("/v1/conversations/{group}"), update).await.ok();
+    assert_eq!(bob.tries_to_say(&group, "plain").await.refused(409), "ERROR_REASON_SECURE_ONLY");
+    assert_eq!(
+        array(&ann.get(&format!("/v1/conversations/{conversation}/messages")).await.ok()["messages"]).len(),
+        1
+    );
+}
+
+async fn a_key_is_registered_once_and_revoked_for_good(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let device = Device::of(&ann, 11).await;
+    assert_eq!(Device::of(&ann, 11).await.id, device.id);
+    let keys =
+        async || bob.get(&format!("/v1/users/{}/device-keys", ann.id)).await.ok()["deviceKeys"].clone();
+    assert_eq!(array(&keys().await).len(), 1);
+    let revoke = format!("/v1/me/device-keys/{}", device.id);
+    assert_eq!(bob.delete(&revoke).await.refused(404), "ERROR_REASON_DEVICE_KEY_NOT_FOUND");
+    ann.delete(&revoke).await.ok();
+    assert!(keys().await[0]["revokeTime"].is_string());
+    for wrong in [base64(&[0; 32]), base64(&[1; 31]), "not base64!".to_owned()] {
+        let refused = ann.post("/v1/me/device-keys", json!({ "publicKey": wrong, "name": "x" })).await;
+        assert_eq!(refused.status, 400, "{wrong}: {}", refused.body);
+    }
+}
