@@ -98,10 +98,8 @@ fn trials(theatre: &Arc<Theatre>, runtime: &Arc<Runtime>) -> Vec<Trial> {
 
 fn is_ours(policy: &Policy) -> bool {
     let rpc = case::rpc(policy.path);
-    let (service, name) = (rpc.parent_service(), rpc.name());
+    let service = rpc.parent_service();
     !rows::SERVED_BY_OTHERS.contains(&service.name())
-        && !rows::is_awaited(service.name())
-        && !rows::is_awaited(name)
 }
 
 fn trial(

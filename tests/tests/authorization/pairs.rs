@@ -4,7 +4,6 @@ use proto::policy::{self, Relation};
 
 use crate::case::Case;
 use crate::role::Role;
-use crate::rows;
 use crate::stage::{Caller, Stage, Things};
 use crate::table::difference;
 
@@ -19,10 +18,7 @@ pub async fn check(stage: &Stage) -> anyhow::Result<Vec<String>> {
     let mut pairs = 0;
     for policy in policy::all().iter().filter(|policy| policy.http) {
         for case in Case::all_of(policy) {
-            if rows::is_awaited(&case.service())
-                || rows::is_awaited(case.rpc.name())
-                || !case.has("conversation")
-            {
+            if !case.has("conversation") {
                 continue;
             }
             for field in FIELDS.iter().filter(|field| case.request.contains(&format!("\"{field}\":\"$"))) {

@@ -3,35 +3,6 @@
 use crate::case::Case;
 use crate::role::{DENIED, Expected, Role};
 
-/// FILTER, TO BE REMOVED: what is in the contract and not yet in the services. A name of a service, of an rpc, or of one
-/// of its cases. When this is empty, `is_awaited` and its callers go too.
-const AWAITED: &[&str] = &[
-    "AnnotationService",
-    "ReportService",
-    "SearchService",
-    "AlertService",
-    "UploadService",
-    "ListRevisions",
-    "HideMessage",
-    "UnsendMessage",
-    "PurgeMessages",
-    "ForwardMessage",
-    "RegisterDeviceKey",
-    "ListDeviceKeys",
-    "RevokeDeviceKey",
-    "BatchGetUsers",
-    "to a message",
-    "attachments",
-    "EditMessage sticker",
-    "EditMessage poll",
-    "EditMessage profile",
-];
-
-/// Whether something is in the contract and not yet in the services.
-pub fn is_awaited(name: &str) -> bool {
-    AWAITED.contains(&name)
-}
-
 const FAILED_PRECONDITION: Expected = Expected::Refused("FAILED_PRECONDITION");
 
 /// The requests to rpcs that have no HTTP rule, and so no example; they are called by gRPC only.
@@ -69,6 +40,8 @@ pub fn exception(case: &Case, role: Role, promised: Expected) -> Option<Expected
         ("EditMessage", "sticker" | "poll" | "profile") if is_allowed => Some(FAILED_PRECONDITION),
         // Its signature binds it to where it is.
         ("ForwardMessage", "secure") if is_allowed => Some(FAILED_PRECONDITION),
+        // Nobody reports oneself.
+        ("ReportMessage", _) if role == Role::Author => Some(Expected::Refused("INVALID_ARGUMENT")),
         ("WriteUpload" | "ReadUpload", _) => Some(DENIED),
         _ => None,
     }

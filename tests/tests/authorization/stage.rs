@@ -157,21 +157,16 @@ impl Stage {
         let secret = self.author().says(&scene.conversation, &self.marker).await;
         scene.messages.insert("", text(&secret["messageId"]));
         scene.scheduled_message = self.schedules(&scene.conversation).await;
-        for kind in kinds().filter(|kind| !rows::is_awaited(kind.title)) {
+        for kind in kinds() {
             let message = self.sends(kind.title, &scene.conversation).await?;
             scene.messages.insert(kind.title, message);
         }
-        if !rows::is_awaited("UploadService") {
-            let upload = self.uploads(self.author()).await;
-            let media = json!({ "kind": "ATTACHMENT_KIND_IMAGE", "media": { "uploadId": upload } });
-            let body = json!({ "content": { "attachments": [media] } });
-            let path = format!("/v1/conversations/{}/messages", scene.conversation);
-            self.author().post(&path, body).await.ok();
-            scene.upload = upload;
-        }
-        if !rows::is_awaited("ReportService") {
-            scene.report = self.reports(&scene.conversation, &scene.messages[""]).await;
-        }
+        scene.upload = self.uploads(self.author()).await;
+        let media = json!({ "kind": "ATTACHMENT_KIND_IMAGE", "media": { "uploadId": scene.upload } });
+        let body = json!({ "content": { "attachments": [media] } });
+        let path = format!("/v1/conversations/{}/messages", scene.conversation);
+        self.author().post(&path, body).await.ok();
+        scene.report = self.reports(&scene.conversation, &scene.messages[""]).await;
         Ok(scene)
     }
 
@@ -350,13 +345,12 @@ impl Stage {
             (owner, format!("{path}/bans")),
             (owner, format!("{path}/messages?pageSize=100")),
             (owner, format!("{path}/events?limit=200")),
+            (owner, format!("{path}/reports")),
+            (owner, format!("{path}/pins")),
             (self.author(), format!("/v1/scheduled-messages?conversationId={}", self.still.conversation)),
             (stranger, "/v1/me".to_owned()),
         ] {
             state.push(person.get(&path).await.ok());
-        }
-        if !rows::is_awaited("ReportService") {
-            state.push(owner.get(&format!("{path}/reports")).await.ok());
         }
         // When it was used last changes with every look.
         let sessions = stranger.get("/v1/sessions").await.ok();
