@@ -23,6 +23,9 @@ use crate::message::Letter;
 /// The most pairs of one `CheckAccess`.
 const QUESTIONS: usize = 1000;
 
+/// The most members of one page.
+const MEMBERS: i32 = 100;
+
 /// How many users' memberships are remembered.
 const REMEMBERED_USERS: u64 = 20_000;
 
@@ -276,6 +279,43 @@ impl Conversations {
         let request = as_service(request, &self.credential, Some(user));
         let response = self.client.clone().create_conversation(request).await.map_err(not_made)?.into_inner();
         id(&response.conversation.unwrap_or_default().conversation_id)
+    }
+
+    /// Those who moderate a conversation, as one of its members sees them.
+    pub async fn moderators(
+        &self,
+        conversation: ConversationId,
+        member: UserId,
+    ) -> Result<Vec<UserId>, Error> {
+        let (mut moderators, mut page_token) = (Vec::new(), String::new());
+        loop {
+            let request = pb::ListMembersRequest {
+                conversation_id: conversation.to_string(),
+                at_least: MemberRole::Moderator.into(),
+                page_size: MEMBERS,
+                page_token,
+            };
+            let request = as_service(request, &self.credential, Some(member));
+            let response = self.client.clone().list_members(request).await.map_err(|status| {
+                // Gone, or not the member's any more, since access was checked.
+                if status.code() == Code::NotFound {
+                    Error::ConversationNotFound(conversation)
+                } else {
+                    not_answered(status)
+                }
+            })?;
+            let page = response.into_inner();
+            for member in page.members {
+                moderators.push(UserId::parse(&member.user_id).map_err(|error| {
+                    tracing::error!(%error, "conversation answered with an id that is none");
+                    Error::Internal
+                })?);
+            }
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                return Ok(moderators);
+            }
+        }
     }
 
     /// What happened to conversations after a position of conversation's outbox, oldest first.

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::fault::Fault;
-use proto::id::{AlertId, ConversationId, MessageId, UploadId};
+use proto::id::{AlertId, ConversationId, MessageId, ReportId, UploadId};
 use proto::messaging::v1::ErrorReason as Reason;
 use tonic::{Code, Status};
 
@@ -76,6 +76,21 @@ pub enum Error {
     /// The message is deleted.
     #[error("message {0} is deleted")]
     MessageDeleted(MessageId),
+    /// Only owner and moderators may do this.
+    #[error("you do not moderate conversation {0}")]
+    NotModerator(ConversationId),
+    /// There is no such report in that conversation, or it is not for the caller to see.
+    #[error("there is no report {0} in that conversation")]
+    ReportNotFound(ReportId),
+    /// The report was resolved otherwise before.
+    #[error("report {0} was resolved otherwise before")]
+    ReportResolved(ReportId),
+    /// The caller has done so much lately that it has to wait.
+    #[error("too many requests: wait {} s", wait.as_secs())]
+    RateLimited {
+        /// How long.
+        wait: Duration,
+    },
     /// The message is no poll.
     #[error("message {0} is no poll")]
     NotAPoll(MessageId),
@@ -115,12 +130,6 @@ pub enum Error {
     /// The ticket is none, for another file, or over.
     #[error("the ticket does not hold for this")]
     TicketInvalid,
-    /// The caller has begun too much.
-    #[error("too many requests: slow down")]
-    RateLimited {
-        /// How long to wait.
-        wait: Duration,
-    },
     /// Too much is waiting already.
     #[error("too much is waiting already")]
     Overloaded,
@@ -153,7 +162,6 @@ impl Error {
         match self {
             Self::Invalid { .. } | Self::PageToken(_) => "invalid",
             Self::UploadIncomplete(_) | Self::UploadComplete(_) => "conflict",
-            Self::RateLimited { .. } => "rate_limited",
             Self::InvalidContent { .. } | Self::SignatureInvalid => "invalid",
             Self::SecureOnly(_) | Self::NotForwardable(_) | Self::NotEditable(_) => "conflict",
             Self::ConversationNotFound(_)
@@ -164,6 +172,10 @@ impl Error {
             Self::WriteDenied(_) | Self::NotAuthor(_) | Self::NotOwner(_) | Self::TicketInvalid => "denied",
             Self::ClientMessageIdReused(_) => "reused",
             Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
+            Self::NotModerator(_) => "denied",
+            Self::ReportNotFound(_) => "not_found",
+            Self::ReportResolved(_) => "conflict",
+            Self::RateLimited { .. } => "rate_limited",
             Self::NotAPoll(_) | Self::PollClosed(_) | Self::PollAnonymous(_) => "conflict",
             Self::TooManyReactions(_) | Self::TooManyPins(_) => "too_many",
             Self::SlowMode { .. } => "slow_mode",
@@ -212,6 +224,16 @@ impl Error {
             Self::MessageDeleted(id) => {
                 fault(Code::FailedPrecondition, Reason::MessageDeleted).with("message_id", id)
             }
+            Self::NotModerator(id) => {
+                fault(Code::PermissionDenied, Reason::NotModerator).with("conversation_id", id)
+            }
+            Self::ReportNotFound(id) => fault(Code::NotFound, Reason::ReportNotFound).with("report_id", id),
+            Self::ReportResolved(id) => {
+                fault(Code::FailedPrecondition, Reason::ReportResolved).with("report_id", id)
+            }
+            Self::RateLimited { wait } => {
+                fault(Code::ResourceExhausted, Reason::RateLimited).retry_after(*wait)
+            }
             Self::NotAPoll(id) => fault(Code::FailedPrecondition, Reason::NotAPoll).with("message_id", id),
             Self::PollClosed(id) => {
                 fault(Code::FailedPrecondition, Reason::PollClosed).with("message_id", id)
@@ -236,9 +258,6 @@ impl Error {
                 fault(Code::AlreadyExists, Reason::UploadComplete).with("upload_id", id)
             }
             Self::TicketInvalid => fault(Code::PermissionDenied, Reason::TicketInvalid),
-            Self::RateLimited { wait } => {
-                fault(Code::ResourceExhausted, Reason::RateLimited).retry_after(*wait)
-            }
             Self::Overloaded | Self::TooSlow => {
                 fault(Code::Unavailable, Reason::Overloaded).retry_after(Duration::from_secs(1))
             }

@@ -9,10 +9,11 @@
 //! **Emits** hints on the bus, one subject per conversation and per user: that a log has grown, that a watermark has
 //! moved, that somebody types. The logs themselves are what others rely on, through `ListEvents` and `Sync`.
 //!
-//! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is), and follows
-//! conversation's facts.
+//! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is, who exists, by
+//! which keys somebody signs), and follows conversation's facts.
 //!
-//! Read in this order: `message` and `receipt` (the values and their rules), `lane` and `send` (how a message is
+//! Read in this order: `content`, `message` and `receipt` (the values and their rules), `kinds` and `secure` (what else a
+//! content is asked about), `lane` and `send` (how a message is
 //! written), `store/append.rs` (in which transaction), `sync`, `inbox` and `stream` (how it is read).
 
 mod alert;
@@ -43,6 +44,9 @@ mod people;
 mod publish;
 mod receipt;
 mod receipts;
+mod report;
+mod report_grpc;
+mod reports;
 mod revision;
 mod revisions;
 mod search;
@@ -75,6 +79,7 @@ use chassis::unit::{self, Unit};
 use proto::messaging::v1::alert_service_server::{self, AlertServiceServer};
 use proto::messaging::v1::annotation_service_server::{self, AnnotationServiceServer};
 use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
+use proto::messaging::v1::report_service_server::{self, ReportServiceServer};
 use proto::messaging::v1::search_service_server::{self, SearchServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
 use proto::messaging::v1::upload_service_server::{self, UploadServiceServer};
@@ -184,6 +189,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let routes =
         Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
             .add_service(AnnotationServiceServer::new(api.clone()))
+            .add_service(ReportServiceServer::new(api.clone()))
             .add_service(SyncServiceServer::new(api.clone()))
             .add_service(SearchServiceServer::new(api.clone()))
             .add_service(AlertServiceServer::new(api))
@@ -193,6 +199,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         services: vec![
             messaging_service_server::SERVICE_NAME,
             annotation_service_server::SERVICE_NAME,
+            report_service_server::SERVICE_NAME,
             sync_service_server::SERVICE_NAME,
             search_service_server::SERVICE_NAME,
             alert_service_server::SERVICE_NAME,

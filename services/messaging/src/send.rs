@@ -21,6 +21,7 @@ use crate::revision::Revision;
 use crate::store::{Appended, Post, Purged, Revised, Store};
 
 /// What goes through a lane.
+#[expect(clippy::large_enum_variant, reason = "nearly all of them are sends")]
 #[derive(Debug)]
 pub enum Errand {
     /// A message is to be sent.

@@ -11,6 +11,7 @@ mod forwarding;
 mod kinds;
 mod others;
 mod reading;
+mod reporting;
 mod secure;
 mod streaming;
 mod uploading;
@@ -33,6 +34,7 @@ use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::alert_service_client::AlertServiceClient;
 use proto::messaging::v1::annotation_service_client::AnnotationServiceClient;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
+use proto::messaging::v1::report_service_client::ReportServiceClient;
 use proto::messaging::v1::search_service_client::SearchServiceClient;
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
@@ -58,6 +60,7 @@ struct World {
     events: Events,
     messaging: MessagingServiceClient<Transport>,
     sync: SyncServiceClient<Transport>,
+    reports: ReportServiceClient<Transport>,
     annotations: AnnotationServiceClient<Transport>,
     search: SearchServiceClient<Transport>,
     alerts: AlertServiceClient<Transport>,
@@ -115,6 +118,7 @@ impl World {
             database,
             events,
             messaging: MessagingServiceClient::new(transport.clone()),
+            reports: ReportServiceClient::new(transport.clone()),
             sync: SyncServiceClient::new(transport.clone()),
             annotations: AnnotationServiceClient::new(transport.clone()),
             search: SearchServiceClient::new(transport.clone()),

@@ -87,9 +87,15 @@ pub const UPDATED_CONTENT: &str = "scheduled_message.content";
 pub const UPDATED_SEND_TIME: &str = "scheduled_message.send_time";
 
 fn content(field: &'static str, content: Option<&messaging::Content>) -> Result<Content, Error> {
-    match content {
-        Some(content) if content.kind.is_some() => Ok(Content::encoded(content.encode_to_vec())),
-        Some(_) | None => Err(Error::Field { field, rule: "must be set" }),
+    use messaging::content::Kind;
+    let Some(content) = content else { return Err(Error::Field { field, rule: "must be set" }) };
+    match &content.kind {
+        // Messaging takes these from us, so that nobody else may write them through us.
+        Some(Kind::Schedule(_) | Kind::Call(_) | Kind::System(_)) => {
+            Err(Error::Field { field, rule: "must be of a kind that people write" })
+        }
+        None if content.attachments.is_empty() => Err(Error::Field { field, rule: "must be set" }),
+        Some(_) | None => Ok(Content::encoded(content.encode_to_vec())),
     }
 }
 
@@ -281,6 +287,22 @@ mod tests {
             matches!(refused, Err(Error::Field { field: "scheduled_message.content", .. })),
             "{refused:?}"
         );
+    }
+
+    #[test]
+    fn nobody_writes_in_the_words_of_services_through_us() {
+        use messaging::content::Kind;
+        for kind in [
+            Kind::System(messaging::SystemContent { text: "Ann is the owner now".to_owned() }),
+            Kind::Call(messaging::CallContent::default()),
+            Kind::Schedule(messaging::ScheduleContent::default()),
+        ] {
+            let forged = messaging::Content { kind: Some(kind), attachments: Vec::new() };
+            let refused = content(CONTENT, Some(&forged));
+            assert!(matches!(refused, Err(Error::Field { field: "content", .. })), "{refused:?}");
+        }
+        let alone = messaging::Content { kind: None, attachments: vec![messaging::Attachment::default()] };
+        assert!(content(CONTENT, Some(&alone)).is_ok());
     }
 
     #[test]

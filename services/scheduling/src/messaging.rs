@@ -105,15 +105,27 @@ fn refusal(status: Status, conversation: ConversationId, field: &str) -> Error {
     match pb::ErrorReason::from_str_name(fault.reason()) {
         Some(pb::ErrorReason::ConversationNotFound) => Error::ConversationNotFound(conversation),
         Some(pb::ErrorReason::WriteDenied) => Error::WriteDenied(conversation),
-        Some(pb::ErrorReason::InvalidField) => Error::Content(named(&fault, field)),
+        Some(
+            pb::ErrorReason::InvalidField
+            | pb::ErrorReason::SignatureInvalid
+            | pb::ErrorReason::SecureOnly
+            | pb::ErrorReason::UserNotFound
+            | pb::ErrorReason::UploadNotFound
+            | pb::ErrorReason::UploadIncomplete
+            | pb::ErrorReason::MessageRefused,
+        ) => Error::Content(named(&fault, field)),
         // Neither yes nor no, whoever is to blame.
         _ => Error::Unavailable { service: "messaging", source: Box::new(status) },
     }
 }
 
-/// The same fault with the paths of the request that we were given. Only the content can be wrong: the rest is ours.
+/// The same fault with the paths of the request that we were given. Only the content can be wrong: the rest is ours. What
+/// names no field is about the content as a whole.
 fn named(fault: &Fault, field: &str) -> Fault {
     let ours = Fault::new(Code::InvalidArgument, scheduling::ErrorReason::InvalidField.as_str_name());
+    if fault.fields().is_empty() {
+        return ours.field(field, fault.text());
+    }
     fault.fields().iter().fold(ours, |ours, (path, rule)| {
         ours.field(format!("{field}{}", path.strip_prefix("content").unwrap_or_default()), rule)
     })
@@ -213,6 +225,10 @@ mod tests {
         assert_eq!(fields(blank(), convert::CONTENT), [("content.text".to_owned(), rule.clone())]);
         let updated = ("scheduled_message.content.text".to_owned(), rule);
         assert_eq!(fields(blank(), convert::UPDATED_CONTENT), [updated]);
+        let sealed =
+            Fault::new(Code::FailedPrecondition, "ERROR_REASON_SECURE_ONLY").message("secure ones only");
+        let sealed = fields(sealed.into(), convert::CONTENT);
+        assert_eq!(sealed, [("content".to_owned(), "secure ones only".to_owned())]);
         let whole = Status::from(Fault::invalid("content", "must say something"));
         assert_eq!(fields(whole, convert::UPDATED_CONTENT)[0].0, "scheduled_message.content");
     }

@@ -46,6 +46,7 @@ macro_rules! promises {
     };
 }
 
+mod copies;
 mod ends;
 mod expiry;
 mod marks;
@@ -74,6 +75,8 @@ promises! {
     ranges_of_many_conversations_come_at_once
     two_writers_of_the_same_conversations_never_block_each_other_for_ever
 }
+
+mod reports;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_replicas_write_one_log() {

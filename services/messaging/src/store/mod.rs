@@ -16,8 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chassis::clock::{Clock, Timestamp};
 use chassis::database::Database;
-use proto::id::{AlertId, ConversationId, MessageId, ObjectId, UploadId, UserId};
+use proto::id::{AlertId, ConversationId, MessageId, ObjectId, ReportId, UploadId, UserId};
 use proto::messaging::v1::MessageKind;
+use uuid::Uuid;
 
 use crate::alert::Alert;
 use crate::conversations::Access;
@@ -26,6 +27,7 @@ use crate::event::{Event, Fact, UserEvent};
 use crate::marks::{Marks, Reaction, Vote};
 use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
 use crate::receipt::Watermark;
+use crate::report::{Complaint, Report, Resolution};
 use crate::revision::Revision;
 use crate::revisions::Edition;
 use crate::uploads::{Bytes, Completion, Upload};
@@ -213,6 +215,30 @@ pub struct Unread {
     pub after: Sequence,
     /// Only what was sent since.
     pub since: Timestamp,
+}
+
+/// Which reports of a conversation, newest first.
+#[derive(Clone, Copy, Debug)]
+pub struct Reports {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Who looks: what is about this user's own messages is left out.
+    pub viewer: UserId,
+    /// Only those that nobody has resolved.
+    pub only_open: bool,
+    /// The time and the id of the report before them; `None` for the newest.
+    pub after: Option<(i64, Uuid)>,
+    /// At most so many.
+    pub limit: i64,
+}
+
+/// What became of a report.
+#[derive(Clone, Debug)]
+pub struct Reported {
+    /// The report as it is now.
+    pub report: Report,
+    /// What those who hear of it are told; nothing when nothing changed.
+    pub user_events: Vec<UserEvent>,
 }
 
 /// Which messages to find.
@@ -550,6 +576,43 @@ impl Store {
         most: i64,
     ) -> Result<HashMap<ConversationId, i64>, Failure> {
         either!(self.unread(user, wanted, most))
+    }
+
+    /// What somebody has reported before.
+    pub async fn report_by(
+        &self,
+        conversation: ConversationId,
+        message_id: MessageId,
+        reporter: UserId,
+    ) -> Result<Option<Report>, Failure> {
+        either!(self.report_by(conversation, message_id, reporter))
+    }
+
+    /// Keeps a report of a message as it is now and tells the moderators, or finds the first one of the same message by the
+    /// same user. Refuses one too many within the hour.
+    pub async fn file_report(
+        &self,
+        complaint: &Complaint,
+        moderators: &[UserId],
+        now: Timestamp,
+    ) -> Result<Reported, Error> {
+        either!(self.file_report(complaint, moderators, now))
+    }
+
+    /// The reports of a conversation.
+    pub async fn reports(&self, wanted: &Reports) -> Result<Vec<Report>, Failure> {
+        either!(self.reports(wanted))
+    }
+
+    /// Says what became of a report, and tells the moderators and the reporter.
+    pub async fn resolve_report(
+        &self,
+        conversation: ConversationId,
+        id: ReportId,
+        resolution: &Resolution,
+        moderators: &[UserId],
+    ) -> Result<Reported, Error> {
+        either!(self.resolve_report(conversation, id, resolution, moderators))
     }
 
     /// How far the members of a conversation have come, after a user in the order of their ids.

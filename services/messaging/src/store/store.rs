@@ -19,6 +19,8 @@ mod log;
 mod marks;
 #[path = "purge.rs"]
 mod purge;
+#[path = "reports.rs"]
+mod reports;
 #[path = "revise.rs"]
 mod revise;
 #[path = "revisions.rs"]

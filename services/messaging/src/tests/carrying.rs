@@ -199,7 +199,8 @@ async fn a_stream_under_way_is_finished_when_the_service_stops() {
 
 #[tokio::test]
 async fn long_texts_come_back_in_several_answers() {
-    let world = World::start().await;
+    // How long a busy machine takes is not what this is about.
+    let world = World::with(Config { max_wait: PATIENCE, ..Config::default() }).await;
     let [ann] = world.people();
     let group = world.group(&[ann]);
     let mut gateway = Gateway::connect(&world).await;
@@ -207,7 +208,9 @@ async fn long_texts_come_back_in_several_answers() {
         let send = |n: i64| carried(round * 120 + n, ann, to(group, &"x".repeat(16_384)));
         gateway.carry((0..120).map(send).collect()).await;
     }
-    assert!(gateway.outcomes(240).await.values().all(Result::is_ok));
+    let outcomes = gateway.outcomes(240).await;
+    let refused: Vec<_> = outcomes.values().filter_map(|outcome| outcome.as_ref().err()).collect();
+    assert!(refused.is_empty(), "{} refused: {:?}", refused.len(), refused.first());
 }
 
 #[tokio::test]

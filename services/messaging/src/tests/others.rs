@@ -261,6 +261,7 @@ impl Others {
         let router = Router::new()
             .route(&path("CheckAccess"), self.rpc(Self::check_access))
             .route(&path("ListMemberships"), self.rpc(Self::list_memberships))
+            .route(&path("ListMembers"), self.rpc(Self::list_members))
             .route(&path("BatchGetConversations"), self.rpc(Self::batch_get))
             .route(&path("CreateConversation"), self.rpc(Self::create_conversation))
             .route(&path("ListConversationFacts"), self.rpc(Self::list_facts));
@@ -333,6 +334,30 @@ impl Others {
         };
         let memberships = state.conversations.iter().filter_map(membership).collect();
         Ok(pb::ListMembershipsResponse { version, unchanged: false, memberships })
+    }
+
+    /// Two to a page, in the order of their ids.
+    fn list_members(
+        &self,
+        request: &Request<pb::ListMembersRequest>,
+    ) -> Result<pb::ListMembersResponse, Status> {
+        const PAGE: usize = 2;
+        let viewer = request.metadata().get("x-parlor-on-behalf-of").and_then(|value| value.to_str().ok());
+        let viewer = user_id(viewer.expect("on behalf of somebody"));
+        let (state, request) = (self.state(), request.get_ref());
+        let conversation = state.conversations.get(&conversation_id(&request.conversation_id));
+        let members = match conversation {
+            Some(conversation) if conversation.members.contains_key(&viewer) => &conversation.members,
+            _ => return Err(Fault::new(Code::NotFound, "ERROR_REASON_CONVERSATION_NOT_FOUND").into()),
+        };
+        let wanted = members
+            .iter()
+            .filter(|(user, (role, _))| *role >= request.at_least() && user.to_string() > request.page_token);
+        let wanted: Vec<_> = wanted.map(|(user, membership)| member(*user, membership)).collect();
+        let page = &wanted[..wanted.len().min(PAGE)];
+        let last = page.last().filter(|_| wanted.len() > PAGE);
+        let next_page_token = last.map(|last| last.user_id.clone()).unwrap_or_default();
+        Ok(pb::ListMembersResponse { members: page.to_vec(), next_page_token })
     }
 
     fn batch_get(

@@ -286,7 +286,7 @@ fn said(request: &messaging::SendMessageRequest) -> (ConversationId, String) {
     };
     match request.content.as_ref().and_then(|content| content.kind.as_ref()) {
         Some(messaging::content::Kind::Text(text)) => (id(conversation), text.clone()),
-        None => panic!("no text"),
+        _ => panic!("no text"),
     }
 }
 
