@@ -252,7 +252,7 @@ pub fn load<C: DeserializeOwned>(
 }
 
 /// The settings that are lists: in the environment their items are separated by commas.
-const LISTS: [&str; 9] = [
+const LISTS: [&str; 13] = [
     "peers.auth",
     "peers.conversation",
     "peers.messaging",
@@ -260,8 +260,12 @@ const LISTS: [&str; 9] = [
     "nats.servers",
     "service.allowed_origins",
     "service.trusted_proxies",
+    "service.media_hosts",
+    "service.uploads.media_types",
     "gateway.allowed_origins",
     "gateway.trusted_proxies",
+    "messaging.media_hosts",
+    "messaging.uploads.media_types",
 ];
 
 #[cfg(test)]
