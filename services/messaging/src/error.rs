@@ -130,6 +130,12 @@ pub enum Error {
     /// The ticket is none, for another file, or over.
     #[error("the ticket does not hold for this")]
     TicketInvalid,
+    /// The operator's policy refuses it, for this reason when it is told.
+    #[error("the message is refused{}{}", if .0.is_empty() { "" } else { ": " }, .0)]
+    MessageRefused(String),
+    /// The operator's policy does not answer, and nothing is let through without it.
+    #[error("nobody can be asked whether the message may be sent")]
+    PolicyUnavailable,
     /// Too much is waiting already.
     #[error("too much is waiting already")]
     Overloaded,
@@ -170,6 +176,7 @@ impl Error {
             | Self::UploadNotFound(_)
             | Self::UserNotFound(_) => "not_found",
             Self::WriteDenied(_) | Self::NotAuthor(_) | Self::NotOwner(_) | Self::TicketInvalid => "denied",
+            Self::MessageRefused(_) => "refused",
             Self::ClientMessageIdReused(_) => "reused",
             Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
             Self::NotModerator(_) => "denied",
@@ -181,7 +188,7 @@ impl Error {
             Self::SlowMode { .. } => "slow_mode",
             Self::Overloaded | Self::TooSlow => "overloaded",
             Self::SessionEnded => "unauthenticated",
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(_) | Self::PolicyUnavailable => "unavailable",
             Self::Internal | Self::Store(_) => "failed",
         }
     }
@@ -258,6 +265,15 @@ impl Error {
                 fault(Code::AlreadyExists, Reason::UploadComplete).with("upload_id", id)
             }
             Self::TicketInvalid => fault(Code::PermissionDenied, Reason::TicketInvalid),
+            Self::MessageRefused(reason) if reason.is_empty() => {
+                fault(Code::PermissionDenied, Reason::MessageRefused)
+            }
+            Self::MessageRefused(reason) => {
+                fault(Code::PermissionDenied, Reason::MessageRefused).with("policy_reason", reason)
+            }
+            Self::PolicyUnavailable => {
+                fault(Code::Unavailable, Reason::PolicyUnavailable).retry_after(Duration::from_secs(1))
+            }
             Self::Overloaded | Self::TooSlow => {
                 fault(Code::Unavailable, Reason::Overloaded).retry_after(Duration::from_secs(1))
             }

@@ -1,5 +1,7 @@
 //! Forwarding: a copy of a message for another conversation, or the same.
 
+use std::sync::OnceLock;
+
 use proto::id::{ConversationId, MessageId, UserId};
 use proto::messaging::v1::Origin;
 
@@ -30,7 +32,9 @@ impl Messaging {
             return Ok(first);
         }
         let source = self.message(user, forwarding.conversation, forwarding.message_id).await?;
-        self.send_letter(forwarding.copy(user, source)?).await
+        let mut letter = forwarding.copy(user, source)?;
+        self.ask_policy(&mut letter).await?;
+        self.send_letter(letter).await
     }
 
     /// The copy that was made before under the same client message id.
@@ -67,6 +71,7 @@ impl Forwarding {
             details: Details { origin: Some(origin), poll: content.new_poll(), ..Details::default() },
             content,
             fingerprint,
+            findable: OnceLock::new(),
         })
     }
 

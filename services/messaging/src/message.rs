@@ -1,6 +1,7 @@
 //! A message and the values it is made of, which cannot be wrong once they are built.
 
 use std::fmt;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use chassis::clock::Timestamp;
@@ -10,6 +11,7 @@ use sha2::{Digest, Sha256};
 
 use crate::content::Content;
 use crate::details::Details;
+use crate::search::Findable;
 
 /// A place in a log: 1 is the first, and 0 stands before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -175,6 +177,8 @@ pub struct Letter {
     pub details: Details,
     /// Of what is asked.
     pub fingerprint: Fingerprint,
+    /// What it is found by, once somebody has asked.
+    pub findable: OnceLock<Option<Findable>>,
 }
 
 impl Letter {
@@ -192,12 +196,19 @@ impl Letter {
             details: Details { poll: draft.content.new_poll(), ..Details::default() },
             content: draft.content,
             fingerprint,
+            findable: OnceLock::new(),
         }
     }
 
     /// When it ends if it is stored at a time; `None` for never.
     pub fn expires(&self, at: Timestamp) -> Option<Timestamp> {
         self.expire_time.or_else(|| self.lifetime.map(|lifetime| at.plus(lifetime)))
+    }
+
+    /// What it is found by; `None` when it is not. To cut long texts into words takes a while: it is done once, when nothing
+    /// about the content changes any more.
+    pub fn findable(&self) -> Option<&Findable> {
+        self.findable.get_or_init(|| Findable::of(self.conversation, &self.content)).as_ref()
     }
 
     /// The message that it becomes.

@@ -76,6 +76,30 @@ impl Wanted {
     }
 }
 
+/// What a message is found by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Findable {
+    /// Its kind.
+    pub kind: MessageKind,
+    /// The mark of its conversation and its words, with a space between them.
+    pub words: String,
+}
+
+impl Findable {
+    /// What a content is found by; `None` when it is not.
+    pub fn of(conversation: ConversationId, content: &Content) -> Option<Self> {
+        let kind = content.found_as()?;
+        let mut found = vec![mark(conversation)];
+        found.extend(words(&content.searchable().unwrap_or_default()));
+        Some(Self { kind, words: found.join(" ") })
+    }
+}
+
+/// Stands for a conversation among the words. It begins with a character that no word has.
+pub fn mark(conversation: ConversationId) -> String {
+    format!("\u{e000}{}", conversation.uuid().simple())
+}
+
 impl Messaging {
     /// A page of what is found, newest first, and where to continue. A room that one may look into without being in it is
     /// not one's own.

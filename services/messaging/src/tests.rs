@@ -4,12 +4,16 @@
 mod alerting;
 mod annotating;
 mod carrying;
+mod ending;
+mod expiring;
 mod finding;
 mod fold;
 mod folding;
 mod forwarding;
 mod kinds;
 mod others;
+mod policing;
+mod previewing;
 mod reading;
 mod reporting;
 mod secure;

@@ -28,8 +28,11 @@ pub fn words(text: &str) -> Vec<String> {
     };
     if text.is_ascii() {
         // The same as below, for most of what is written in English.
-        let text = text.to_ascii_lowercase();
-        text.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).for_each(take);
+        let runs = text.as_bytes().split(|byte| !byte.is_ascii_alphanumeric());
+        for run in runs.filter(|run| !run.is_empty()) {
+            let word = &run[..run.len().min(MAX_WORD_BYTES)];
+            take(&String::from_utf8_lossy(&word.to_ascii_lowercase()));
+        }
         return found;
     }
     let text = fold(text);

@@ -291,9 +291,9 @@ fn a_send_reads_well() {
       "value": {
         "clientMessageId": "3f1c9a52-7d0e-4b86-a1f4-95c27e8b60d3",
         "content": {
-          "text": "gone in a minute"
+          "text": "gone in an hour"
         },
-        "expireAfter": "60s"
+        "expireAfter": "3600s"
       }
     }
     "##);

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::alerts::raise;
 use super::log::{Advance, advance_heads};
-use super::search::{Found, Searchable, found_by, index};
+use super::search::{Searchable, index};
 use super::{
     Db, PLACEHOLDERS, Store, Tx, conversation_at, message, message_columns, messages, padded, time_at,
     uploads, user_at,
@@ -48,21 +48,16 @@ impl Store {
         posts: &[Post<'_>],
         now: Timestamp,
     ) -> Result<Vec<Result<Appended, Error>>, Failure> {
-        // Cut outside the transaction, while nobody waits.
-        let found = posts
-            .iter()
-            .map(|post| found_by(post.letter.conversation, &post.letter.content))
-            .collect::<Vec<_>>();
         let unknown = self.unknown_replies(posts).await?;
         let mut outcomes = posts
             .iter()
             .map(|post| post.letter.reply_to.filter(|id| unknown.contains(&(post.letter.conversation, *id))))
             .map(|unknown| unknown.map(|id| Err(Error::MessageNotFound(id))))
             .collect::<Vec<_>>();
-        if is_plain(posts) && self.append_plainly(posts, &found, now, &mut outcomes).await? {
+        if is_plain(posts) && self.append_plainly(posts, now, &mut outcomes).await? {
             return Ok(settled(outcomes));
         }
-        self.append_carefully(posts, &found, now, &mut outcomes).await?;
+        self.append_carefully(posts, now, &mut outcomes).await?;
         Ok(settled(outcomes))
     }
 
@@ -70,7 +65,6 @@ impl Store {
     async fn append_plainly(
         &self,
         posts: &[Post<'_>],
-        found: &[Found],
         now: Timestamp,
         outcomes: &mut [Option<Result<Appended, Error>>],
     ) -> Result<bool, Failure> {
@@ -79,7 +73,7 @@ impl Store {
             return Ok(true);
         }
         let mut tx = self.pool.begin().await?;
-        let is_new = insert(&mut tx, posts, found, &fresh, now, outcomes).await?;
+        let is_new = insert(&mut tx, posts, &fresh, now, outcomes).await?;
         if is_new {
             tx.commit().await?;
         } else {
@@ -96,7 +90,6 @@ impl Store {
     async fn append_carefully(
         &self,
         posts: &[Post<'_>],
-        found: &[Found],
         now: Timestamp,
         outcomes: &mut [Option<Result<Appended, Error>>],
     ) -> Result<(), Failure> {
@@ -145,7 +138,7 @@ impl Store {
         if fresh.is_empty() {
             return Ok(tx.rollback().await?);
         }
-        if !insert(&mut tx, posts, found, &fresh, now, outcomes).await? {
+        if !insert(&mut tx, posts, &fresh, now, outcomes).await? {
             return Err(Failure::corrupt("a key that was not there is there under the lock"));
         }
         let paced: BTreeSet<_> = fresh
@@ -243,7 +236,6 @@ fn repeat(letter: &Letter, first: &Message, fingerprint: &Fingerprint) -> Result
 async fn insert(
     tx: &mut Tx,
     posts: &[Post<'_>],
-    found: &[Found],
     fresh: &[usize],
     now: Timestamp,
     outcomes: &mut [Option<Result<Appended, Error>>],
@@ -268,12 +260,12 @@ async fn insert(
         *last += 1;
         let message = post.letter.posted(Sequence::new(*last), now);
         outcomes[index] = Some(Ok(Appended { message, repeated: false, alerts: Vec::new() }));
-        added.push((post, *last, index));
+        added.push((post, *last));
     }
     let mut rows = 0;
     for (text, part) in INSERT_MESSAGES.parts(&added) {
         let mut query = sqlx::query::<Db>(text);
-        for (Post { letter, access }, sequence, _) in part {
+        for (Post { letter, access }, sequence) in part {
             query = query
                 .bind(letter.conversation.uuid())
                 .bind(sequence)
@@ -293,12 +285,12 @@ async fn insert(
     if usize::try_from(rows) != Ok(added.len()) {
         return Ok(false);
     }
-    let rows = added.iter().filter_map(|(post, sequence, index)| {
-        let (kind, words) = found[*index].as_ref()?;
-        Some(Searchable::new(post.letter, Sequence::new(*sequence), (*kind, words)))
-    });
-    index(tx, &rows.collect::<Vec<_>>()).await?;
-    let references = added.iter().flat_map(|(Post { letter, .. }, sequence, _)| {
+    let rows: Vec<_> = added
+        .iter()
+        .filter_map(|(post, sequence)| Searchable::new(post.letter, Sequence::new(*sequence)))
+        .collect();
+    index(tx, &rows).await?;
+    let references = added.iter().flat_map(|(Post { letter, .. }, sequence)| {
         let sequence = Sequence::new(*sequence);
         letter.content.upload_ids().into_iter().map(move |id| (id, letter.conversation, sequence))
     });

@@ -148,9 +148,9 @@ async fn erase(tx: &mut Tx, last: &Event) -> Result<(), Failure> {
         "DELETE FROM reactions WHERE conversation_id = $1",
         "DELETE FROM pins WHERE conversation_id = $1",
         "DELETE FROM votes WHERE conversation_id = $1",
+        "DELETE FROM reports WHERE conversation_id = $1",
         uploads::RELEASE_ALL[0],
         uploads::RELEASE_ALL[1],
-        "DELETE FROM reports WHERE conversation_id = $1",
         "DELETE FROM searchable WHERE conversation_id = $1",
         "DELETE FROM alerts WHERE conversation_id = $1",
     ] {

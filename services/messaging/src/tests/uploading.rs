@@ -52,7 +52,7 @@ impl World {
         self.write(&place, bytes).await.unwrap().upload_id
     }
 
-    async fn get(&self, by: UserId, id: &str) -> Result<pb::GetUploadResponse, Status> {
+    async fn file(&self, by: UserId, id: &str) -> Result<pb::GetUploadResponse, Status> {
         let request = pb::GetUploadRequest { upload_id: id.to_owned() };
         self.uploads().get_upload(by.says(request)).await.map(tonic::Response::into_inner)
     }
@@ -72,7 +72,7 @@ impl World {
     }
 
     async fn fetch(&self, by: UserId, id: &str) -> Result<Vec<u8>, Status> {
-        let found = self.get(by, id).await?;
+        let found = self.file(by, id).await?;
         self.read(&found.ticket, id, 0, 0).await
     }
 
@@ -88,7 +88,7 @@ impl World {
         folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
     }
 
-    async fn shows(&self, by: UserId, conversation: ConversationId, id: &str) -> pb::Message {
+    async fn sends_file(&self, by: UserId, conversation: ConversationId, id: &str) -> pb::Message {
         self.send(by, showing(conversation, &[id])).await.unwrap().message.unwrap()
     }
 
@@ -141,12 +141,12 @@ async fn bytes_come_and_go_with_tickets() {
     assert!(!upload.complete && upload.sha256.is_empty() && upload.user_id == ann.to_string());
     let id = upload.upload_id;
     assert_eq!(place.upload_url, format!("/v1/uploads/{id}/content?ticket={}", place.ticket));
-    let unfinished = world.get(ann, &id).await.unwrap();
+    let unfinished = world.file(ann, &id).await.unwrap();
     assert!(unfinished.download_url.is_empty() && unfinished.ticket.is_empty());
 
     let written = world.write(&place, PICTURE).await.unwrap();
     assert!(written.complete && written.sha256[..] == Sha256::digest(PICTURE)[..]);
-    let found = world.get(ann, &id).await.unwrap();
+    let found = world.file(ann, &id).await.unwrap();
     assert_eq!(found.upload.unwrap(), written);
     assert_eq!(found.download_url, format!("/v1/uploads/{id}/content?ticket={}", found.ticket));
     assert_eq!(world.read(&found.ticket, &id, 0, 0).await.unwrap(), PICTURE);
@@ -168,7 +168,7 @@ async fn a_ticket_is_for_one_thing_and_for_a_while() {
         assert_eq!(refusal(world.write(&with(wrong), b"abc").await), invalid);
     }
     let id = world.write(&place, b"abc").await.unwrap().upload_id;
-    let reading = world.get(ann, &id).await.unwrap().ticket;
+    let reading = world.file(ann, &id).await.unwrap().ticket;
     assert_eq!(refusal(world.read(&place.ticket, &id, 0, 0).await), invalid, "that one is for writing");
     assert_eq!(refusal(world.write(&with(&reading), b"abc").await), invalid, "that one is for reading");
     assert_eq!(refusal(world.write(&place, b"abc").await), refused(Code::AlreadyExists, "UPLOAD_COMPLETE"));
@@ -232,7 +232,10 @@ async fn of_many_writers_one_is_heard() {
     assert!(bytes == ones || bytes == twos);
     assert_eq!(winner.sha256[..], Sha256::digest(&bytes)[..]);
     assert_eq!(world.objects(), 1);
-    assert_eq!(refusal(world.get(bob, &winner.upload_id).await), refused(Code::NotFound, "UPLOAD_NOT_FOUND"));
+    assert_eq!(
+        refusal(world.file(bob, &winner.upload_id).await),
+        refused(Code::NotFound, "UPLOAD_NOT_FOUND")
+    );
 }
 
 #[tokio::test]
@@ -275,20 +278,20 @@ async fn only_members_of_a_conversation_with_the_file_fetch_it() {
     let other = world.group(&[ann, eve]);
     let id = world.uploaded(ann, PICTURE).await;
     let not_found = refused(Code::NotFound, "UPLOAD_NOT_FOUND");
-    assert_eq!(refusal(world.get(bob, &id).await), not_found, "it is in no message yet");
-    let message = world.shows(ann, group, &id).await;
+    assert_eq!(refusal(world.file(bob, &id).await), not_found, "it is in no message yet");
+    let message = world.sends_file(ann, group, &id).await;
     assert_eq!(world.fetch(bob, &id).await.unwrap(), PICTURE);
-    assert_eq!(refusal(world.get(eve, &id).await), not_found);
+    assert_eq!(refusal(world.file(eve, &id).await), not_found);
     assert_eq!(world.fetch(ann, &id).await.unwrap(), PICTURE);
 
-    let copy = world.shows(ann, other, &id).await;
+    let copy = world.sends_file(ann, other, &id).await;
     assert_eq!(world.fetch(eve, &id).await.unwrap(), PICTURE);
     world.others.remove(other, eve);
-    assert_eq!(refusal(world.get(eve, &id).await), not_found, "who has left does not read");
+    assert_eq!(refusal(world.file(eve, &id).await), not_found, "who has left does not read");
 
-    let ticket = world.get(bob, &id).await.unwrap().ticket;
+    let ticket = world.file(bob, &id).await.unwrap().ticket;
     world.withdraws(ann, &message).await;
-    assert_eq!(refusal(world.get(bob, &id).await), not_found);
+    assert_eq!(refusal(world.file(bob, &id).await), not_found);
     assert_eq!(refusal(world.read(&ticket, &id, 0, 0).await), not_found, "the ticket was for that message");
     assert_eq!(world.fetch(ann, &id).await.unwrap(), PICTURE);
     world.sweep().await;
@@ -296,7 +299,7 @@ async fn only_members_of_a_conversation_with_the_file_fetch_it() {
     world.withdraws(ann, &copy).await;
     world.sweep().await;
     assert_eq!(world.objects(), 0);
-    assert_eq!(refusal(world.get(ann, &id).await), not_found);
+    assert_eq!(refusal(world.file(ann, &id).await), not_found);
 }
 
 #[tokio::test]
@@ -320,7 +323,7 @@ async fn one_sends_one_s_own_files_when_they_are_there() {
     assert_eq!(refusal(world.send(ann, request).await), not_found);
 
     // By an edit no more than by a message.
-    let message = world.shows(ann, group, &own).await;
+    let message = world.sends_file(ann, group, &own).await;
     let edit = |content| pb::EditMessageRequest {
         conversation_id: group.to_string(),
         message_id: message.message_id.clone(),
@@ -333,7 +336,7 @@ async fn one_sends_one_s_own_files_when_they_are_there() {
     let new = world.uploaded(ann, b"another").await;
     world.messaging().edit_message(ann.says(edit(showing(group, &[&new]).content))).await.unwrap();
     assert_eq!(world.fetch(bob, &new).await.unwrap(), b"another");
-    assert_eq!(refusal(world.get(bob, &own).await), not_found, "it is in the message no more");
+    assert_eq!(refusal(world.file(bob, &own).await), not_found, "it is in the message no more");
 }
 
 #[tokio::test]
@@ -342,7 +345,7 @@ async fn a_copy_keeps_the_file_for_those_who_get_it() {
     let [ann, bob, eve] = world.people();
     let (group, other) = (world.group(&[ann, bob]), world.group(&[bob, eve]));
     let id = world.uploaded(ann, PICTURE).await;
-    let message = world.shows(ann, group, &id).await;
+    let message = world.sends_file(ann, group, &id).await;
     let request = pb::ForwardMessageRequest {
         conversation_id: group.to_string(),
         message_id: message.message_id.clone(),
@@ -364,10 +367,10 @@ async fn an_expired_message_takes_its_file_along_at_that_instant() {
     let id = world.uploaded(ann, PICTURE).await;
     let expire_after = Some(prost_types::Duration { seconds: 60, nanos: 0 });
     world.send(ann, pb::SendMessageRequest { expire_after, ..showing(group, &[&id]) }).await.unwrap();
-    let ticket = world.get(bob, &id).await.unwrap().ticket;
+    let ticket = world.file(bob, &id).await.unwrap().ticket;
     world.clock.advance(Duration::from_secs(60));
     let not_found = refused(Code::NotFound, "UPLOAD_NOT_FOUND");
-    assert_eq!(refusal(world.get(bob, &id).await), not_found);
+    assert_eq!(refusal(world.file(bob, &id).await), not_found);
     assert_eq!(refusal(world.read(&ticket, &id, 0, 0).await), not_found);
 }
 
@@ -379,11 +382,11 @@ async fn what_nobody_sends_goes_after_a_day() {
     let pending = world.create(ann, "", "image/png", 3).await.unwrap().upload.unwrap().upload_id;
     world.clock.advance(Duration::from_secs(24 * 3600 - 1));
     world.sweep().await;
-    assert!(world.get(ann, &id).await.is_ok() && world.get(ann, &pending).await.is_ok());
+    assert!(world.file(ann, &id).await.is_ok() && world.file(ann, &pending).await.is_ok());
     world.clock.advance(Duration::from_secs(1));
     world.sweep().await;
     for id in [id, pending] {
-        assert_eq!(refusal(world.get(ann, &id).await), refused(Code::NotFound, "UPLOAD_NOT_FOUND"));
+        assert_eq!(refusal(world.file(ann, &id).await), refused(Code::NotFound, "UPLOAD_NOT_FOUND"));
     }
     assert_eq!(world.objects(), 0);
 }
@@ -396,7 +399,7 @@ async fn replicas_take_each_other_s_tickets() {
     let [ann] = first.people();
     let place = first.create(ann, "", "image/png", PICTURE.len() as i64).await.unwrap();
     let id = second.write(&place, PICTURE).await.unwrap().upload_id;
-    let ticket = second.get(ann, &id).await.unwrap().ticket;
+    let ticket = second.file(ann, &id).await.unwrap().ticket;
     assert_eq!(first.read(&ticket, &id, 0, 0).await.unwrap(), PICTURE);
 }
 
@@ -415,15 +418,15 @@ async fn a_bucket_does_as_a_folder_does() {
     assert_eq!(less, refused(Code::FailedPrecondition, "UPLOAD_INCOMPLETE"));
     let written = world.write_pieces(tokio_stream::iter(pieces(&place, &film, 200_000))).await.unwrap();
     assert_eq!(written.sha256[..], Sha256::digest(&film)[..]);
-    let message = world.shows(ann, group, &written.upload_id).await;
+    let message = world.sends_file(ann, group, &written.upload_id).await;
     assert!(world.fetch(bob, &written.upload_id).await.unwrap() == film);
-    let ticket = world.get(ann, &written.upload_id).await.unwrap().ticket;
+    let ticket = world.file(ann, &written.upload_id).await.unwrap().ticket;
     let part = world.read(&ticket, &written.upload_id, 9_999_999, 1000).await.unwrap();
     assert!(part == film[9_999_999..10_000_999]);
     world.withdraws(ann, &message).await;
     world.sweep().await;
     assert_eq!(
-        refusal(world.get(ann, &written.upload_id).await),
+        refusal(world.file(ann, &written.upload_id).await),
         refused(Code::NotFound, "UPLOAD_NOT_FOUND")
     );
 }
