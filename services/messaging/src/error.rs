@@ -168,7 +168,6 @@ impl Error {
         match self {
             Self::Invalid { .. } | Self::PageToken(_) => "invalid",
             Self::UploadIncomplete(_) | Self::UploadComplete(_) => "conflict",
-            Self::RateLimited { .. } => "rate_limited",
             Self::InvalidContent { .. } | Self::SignatureInvalid => "invalid",
             Self::SecureOnly(_) | Self::NotForwardable(_) | Self::NotEditable(_) => "conflict",
             Self::ConversationNotFound(_)
@@ -183,6 +182,7 @@ impl Error {
             Self::NotModerator(_) => "denied",
             Self::ReportNotFound(_) => "not_found",
             Self::ReportResolved(_) => "conflict",
+            Self::RateLimited { .. } => "rate_limited",
             Self::NotAPoll(_) | Self::PollClosed(_) | Self::PollAnonymous(_) => "conflict",
             Self::TooManyReactions(_) | Self::TooManyPins(_) => "too_many",
             Self::SlowMode { .. } => "slow_mode",
