@@ -79,7 +79,31 @@ start_services() { # until this shell ends; with a folder, what they hold is sti
   export PARLOR_TEST_NATS="nats://127.0.0.1:$nats_port" PARLOR_TEST_REQUIRE_NATS=1
 }
 
+start_s3() { # an S3 server for the tests, in memory; after start_services, and until this shell ends
+  local tools=$PWD/target/tools/moto port
+  if ! [ -x "$tools/bin/moto_server" ]; then
+    say 'installing moto, an S3 server for tests'
+    rm -rf "$tools"
+    if ! { python3 -m venv "$tools" && "$tools/bin/pip" install -q --disable-pip-version-check 'moto[s3]==5.2.5' flask flask-cors; } >&2; then
+      rm -rf "$tools"
+      say 'the tests on S3 are skipped: moto cannot be installed, which needs python3 with venv and pip, and PyPI'
+      return
+    fi
+  fi
+  port=$(free_port)
+  "$tools/bin/moto_server" -H 127.0.0.1 -p "$port" >"$folder/s3.log" 2>&1 &
+  s3_pid=$!
+  for _ in $(seq 300); do
+    ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || { export PARLOR_TEST_S3="http://127.0.0.1:$port"; return; }
+    kill -0 "$s3_pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  cat "$folder/s3.log" >&2
+  fail 'the S3 server does not start'
+}
+
 stop_services() {
+  [ -z "${s3_pid:-}" ] || kill "$s3_pid" 2>/dev/null || true
   [ -z "${nats_pid:-}" ] || kill "$nats_pid" 2>/dev/null || true
   [ ! -e "$folder/pg/postmaster.pid" ] || "${as_owner[@]}" "$postgres/pg_ctl" -D "$folder/pg" -m immediate -s stop || true
   [ -n "$keep" ] || rm -rf "$folder"

@@ -63,6 +63,10 @@ ids! {
     ConversationId;
     /// A message.
     MessageId;
+    /// An uploaded file.
+    UploadId;
+    /// The bytes of an uploaded file, as they came at one time.
+    ObjectId;
     /// An alert: what a user should look at.
     AlertId;
     /// A message to be sent later.

@@ -252,7 +252,7 @@ pub fn load<C: DeserializeOwned>(
 }
 
 /// The settings that are lists: in the environment their items are separated by commas.
-const LISTS: [&str; 9] = [
+const LISTS: [&str; 13] = [
     "peers.auth",
     "peers.conversation",
     "peers.messaging",
@@ -262,6 +262,10 @@ const LISTS: [&str; 9] = [
     "service.trusted_proxies",
     "gateway.allowed_origins",
     "gateway.trusted_proxies",
+    "service.previews.fetch.allow_networks",
+    "service.previews.fetch.ports",
+    "messaging.previews.fetch.allow_networks",
+    "messaging.previews.fetch.ports",
 ];
 
 #[cfg(test)]

@@ -8,6 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::content;
 use crate::lane::Lanes;
+use crate::policy::PolicyConfig;
+use crate::preview::PreviewConfig;
+use crate::uploads::UploadsConfig;
 
 /// What only messaging has.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -23,12 +26,18 @@ pub struct Config {
     /// How long a message may wait for its writer before its sender is told to come again, such as `500ms`.
     #[serde(with = "humantime_serde")]
     pub max_wait: Duration,
+    /// Files.
+    pub uploads: UploadsConfig,
     /// How often it looks for messages whose time is over, to erase them, such as `10s`. Nobody reads them meanwhile.
     #[serde(with = "humantime_serde")]
     pub sweep_every: Duration,
     /// The hosts that voices and stickers may be linked from, such as `media.example.org`. Empty for every host. What
     /// was uploaded here is not asked about.
     pub media_hosts: Vec<String>,
+    /// A service of the operator that is asked about every message before it is sent; absent means that nobody is.
+    pub policy: Option<PolicyConfig>,
+    /// Previews of links.
+    pub previews: PreviewConfig,
 }
 
 impl Default for Config {
@@ -38,8 +47,11 @@ impl Default for Config {
             max_batch: 256,
             max_waiting: 4096,
             max_wait: Duration::from_millis(500),
+            uploads: UploadsConfig::default(),
             sweep_every: Duration::from_secs(10),
             media_hosts: Vec::new(),
+            policy: None,
+            previews: PreviewConfig::default(),
         }
     }
 }
@@ -51,8 +63,13 @@ impl Config {
         anyhow::ensure!(self.max_waiting >= 1, "service.max_waiting must be at least 1");
         anyhow::ensure!(self.lanes <= 64, "service.lanes must be at most 64");
         anyhow::ensure!(!self.max_wait.is_zero(), "service.max_wait must be more than nothing");
+        self.uploads.check()?;
         anyhow::ensure!(!self.sweep_every.is_zero(), "service.sweep_every must be more than nothing");
-        self.media_hosts().map(drop)
+        self.media_hosts()?;
+        if let Some(policy) = &self.policy {
+            policy.check()?;
+        }
+        self.previews.check()
     }
 
     /// The hosts for media, as they stand in an address.

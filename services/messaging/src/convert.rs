@@ -305,7 +305,7 @@ impl From<UserHappening> for pb::user_event::Payload {
                     message_sequence: sequence.get(),
                 })
             }
-            UserHappening::AlertChanged(alert) => Self::AlertChanged(alert),
+            UserHappening::AlertChanged(alert) => Self::AlertChanged(*alert),
             UserHappening::ReportChanged(report) => Self::ReportChanged(report),
         }
     }
@@ -349,7 +349,7 @@ impl UserHappening {
                 message_id: MessageId::parse(&hidden.message_id).ok()?,
                 sequence: Sequence::new(hidden.message_sequence),
             },
-            Payload::AlertChanged(alert) => Self::AlertChanged(alert),
+            Payload::AlertChanged(alert) => Self::AlertChanged(Box::new(alert)),
             Payload::ReportChanged(report) => Self::ReportChanged(report),
         })
     }
@@ -419,4 +419,36 @@ fn unreadable(position: i64) -> Error {
 
 fn text_of(id: Option<impl ToString>) -> String {
     id.map(|id| id.to_string()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_expires_on_the_way_arrives_as_a_tombstone() {
+        let time = |millis| Timestamp::from_millis(millis).to_proto();
+        let message = pb::Message {
+            content: Some(Content::text("secret").into_wire()),
+            expire_time: Some(time(2000)),
+            reactions: vec![pb::ReactionCount { emoji: "x".to_owned(), count: 1 }],
+            ..pb::Message::default()
+        };
+        for wrap in [pb::event::Payload::MessageCreated, pb::event::Payload::MessageEdited] {
+            let event = pb::Event { payload: Some(wrap(message.clone())), ..pb::Event::default() };
+            assert_eq!(event_at(event.clone(), Timestamp::from_millis(1999)), event);
+            let gone = pb::Message {
+                delete_time: Some(time(2000)),
+                delete_reason: pb::DeletionReason::Expired.into(),
+                expire_time: Some(time(2000)),
+                ..pb::Message::default()
+            };
+            let late = event_at(event, Timestamp::from_millis(2000));
+            assert_eq!(late.payload, Some(wrap(gone)));
+        }
+        let lasting = pb::Message { expire_time: None, ..message };
+        let payload = Some(pb::event::Payload::MessageCreated(lasting));
+        let event = pb::Event { payload, ..pb::Event::default() };
+        assert_eq!(event_at(event.clone(), Timestamp::from_millis(i64::MAX)), event);
+    }
 }

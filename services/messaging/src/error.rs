@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::fault::Fault;
-use proto::id::{AlertId, ConversationId, MessageId, ReportId};
+use proto::id::{AlertId, ConversationId, MessageId, ReportId, UploadId};
 use proto::messaging::v1::ErrorReason as Reason;
 use tonic::{Code, Status};
 
@@ -118,6 +118,24 @@ pub enum Error {
     /// Conversation does not make the conversation that was asked for.
     #[error("the conversation cannot be made")]
     NotMade(Box<Fault>),
+    /// There is no such file, or the caller may not see it.
+    #[error("there is no upload {0}")]
+    UploadNotFound(UploadId),
+    /// The bytes of the file have not come yet, or not as many as were said.
+    #[error("the bytes of upload {0} have not come, or not as many as were said")]
+    UploadIncomplete(UploadId),
+    /// The bytes of the file are there.
+    #[error("the bytes of upload {0} are there already")]
+    UploadComplete(UploadId),
+    /// The ticket is none, for another file, or over.
+    #[error("the ticket does not hold for this")]
+    TicketInvalid,
+    /// The operator's policy refuses it, for this reason when it is told.
+    #[error("the message is refused{}{}", if .0.is_empty() { "" } else { ": " }, .0)]
+    MessageRefused(String),
+    /// The operator's policy does not answer, and nothing is let through without it.
+    #[error("nobody can be asked whether the message may be sent")]
+    PolicyUnavailable,
     /// Too much is waiting already.
     #[error("too much is waiting already")]
     Overloaded,
@@ -149,25 +167,28 @@ impl Error {
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Invalid { .. } | Self::PageToken(_) => "invalid",
+            Self::UploadIncomplete(_) | Self::UploadComplete(_) => "conflict",
+            Self::RateLimited { .. } => "rate_limited",
             Self::InvalidContent { .. } | Self::SignatureInvalid => "invalid",
             Self::SecureOnly(_) | Self::NotForwardable(_) | Self::NotEditable(_) => "conflict",
             Self::ConversationNotFound(_)
             | Self::MessageNotFound(_)
             | Self::AlertNotFound(_)
+            | Self::UploadNotFound(_)
             | Self::UserNotFound(_) => "not_found",
-            Self::WriteDenied(_) | Self::NotAuthor(_) | Self::NotOwner(_) => "denied",
+            Self::WriteDenied(_) | Self::NotAuthor(_) | Self::NotOwner(_) | Self::TicketInvalid => "denied",
+            Self::MessageRefused(_) => "refused",
             Self::ClientMessageIdReused(_) => "reused",
             Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
             Self::NotModerator(_) => "denied",
             Self::ReportNotFound(_) => "not_found",
             Self::ReportResolved(_) => "conflict",
-            Self::RateLimited { .. } => "rate_limited",
             Self::NotAPoll(_) | Self::PollClosed(_) | Self::PollAnonymous(_) => "conflict",
             Self::TooManyReactions(_) | Self::TooManyPins(_) => "too_many",
             Self::SlowMode { .. } => "slow_mode",
             Self::Overloaded | Self::TooSlow => "overloaded",
             Self::SessionEnded => "unauthenticated",
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(_) | Self::PolicyUnavailable => "unavailable",
             Self::Internal | Self::Store(_) => "failed",
         }
     }
@@ -236,6 +257,23 @@ impl Error {
             Self::SlowMode { wait } => fault(Code::ResourceExhausted, Reason::SlowMode).retry_after(*wait),
             Self::UserNotFound(None) => fault(Code::NotFound, Reason::UserNotFound),
             Self::UserNotFound(Some(id)) => fault(Code::NotFound, Reason::UserNotFound).with("user_id", id),
+            Self::UploadNotFound(id) => fault(Code::NotFound, Reason::UploadNotFound).with("upload_id", id),
+            Self::UploadIncomplete(id) => {
+                fault(Code::FailedPrecondition, Reason::UploadIncomplete).with("upload_id", id)
+            }
+            Self::UploadComplete(id) => {
+                fault(Code::AlreadyExists, Reason::UploadComplete).with("upload_id", id)
+            }
+            Self::TicketInvalid => fault(Code::PermissionDenied, Reason::TicketInvalid),
+            Self::MessageRefused(reason) if reason.is_empty() => {
+                fault(Code::PermissionDenied, Reason::MessageRefused)
+            }
+            Self::MessageRefused(reason) => {
+                fault(Code::PermissionDenied, Reason::MessageRefused).with("policy_reason", reason)
+            }
+            Self::PolicyUnavailable => {
+                fault(Code::Unavailable, Reason::PolicyUnavailable).retry_after(Duration::from_secs(1))
+            }
             Self::Overloaded | Self::TooSlow => {
                 fault(Code::Unavailable, Reason::Overloaded).retry_after(Duration::from_secs(1))
             }

@@ -286,7 +286,7 @@ pub enum UserHappening {
         sequence: Sequence,
     },
     /// An alert is new, has changed or was read.
-    AlertChanged(pb::Alert),
+    AlertChanged(Box<pb::Alert>),
     /// A message was reported, or a report was resolved.
     ReportChanged(pb::Report),
 }

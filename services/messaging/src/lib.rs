@@ -4,7 +4,7 @@
 //! as they stand now, the watermarks of its members, and each user's own log.
 //!
 //! **Refuses** to acknowledge what is not committed, to store a client message id twice, to show anything to somebody who
-//! is not let in at that moment, and work that has waited for too long.
+//! is not let in at that moment, to show anybody what has expired or was purged, and work that has waited for too long.
 //!
 //! **Emits** hints on the bus, one subject per conversation and per user: that a log has grown, that a watermark has
 //! moved, that somebody types. The logs themselves are what others rely on, through `ListEvents` and `Sync`.
@@ -13,8 +13,9 @@
 //! which keys somebody signs), and follows conversation's facts.
 //!
 //! Read in this order: `content`, `message` and `receipt` (the values and their rules), `kinds` and `secure` (what else a
-//! content is asked about), `lane` and `send` (how a message is
-//! written), `store/append.rs` (in which transaction), `sync`, `inbox` and `stream` (how it is read).
+//! content is asked about), `lane` and `send` (how a message is written), `store/append.rs` (in which transaction), `sync`,
+//! `inbox` and `stream` (how it is read), `words` and `search` (how it is found), `store/erase.rs` and
+//! `sweep` (how it goes).
 
 mod alert;
 mod alerts;
@@ -41,6 +42,8 @@ mod mentions;
 mod message;
 mod messaging;
 mod people;
+mod policy;
+mod preview;
 mod publish;
 mod receipt;
 mod receipts;
@@ -57,6 +60,9 @@ mod store;
 mod stream;
 mod sweep;
 mod sync;
+mod upload_grpc;
+mod uploads;
+mod vet;
 mod viewer;
 mod words;
 
@@ -80,10 +86,14 @@ use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServe
 use proto::messaging::v1::report_service_server::{self, ReportServiceServer};
 use proto::messaging::v1::search_service_server::{self, SearchServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
+use proto::messaging::v1::upload_service_server::{self, UploadServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
 
 pub use config::Config;
+pub use policy::{OnFailure, PolicyConfig};
+pub use preview::PreviewConfig;
+pub use uploads::{S3Config, UploadsConfig};
 
 use carry::Carrier;
 use consume::Consumer;
@@ -92,12 +102,16 @@ use grpc::Api;
 use lane::Lanes;
 use messaging::Messaging;
 use people::People;
+use policy::Policy;
+use preview::Previewer;
 use publish::Publisher;
 use receipts::Recorder;
 use send::Writer;
 use store::Store;
 use stream::Feed;
 use sweep::Sweeper;
+use upload_grpc::UploadApi;
+use uploads::Uploads;
 
 /// The tables of messaging.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
@@ -140,12 +154,19 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let verifier = Verifier::new(auth, Some(credential));
     verifier.forget_ended_sessions(&events, &tasks).await;
 
+    let previewer = Previewer {
+        store: store.clone(),
+        conversations: conversations.clone(),
+        clock: clock.clone(),
+        publisher: publisher.clone(),
+    };
     let lanes = config.lanes(&database);
     let writer = Arc::new(Writer {
         store: store.clone(),
         conversations: conversations.clone(),
         clock: clock.clone(),
         publisher: publisher.clone(),
+        previews: previewer.start(&config.previews, &tasks)?,
     });
     let recorder = Arc::new(Recorder { store: store.clone(), publisher: publisher.clone() });
     let messaging = Messaging {
@@ -158,8 +179,13 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         media_hosts: config.media_hosts()?.into(),
         clock,
         publisher: publisher.clone(),
+        policy: config.policy.as_ref().map(Policy::new).transpose()?,
         epoch,
     };
+    let uploads =
+        Uploads::open(&config.uploads, store.clone(), conversations.clone(), messaging.clock.clone()).await?;
+    uploads.sweeper().start(&tasks);
+    let uploads = UploadApi { uploads, tasks: tasks.clone() };
     let sweeper = Sweeper {
         store: store.clone(),
         conversations: conversations.clone(),
@@ -182,7 +208,8 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             .add_service(ReportServiceServer::new(api.clone()))
             .add_service(SyncServiceServer::new(api.clone()))
             .add_service(SearchServiceServer::new(api.clone()))
-            .add_service(AlertServiceServer::new(api));
+            .add_service(AlertServiceServer::new(api))
+            .add_service(UploadServiceServer::new(uploads));
     Ok(Unit {
         name: "messaging",
         services: vec![
@@ -192,6 +219,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             sync_service_server::SERVICE_NAME,
             search_service_server::SERVICE_NAME,
             alert_service_server::SERVICE_NAME,
+            upload_service_server::SERVICE_NAME,
         ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),
@@ -224,6 +252,13 @@ fn describe_metrics() {
     use metrics::{Unit, describe_counter, describe_histogram};
     describe_histogram!("messaging_batch_size", Unit::Count, "Pieces of work of one batch, by lane.");
     describe_histogram!("messaging_commit_seconds", Unit::Seconds, "Time to commit a batch of messages.");
+    describe_counter!("messaging_previews_total", Unit::Count, "Previews of links, by what became of them.");
     describe_counter!("messaging_sends_total", Unit::Count, "Sends, by what became of them.");
+    describe_counter!("messaging_policy_verdicts_total", Unit::Count, "What the operator's policy said.");
+    describe_histogram!(
+        "messaging_policy_seconds",
+        Unit::Seconds,
+        "Time to hear from the operator's policy."
+    );
     describe_counter!(sweep::SWEPT, Unit::Count, "Messages that were erased after they had gone, by how.");
 }

@@ -66,7 +66,7 @@ pub(super) async fn raise(tx: &mut Tx, alerts: &[Alert]) -> Result<Vec<UserEvent
 
 /// What the log of a user says of an alert.
 fn changed(alert: &Alert) -> UserHappening {
-    UserHappening::AlertChanged(pb::Alert::from(alert))
+    UserHappening::AlertChanged(Box::new(pb::Alert::from(alert)))
 }
 
 fn alert(row: &Row) -> Result<Alert, Failure> {

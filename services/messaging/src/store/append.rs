@@ -12,7 +12,7 @@ use super::log::{Advance, advance_heads};
 use super::search::{Found, Searchable, found_by, index};
 use super::{
     Db, PLACEHOLDERS, Store, Tx, conversation_at, message, message_columns, messages, padded, time_at,
-    user_at,
+    uploads, user_at,
 };
 use crate::alert::Alert;
 use crate::error::Error;
@@ -91,8 +91,8 @@ impl Store {
         Ok(is_new)
     }
 
-    /// The way of a batch in which a key may have been used before, or where slow mode asks for the last message: the
-    /// heads are locked first, so that what is read stays true until the commit.
+    /// The way of a batch in which a key may have been used before, which has files, or where slow mode asks for the last
+    /// message: the heads are locked first, so that what is read stays true until the commit.
     async fn append_carefully(
         &self,
         posts: &[Post<'_>],
@@ -107,6 +107,8 @@ impl Store {
         advance_heads(&mut tx, &locks.collect()).await?;
         let known = known_keys(&mut tx, posts, &open, now).await?;
         let mut paces = last_sends(&mut tx, posts, &open).await?;
+        let files = open.iter().flat_map(|&index| posts[index].letter.content.upload_ids());
+        let missing = uploads::hold(&mut tx, &files.collect()).await?;
 
         let mut fresh = Vec::new();
         let mut firsts: HashMap<Key<'_>, usize> = HashMap::new();
@@ -122,6 +124,10 @@ impl Store {
                     again.push((index, first));
                     continue;
                 }
+            }
+            if let Some(id) = post.letter.content.upload_ids().iter().find(|id| missing.contains(id)) {
+                outcomes[index] = Some(Err(Error::UploadNotFound(*id)));
+                continue;
             }
             if let Some(pace) = post.access.pace {
                 let place = (post.letter.conversation, post.letter.sender);
@@ -207,13 +213,14 @@ impl Store {
     }
 }
 
-/// Whether all of a batch can be written without a look at what is there: no key twice, and nobody has to wait.
+/// Whether all of a batch can be written without a look at what is there: no key twice, nobody has to wait, and no files
+/// that have to be there.
 fn is_plain(posts: &[Post<'_>]) -> bool {
     let mut keys = BTreeSet::new();
     posts.iter().all(|post| {
         let is_first = key(post.letter)
             .is_none_or(|(conversation, sender, id)| keys.insert((conversation, sender, id.as_str())));
-        is_first && post.access.pace.is_none()
+        is_first && post.access.pace.is_none() && post.letter.content.upload_ids().is_empty()
     })
 }
 
@@ -291,6 +298,11 @@ async fn insert(
         Some(Searchable::new(post.letter, Sequence::new(*sequence), (*kind, words)))
     });
     index(tx, &rows.collect::<Vec<_>>()).await?;
+    let references = added.iter().flat_map(|(Post { letter, .. }, sequence, _)| {
+        let sequence = Sequence::new(*sequence);
+        letter.content.upload_ids().into_iter().map(move |id| (id, letter.conversation, sequence))
+    });
+    uploads::refer(tx, &references.collect::<Vec<_>>()).await?;
     alert(tx, outcomes).await?;
     Ok(true)
 }

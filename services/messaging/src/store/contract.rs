@@ -50,8 +50,9 @@ mod copies;
 mod ends;
 mod expiry;
 mod marks;
+mod preview;
+mod uploads;
 pub(super) use promises;
-
 
 promises! {
     the_epoch_is_drawn_once

@@ -3,7 +3,7 @@
 use proto::id::ConversationId;
 use sqlx::QueryBuilder;
 
-use super::{Db, Tx, padded};
+use super::{Db, Tx, padded, uploads};
 use crate::message::Sequence;
 use crate::store::{Failure, MAX_ROWS};
 
@@ -28,7 +28,7 @@ pub(super) async fn erase(tx: &mut Tx, messages: &[(ConversationId, Sequence)]) 
             query.push(")").build().execute(&mut **tx).await?;
         }
     }
-    Ok(())
+    uploads::release(tx, messages).await
 }
 
 /// What a list of places is in a statement. SQLite uses no index for more than one row when it is a bare `VALUES`.

@@ -9,7 +9,7 @@ use sqlx::QueryBuilder;
 
 use super::log::{Advance, advance_heads, insert_events};
 use super::user_log::append_user_events;
-use super::{Db, Store, Tx, outbox, padded};
+use super::{Db, Store, Tx, outbox, padded, uploads};
 use crate::event::{Event, Fact, FactKind, Happening, UserHappening};
 use crate::message::Sequence;
 use crate::store::{Applied, Failure, MAX_ROWS};
@@ -149,6 +149,8 @@ async fn erase(tx: &mut Tx, last: &Event) -> Result<(), Failure> {
         "DELETE FROM pins WHERE conversation_id = $1",
         "DELETE FROM votes WHERE conversation_id = $1",
         "DELETE FROM reports WHERE conversation_id = $1",
+        uploads::RELEASE_ALL[0],
+        uploads::RELEASE_ALL[1],
         "DELETE FROM searchable WHERE conversation_id = $1",
         "DELETE FROM alerts WHERE conversation_id = $1",
     ] {

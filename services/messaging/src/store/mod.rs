@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chassis::clock::{Clock, Timestamp};
 use chassis::database::Database;
-use proto::id::{AlertId, ConversationId, MessageId, ReportId, UserId};
+use proto::id::{AlertId, ConversationId, MessageId, ObjectId, ReportId, UploadId, UserId};
 use proto::messaging::v1::MessageKind;
 use uuid::Uuid;
 
@@ -26,10 +26,12 @@ use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
 use crate::marks::{Marks, Reaction, Vote};
 use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
+use crate::preview::Found;
 use crate::receipt::Watermark;
 use crate::report::{Complaint, Report, Resolution};
 use crate::revision::Revision;
 use crate::revisions::Edition;
+use crate::uploads::{Bytes, Completion, Upload};
 
 /// The most rows that one statement adds. Longer lists become several statements of one transaction.
 pub const MAX_ROWS: usize = 256;
@@ -369,6 +371,11 @@ impl Store {
         either!(self.revise(revision, access, now))
     }
 
+    /// Adds what its link leads to to a message; `None` when it is gone, has another link by now, or shows it already.
+    pub async fn preview(&self, found: &Found, now: Timestamp) -> Result<Option<Event>, Failure> {
+        either!(self.preview(found, now))
+    }
+
     /// Who reacted to a message and how, oldest first, after one of them.
     pub async fn reactions(
         &self,
@@ -622,6 +629,71 @@ impl Store {
         limit: i64,
     ) -> Result<Vec<Watermark>, Failure> {
         either!(self.receipts(conversation, after, limit))
+    }
+
+    /// A secret of all replicas; the first to ask decides on it.
+    pub async fn secret(&self, name: &'static str, fresh: &str) -> Result<String, Failure> {
+        either!(self.secret(name, fresh))
+    }
+
+    /// Makes a place for a file, which the sweeper may take away after this time when nothing refers to it.
+    pub async fn create_upload(&self, upload: &Upload, sweep_time: Timestamp) -> Result<(), Failure> {
+        either!(self.create_upload(upload, sweep_time))
+    }
+
+    /// How many files a user has begun since then and not finished.
+    pub async fn pending_uploads(&self, user: UserId, since: Timestamp) -> Result<i64, Failure> {
+        either!(self.pending_uploads(user, since))
+    }
+
+    /// Files. Those that are not there are left out.
+    pub async fn uploads(&self, ids: &[UploadId]) -> Result<Vec<Upload>, Failure> {
+        either!(self.uploads(ids))
+    }
+
+    /// Takes note of an object before its first byte is written: who does not finish it until then leaves it to the sweeper.
+    pub async fn begin_object(
+        &self,
+        upload: UploadId,
+        object: ObjectId,
+        sweep_time: Timestamp,
+    ) -> Result<(), Failure> {
+        either!(self.begin_object(upload, object, sweep_time))
+    }
+
+    /// Makes an object the bytes of a file, unless it has others.
+    pub async fn complete_upload(&self, upload: UploadId, bytes: &Bytes) -> Result<Completion, Failure> {
+        either!(self.complete_upload(upload, bytes))
+    }
+
+    /// The conversations with a message that refers to a file and is not gone.
+    pub async fn conversations_with_upload(&self, upload: UploadId) -> Result<Vec<ConversationId>, Failure> {
+        either!(self.conversations_with_upload(upload))
+    }
+
+    /// Whether this is one of them.
+    pub async fn has_upload(&self, conversation: ConversationId, upload: UploadId) -> Result<bool, Failure> {
+        either!(self.has_upload(conversation, upload))
+    }
+
+    /// Files that may be unused.
+    pub async fn uploads_to_sweep(&self, now: Timestamp, limit: i64) -> Result<Vec<UploadId>, Failure> {
+        either!(self.uploads_to_sweep(now, limit))
+    }
+
+    /// Takes a file away if nothing refers to it; says whether it did. Its objects are left, marked.
+    pub async fn sweep_upload(&self, upload: UploadId, now: Timestamp) -> Result<bool, Failure> {
+        either!(self.sweep_upload(upload, now))
+    }
+
+    /// Marks objects that belong to no file, and says which.
+    pub async fn objects_to_sweep(&self, now: Timestamp, limit: i64) -> Result<Vec<ObjectId>, Failure> {
+        either!(self.objects_to_sweep(now, limit))
+    }
+
+    /// Forgets an object that is no file and has been removed.
+    pub async fn forget_object(&self, object: ObjectId) -> Result<(), Failure> {
+        either!(self.forget_object(object))
     }
 
     /// The messages that are found, newest first.

@@ -10,7 +10,7 @@ use super::erase::erase;
 use super::log::{Advance, advance_heads, insert_events};
 use super::revisions::keep;
 use super::search::index_again;
-use super::{Db, Store, marks, message, message_columns, messages};
+use super::{Db, Store, marks, message, message_columns, messages, uploads};
 use crate::alert::Alert;
 use crate::content::Content;
 use crate::conversations::Access;
@@ -72,6 +72,7 @@ impl Store {
             erase(&mut tx, &[(conversation, after.sequence)]).await?;
         } else if after.content != before.content {
             keep(&mut tx, &before).await?;
+            uploads::settle(&mut tx, &before, &after).await?;
         }
         marks::write(&mut tx, revision, &after, now).await?;
         let event = Event {

@@ -17,6 +17,8 @@ mod history;
 mod log;
 #[path = "marks.rs"]
 mod marks;
+#[path = "preview.rs"]
+mod preview;
 #[path = "purge.rs"]
 mod purge;
 #[path = "reports.rs"]
@@ -29,6 +31,8 @@ mod revisions;
 mod search;
 #[path = "sweep.rs"]
 mod sweep;
+#[path = "uploads.rs"]
+mod uploads;
 #[path = "user_log.rs"]
 mod user_log;
 #[path = "watermarks.rs"]

@@ -5,10 +5,10 @@ use tonic::Streaming;
 
 use super::*;
 
-struct Reader(Streaming<pb::StreamEventsResponse>);
+pub(super) struct Reader(Streaming<pb::StreamEventsResponse>);
 
 impl Reader {
-    async fn open(world: &World, user: UserId, heads: &[(ConversationId, i64)]) -> Self {
+    pub(super) async fn open(world: &World, user: UserId, heads: &[(ConversationId, i64)]) -> Self {
         let head = |(id, sequence): &(ConversationId, i64)| pb::Head {
             conversation_id: id.to_string(),
             sequence: *sequence,
@@ -17,13 +17,13 @@ impl Reader {
         Self(world.sync().stream_events(user.says(request)).await.unwrap().into_inner())
     }
 
-    async fn next(&mut self) -> Result<Update, Status> {
+    pub(super) async fn next(&mut self) -> Result<Update, Status> {
         let next = tokio::time::timeout(PATIENCE, self.0.message()).await.expect("something in time");
         Ok(next?.expect("the stream goes on").update.unwrap())
     }
 
     /// What comes up to the point where all that was missed has been sent, as words.
-    async fn missed(&mut self) -> Vec<String> {
+    pub(super) async fn missed(&mut self) -> Vec<String> {
         let mut words = Vec::new();
         loop {
             match word(self.next().await.unwrap()).as_str() {
@@ -33,7 +33,7 @@ impl Reader {
         }
     }
 
-    async fn expects(&mut self, expected: &[&str]) {
+    pub(super) async fn expects(&mut self, expected: &[&str]) {
         for expected in expected {
             assert_eq!(word(self.next().await.unwrap()), *expected);
         }
@@ -49,6 +49,7 @@ fn word(update: Update) -> String {
             Payload::MessageCreated(message) => format!("{} {}", event.sequence, text_of(&message)),
             Payload::MessageEdited(message) => format!("{} edited {}", event.sequence, text_of(&message)),
             Payload::MessageDeleted(_) => format!("{} deleted", event.sequence),
+            Payload::MessagesPurged(purged) => format!("{} purged {}", event.sequence, purged.up_to_sequence),
             Payload::ConversationCreated(_) => format!("{} made", event.sequence),
             Payload::MembersAdded(_) => format!("{} added", event.sequence),
             Payload::MemberRemoved(_) => format!("{} removed", event.sequence),
@@ -58,6 +59,7 @@ fn word(update: Update) -> String {
             Own::ConversationGained(_) => "gained".to_owned(),
             Own::ConversationLost(_) => "lost".to_owned(),
             Own::WatermarkAdvanced(mark) => format!("own read {}", mark.read_sequence),
+            Own::MessageHidden(hidden) => format!("hidden {}", hidden.message_sequence),
             other => panic!("{other:?}"),
         },
         Update::Receipt(receipt) => format!("read {}", receipt.read_sequence),

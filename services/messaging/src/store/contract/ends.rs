@@ -315,9 +315,10 @@ async fn what_is_purged_is_gone_at_once_in_every_way(scene: Scene) {
     assert!(seen.len() >= 9 && seen.iter().all(tombstone), "{seen:?}");
     // How it went before stays as it was.
     assert!(scene.seen(ann, &deleted).await.iter().all(|one| *one == deleted));
-    for outcome in
-        [append(store, &[first.clone()]).await.remove(0), store.earlier(&first).await.unwrap().unwrap()]
-    {
+    for outcome in [
+        append(store, std::slice::from_ref(&first)).await.remove(0),
+        store.earlier(&first).await.unwrap().unwrap(),
+    ] {
         let again = outcome.unwrap();
         assert!(again.repeated && tombstone(&again.message));
     }

@@ -60,7 +60,9 @@ async fn what_has_expired_is_gone_at_once_in_every_way(scene: Scene) {
     let letter = brief(conversation, bob, "k", 2);
     let retry = async || {
         let appended =
-            append_with(store, &[letter.clone()], &Access::member(), scene.clock.now()).await.remove(0);
+            append_with(store, std::slice::from_ref(&letter), &Access::member(), scene.clock.now())
+                .await
+                .remove(0);
         [appended, store.earlier(&letter).await.unwrap().unwrap()]
     };
     for again in retry().await.map(Result::unwrap) {

@@ -1,0 +1,355 @@
+//! Files: a place to put bytes, an address to fetch them from, and who may.
+//!
+//! The rows say whose a file is and which messages refer to it (`store/uploads.rs`); the bytes are in a folder or in a
+//! bucket (`depot`); a ticket says that somebody was let in a moment ago (`ticket`), so that bytes can come and go without
+//! a session; what nothing refers to is swept away (`sweep`).
+
+mod config;
+mod connector;
+pub mod depot;
+mod media;
+mod sweep;
+mod ticket;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::clock::{Clock, Timestamp};
+use chassis::config::Secret;
+use futures_util::stream::{self, BoxStream};
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use proto::id::{ConversationId, ObjectId, UploadId, UserId};
+use sha2::{Digest as _, Sha256};
+use tokio::sync::Semaphore;
+
+pub use config::{S3Config, UploadsConfig};
+pub use sweep::Sweeper;
+
+use crate::conversations::Conversations;
+use crate::error::Error;
+use crate::store::Store;
+use depot::Depot;
+use media::{MediaType, MediaTypes, name};
+use ticket::{Grant, Key};
+
+/// How long a ticket to write holds.
+const WRITING: Duration = Duration::from_secs(3600);
+
+/// How long a ticket to read holds.
+const READING: Duration = Duration::from_secs(300);
+
+/// What no message refers to goes after this; and the bytes of an attempt that nobody finished.
+const UNUSED: Duration = Duration::from_secs(24 * 3600);
+
+/// How many files are written at a time. Each keeps a few megabytes in memory.
+const WRITERS: usize = 64;
+
+/// The largest piece of a file in one message of a stream.
+const PIECE: usize = 256 * 1024;
+
+/// A file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Upload {
+    /// Its id.
+    pub upload_id: UploadId,
+    /// Who uploaded it.
+    pub user: UserId,
+    /// Its name; may be empty.
+    pub name: String,
+    /// Its media type.
+    pub media_type: String,
+    /// How many bytes it has.
+    pub size: i64,
+    /// When its place was made.
+    pub create_time: Timestamp,
+    /// Its bytes; `None` until they are there.
+    pub bytes: Option<Bytes>,
+}
+
+/// The bytes of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bytes {
+    /// Where they are.
+    pub object: ObjectId,
+    /// Their SHA-256.
+    pub sha256: [u8; 32],
+}
+
+/// What became of the end of a file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Completion {
+    /// These bytes are the file now.
+    Complete,
+    /// Others were faster.
+    AlreadyComplete,
+    /// The file is gone.
+    Gone,
+}
+
+/// What somebody wants to upload.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    name: String,
+    media_type: MediaType,
+    size: i64,
+}
+
+impl Plan {
+    /// Checks what the contract cannot declare; the error names the field and the rule.
+    pub fn parse(name_: String, media_type: &str, size: i64) -> Result<Self, Error> {
+        let invalid = |field| move |rule| Error::Invalid { field, rule };
+        Ok(Self {
+            name: name(name_).map_err(invalid("name"))?,
+            media_type: MediaType::parse(media_type).map_err(invalid("media_type"))?,
+            size,
+        })
+    }
+}
+
+/// The way to the bytes of a file.
+#[derive(Clone, Debug)]
+pub struct Way {
+    /// The address.
+    pub url: String,
+    /// What it needs.
+    pub ticket: String,
+    /// Until when it holds.
+    pub expire_time: Timestamp,
+}
+
+/// What one can do with files.
+#[derive(Clone)]
+pub struct Uploads {
+    store: Store,
+    conversations: Conversations,
+    clock: Clock,
+    depot: Depot,
+    key: Key,
+    writers: Arc<Semaphore>,
+    rules: Arc<Rules>,
+}
+
+/// What may be uploaded, and what addresses look like.
+struct Rules {
+    base_url: String,
+    max_bytes: i64,
+    media_types: MediaTypes,
+    max_pending: i64,
+    max_silence: Duration,
+}
+
+impl Uploads {
+    /// Opens the place of the bytes. The first process to start on a database draws the key of the tickets.
+    pub async fn open(
+        config: &UploadsConfig,
+        store: Store,
+        conversations: Conversations,
+        clock: Clock,
+    ) -> anyhow::Result<Self> {
+        let rules = Rules {
+            base_url: config.base_url.clone().unwrap_or_default().trim_end_matches('/').to_owned(),
+            max_bytes: i64::try_from(config.max_bytes)?,
+            media_types: MediaTypes::parse(&config.media_types)?,
+            max_pending: i64::from(config.max_pending),
+            max_silence: config.max_silence,
+        };
+        let key = Secret::new(store.secret("upload_key", Secret::random()?.expose()).await?);
+        Ok(Self {
+            depot: Depot::open(config)?,
+            key: Key::new(&key),
+            writers: Arc::new(Semaphore::new(WRITERS)),
+            rules: Arc::new(rules),
+            store,
+            conversations,
+            clock,
+        })
+    }
+
+    /// What takes away what is not needed any more.
+    pub fn sweeper(&self) -> Sweeper {
+        Sweeper { store: self.store.clone(), depot: self.depot.clone(), clock: self.clock.clone() }
+    }
+
+    /// Makes a place for a file.
+    pub async fn create(&self, user: UserId, plan: Plan) -> Result<(Upload, Way), Error> {
+        if !self.rules.media_types.allow(&plan.media_type) {
+            return Err(Error::Invalid { field: "media_type", rule: "must be one that is allowed here" });
+        }
+        if plan.size > self.rules.max_bytes {
+            return Err(Error::Invalid { field: "size", rule: "must not be larger than files may be here" });
+        }
+        let now = self.clock.now();
+        // Older ones can be written no more.
+        let pending = self.store.pending_uploads(user, now.minus(WRITING)).await?;
+        if pending >= self.rules.max_pending {
+            return Err(Error::RateLimited { wait: Duration::from_secs(60) });
+        }
+        let upload = Upload {
+            upload_id: UploadId::generate(),
+            user,
+            name: plan.name,
+            media_type: plan.media_type.into_string(),
+            size: plan.size,
+            create_time: now,
+            bytes: None,
+        };
+        self.store.create_upload(&upload, now.plus(UNUSED)).await?;
+        let way = self.way(&upload, Grant::Write, now.plus(WRITING));
+        Ok((upload, way))
+    }
+
+    /// A file, and the way to its bytes when they are there.
+    pub async fn get(&self, user: UserId, id: UploadId) -> Result<(Upload, Option<Way>), Error> {
+        let upload = self.find(id).await?;
+        let reader = if upload.user == user { None } else { Some(self.conversation_for(user, id).await?) };
+        let until = self.clock.now().plus(READING);
+        let way = upload.bytes.map(|_| self.way(&upload, Grant::Read(reader), until));
+        Ok((upload, way))
+    }
+
+    /// A conversation that the user may read and that has a message with this file.
+    async fn conversation_for(&self, user: UserId, id: UploadId) -> Result<ConversationId, Error> {
+        let own: BTreeSet<_> = self.conversations.memberships(user).await?.ids().collect();
+        let found = self.store.conversations_with_upload(id).await?;
+        // Only members read. What is remembered of them may be old, so that they are asked about all the same.
+        let questions: Vec<_> =
+            found.into_iter().filter(|found| own.contains(found)).map(|found| (found, user)).collect();
+        let answers = self.conversations.check(&questions).await?;
+        let readable = questions.iter().zip(answers).find(|(_, access)| access.may_read);
+        readable.map(|((conversation, _), _)| *conversation).ok_or(Error::UploadNotFound(id))
+    }
+
+    /// Takes the bytes of a file. What goes wrong leaves the file as it was, to be tried again.
+    pub async fn write(
+        &self,
+        id: UploadId,
+        ticket: &str,
+        bytes: impl Stream<Item = Result<bytes::Bytes, Error>> + Send,
+    ) -> Result<Upload, Error> {
+        match self.key.open(ticket, id, self.clock.now()) {
+            Some(Grant::Write) => {}
+            Some(Grant::Read(_)) | None => return Err(Error::TicketInvalid),
+        }
+        let _place = self.writers.try_acquire().map_err(|_| Error::Overloaded)?;
+        let mut upload = self.find(id).await?;
+        if upload.bytes.is_some() {
+            return Err(Error::UploadComplete(id));
+        }
+        let object = ObjectId::generate();
+        self.store.begin_object(id, object, self.clock.now().plus(UNUSED)).await?;
+        let outcome = match self.take(&upload, object, bytes).await {
+            Ok(sha256) => self.complete(id, Bytes { object, sha256 }).await,
+            Err(error) => Err(error),
+        };
+        if outcome.is_err() {
+            // What cannot be removed now is left to the sweeper.
+            if self.depot.remove(object).await.is_ok() {
+                self.store.forget_object(object).await.unwrap_or_else(|failure| failure.log());
+            }
+        }
+        upload.bytes = Some(outcome?);
+        Ok(upload)
+    }
+
+    async fn complete(&self, id: UploadId, bytes: Bytes) -> Result<Bytes, Error> {
+        match self.store.complete_upload(id, &bytes).await? {
+            Completion::Complete => Ok(bytes),
+            Completion::AlreadyComplete => Err(Error::UploadComplete(id)),
+            Completion::Gone => Err(Error::UploadNotFound(id)),
+        }
+    }
+
+    /// Puts bytes into an object, exactly as many as were said. Answers their sum.
+    async fn take(
+        &self,
+        upload: &Upload,
+        object: ObjectId,
+        bytes: impl Stream<Item = Result<bytes::Bytes, Error>> + Send,
+    ) -> Result<[u8; 32], Error> {
+        let mut writer = self.depot.writer(object);
+        let mut left = usize::try_from(upload.size).unwrap_or(usize::MAX);
+        let mut sum = Sha256::new();
+        let mut bytes = std::pin::pin!(bytes);
+        let outcome = loop {
+            let next = match tokio::time::timeout(self.rules.max_silence, bytes.next()).await {
+                Ok(next) => next.transpose(),
+                Err(_) => Err(Error::UploadIncomplete(upload.upload_id)),
+            };
+            match next {
+                Ok(Some(piece)) => match left.checked_sub(piece.len()) {
+                    Some(rest) => {
+                        left = rest;
+                        sum.update(&piece);
+                        if let Err(error) = writer.write(piece).await {
+                            break Err(error);
+                        }
+                    }
+                    None => break Err(Error::UploadIncomplete(upload.upload_id)),
+                },
+                Ok(None) if left > 0 => break Err(Error::UploadIncomplete(upload.upload_id)),
+                Ok(None) => break Ok(()),
+                Err(error) => break Err(error),
+            }
+        };
+        match outcome {
+            Ok(()) => writer.finish().await?,
+            Err(error) => {
+                writer.abort().await;
+                return Err(error);
+            }
+        }
+        Ok(sum.finalize().into())
+    }
+
+    /// The bytes of a file from an offset on, all or so many.
+    pub async fn read(
+        &self,
+        id: UploadId,
+        ticket: &str,
+        offset: u64,
+        length: u64,
+    ) -> Result<(Upload, BoxStream<'static, Result<bytes::Bytes, Error>>), Error> {
+        let reader = match self.key.open(ticket, id, self.clock.now()) {
+            Some(Grant::Read(reader)) => reader,
+            Some(Grant::Write) | None => return Err(Error::TicketInvalid),
+        };
+        let upload = self.find(id).await?;
+        // A message that has gone since takes the right along.
+        if let Some(conversation) = reader
+            && !self.store.has_upload(conversation, id).await?
+        {
+            return Err(Error::UploadNotFound(id));
+        }
+        let Some(Bytes { object, .. }) = upload.bytes else { return Err(Error::UploadNotFound(id)) };
+        let size = u64::try_from(upload.size).unwrap_or_default();
+        let end = if length == 0 { size } else { offset.saturating_add(length).min(size) };
+        let depot = self.depot.clone();
+        // Who only wants to know what it is costs the depot nothing.
+        let pieces = stream::once(async move {
+            let pieces = match offset < end {
+                true => depot.read(id, object, offset..end).await?,
+                false => stream::empty().boxed(),
+            };
+            Ok::<_, Error>(pieces)
+        });
+        let pieces = pieces.try_flatten().map_ok(|bytes| stream::iter(pieces_of(bytes).map(Ok)));
+        Ok((upload, pieces.try_flatten().boxed()))
+    }
+
+    async fn find(&self, id: UploadId) -> Result<Upload, Error> {
+        self.store.uploads(&[id]).await?.pop().ok_or(Error::UploadNotFound(id))
+    }
+
+    fn way(&self, upload: &Upload, grant: Grant, expire_time: Timestamp) -> Way {
+        let id = upload.upload_id;
+        let ticket = self.key.ticket(grant, id, expire_time);
+        let url = format!("{}/v1/uploads/{id}/content?ticket={ticket}", self.rules.base_url);
+        Way { url, ticket, expire_time }
+    }
+}
+
+/// Cuts bytes to what one message may hold.
+fn pieces_of(mut bytes: bytes::Bytes) -> impl Iterator<Item = bytes::Bytes> {
+    std::iter::from_fn(move || (!bytes.is_empty()).then(|| bytes.split_to(PIECE.min(bytes.len()))))
+}
