@@ -231,6 +231,11 @@ impl Doors {
         Ok(Outcome { code: "UNAUTHENTICATED".to_owned(), reason: String::new(), said: closed.reason })
     }
 
+    /// The way to a service.
+    pub fn channel(&self, service: &str) -> Channel {
+        self.channels[service].clone()
+    }
+
     /// Closes the socket of one who does not come back.
     pub async fn forget(&self, token: &str) {
         self.sockets.lock().await.remove(token);
