@@ -67,6 +67,7 @@ start() { # name, service, gRPC or HTTP port, admin port
       export PARLOR__SERVICE__LISTEN=$at:$port
     else
       export PARLOR__LISTEN__GRPC=$at:$port PARLOR__DATABASE__URL=$postgres_url
+      [ "$service" != messaging ] || export PARLOR__SERVICE__UPLOADS__URL=file://$data/uploads
     fi
     exec "target/$build/parlor-$service" >"$data/log/$name.log" 2>&1
   ) &

@@ -1,6 +1,6 @@
 # shellcheck shell=bash
 # What tests/run, tests/bench/run and deploy/local.sh have in common: finds or installs PostgreSQL and nats-server, and
-# starts private instances of them, and of a mail server. To be sourced, from the folder of the repository.
+# starts private instances of them. To be sourced, from the folder of the repository.
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 fail() { printf '%s: %s\n' "$0" "$*" >&2; exit 1; }
@@ -45,25 +45,6 @@ free_port() { # one that nobody listens at
   done
 }
 
-start_mail() { # a mail server that keeps what it gets in a folder; without Python or the network its tests are skipped
-  local tools=$PWD/target/tools/smtp port
-  if ! [ -x "$tools/bin/aiosmtpd" ]; then
-    command -v python3 >/dev/null || { say 'no python3: the tests of mail are skipped'; return; }
-    say 'installing aiosmtpd'
-    { python3 -m venv "$tools" && "$tools/bin/pip" install -q aiosmtpd; } >&2 \
-      || { rm -rf "$tools"; say 'aiosmtpd cannot be installed: the tests of mail are skipped'; return; }
-  fi
-  port=$(free_port)
-  "$tools/bin/python" -m aiosmtpd -n -l "127.0.0.1:$port" -c aiosmtpd.handlers.Mailbox "$folder/mail" >"$folder/smtp.log" 2>&1 &
-  smtp_pid=$!
-  for _ in $(seq 100); do
-    (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null && break
-    kill -0 "$smtp_pid" 2>/dev/null || { cat "$folder/smtp.log" >&2; fail 'aiosmtpd does not start'; }
-    sleep 0.1
-  done
-  export PARLOR_TEST_SMTP="127.0.0.1:$port" PARLOR_TEST_MAILDIR="$folder/mail"
-}
-
 start_services() { # until this shell ends; with a folder, what they hold is still there the next time
   keep=${1:-}
   folder=${keep:-$(mktemp -d "${TMPDIR:-/tmp}/parlor-tests.XXXXXX")}
@@ -96,7 +77,6 @@ start_services() { # until this shell ends; with a folder, what they hold is sti
 
   export PARLOR_TEST_POSTGRES="postgres://parlor@127.0.0.1:$port/postgres" PARLOR_TEST_REQUIRE_POSTGRES=1
   export PARLOR_TEST_NATS="nats://127.0.0.1:$nats_port" PARLOR_TEST_REQUIRE_NATS=1
-  start_mail
 }
 
 start_s3() { # an S3 server for the tests, in memory; after start_services, and until this shell ends
@@ -125,7 +105,6 @@ start_s3() { # an S3 server for the tests, in memory; after start_services, and 
 stop_services() {
   [ -z "${s3_pid:-}" ] || kill "$s3_pid" 2>/dev/null || true
   [ -z "${nats_pid:-}" ] || kill "$nats_pid" 2>/dev/null || true
-  [ -z "${smtp_pid:-}" ] || kill "$smtp_pid" 2>/dev/null || true
   [ ! -e "$folder/pg/postmaster.pid" ] || "${as_owner[@]}" "$postgres/pg_ctl" -D "$folder/pg" -m immediate -s stop || true
   [ -n "$keep" ] || rm -rf "$folder"
 }

@@ -53,13 +53,18 @@ impl Connection {
 
     /// Connects and signs in, when the gateway is there.
     pub async fn try_open(gateway: SocketAddr, token: &str) -> anyhow::Result<Self> {
-        let request = format!("ws://{gateway}/v1/socket").into_client_request()?;
-        let (stream, _) = connect_async(request).await?;
-        let mut connection = Self { stream, unread: VecDeque::new(), next_id: 1, place: Place::default() };
+        let mut connection = Self::try_connect(gateway).await?;
         let ready = connection.try_command(json!({ "hello": { "sessionToken": token } })).await?;
         anyhow::ensure!(ready.get("ready").is_some(), "not signed in: {ready}");
         connection.place.epoch = text(&ready["ready"]["epoch"]);
         Ok(connection)
+    }
+
+    /// Connects without signing in.
+    pub async fn try_connect(gateway: SocketAddr) -> anyhow::Result<Self> {
+        let request = format!("ws://{gateway}/v1/socket").into_client_request()?;
+        let (stream, _) = connect_async(request).await?;
+        Ok(Self { stream, unread: VecDeque::new(), next_id: 1, place: Place::default() })
     }
 
     /// Follows all conversations of the user from now on, and those of the kept place from where it stands.

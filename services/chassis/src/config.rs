@@ -252,7 +252,7 @@ pub fn load<C: DeserializeOwned>(
 }
 
 /// The settings that are lists: in the environment their items are separated by commas.
-const LISTS: [&str; 9] = [
+const LISTS: [&str; 17] = [
     "peers.auth",
     "peers.conversation",
     "peers.messaging",
@@ -260,8 +260,16 @@ const LISTS: [&str; 9] = [
     "nats.servers",
     "service.allowed_origins",
     "service.trusted_proxies",
+    "service.media_hosts",
+    "service.uploads.media_types",
     "gateway.allowed_origins",
     "gateway.trusted_proxies",
+    "messaging.media_hosts",
+    "messaging.uploads.media_types",
+    "service.previews.fetch.allow_networks",
+    "service.previews.fetch.ports",
+    "messaging.previews.fetch.allow_networks",
+    "messaging.previews.fetch.ports",
 ];
 
 #[cfg(test)]

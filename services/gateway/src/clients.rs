@@ -21,6 +21,7 @@ use proto::conversation::v1::{AccessQuestion, CheckAccessRequest};
 use proto::messaging::v1::ListHeadsRequest;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
+use proto::messaging::v1::upload_service_client::UploadServiceClient;
 use proto::policy::Access;
 use proto::scheduling::v1::ListScheduledMessagesRequest;
 use proto::scheduling::v1::scheduled_message_service_client::ScheduledMessageServiceClient;
@@ -115,6 +116,11 @@ impl Clients {
     /// The log: what happened, and what happens.
     pub fn sync(&self) -> SyncServiceClient<Transport> {
         SyncServiceClient::new(self.messaging.clone())
+    }
+
+    /// Files.
+    pub fn uploads(&self) -> UploadServiceClient<Transport> {
+        UploadServiceClient::new(self.messaging.clone())
     }
 
     /// Messages to be sent later.

@@ -46,6 +46,8 @@ pub struct Config {
     pub max_requests: usize,
     /// The largest body of a request, in bytes.
     pub max_body_bytes: usize,
+    /// The largest file, in bytes: as large as messaging's `uploads.max_bytes`.
+    pub max_upload_bytes: usize,
     /// How long a client may take to send the headers of a request.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
@@ -72,6 +74,7 @@ impl Default for Config {
             max_connections: 10_000,
             max_requests: 2_000,
             max_body_bytes: 64 * 1024,
+            max_upload_bytes: 50 << 20,
             header_timeout: Duration::from_secs(5),
             request_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),

@@ -10,6 +10,7 @@ mod carrier;
 mod clients;
 mod config;
 mod docs;
+mod files;
 mod home;
 pub(crate) mod json;
 mod limit;
@@ -101,6 +102,7 @@ fn router(gateway: &Gateway) -> anyhow::Result<axum::Router> {
     let routes = rest::router(gateway)?
         .merge(docs::router())
         .merge(home::router())
+        .merge(files::router(gateway.clone()))
         .merge(socket::router(gateway.clone()))
         .merge(sse::router(gateway.clone()));
     Ok(serve::stack(gateway, routes))

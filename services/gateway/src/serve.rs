@@ -30,6 +30,7 @@ use tower::ServiceExt;
 
 use crate::address::{self, Peer};
 use crate::config::Config;
+use crate::files;
 use crate::origin;
 use crate::rest::error::Problem;
 use crate::state::Gateway;
@@ -221,6 +222,10 @@ async fn refuse_method() -> Problem {
 }
 
 async fn hurry(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+    // Has a clock of its own, which goes on as long as bytes come.
+    if files::is_upload(&request) {
+        return next.run(request).await;
+    }
     let answer = tokio::time::timeout(gateway.config().request_timeout, next.run(request)).await;
     answer.unwrap_or_else(|_| Problem::deadline_exceeded().into_response())
 }

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::content;
 use crate::lane::Lanes;
+use crate::policy::PolicyConfig;
+use crate::preview::PreviewConfig;
 use crate::uploads::UploadsConfig;
 
 /// What only messaging has.
@@ -32,6 +34,10 @@ pub struct Config {
     /// The hosts that voices and stickers may be linked from, such as `media.example.org`. Empty for every host. What
     /// was uploaded here is not asked about.
     pub media_hosts: Vec<String>,
+    /// A service of the operator that is asked about every message before it is sent; absent means that nobody is.
+    pub policy: Option<PolicyConfig>,
+    /// Previews of links.
+    pub previews: PreviewConfig,
 }
 
 impl Default for Config {
@@ -44,6 +50,8 @@ impl Default for Config {
             uploads: UploadsConfig::default(),
             sweep_every: Duration::from_secs(10),
             media_hosts: Vec::new(),
+            policy: None,
+            previews: PreviewConfig::default(),
         }
     }
 }
@@ -57,7 +65,11 @@ impl Config {
         anyhow::ensure!(!self.max_wait.is_zero(), "service.max_wait must be more than nothing");
         self.uploads.check()?;
         anyhow::ensure!(!self.sweep_every.is_zero(), "service.sweep_every must be more than nothing");
-        self.media_hosts().map(drop)
+        self.media_hosts()?;
+        if let Some(policy) = &self.policy {
+            policy.check()?;
+        }
+        self.previews.check()
     }
 
     /// The hosts for media, as they stand in an address.

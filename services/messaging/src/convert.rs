@@ -306,7 +306,7 @@ impl From<UserHappening> for pb::user_event::Payload {
                 })
             }
             UserHappening::AlertChanged(alert) => Self::AlertChanged(*alert),
-            UserHappening::ReportChanged(report) => Self::ReportChanged(report),
+            UserHappening::ReportChanged(report) => Self::ReportChanged(*report),
         }
     }
 }
@@ -350,7 +350,7 @@ impl UserHappening {
                 sequence: Sequence::new(hidden.message_sequence),
             },
             Payload::AlertChanged(alert) => Self::AlertChanged(Box::new(alert)),
-            Payload::ReportChanged(report) => Self::ReportChanged(report),
+            Payload::ReportChanged(report) => Self::ReportChanged(Box::new(report)),
         })
     }
 }

@@ -130,6 +130,12 @@ pub enum Error {
     /// The ticket is none, for another file, or over.
     #[error("the ticket does not hold for this")]
     TicketInvalid,
+    /// The operator's policy refuses it, for this reason when it is told.
+    #[error("the message is refused{}{}", if .0.is_empty() { "" } else { ": " }, .0)]
+    MessageRefused(String),
+    /// The operator's policy does not answer, and nothing is let through without it.
+    #[error("nobody can be asked whether the message may be sent")]
+    PolicyUnavailable,
     /// Too much is waiting already.
     #[error("too much is waiting already")]
     Overloaded,
@@ -162,7 +168,6 @@ impl Error {
         match self {
             Self::Invalid { .. } | Self::PageToken(_) => "invalid",
             Self::UploadIncomplete(_) | Self::UploadComplete(_) => "conflict",
-            Self::RateLimited { .. } => "rate_limited",
             Self::InvalidContent { .. } | Self::SignatureInvalid => "invalid",
             Self::SecureOnly(_) | Self::NotForwardable(_) | Self::NotEditable(_) => "conflict",
             Self::ConversationNotFound(_)
@@ -171,17 +176,19 @@ impl Error {
             | Self::UploadNotFound(_)
             | Self::UserNotFound(_) => "not_found",
             Self::WriteDenied(_) | Self::NotAuthor(_) | Self::NotOwner(_) | Self::TicketInvalid => "denied",
+            Self::MessageRefused(_) => "refused",
             Self::ClientMessageIdReused(_) => "reused",
             Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
             Self::NotModerator(_) => "denied",
             Self::ReportNotFound(_) => "not_found",
             Self::ReportResolved(_) => "conflict",
+            Self::RateLimited { .. } => "rate_limited",
             Self::NotAPoll(_) | Self::PollClosed(_) | Self::PollAnonymous(_) => "conflict",
             Self::TooManyReactions(_) | Self::TooManyPins(_) => "too_many",
             Self::SlowMode { .. } => "slow_mode",
             Self::Overloaded | Self::TooSlow => "overloaded",
             Self::SessionEnded => "unauthenticated",
-            Self::Unavailable(_) => "unavailable",
+            Self::Unavailable(_) | Self::PolicyUnavailable => "unavailable",
             Self::Internal | Self::Store(_) => "failed",
         }
     }
@@ -258,6 +265,15 @@ impl Error {
                 fault(Code::AlreadyExists, Reason::UploadComplete).with("upload_id", id)
             }
             Self::TicketInvalid => fault(Code::PermissionDenied, Reason::TicketInvalid),
+            Self::MessageRefused(reason) if reason.is_empty() => {
+                fault(Code::PermissionDenied, Reason::MessageRefused)
+            }
+            Self::MessageRefused(reason) => {
+                fault(Code::PermissionDenied, Reason::MessageRefused).with("policy_reason", reason)
+            }
+            Self::PolicyUnavailable => {
+                fault(Code::Unavailable, Reason::PolicyUnavailable).retry_after(Duration::from_secs(1))
+            }
             Self::Overloaded | Self::TooSlow => {
                 fault(Code::Unavailable, Reason::Overloaded).retry_after(Duration::from_secs(1))
             }

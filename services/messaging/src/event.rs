@@ -288,5 +288,5 @@ pub enum UserHappening {
     /// An alert is new, has changed or was read.
     AlertChanged(Box<pb::Alert>),
     /// A message was reported, or a report was resolved.
-    ReportChanged(pb::Report),
+    ReportChanged(Box<pb::Report>),
 }

@@ -32,7 +32,9 @@ impl Messaging {
             return Ok(first);
         }
         let source = self.message(user, forwarding.conversation, forwarding.message_id).await?;
-        self.send_letter(forwarding.copy(user, source)?).await
+        let mut letter = forwarding.copy(user, source)?;
+        self.ask_policy(&mut letter).await?;
+        self.send_letter(letter).await
     }
 
     /// The copy that was made before under the same client message id.

@@ -9,12 +9,13 @@
 //! **Emits** hints on the bus, one subject per conversation and per user: that a log has grown, that a watermark has
 //! moved, that somebody types. The logs themselves are what others rely on, through `ListEvents` and `Sync`.
 //!
-//! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is, who exists and is
-//! called what, by which keys somebody signs), and follows conversation's facts.
+//! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is, who exists, by
+//! which keys somebody signs), and follows conversation's facts.
 //!
 //! Read in this order: `content`, `message` and `receipt` (the values and their rules), `kinds` and `secure` (what else a
 //! content is asked about), `lane` and `send` (how a message is written), `store/append.rs` (in which transaction), `sync`,
-//! `inbox` and `stream` (how it is read), `words` and `search` (how it is found), `store/erase.rs` and `sweep` (how it goes).
+//! `inbox` and `stream` (how it is read), `words` and `search` (how it is found), `store/erase.rs` and
+//! `sweep` (how it goes).
 
 mod alert;
 mod alerts;
@@ -41,6 +42,8 @@ mod mentions;
 mod message;
 mod messaging;
 mod people;
+mod policy;
+mod preview;
 mod publish;
 mod receipt;
 mod receipts;
@@ -59,6 +62,7 @@ mod sweep;
 mod sync;
 mod upload_grpc;
 mod uploads;
+mod vet;
 mod viewer;
 mod words;
 
@@ -87,6 +91,8 @@ use sqlx::migrate::Migrator;
 use tonic::service::Routes;
 
 pub use config::Config;
+pub use policy::{OnFailure, PolicyConfig};
+pub use preview::PreviewConfig;
 pub use uploads::{S3Config, UploadsConfig};
 
 use carry::Carrier;
@@ -96,6 +102,8 @@ use grpc::Api;
 use lane::Lanes;
 use messaging::Messaging;
 use people::People;
+use policy::Policy;
+use preview::Previewer;
 use publish::Publisher;
 use receipts::Recorder;
 use send::Writer;
@@ -146,12 +154,19 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let verifier = Verifier::new(auth, Some(credential));
     verifier.forget_ended_sessions(&events, &tasks).await;
 
+    let previewer = Previewer {
+        store: store.clone(),
+        conversations: conversations.clone(),
+        clock: clock.clone(),
+        publisher: publisher.clone(),
+    };
     let lanes = config.lanes(&database);
     let writer = Arc::new(Writer {
         store: store.clone(),
         conversations: conversations.clone(),
         clock: clock.clone(),
         publisher: publisher.clone(),
+        previews: previewer.start(&config.previews, &tasks)?,
     });
     let recorder = Arc::new(Recorder { store: store.clone(), publisher: publisher.clone() });
     let messaging = Messaging {
@@ -164,6 +179,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         media_hosts: config.media_hosts()?.into(),
         clock,
         publisher: publisher.clone(),
+        policy: config.policy.as_ref().map(Policy::new).transpose()?,
         epoch,
     };
     let uploads =
@@ -236,6 +252,13 @@ fn describe_metrics() {
     use metrics::{Unit, describe_counter, describe_histogram};
     describe_histogram!("messaging_batch_size", Unit::Count, "Pieces of work of one batch, by lane.");
     describe_histogram!("messaging_commit_seconds", Unit::Seconds, "Time to commit a batch of messages.");
+    describe_counter!("messaging_previews_total", Unit::Count, "Previews of links, by what became of them.");
     describe_counter!("messaging_sends_total", Unit::Count, "Sends, by what became of them.");
+    describe_counter!("messaging_policy_verdicts_total", Unit::Count, "What the operator's policy said.");
+    describe_histogram!(
+        "messaging_policy_seconds",
+        Unit::Seconds,
+        "Time to hear from the operator's policy."
+    );
     describe_counter!(sweep::SWEPT, Unit::Count, "Messages that were erased after they had gone, by how.");
 }

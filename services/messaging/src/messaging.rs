@@ -13,6 +13,7 @@ use crate::error::Error;
 use crate::lane::{Answer, Entrance};
 use crate::message::{Asked, Draft, Letter, Message, Sequence, Target};
 use crate::people::People;
+use crate::policy::Policy;
 use crate::publish::Publisher;
 use crate::receipt::{Reached, Watermark};
 use crate::receipts::Advancing;
@@ -42,6 +43,8 @@ pub struct Messaging {
     pub log: Entrance<Errand>,
     /// The way to the writer of the watermarks.
     pub receipts: Entrance<Advancing>,
+    /// Has a say in what is sent, where the operator wants that.
+    pub policy: Option<Policy>,
     /// The epoch of the logs.
     pub epoch: Arc<str>,
 }
@@ -97,13 +100,15 @@ impl Messaging {
                 let mut letter = self.address(user, draft).await?;
                 self.examine(&letter).await?;
                 self.check_uploads(&letter).await?;
+                self.ask_policy(&mut letter).await?;
                 self.resolve_mentions(&mut letter).await?;
                 Ok(Some(letter))
             }
             Asked::Check(draft, conversation) => {
-                let letter = Letter::new(draft, conversation, user);
+                let mut letter = Letter::new(draft, conversation, user);
                 self.examine(&letter).await?;
                 self.check(&letter).await?;
+                self.ask_policy(&mut letter).await?;
                 Ok(None)
             }
         }
@@ -146,6 +151,7 @@ impl Messaging {
     pub async fn revise(&self, mut revision: Revision) -> Result<Message, Error> {
         self.examine_edit(&revision).await?;
         self.check_edited_uploads(&revision).await?;
+        self.ask_policy_about_edit(&mut revision).await?;
         self.resolve_new_mentions(&mut revision).await?;
         let (answer, answered) = Answer::channel();
         self.log.enter(Errand::Revise(revision, answer));

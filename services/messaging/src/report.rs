@@ -194,7 +194,7 @@ impl Report {
         hearers.retain(|user| *user != self.sender);
         let tell = |user: UserId| {
             let told = self.told(moderators.contains(&user));
-            (user, UserHappening::ReportChanged(told))
+            (user, UserHappening::ReportChanged(Box::new(told)))
         };
         hearers.into_iter().map(tell).collect()
     }

@@ -78,8 +78,9 @@ impl Revision {
                     });
                 }
                 let version = message.version.saturating_add(1);
+                let kept = message.details.of_edit(content);
+                let details = Details { mentions: self.mentions.clone(), ..kept };
                 let content = Some(content.clone());
-                let details = Details { mentions: self.mentions.clone(), ..message.details.clone() };
                 Ok(Some(Message { content, version, edit_time: Some(now), details, ..message.clone() }))
             }
             Change::Delete(reason) => {

@@ -16,6 +16,7 @@ use crate::error::Error;
 use crate::event::{Event, Happening};
 use crate::lane::{Answer, Job};
 use crate::message::Letter;
+use crate::preview::Previews;
 use crate::publish::Publisher;
 use crate::revision::Revision;
 use crate::store::{Appended, Post, Purged, Revised, Store};
@@ -89,6 +90,8 @@ pub struct Writer {
     pub clock: Clock,
     /// Tells the others.
     pub publisher: Publisher,
+    /// Finds out what links lead to.
+    pub previews: Previews,
 }
 
 impl Writer {
@@ -171,6 +174,7 @@ impl Writer {
         for ((sending, access), mut outcome) in sendings.into_iter().zip(outcomes) {
             if let Ok(Appended { message, repeated: false, alerts: raised }) = &mut outcome {
                 alerts.append(raised);
+                self.previews.want(message);
                 events.push(Event {
                     conversation: message.conversation,
                     sequence: message.sequence,
@@ -192,6 +196,9 @@ impl Writer {
             Ok(revised) => (revised.event.clone(), revised.alerts.clone()),
             Err(_) => (None, Vec::new()),
         };
+        if let Some(Event { what: Happening::MessageEdited(message), .. }) = &event {
+            self.previews.want(message);
+        }
         answer.give(outcome);
         if let Some(event) = event {
             self.publisher.event(event);

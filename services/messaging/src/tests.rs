@@ -12,10 +12,13 @@ mod folding;
 mod forwarding;
 mod kinds;
 mod others;
+mod policing;
+mod previewing;
 mod reading;
 mod reporting;
 mod secure;
 mod streaming;
+mod uploading;
 mod writing;
 
 use std::time::Duration;
@@ -39,6 +42,7 @@ use proto::messaging::v1::report_service_client::ReportServiceClient;
 use proto::messaging::v1::search_service_client::SearchServiceClient;
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
+use proto::messaging::v1::upload_service_client::UploadServiceClient;
 use proto::messaging::v1::{self as pb};
 use tonic::{Code, Request, Status};
 
@@ -64,8 +68,11 @@ struct World {
     annotations: AnnotationServiceClient<Transport>,
     search: SearchServiceClient<Transport>,
     alerts: AlertServiceClient<Transport>,
+    uploads: UploadServiceClient<Transport>,
+    config: Config,
     unit: Unit,
     _scratch: Option<Scratch>,
+    _folder: tempfile::TempDir,
 }
 
 impl World {
@@ -87,12 +94,14 @@ impl World {
     }
 
     async fn set_up(
-        config: Config,
+        mut config: Config,
         database: Database,
         scratch: Option<Scratch>,
         others: Others,
         clock: Clock,
     ) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        config.uploads.url.get_or_insert_with(|| format!("file://{}", folder.path().display()));
         let secrets = OTHERS.map(|(name, secret)| (name, Secret::new(secret)));
         let events = Events::local();
         let deps = Deps {
@@ -105,7 +114,7 @@ impl World {
             accepted: AcceptedServices::with_secrets(secrets.iter().map(|(name, secret)| (*name, secret))),
             limits: LimitsConfig::default(),
         };
-        let mut unit = crate::start(config, deps).await.unwrap();
+        let mut unit = crate::start(config.clone(), deps).await.unwrap();
         let transport = Transport::local(unit.grpc.take().unwrap());
         Self {
             others,
@@ -117,9 +126,12 @@ impl World {
             sync: SyncServiceClient::new(transport.clone()),
             annotations: AnnotationServiceClient::new(transport.clone()),
             search: SearchServiceClient::new(transport.clone()),
-            alerts: AlertServiceClient::new(transport),
+            alerts: AlertServiceClient::new(transport.clone()),
+            uploads: UploadServiceClient::new(transport),
+            config,
             unit,
             _scratch: scratch,
+            _folder: folder,
         }
     }
 

@@ -22,7 +22,8 @@ pub struct Config {
     pub log: LogConfig,
     /// How much each service takes on at once.
     pub limits: LimitsConfig,
-    /// Where the SQLite files are, one per service. Does not matter when `database.url` names a PostgreSQL.
+    /// Where the SQLite files are, one per service, and the bytes of uploaded files. The former does not matter when
+    /// `database.url` names a PostgreSQL, the latter when `messaging.uploads.url` names another place.
     pub data_folder: PathBuf,
     /// The database of all services; absent means SQLite in the data folder.
     pub database: Option<DatabaseConfig>,
@@ -67,5 +68,13 @@ impl Config {
             ..DatabaseConfig::default()
         };
         self.database.clone().unwrap_or_else(in_folder)
+    }
+
+    /// What only messaging has, with the bytes of files beside the databases unless it says otherwise.
+    pub fn messaging(&self) -> messaging::Config {
+        let mut messaging = self.messaging.clone();
+        let in_folder = || format!("file://{}", self.data_folder.join("uploads").display());
+        messaging.uploads.url.get_or_insert_with(in_folder);
+        messaging
     }
 }

@@ -56,7 +56,7 @@ pub async fn start(config: Config) -> anyhow::Result<Vec<Unit>> {
     let to_conversation = transport(&conversation);
 
     let messaging = messaging::start(
-        config.messaging.clone(),
+        config.messaging(),
         messaging::Deps {
             database: Database::open(&config.database_of("messaging"), "messaging", &messaging::MIGRATOR)
                 .await?,

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 use tests::World;
-use tests::person::{Person, array, number, path_of, text};
+use tests::person::{Person, array, number, path_of};
 use tests::screen::Screen;
 
 tests::stories![

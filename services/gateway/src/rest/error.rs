@@ -66,6 +66,16 @@ impl Problem {
             .into()
     }
 
+    /// The file has no such part.
+    pub(crate) fn range_not_satisfiable(size: u64) -> Self {
+        let fault = Fault::invalid("range", "must begin within the file").with("size", size);
+        let mut problem = Self::with_status(StatusCode::RANGE_NOT_SATISFIABLE, fault);
+        if let Ok(range) = HeaderValue::try_from(format!("bytes */{size}")) {
+            problem.headers.insert(header::CONTENT_RANGE, range);
+        }
+        problem
+    }
+
     /// Too much is under way.
     pub(crate) fn overloaded() -> Self {
         Fault::new(Code::Unavailable, ErrorReason::Overloaded.as_str_name())
@@ -77,6 +87,12 @@ impl Problem {
     /// It took too long.
     pub(crate) fn deadline_exceeded() -> Self {
         deadline_exceeded().into()
+    }
+
+    /// The same, for a request of which not all was read: what is left of it is not waited for.
+    pub(crate) fn without_the_rest(mut self) -> Self {
+        self.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        self
     }
 
     fn with_status(status: StatusCode, fault: Fault) -> Self {

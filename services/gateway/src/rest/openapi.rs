@@ -10,6 +10,7 @@ use serde_json::{Map, Value, json};
 use super::example::Example;
 use super::rule::{Body, Endpoint, FieldPath};
 use super::schema::{Comments, Schemas, is_json_value};
+use crate::files;
 
 const ABOUT: &str = "\
 A chat backend. What stands here is the whole public API over HTTP; the same calls are there as gRPC, under the names in \
@@ -55,6 +56,9 @@ pub(super) fn document(pool: &DescriptorPool, endpoints: &[Endpoint]) -> anyhow:
         schemas.reach(&endpoint.rpc.output(), false);
     }
 
+    let written = pool.get_message_by_name("parlor.messaging.v1.WriteUploadResponse");
+    schemas.reach(&written.context("there is no WriteUploadResponse in the contract")?, false);
+
     let policy = pool
         .get_extension_by_name("parlor.options.v1.policy")
         .context("there is no policy in the contract")?;
@@ -68,6 +72,8 @@ pub(super) fn document(pool: &DescriptorPool, endpoints: &[Endpoint]) -> anyhow:
         let operation = operation(endpoint, &schemas, &comments, &policy)?;
         paths.entry(&endpoint.path).or_default().insert(endpoint.verb.as_str().to_lowercase(), operation);
     }
+    // The bytes of files are no messages: no rpc has this path.
+    paths.insert(files::PATH, files::described());
 
     Ok(json!({
         "openapi": "3.1.0",

@@ -136,7 +136,7 @@ fn the_same_verdict_again_changes_nothing_and_another_one_is_refused() {
 
 fn told(report: &Report, moderators: &[UserId]) -> Vec<(UserId, pb::Report)> {
     let read = |(user, what)| match what {
-        UserHappening::ReportChanged(report) => (user, report),
+        UserHappening::ReportChanged(report) => (user, *report),
         other => panic!("{other:?}"),
     };
     report.audience(moderators).into_iter().map(read).collect()

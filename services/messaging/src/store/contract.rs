@@ -50,6 +50,7 @@ mod copies;
 mod ends;
 mod expiry;
 mod marks;
+mod preview;
 mod uploads;
 pub(super) use promises;
 

@@ -13,7 +13,7 @@ use super::*;
 use crate::MIGRATOR;
 use crate::content::Content;
 use crate::event::{FactKind, UserHappening};
-use crate::message::{ClientMessageId, Draft, Target};
+use crate::message::{Draft, Target};
 use crate::revision::Change;
 use crate::words::words;
 
@@ -165,16 +165,13 @@ async fn what_is_edited_is_found_by_what_it_says_now(store: Store) {
     revise(&store, &message, edit("after always"), Vec::new()).await;
     assert!(!finds(&store, "before", &message).await);
     assert!(finds(&store, "after", &message).await && finds(&store, "always", &message).await);
-    let link = |title: &str| {
-        let (url, title) = ("https://example.com".to_owned(), title.to_owned());
-        of_kind(Kind::Link(pb::LinkContent { url, title, ..Default::default() }))
-    };
-    let message = post(&store, &letter(conversation, ann, link("before")), NOW).await;
-    let change = Change::Edit { content: link("after"), expected_version: None };
-    revise(&store, &message, change, Vec::new()).await;
-    assert!(!finds(&store, "before", &message).await && finds(&store, "after example", &message).await);
+    let to = |url: &str| of_kind(Kind::Link(pb::LinkContent { url: url.to_owned(), ..Default::default() }));
+    let link = post(&store, &letter(conversation, ann, to("https://example.com")), NOW).await;
+    let change = Change::Edit { content: to("https://elsewhere.org"), expected_version: None };
+    revise(&store, &link, change, Vec::new()).await;
+    assert!(!finds(&store, "example", &link).await && finds(&store, "elsewhere", &link).await);
     let links = Search { kinds: BTreeSet::from([MessageKind::Link]), ..looking("", &[conversation]) };
-    assert_eq!(found(&store, &links).await, [message.message_id]);
+    assert_eq!(found(&store, &links).await, [link.message_id]);
 }
 
 async fn what_is_gone_is_not_found(store: Store) {
@@ -207,10 +204,10 @@ async fn what_is_secure_is_not_found(store: Store) {
     assert!(!finds(&store, "hello", &secret).await);
     let by_ann = Search { sender: Some(ann), ..looking("", &[conversation]) };
     assert!(found(&store, &by_ann).await.is_empty());
-    let other = pb::SecureContent { algorithm: "other".to_owned(), ..secure };
-    let change = Change::Edit { content: of_kind(Kind::Secure(other)), expected_version: None };
+    let again = pb::SecureContent { algorithm: "again".to_owned(), ..secure };
+    let change = Change::Edit { content: of_kind(Kind::Secure(again)), expected_version: None };
     revise(&store, &secret, change, Vec::new()).await;
-    assert!(found(&store, &by_ann).await.is_empty() && !finds(&store, "other", &secret).await);
+    assert!(found(&store, &by_ann).await.is_empty() && !finds(&store, "again", &secret).await);
 }
 
 async fn a_message_without_words_is_found_by_kind_and_sender(store: Store) {

@@ -26,6 +26,7 @@ use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
 use crate::marks::{Marks, Reaction, Vote};
 use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
+use crate::preview::Found;
 use crate::receipt::Watermark;
 use crate::report::{Complaint, Report, Resolution};
 use crate::revision::Revision;
@@ -368,6 +369,11 @@ impl Store {
         now: Timestamp,
     ) -> Result<Revised, Error> {
         either!(self.revise(revision, access, now))
+    }
+
+    /// Adds what its link leads to to a message; `None` when it is gone, has another link by now, or shows it already.
+    pub async fn preview(&self, found: &Found, now: Timestamp) -> Result<Option<Event>, Failure> {
+        either!(self.preview(found, now))
     }
 
     /// Who reacted to a message and how, oldest first, after one of them.

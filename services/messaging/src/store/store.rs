@@ -17,6 +17,8 @@ mod history;
 mod log;
 #[path = "marks.rs"]
 mod marks;
+#[path = "preview.rs"]
+mod preview;
 #[path = "purge.rs"]
 mod purge;
 #[path = "reports.rs"]

@@ -69,7 +69,7 @@ fn profile(user: UserId) -> Kind {
     Kind::Profile(pb::ProfileContent { user_id: user.to_string() })
 }
 
-fn of_services(clock: &Clock) -> [(&'static str, Kind); 3] {
+pub fn of_services(clock: &Clock) -> [(&'static str, Kind); 3] {
     let (now, id) = (clock.now(), MessageId::generate().to_string());
     let schedule = pb::ScheduleContent {
         schedule_id: id.clone(),

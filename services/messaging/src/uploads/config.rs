@@ -1,6 +1,7 @@
 //! What can be set about files.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use chassis::config::Secret;
@@ -24,6 +25,9 @@ pub struct UploadsConfig {
     pub media_types: Vec<String>,
     /// How many files of one user may wait for their bytes at a time.
     pub max_pending: u32,
+    /// How long the next bytes of a file may take to come, such as `30s`.
+    #[serde(with = "humantime_serde")]
+    pub max_silence: Duration,
     /// What is needed for `s3://`.
     pub s3: S3Config,
 }
@@ -62,6 +66,7 @@ impl Default for UploadsConfig {
             max_bytes: 50 << 20,
             media_types: media_types.map(str::to_owned).to_vec(),
             max_pending: 20,
+            max_silence: Duration::from_secs(30),
             s3: S3Config::default(),
         }
     }
@@ -104,6 +109,7 @@ impl UploadsConfig {
             "uploads.max_bytes must be between 1 and 68719476736"
         );
         ensure!(self.max_pending >= 1, "uploads.max_pending must be at least 1");
+        ensure!(!self.max_silence.is_zero(), "uploads.max_silence must be more than nothing");
         let base_url = self.base_url.as_deref().unwrap_or("https://");
         ensure!(
             base_url.starts_with("https://") || base_url.starts_with("http://"),

@@ -165,3 +165,123 @@ impl Writer {
         }
     }
 }
+
+/// Test support: an S3 server, where there is one.
+#[cfg(test)]
+pub mod testing {
+    use chassis::config::Secret;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+
+    use super::*;
+
+    /// Names the S3 server for tests: `http://127.0.0.1:5000`.
+    const S3: &str = "PARLOR_TEST_S3";
+
+    /// The settings of a fresh bucket; `None`, with a word why, when there is no server.
+    pub async fn bucket() -> Option<UploadsConfig> {
+        let Ok(endpoint) = std::env::var(S3) else {
+            let test = std::thread::current().name().unwrap_or("a test").to_owned();
+            eprintln!("SKIPPED on S3: {test} ({S3} names no server; tests/run starts one)");
+            return None;
+        };
+        let host = endpoint.trim_start_matches("http://").to_owned();
+        let bucket = format!("parlor-{}", ObjectId::generate());
+        let mut server = TcpStream::connect(&host).await.unwrap();
+        let request = format!(
+            "PUT /{bucket} HTTP/1.1\r\nhost: {host}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
+        );
+        server.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        server.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+        let s3 = S3Config {
+            endpoint: Some(endpoint),
+            key_id: "somebody".to_owned(),
+            secret: Some(Secret::new("a secret")),
+            ..S3Config::default()
+        };
+        Some(UploadsConfig { url: Some(format!("s3://{bucket}/files")), s3, ..UploadsConfig::default() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What every place of bytes has to do.
+    async fn keeps_its_promises(depot: Depot) {
+        let upload = UploadId::generate();
+        // One that comes at once, one in parts, and one of nothing.
+        for size in [5, PART * 2 + 12_345, 0] {
+            let object = ObjectId::generate();
+            let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
+            let mut writer = depot.writer(object);
+            for piece in bytes.chunks(100_000) {
+                writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+            }
+            assert!(read(&depot, object, 0..1).await.is_none(), "nothing is there before the end");
+            writer.finish().await.unwrap();
+            if size > 0 {
+                assert!(read(&depot, object, 0..size as u64).await.as_deref() == Some(&bytes[..]));
+                let end = size as u64;
+                assert_eq!(read(&depot, object, end - 3..end).await.as_deref(), Some(&bytes[size - 3..]));
+                assert_eq!(read(&depot, object, 1..2).await.as_deref(), Some(&bytes[1..2]));
+            }
+            depot.remove(object).await.unwrap();
+            depot.remove(object).await.expect("twice is once");
+            let gone = depot.read(upload, object, 0..1).await.err().expect("nothing there");
+            assert!(matches!(gone, Error::UploadNotFound(id) if id == upload));
+        }
+        for size in [5, PART * 2] {
+            let object = ObjectId::generate();
+            let mut writer = depot.writer(object);
+            writer.write(Bytes::from(vec![1; size])).await.unwrap();
+            writer.abort().await;
+            assert!(read(&depot, object, 0..1).await.is_none(), "what was given up is not there");
+        }
+    }
+
+    async fn read(depot: &Depot, object: ObjectId, range: Range<u64>) -> Option<Vec<u8>> {
+        let stream = depot.read(UploadId::generate(), object, range).await.ok()?;
+        Some(stream.try_collect::<Vec<_>>().await.unwrap().concat())
+    }
+
+    #[tokio::test]
+    async fn a_folder_keeps_its_promises() {
+        let folder = tempfile::tempdir().unwrap();
+        // Not there yet.
+        let url = Some(format!("file://{}", folder.path().join("some/where").display()));
+        let config = UploadsConfig { url, ..UploadsConfig::default() };
+        keeps_its_promises(Depot::open(&config).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_bucket_keeps_its_promises() {
+        let Some(config) = testing::bucket().await else { return };
+        keeps_its_promises(Depot::open(&config).unwrap()).await;
+    }
+
+    #[tokio::test]
+    async fn a_server_that_is_not_there_is_not_available() {
+        let s3 = S3Config {
+            // Nobody listens at this port.
+            endpoint: Some("http://127.0.0.1:1".to_owned()),
+            key_id: "somebody".to_owned(),
+            secret: Some(chassis::config::Secret::new("a secret")),
+            ..S3Config::default()
+        };
+        let config = UploadsConfig { url: Some("s3://bucket".to_owned()), s3, ..UploadsConfig::default() };
+        let depot = Depot::open(&config).unwrap();
+        let mut writer = depot.writer(ObjectId::generate());
+        writer.write(Bytes::from_static(b"abc")).await.unwrap();
+        assert!(matches!(writer.finish().await, Err(Error::Unavailable(_))));
+    }
+
+    #[test]
+    fn a_place_that_cannot_be_used_is_refused_at_the_start() {
+        let at = |url: &str| UploadsConfig { url: Some(url.to_owned()), ..UploadsConfig::default() };
+        assert!(Depot::open(&at("file:///dev/null/uploads")).is_err());
+        assert!(Depot::open(&at("s3://bucket")).is_err(), "there is no key");
+    }
+}

@@ -177,17 +177,21 @@ mod tests {
         let (one, other) = (UploadId::generate(), UploadId::generate());
         let media = |source| Some(pb::Media { source: Some(source) });
         let upload = |id: UploadId| media(Source::UploadId(id.to_string()));
-        let attachment = |media| pb::Attachment { media, ..Default::default() };
-        let content = pb::Content {
-            kind: Some(Kind::Voice(pb::VoiceContent { media: upload(one), ..Default::default() })),
-            attachments: vec![
-                attachment(upload(one)),
-                attachment(upload(other)),
-                attachment(media(Source::Url("https://a.example".to_owned()))),
-            ],
+        let attachment =
+            |media| pb::Attachment { kind: pb::AttachmentKind::File.into(), media, ..Default::default() };
+        let parse = |kind, attachments| {
+            Content::parse(Some(pb::Content { kind, attachments }), Timestamp::from_millis(0)).unwrap()
         };
-        let content = Content::parse(Some(content), Timestamp::from_millis(0)).unwrap();
-        assert_eq!(content.upload_ids(), BTreeSet::from([one, other]));
+        let url = media(Source::Url("https://a.example".to_owned()));
+        let files = vec![
+            attachment(upload(one)),
+            attachment(upload(other)),
+            attachment(upload(one)),
+            attachment(url),
+        ];
+        assert_eq!(parse(None, files).upload_ids(), BTreeSet::from([one, other]));
+        let voice = Kind::Voice(pb::VoiceContent { media: upload(one), ..Default::default() });
+        assert_eq!(parse(Some(voice), Vec::new()).upload_ids(), BTreeSet::from([one]));
         assert!(Content::text("no files").upload_ids().is_empty());
     }
 }

@@ -6,13 +6,10 @@
 
 mod config;
 mod connector;
-mod depot;
+pub mod depot;
 mod media;
 mod sweep;
 mod ticket;
-
-#[cfg(test)]
-mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -44,9 +41,6 @@ const READING: Duration = Duration::from_secs(300);
 
 /// What no message refers to goes after this; and the bytes of an attempt that nobody finished.
 const UNUSED: Duration = Duration::from_secs(24 * 3600);
-
-/// How long the next bytes of a file may take to come.
-const SILENCE: Duration = Duration::from_secs(30);
 
 /// How many files are written at a time. Each keeps a few megabytes in memory.
 const WRITERS: usize = 64;
@@ -142,6 +136,7 @@ struct Rules {
     max_bytes: i64,
     media_types: MediaTypes,
     max_pending: i64,
+    max_silence: Duration,
 }
 
 impl Uploads {
@@ -157,6 +152,7 @@ impl Uploads {
             max_bytes: i64::try_from(config.max_bytes)?,
             media_types: MediaTypes::parse(&config.media_types)?,
             max_pending: i64::from(config.max_pending),
+            max_silence: config.max_silence,
         };
         let key = Secret::new(store.secret("upload_key", Secret::random()?.expose()).await?);
         Ok(Self {
@@ -276,7 +272,7 @@ impl Uploads {
         let mut sum = Sha256::new();
         let mut bytes = std::pin::pin!(bytes);
         let outcome = loop {
-            let next = match tokio::time::timeout(SILENCE, bytes.next()).await {
+            let next = match tokio::time::timeout(self.rules.max_silence, bytes.next()).await {
                 Ok(next) => next.transpose(),
                 Err(_) => Err(Error::UploadIncomplete(upload.upload_id)),
             };

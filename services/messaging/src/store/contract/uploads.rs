@@ -56,8 +56,9 @@ fn files(ids: &[UploadId]) -> Content {
         kind: pb::AttachmentKind::File.into(),
         ..Default::default()
     };
-    Content::parse(Some(pb::Content { kind: None, attachments: ids.iter().map(attachment).collect() }), NOW)
-        .unwrap()
+    let kind = Some(pb::content::Kind::Text("see".to_owned()));
+    let attachments = ids.iter().map(attachment).collect();
+    Content::parse(Some(pb::Content { kind, attachments }), NOW).unwrap()
 }
 
 fn with_files(conversation: ConversationId, sender: UserId, ids: &[UploadId]) -> Letter {

@@ -1,0 +1,58 @@
+//! What the policies and the examples of the contract cannot say: one row each, with its reason.
+
+use crate::case::Case;
+use crate::role::{DENIED, Expected, Role};
+
+const FAILED_PRECONDITION: Expected = Expected::Refused("FAILED_PRECONDITION");
+
+/// The requests to rpcs that have no HTTP rule, and so no example; they are called by gRPC only.
+///
+/// # Panics
+/// When the rpc has no row here.
+pub fn request_without_example(rpc: &str) -> &'static str {
+    match rpc {
+        "StreamEvents" => r#"{"heads":[{"conversationId":"$conversation","sequence":"0"}]}"#,
+        // The ticket is the right, whoever shows it; one that was made up is none.
+        "WriteUpload" | "ReadUpload" => r#"{"uploadId":"$upload","ticket":"made up"}"#,
+        // Who is let in is decided before the request is looked at.
+        "Introspect"
+        | "ListUserFacts"
+        | "CheckAccess"
+        | "ListMemberships"
+        | "BatchGetConversations"
+        | "ListConversationFacts"
+        | "SendMessages"
+        | "ListHeads" => "{}",
+        other => panic!("{other} has no example, no HTTP rule and no row in rows.rs"),
+    }
+}
+
+/// The services of the contract that we do not serve: an operator does, and we are the client.
+pub const SERVED_BY_OTHERS: &[&str] = &["MessagePolicyService"];
+
+/// What is expected where the policy would say something else.
+pub fn exception(case: &Case, role: Role, promised: Expected) -> Option<Expected> {
+    let is_allowed = promised == Expected::Allowed;
+    match (case.rpc.name(), case.title.as_str()) {
+        // The last owner hands over first.
+        ("LeaveConversation", _) if role == Role::Owner => Some(FAILED_PRECONDITION),
+        // What nobody words does not change its words.
+        ("EditMessage", "sticker" | "poll" | "profile") if is_allowed => Some(FAILED_PRECONDITION),
+        // Its signature binds it to where it is.
+        ("ForwardMessage", "secure") if is_allowed => Some(FAILED_PRECONDITION),
+        // Nobody reports oneself.
+        ("ReportMessage", _) if role == Role::Author => Some(Expected::Refused("INVALID_ARGUMENT")),
+        ("WriteUpload" | "ReadUpload", _) => Some(DENIED),
+        _ => None,
+    }
+}
+
+/// What somebody sends who cannot send the example.
+pub fn instead(case: &Case, role: Role) -> Option<&'static str> {
+    match (case.rpc.name(), role) {
+        // A guest has no password, and no name to be mentioned by.
+        ("DeleteUser", Role::Guest) => Some("{}"),
+        ("MarkAlerts", Role::Guest) if !case.is_foreign => Some(r#"{"all":true}"#),
+        _ => None,
+    }
+}
