@@ -136,7 +136,7 @@ async fn download(
     let answer = wanted.answer(request.headers()).await;
     answer.map_err(|refusal| match refusal {
         Refusal::Status(status) => refused(&gateway, address, status),
-        Refusal::Problem(problem) => problem,
+        Refusal::Problem(problem) => *problem,
     })
 }
 
@@ -145,7 +145,7 @@ enum Refusal {
     /// Messaging says so.
     Status(Status),
     /// We do.
-    Problem(Problem),
+    Problem(Box<Problem>),
 }
 
 impl From<Status> for Refusal {
@@ -184,7 +184,7 @@ impl Wanted<'_> {
         let (file, bytes) = self.open(offset, length).await?;
         let size = u64::try_from(file.size).unwrap_or_default();
         let part = asked.map(|asked| asked.within(size).ok_or(size)).transpose();
-        let part = part.map_err(|size| Refusal::Problem(Problem::range_not_satisfiable(size)))?;
+        let part = part.map_err(|size| Refusal::Problem(Box::new(Problem::range_not_satisfiable(size))))?;
         if headers.get(header::IF_NONE_MATCH).is_some_and(|known| *known == etag(&file)) {
             return Ok((StatusCode::NOT_MODIFIED, head(&file)).into_response());
         }
