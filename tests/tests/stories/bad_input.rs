@@ -39,7 +39,7 @@ async fn every_broken_rule_names_its_field(world: Arc<World>) {
             "email",
         ),
         ("POST", messages.clone(), json!({}), "content"),
-        ("POST", messages.clone(), json!({ "content": {} }), "content.kind"),
+        ("POST", messages.clone(), json!({ "content": {} }), "content"),
         ("POST", messages.clone(), json!({ "content": { "text": "" } }), "content.text"),
         ("POST", messages.clone(), json!({ "content": { "text": " \n " } }), "content.text"),
         ("POST", messages.clone(), json!({ "content": { "text": "a\u{0}b" } }), "content.text"),

@@ -170,8 +170,11 @@ async fn a_poll_closes_by_hand_and_by_time(world: Arc<World>) {
     let soon = prost_types::Timestamp { seconds: now.as_secs().cast_signed() + 2, nanos: 0 }.to_string();
     let timed = bob.sends(&conversation, poll(json!({ "closeTime": soon }))).await;
     let vote = format!("{}/vote", path_of(&timed));
+    let turn = std::sync::atomic::AtomicUsize::new(0);
     let refused = tests::waiting::until("the poll to close", || async {
-        let answer = cid.put(&vote, json!({ "optionIndexes": [0] })).await;
+        // Another one each time: the same vote again is no vote, and always well.
+        let option = turn.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % 3;
+        let answer = cid.put(&vote, json!({ "optionIndexes": [option] })).await;
         (answer.status != 200).then_some(answer)
     });
     assert_eq!(refused.await.refused(409), "ERROR_REASON_POLL_CLOSED");

@@ -123,7 +123,7 @@ async fn what_could_not_be_sent_cannot_be_scheduled(world: Arc<World>) {
     assert_eq!(refused.body["fields"][0]["field"], json!("scheduled_message.content.text"));
     assert_eq!(refused.refused(400), "ERROR_REASON_INVALID_FIELD");
     let kept = ann.get(&path).await.ok();
-    assert_eq!(kept["scheduledMessage"]["content"], json!({ "text": "something" }));
+    assert_eq!(kept["scheduledMessage"]["content"], json!({ "text": "something", "attachments": [] }));
 }
 
 async fn the_right_to_send_is_asked_again_when_it_is_due(world: Arc<World>) {

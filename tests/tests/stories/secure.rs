@@ -61,7 +61,9 @@ async fn a_registered_device_signs_what_its_owner_sends(world: Arc<World>) {
     let [ann, bob] = world.people(["ann", "bob"]).await;
     let conversation = ann.starts_direct_with(&bob).await;
     let other = ann.starts_group_with(&[&bob]).await;
-    let unsigned = json!({ "content": { "secure": { "ciphertext": "c2VjcmV0", "algorithm": "mls-1" } } });
+    let unsigned = json!({
+        "content": { "secure": { "ciphertext": "c2VjcmV0", "algorithm": "mls-1" } }, "clientMessageId": "none",
+    });
     // Before a key is registered it is relayed as it comes.
     ann.tries_to_send(&conversation, unsigned.clone()).await.ok();
     let device = Device::of(&ann, 7).await;
@@ -76,7 +78,8 @@ async fn a_registered_device_signs_what_its_owner_sends(world: Arc<World>) {
     tampered["content"]["secure"]["ciphertext"] = json!("dGFtcGVyZWQ=");
     let elsewhere = device.signs(&ann, &other, "three", b"secret");
     let renamed = json!({ "content": request["content"], "clientMessageId": "four" });
-    for wrong in [unsigned.clone(), tampered, elsewhere, renamed] {
+    let unsigned = json!({ "content": unsigned["content"], "clientMessageId": "another" });
+    for wrong in [unsigned, tampered, elsewhere, renamed] {
         let refused = ann.tries_to_send(&conversation, wrong).await;
         assert_eq!(refused.body["fields"][0]["field"], json!("content.secure.signature"), "{}", refused.body);
         assert_eq!(refused.refused(400), "ERROR_REASON_SIGNATURE_INVALID");

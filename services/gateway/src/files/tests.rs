@@ -99,7 +99,7 @@ impl UploadService for Shelf {
         let first = pb::ReadUploadResponse { upload: Some(self.file.clone()), ..Default::default() };
         let pieces = bytes[from..end]
             .chunks(3)
-            .map(|piece| pb::ReadUploadResponse { data: piece.to_vec().into(), ..Default::default() });
+            .map(|piece| pb::ReadUploadResponse { data: piece.to_vec(), ..Default::default() });
         let answers: Vec<_> = std::iter::once(first).chain(pieces).map(Ok).collect();
         Ok(tonic::Response::new(stream::iter(answers).boxed()))
     }
@@ -122,7 +122,7 @@ impl World {
             name: name.to_owned(),
             media_type: media_type.to_owned(),
             size: bytes.len() as i64,
-            sha256: vec![0xab; 32].into(),
+            sha256: vec![0xab; 32],
             ..Default::default()
         };
         let shelf = Shelf { file, bytes: Arc::new(Mutex::new(bytes.to_vec())) };

@@ -105,11 +105,10 @@ fn pieces(place: &pb::CreateUploadResponse, bytes: &[u8], size: usize) -> Vec<pb
     let first = pb::WriteUploadRequest {
         upload_id: place.upload.as_ref().unwrap().upload_id.clone(),
         ticket: place.ticket.clone(),
-        data: vec![].into(),
+        data: vec![],
     };
-    let rest = bytes
-        .chunks(size)
-        .map(|piece| pb::WriteUploadRequest { data: piece.to_vec().into(), ..Default::default() });
+    let rest =
+        bytes.chunks(size).map(|piece| pb::WriteUploadRequest { data: piece.to_vec(), ..Default::default() });
     std::iter::once(first).chain(rest).collect()
 }
 
