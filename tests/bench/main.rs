@@ -6,6 +6,7 @@
 mod bare;
 mod idle;
 mod latency;
+mod operations;
 mod pages;
 mod people;
 mod report;
@@ -70,6 +71,8 @@ enum Workload {
     W4,
     /// Pages of 50 out of a long conversation.
     W5,
+    /// Every operation by itself.
+    Operations,
 }
 
 impl Options {
@@ -136,7 +139,14 @@ async fn measure(
         start::measure(variant, cluster, report).await?;
     }
     // Every workload on a fresh Parlor with empty databases.
-    for workload in [Workload::W1, Workload::W2, Workload::W3, Workload::W4, Workload::W5] {
+    for workload in [
+        Workload::W1,
+        Workload::W2,
+        Workload::W3,
+        Workload::W4,
+        Workload::W5,
+        Workload::Operations,
+    ] {
         if !options.wants(workload) {
             continue;
         }
@@ -147,7 +157,8 @@ async fn measure(
             Workload::W2 => latency::measure(&system, options, report).await?,
             Workload::W3 => room::measure(&system, options, report).await?,
             Workload::W4 => idle::measure(&system, options, report).await?,
-            _ => pages::measure(&system, options, report).await?,
+            Workload::W5 => pages::measure(&system, options, report).await?,
+            _ => operations::measure(&system, options, report).await?,
         }
         report.memory(&format!("{workload:?}"), &system);
         system.stop().await?;
