@@ -139,14 +139,9 @@ async fn measure(
         start::measure(variant, cluster, report).await?;
     }
     // Every workload on a fresh Parlor with empty databases.
-    for workload in [
-        Workload::W1,
-        Workload::W2,
-        Workload::W3,
-        Workload::W4,
-        Workload::W5,
-        Workload::Operations,
-    ] {
+    for workload in
+        [Workload::W1, Workload::W2, Workload::W3, Workload::W4, Workload::W5, Workload::Operations]
+    {
         if !options.wants(workload) {
             continue;
         }

@@ -46,7 +46,9 @@ enum Method {
 }
 
 const OPERATIONS: &[Operation] = &[
-    ("send text", |stage, _| post(messages(&stage.conversation), json!({ "content": { "text": people::TEXT } }))),
+    ("send text", |stage, _| {
+        post(messages(&stage.conversation), json!({ "content": { "text": people::TEXT } }))
+    }),
     ("send text that lives a minute", |stage, _| {
         let body = json!({ "content": { "text": people::TEXT }, "expireAfter": "60s" });
         post(messages(&stage.conversation), body)
@@ -70,7 +72,10 @@ const OPERATIONS: &[Operation] = &[
     ("vote", |stage, n| put(format!("{}/vote", path_of(&stage.polls[n])), json!({ "optionIndexes": [0] }))),
     ("close a poll", |stage, n| post(format!("{}/close", path_of(&stage.polls[n])), json!({}))),
     ("forward", |stage, n| {
-        post(format!("{}/forward", path_of(&stage.messages[n])), json!({ "targetConversationId": stage.other }))
+        post(
+            format!("{}/forward", path_of(&stage.messages[n])),
+            json!({ "targetConversationId": stage.other }),
+        )
     }),
     ("read on", |stage, n| {
         let id = &stage.messages[n]["messageId"];

@@ -217,7 +217,9 @@ impl Doors {
         };
         let answer = match socket.lock().await.try_command(called(rpc, request)).await {
             // Who is gone may be shown out before the answer is there.
-            Err(closed) if rpc.name() == "DeleteUser" && closed.to_string().starts_with("closed with 4401") => {
+            Err(closed)
+                if rpc.name() == "DeleteUser" && closed.to_string().starts_with("closed with 4401") =>
+            {
                 return Ok(Outcome::ok(String::new()));
             }
             answer => answer?,
