@@ -67,10 +67,10 @@ impl Messaging {
         Ok((votes, next.unwrap_or_default()))
     }
 
-    /// The pinned messages of a conversation, the one pinned last first.
+    /// The pinned messages of a conversation as a user sees them, the one pinned last first.
     pub async fn pinned(&self, user: UserId, conversation: ConversationId) -> Result<Vec<Message>, Error> {
         self.conversations.admit(conversation, user).await?;
-        Ok(self.store.pinned(conversation).await?)
+        Ok(self.store.pinned(user, conversation).await?)
     }
 }
 

@@ -36,6 +36,7 @@ async fn what_one_hides_the_others_still_see(world: Arc<World>) {
     let conversation = ann.starts_direct_with(&bob).await;
     ann.says(&conversation, "first").await;
     let message = ann.says(&conversation, "not for my eyes").await;
+    ann.put(&format!("{}/pin", path_of(&message)), json!({})).await.ok();
     let mut phone = bob.comes_online().await;
     for _ in 0..2 {
         bob.post(&format!("{}/hide", path_of(&message)), json!({})).await.ok();
@@ -48,6 +49,8 @@ async fn what_one_hides_the_others_still_see(world: Arc<World>) {
     let inbox = bob.get("/v1/inbox").await.ok();
     assert_eq!(inbox["entries"][0]["lastMessage"]["content"]["text"], json!("first"));
     assert_eq!(bob.get("/v1/unread").await.ok()["total"], json!(1));
+    let pinned = bob.get(&format!("/v1/conversations/{conversation}/pins")).await.ok();
+    assert!(array(&pinned["messages"]).is_empty());
     let found = bob.get("/v1/search/messages?query=eyes").await.ok();
     assert!(array(&found["messages"]).is_empty());
     assert_eq!(ann.reads(&conversation).await.len(), 2);

@@ -192,13 +192,16 @@ impl Store {
         if unknown.is_empty() {
             return Ok(unknown);
         }
-        let mut query = QueryBuilder::<Db>::new(
-            "SELECT conversation_id, message_id FROM messages WHERE (conversation_id, message_id) IN (",
-        );
+        // The few wanted outside, the messages inside: SQLite looks up a list of pairs by reading everything.
+        let mut query = QueryBuilder::<Db>::new("WITH wanted(conversation_id, message_id) AS (");
         query.push_values(padded(&Vec::from_iter(unknown.iter().copied())), |mut row, (conversation, id)| {
             row.push_bind(conversation.uuid()).push_bind(id.uuid());
         });
-        let rows = query.push(")").build().fetch_all(self.pool.read()).await?;
+        query.push(
+            ") SELECT m.conversation_id, m.message_id FROM wanted w CROSS JOIN messages m
+             WHERE m.conversation_id = w.conversation_id AND m.message_id = w.message_id",
+        );
+        let rows = query.build().fetch_all(self.pool.read()).await?;
         for row in rows {
             unknown.remove(&(conversation_at(&row, 0)?, MessageId::from(row.try_get::<Uuid, _>(1)?)));
         }
@@ -341,17 +344,20 @@ async fn known_of<'c>(
     now: Timestamp,
 ) -> Result<HashMap<(ConversationId, UserId, ClientMessageId), (Message, Fingerprint)>, Failure> {
     let mut known = HashMap::new();
-    let mut query = QueryBuilder::<Db>::new(concat!(
-        "SELECT m.conversation_id, m.fingerprint, ",
-        message_columns!(),
-        " FROM ",
-        messages!(),
-        " WHERE (m.conversation_id, m.sender_id, m.client_message_id) IN ("
-    ));
+    let mut query =
+        QueryBuilder::<Db>::new("WITH wanted(conversation_id, sender_id, client_message_id) AS (");
     query.push_values(padded(keys), |mut row, (conversation, sender, id)| {
         row.push_bind(conversation.uuid()).push_bind(sender.uuid()).push_bind(id.as_str().to_owned());
     });
-    for row in query.push(")").build().fetch_all(executor).await? {
+    query.push(concat!(
+        ") SELECT m.conversation_id, m.fingerprint, ",
+        message_columns!(),
+        " FROM wanted w CROSS JOIN ",
+        messages!(),
+        " WHERE m.conversation_id = w.conversation_id AND m.sender_id = w.sender_id",
+        " AND m.client_message_id = w.client_message_id"
+    ));
+    for row in query.build().fetch_all(executor).await? {
         let conversation = conversation_at(&row, 0)?;
         let print = Fingerprint::stored(&row.try_get::<Vec<u8>, _>(1)?)
             .ok_or_else(|| Failure::corrupt("a fingerprint cannot be read"))?;
@@ -373,13 +379,15 @@ async fn last_sends(
     let paced = open.iter().map(|&index| &posts[index]).filter(|post| post.access.pace.is_some());
     let paced: Vec<_> = paced.map(|post| (post.letter.conversation, post.letter.sender)).collect();
     for part in paced.chunks(MAX_ROWS) {
-        let mut query = QueryBuilder::<Db>::new(
-            "SELECT conversation_id, user_id, send_time FROM paces WHERE (conversation_id, user_id) IN (",
-        );
+        let mut query = QueryBuilder::<Db>::new("WITH wanted(conversation_id, user_id) AS (");
         query.push_values(padded(part), |mut row, (conversation, user)| {
             row.push_bind(conversation.uuid()).push_bind(user.uuid());
         });
-        for row in query.push(")").build().fetch_all(&mut **tx).await? {
+        query.push(
+            ") SELECT p.conversation_id, p.user_id, p.send_time FROM wanted w CROSS JOIN paces p
+             WHERE p.conversation_id = w.conversation_id AND p.user_id = w.user_id",
+        );
+        for row in query.build().fetch_all(&mut **tx).await? {
             found.insert((conversation_at(&row, 0)?, user_at(&row, 1)?), time_at(&row, 2)?);
         }
     }

@@ -7,6 +7,7 @@ use proto::id::{ConversationId, UserId};
 use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
+use super::hidden::not_hidden;
 use super::{
     Db, PLACEHOLDERS, Row, Store, Tx, conversation_at, message, message_columns, messages, padded,
     sequence_at, time_at, user_at,
@@ -80,7 +81,7 @@ impl Store {
         Ok(votes)
     }
 
-    pub async fn pinned(&self, conversation: ConversationId) -> Result<Vec<Message>, Failure> {
+    pub async fn pinned(&self, user: UserId, conversation: ConversationId) -> Result<Vec<Message>, Failure> {
         let rows = sqlx::query::<Db>(concat!(
             "SELECT ",
             message_columns!(),
@@ -88,10 +89,12 @@ impl Store {
             " FROM pins p CROSS JOIN ",
             messages!(),
             " WHERE p.conversation_id = $1",
-            " AND m.conversation_id = p.conversation_id AND m.sequence = p.message_sequence",
+            " AND m.conversation_id = p.conversation_id AND m.sequence = p.message_sequence AND ",
+            not_hidden!("$2"),
             " ORDER BY p.pin_time DESC, p.message_sequence DESC"
         ))
         .bind(conversation.uuid())
+        .bind(user.uuid())
         .fetch_all(self.pool.read())
         .await?;
         let now = self.clock.now();

@@ -399,8 +399,8 @@ impl Store {
     }
 
     /// The pinned messages that are there, the one pinned last first.
-    pub async fn pinned(&self, conversation: ConversationId) -> Result<Vec<Message>, Failure> {
-        either!(self.pinned(conversation))
+    pub async fn pinned(&self, user: UserId, conversation: ConversationId) -> Result<Vec<Message>, Failure> {
+        either!(self.pinned(user, conversation))
     }
 
     /// What a user left on messages, by their places. Those on which it left nothing are left out.

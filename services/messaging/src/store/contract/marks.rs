@@ -264,7 +264,7 @@ async fn pins_in_a_race_stop_at_the_limit(store: Store) {
         }
     }
     assert_eq!((pinned, refused), (MAX_PINS, 64 - MAX_PINS));
-    let list = store.pinned(conversation).await.unwrap();
+    let list = store.pinned(UserId::generate(), conversation).await.unwrap();
     assert_eq!(list.len() as i64, MAX_PINS);
     assert!(list.iter().all(|message| message.details.pin.is_some()));
     // One that goes makes room for another; and again it changes nothing.
@@ -272,7 +272,7 @@ async fn pins_in_a_race_stop_at_the_limit(store: Store) {
     assert!(mark(&store, &list[7], sender, Mark::Unpin).await.unwrap().event.is_some());
     assert!(mark(&store, &list[7], sender, Mark::Unpin).await.unwrap().event.is_none());
     mark_at(&store, waiting.unwrap(), sender, Mark::Pin, later(1)).await.unwrap();
-    let list = store.pinned(conversation).await.unwrap();
+    let list = store.pinned(UserId::generate(), conversation).await.unwrap();
     assert_eq!((list.len() as i64, list[0].message_id), (MAX_PINS, waiting.unwrap().message_id));
 }
 
@@ -288,10 +288,10 @@ async fn what_is_gone_is_not_pinned(store: Store) {
     assert!(matches!(mark(&store, &next, sender, Mark::Pin).await, Err(Error::TooManyPins(_))));
     let delete = Change::Delete(DeletionReason::Deleted);
     store.revise(&revision(&messages[3], sender, delete), &Access::member(), NOW).await.unwrap();
-    let list = store.pinned(conversation).await.unwrap();
+    let list = store.pinned(UserId::generate(), conversation).await.unwrap();
     assert!(list.len() as i64 == MAX_PINS - 1 && !list.contains(&messages[3]));
     mark(&store, &next, sender, Mark::Pin).await.unwrap();
-    assert_eq!(store.pinned(conversation).await.unwrap().len() as i64, MAX_PINS);
+    assert_eq!(store.pinned(UserId::generate(), conversation).await.unwrap().len() as i64, MAX_PINS);
 
     let ephemeral = Letter {
         lifetime: Some(std::time::Duration::from_secs(1)),
@@ -302,7 +302,7 @@ async fn what_is_gone_is_not_pinned(store: Store) {
     let message = append_with(&store, &[ephemeral], &access, sent_before).await.remove(0).unwrap().message;
     mark_at(&store, &message, sender, Mark::Pin, later(-1)).await.unwrap();
     // The store's clock stands at the instant at which it is over.
-    assert!(store.pinned(message.conversation).await.unwrap().is_empty());
+    assert!(store.pinned(UserId::generate(), message.conversation).await.unwrap().is_empty());
     assert!(matches!(mark(&store, &message, sender, Mark::Pin).await, Err(Error::MessageDeleted(_))));
 }
 
