@@ -2,7 +2,9 @@
 
 mod alerts;
 mod annotations;
+mod reports;
 mod search;
+mod uploads;
 
 use chassis::caller::Caller;
 use chassis::page;
@@ -14,6 +16,8 @@ use proto::messaging::v1::messaging_service_server::MessagingService;
 use proto::messaging::v1::sync_service_server::SyncService;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
+
+pub use uploads::UploadApi;
 
 use crate::carry::Carrier;
 use crate::convert;

@@ -45,12 +45,8 @@ impl AnnotationService for Api {
     ) -> Answer<pb::ListReactionsResponse> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let page = MarksPage {
-            conversation: convert::conversation_id(&request.conversation_id)?,
-            message_id: convert::message_id(&request.message_id)?,
-            limit: page::size(request.page_size),
-            token: request.page_token,
-        };
+        let of = (request.conversation_id.as_str(), request.message_id.as_str());
+        let page = marks_page(of, request.page_size, request.page_token)?;
         let (reactions, next_page_token) = self.messaging.reactions(caller.user_id, page).await?;
         let reactions = reactions.into_iter().map(pb::Reaction::from).collect();
         Ok(Response::new(pb::ListReactionsResponse { reactions, next_page_token }))
@@ -95,12 +91,8 @@ impl AnnotationService for Api {
     async fn list_votes(&self, request: Request<pb::ListVotesRequest>) -> Answer<pb::ListVotesResponse> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let page = MarksPage {
-            conversation: convert::conversation_id(&request.conversation_id)?,
-            message_id: convert::message_id(&request.message_id)?,
-            limit: page::size(request.page_size),
-            token: request.page_token,
-        };
+        let of = (request.conversation_id.as_str(), request.message_id.as_str());
+        let page = marks_page(of, request.page_size, request.page_token)?;
         let (votes, next_page_token) = self.messaging.votes(caller.user_id, page).await?;
         let votes = votes.into_iter().map(pb::Vote::from).collect();
         Ok(Response::new(pb::ListVotesResponse { votes, next_page_token }))
@@ -128,6 +120,12 @@ impl Api {
         let message = self.messaging.revise(revision).await?;
         self.messaging.seen_by(caller.user_id, message).await
     }
+}
+
+fn marks_page((conversation, message): (&str, &str), size: i32, token: String) -> Result<MarksPage, Error> {
+    let conversation = convert::conversation_id(conversation)?;
+    let message_id = convert::message_id(message)?;
+    Ok(MarksPage { conversation, message_id, limit: page::size(size), token })
 }
 
 fn emoji(text: &str) -> Result<Emoji, Error> {

@@ -49,10 +49,11 @@ macro_rules! promises {
 mod copies;
 mod ends;
 mod expiry;
+mod find;
 mod marks;
 mod preview;
+mod reports;
 mod uploads;
-pub(super) use promises;
 
 promises! {
     the_epoch_is_drawn_once
@@ -76,8 +77,6 @@ promises! {
     ranges_of_many_conversations_come_at_once
     two_writers_of_the_same_conversations_never_block_each_other_for_ever
 }
-
-mod reports;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn two_replicas_write_one_log() {

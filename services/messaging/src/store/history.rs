@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use chassis::clock::Timestamp;
 use proto::id::{ConversationId, MessageId};
 use sqlx::{QueryBuilder, Row as _};
 
@@ -20,19 +21,7 @@ impl Store {
         conversation: ConversationId,
         id: MessageId,
     ) -> Result<Option<Message>, Failure> {
-        let row = sqlx::query::<Db>(concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM ",
-            messages!(),
-            " WHERE m.conversation_id = $1 AND m.message_id = $2"
-        ))
-        .bind(conversation.uuid())
-        .bind(id.uuid())
-        .fetch_optional(self.pool.read())
-        .await?;
-        let now = self.clock.now();
-        row.map(|row| message(conversation, &row, 0, now)).transpose()
+        message_by_id(self.pool.read(), conversation, id, self.clock.now()).await
     }
 
     pub async fn history(&self, history: &History) -> Result<(Vec<Message>, Sequence), Failure> {
@@ -170,4 +159,25 @@ impl Store {
         }
         Ok(found)
     }
+}
+
+/// A message by its id and its conversation, as it is at a time.
+pub(super) async fn message_by_id<'c>(
+    executor: impl sqlx::Executor<'c, Database = Db>,
+    conversation: ConversationId,
+    id: MessageId,
+    now: Timestamp,
+) -> Result<Option<Message>, Failure> {
+    let row = sqlx::query::<Db>(concat!(
+        "SELECT ",
+        message_columns!(),
+        " FROM ",
+        messages!(),
+        " WHERE m.conversation_id = $1 AND m.message_id = $2"
+    ))
+    .bind(conversation.uuid())
+    .bind(id.uuid())
+    .fetch_optional(executor)
+    .await?;
+    row.map(|row| message(conversation, &row, 0, now)).transpose()
 }

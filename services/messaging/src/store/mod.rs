@@ -8,8 +8,6 @@ mod sqlite;
 
 #[cfg(test)]
 mod contract;
-#[cfg(test)]
-mod contract_find;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use chassis::clock::Timestamp;
 use proto::messaging::v1 as pb;
 
+use super::history::message_by_id;
 use super::log::{Advance, advance_heads, insert_events};
-use super::{Db, Store, message, message_columns, messages};
+use super::{Db, Store};
 use crate::event::{Event, Happening, MessageChange};
 use crate::message::Sequence;
 use crate::preview::Found;
@@ -18,18 +19,7 @@ impl Store {
         let mut tx = self.pool.begin().await?;
         // Under the lock of the head nobody edits or deletes this message. What turns out to be nothing is rolled back.
         let heads = advance_heads(&mut tx, &BTreeMap::from([(*conversation, Advance::events(1))])).await?;
-        let row = sqlx::query::<Db>(concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM ",
-            messages!(),
-            " WHERE m.conversation_id = $1 AND m.message_id = $2"
-        ))
-        .bind(conversation.uuid())
-        .bind(message_id.uuid())
-        .fetch_optional(&mut *tx)
-        .await?;
-        let before = row.map(|row| message(*conversation, &row, 0, now)).transpose()?;
+        let before = message_by_id(&mut *tx, *conversation, *message_id, now).await?;
         let after = before.and_then(|before| found.apply(&before));
         let (Some(&last), Some(after)) = (heads.get(conversation), after) else {
             tx.rollback().await?;

@@ -7,10 +7,11 @@ use proto::id::UserId;
 
 use super::alerts::raise;
 use super::erase::erase;
+use super::history::message_by_id;
 use super::log::{Advance, advance_heads, insert_events};
 use super::revisions::keep;
 use super::search::index_again;
-use super::{Db, Store, marks, message, message_columns, messages, uploads};
+use super::{Db, Store, marks, uploads};
 use crate::alert::Alert;
 use crate::content::Content;
 use crate::conversations::Access;
@@ -34,19 +35,8 @@ impl Store {
         let Some(&last) = heads.get(&conversation) else {
             return Err(Error::ConversationNotFound(conversation));
         };
-        let row = sqlx::query::<Db>(concat!(
-            "SELECT ",
-            message_columns!(),
-            " FROM ",
-            messages!(),
-            " WHERE m.conversation_id = $1 AND m.message_id = $2"
-        ))
-        .bind(conversation.uuid())
-        .bind(message_id.uuid())
-        .fetch_optional(&mut *tx)
-        .await?;
-        let Some(row) = row else { return Err(Error::MessageNotFound(message_id)) };
-        let before = message(conversation, &row, 0, now)?;
+        let before = message_by_id(&mut *tx, conversation, message_id, now).await?;
+        let before = before.ok_or(Error::MessageNotFound(message_id))?;
         let beside = marks::beside(&mut tx, revision, before.sequence, now).await?;
         let Some(after) = revision.apply(&before, &beside, access, now)? else {
             tx.rollback().await?;

@@ -1,33 +1,13 @@
-//! What the store promises about finding messages and about alerts, on both databases.
+//! What the store promises about finding messages and about alerts.
 
 use std::time::Duration;
 
-use chassis::database::testing::{self, Scratch};
 use proto::messaging::v1 as pb;
+use proto::messaging::v1::AlertKind;
 use proto::messaging::v1::content::Kind;
-use proto::messaging::v1::{AlertKind, DeletionReason};
-use tokio::task::JoinSet;
 
-use super::contract::promises;
 use super::*;
-use crate::MIGRATOR;
-use crate::content::Content;
-use crate::event::{FactKind, UserHappening};
-use crate::message::{Draft, Target};
-use crate::revision::Change;
 use crate::words::words;
-
-const NOW: Timestamp = Timestamp::from_millis(1_795_000_000_000);
-
-async fn sqlite() -> Option<(Store, Scratch)> {
-    let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
-    Some((Store::new(database, Clock::manual(NOW)), scratch))
-}
-
-async fn postgres() -> Option<(Store, Scratch)> {
-    let (database, scratch) = testing::postgres(&MIGRATOR, "messaging").await?;
-    Some((Store::new(database, Clock::manual(NOW)), scratch))
-}
 
 promises! {
     a_message_is_found_by_each_of_its_words

@@ -7,9 +7,9 @@ use proto::messaging::v1 as pb;
 use proto::messaging::v1::report_service_server::ReportService;
 use tonic::{Request, Response, Status};
 
+use super::Api;
 use crate::convert;
 use crate::error::Error;
-use crate::grpc::Api;
 use crate::report::{Complaint, Remark, Verdict};
 use crate::reports::ReportPage;
 
