@@ -6,13 +6,14 @@ use ed25519_dalek::{Signer, SigningKey};
 use proto::id::{ConversationId, UserId};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use tests::World;
-use tests::person::{Person, array, path_of, text};
+use tests::person::{PASSWORD, Person, array, path_of, text};
+use tests::{Shape, World, storage};
 
 tests::stories![
     a_registered_device_signs_what_its_owner_sends,
     a_secure_conversation_takes_nothing_plain,
     a_key_is_registered_once_and_revoked_for_good,
+    what_is_said_is_in_no_log,
 ];
 
 const KEY_ID: &str = "deviceKeyId";
@@ -156,5 +157,37 @@ async fn a_key_is_registered_once_and_revoked_for_good(world: Arc<World>) {
     for wrong in [base64(&[0; 32]), base64(&[1; 31]), "not base64!".to_owned()] {
         let refused = ann.post("/v1/me/device-keys", json!({ "publicKey": wrong, "name": "x" })).await;
         assert_eq!(refused.status, 400, "{wrong}: {}", refused.body);
+    }
+}
+
+/// At the most talkative level of the log, in a world of its own: what people say, secure or not, and what they sign in with.
+async fn what_is_said_is_in_no_log(world: Arc<World>) {
+    const TALKATIVE: &[(&str, &str)] = &[("log.level", "trace")];
+    let started = match world.shape {
+        Shape::Embedded => World::embedded_with(TALKATIVE).await,
+        Shape::Separate => {
+            let database = storage::fresh_database().await.expect("a database");
+            World::separate_with(&database, &storage::nats_url().expect("a bus"), TALKATIVE).await
+        }
+    };
+    let mut talkative = started.expect("a world of its own");
+    let [ann, bob] = talkative.people(["ann", "bob"]).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    let mut screen = bob.comes_online().await;
+    let marker = proto::id::EventId::generate().uuid().simple().to_string();
+    let secure = json!({ "secure": { "ciphertext": base64(marker.as_bytes()), "algorithm": "mls-1" } });
+    ann.sends(&conversation, secure).await;
+    ann.tries_to_send(&conversation, json!({ "content": { "text": marker }, "expireAfter": "60s" }))
+        .await
+        .ok();
+    let plain = ann.says(&conversation, &marker).await;
+    ann.patch(&path_of(&plain), json!({ "content": { "text": format!("{marker} again") } })).await.ok();
+    screen.next_event("messageEdited").await;
+    talkative.stop().await.expect("a world that stops");
+
+    let log: String = talkative.processes.iter().map(|process| process.log()).collect();
+    assert!(log.contains(&text(&plain["messageId"])), "the log talks about messages");
+    for secret in [marker.clone(), base64(marker.as_bytes()), ann.token.clone(), PASSWORD.to_owned()] {
+        assert!(!log.contains(&secret), "{secret} is in the log");
     }
 }
