@@ -218,6 +218,16 @@ impl Connection {
         }
     }
 
+    /// The next event of the user's own log with this payload (`alertChanged`, `messageHidden`); others are passed over.
+    pub async fn next_user_event(&mut self, payload: &str) -> Value {
+        loop {
+            let event = self.next_of("userEvent").await;
+            if let Some(found) = event.get(payload) {
+                return found.clone();
+            }
+        }
+    }
+
     /// Waits for a message with these words; gives its event.
     pub async fn expects_message(&mut self, words: &str) -> Value {
         loop {

@@ -137,7 +137,7 @@ async fn a_mention_raises_an_alert(world: Arc<World>) {
     let message = ann.says(&conversation, &words).await;
     // Only members are mentioned, and nobody by oneself.
     assert_eq!(message["mentionedUserIds"], json!([bob.id]));
-    let alert = screen.next_of("userEvent").await["alertChanged"].clone();
+    let alert = screen.next_user_event("alertChanged").await;
     assert_eq!((&alert["kind"], &alert["actorUserId"]), (&json!("ALERT_KIND_MENTION"), &json!(ann.id)));
     let listed = alerts(&bob, "").await;
     assert_eq!((array(&listed["alerts"]).len(), &listed["unreadCount"]), (1, &json!(1)));

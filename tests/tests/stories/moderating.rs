@@ -42,8 +42,8 @@ async fn what_one_hides_the_others_still_see(world: Arc<World>) {
         bob.post(&format!("{}/hide", path_of(&message)), json!({})).await.ok();
     }
     // The other devices hear of it.
-    let event = phone.next_of("userEvent").await;
-    assert_eq!(event["messageHidden"]["messageId"], message["messageId"]);
+    let hidden = phone.next_user_event("messageHidden").await;
+    assert_eq!(hidden["messageId"], message["messageId"]);
     assert_eq!(bob.reads(&conversation).await, [Some("first".to_owned())]);
     assert_eq!(bob.get(&path_of(&message)).await.refused(404), "ERROR_REASON_MESSAGE_NOT_FOUND");
     let inbox = bob.get("/v1/inbox").await.ok();
@@ -93,7 +93,7 @@ async fn a_report_reaches_the_moderators_and_not_the_reported(world: Arc<World>)
     let reports = format!("{}/reports", path_of(&message));
     let report = bob.post(&reports, body.clone()).await.ok()["report"].clone();
     assert_eq!(bob.post(&reports, body).await.ok()["report"]["reportId"], report["reportId"]);
-    let heard = screens.0.next_of("userEvent").await["reportChanged"].clone();
+    let heard = screens.0.next_user_event("reportChanged").await;
     assert_eq!((&heard["reportId"], &heard["reporterUserId"]), (&report["reportId"], &json!(bob.id)));
 
     let list = format!("/v1/conversations/{conversation}/reports");
