@@ -16,6 +16,8 @@ pub const SAMPLES: &[(&str, &str)] = &[
     ("alert", "01937b73-60e8-7d4a-a05e-4b6c8dafb1ba"),
     ("session", "01937b5f-4a71-7e5b-b16f-5c7d9eb0c2cb"),
     ("device_key", "01937b5f-8c05-7f6c-827a-6d8eafc1d3dc"),
+    ("acquaintance", "01937b60-f1a2-7b33-8c44-1a2b3c4d5e6f"),
+    ("reviewed", "01937b61-0a9b-7c55-9d66-2b3c4d5e6f70"),
     ("login", "ann"),
     ("password", "correct horse battery"),
     ("token", "bm90IGEgdG9rZW4gb2YgYW55Ym9keSBhdCBhbGwsIGp1c3Q"),
@@ -66,8 +68,10 @@ mod tests {
 
     #[test]
     fn samples_are_ids_names_and_times() {
+        const NO_IDS: [&str; 5] = ["login", "password", "token", "unused_name", "soon"];
         let ids = SAMPLES.iter().filter(|(_, value)| uuid::Uuid::parse_str(value).is_ok()).count();
-        assert_eq!(ids, 15);
+        assert_eq!(ids, SAMPLES.len() - NO_IDS.len());
+        assert!(NO_IDS.iter().all(|name| sample(name).is_some()));
         assert_eq!(sample("soon").as_deref(), Some("2030-01-01T09:00:00Z"));
         assert_eq!(sample("nobody"), None);
     }

@@ -203,6 +203,8 @@ pub fn public_user(user: User) -> pb::User {
         create_time: Some(user.create_time.to_proto()),
         update_time: Some(user.update_time.to_proto()),
         delete_time: None,
+        rating: None,
+        time_zone: String::new(),
     }
 }
 

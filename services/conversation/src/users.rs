@@ -78,8 +78,8 @@ fn happening(fact: &pb::UserFact) -> Result<Happening, Error> {
         Some(pb::user_fact::Payload::UserDeleted(pb::UserDeleted {})) => {
             Some(UserId::parse(&fact.user_id).map_err(|_| Error::Misunderstood("a fact about nobody"))?)
         }
-        // A newer auth may say what we do not know: it does not concern us.
-        None => None,
+        // Reviews do not concern us, nor does what a newer auth may say.
+        Some(pb::user_fact::Payload::ReviewChanged(_)) | None => None,
     };
     Ok(Happening { position: fact.position, deleted })
 }
