@@ -15,15 +15,19 @@ use prost::Message;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use proto::auth::v1::IntrospectRequest;
 use proto::auth::v1::auth_service_client::AuthServiceClient;
+use proto::auth::v1::export_service_client as auth;
 use proto::auth::v1::user_service_client::UserServiceClient;
 use proto::conversation::v1::conversation_service_client::ConversationServiceClient;
+use proto::conversation::v1::export_service_client as conversation;
 use proto::conversation::v1::{AccessQuestion, CheckAccessRequest};
 use proto::messaging::v1::ListHeadsRequest;
+use proto::messaging::v1::export_service_client as messaging;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
 use proto::messaging::v1::upload_service_client::UploadServiceClient;
 use proto::policy::Access;
 use proto::scheduling::v1::ListScheduledMessagesRequest;
+use proto::scheduling::v1::export_service_client as scheduling;
 use proto::scheduling::v1::scheduled_message_service_client::ScheduledMessageServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status};
@@ -121,6 +125,26 @@ impl Clients {
     /// Files.
     pub fn uploads(&self) -> UploadServiceClient<Transport> {
         UploadServiceClient::new(self.messaging.clone())
+    }
+
+    /// Everything that auth keeps about a person.
+    pub fn auth_export(&self) -> auth::ExportServiceClient<Transport> {
+        auth::ExportServiceClient::new(self.auth.clone())
+    }
+
+    /// Everything that conversation keeps about a person.
+    pub fn conversation_export(&self) -> conversation::ExportServiceClient<Transport> {
+        conversation::ExportServiceClient::new(self.conversation.clone())
+    }
+
+    /// Everything that messaging keeps about a person.
+    pub fn messaging_export(&self) -> messaging::ExportServiceClient<Transport> {
+        messaging::ExportServiceClient::new(self.messaging.clone())
+    }
+
+    /// Everything that scheduling keeps about a person.
+    pub fn scheduling_export(&self) -> scheduling::ExportServiceClient<Transport> {
+        scheduling::ExportServiceClient::new(self.scheduling.clone())
     }
 
     /// Messages to be sent later.

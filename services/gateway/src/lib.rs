@@ -10,6 +10,7 @@ mod carrier;
 mod clients;
 mod config;
 mod docs;
+mod export;
 mod files;
 mod home;
 pub(crate) mod json;
@@ -103,6 +104,7 @@ fn router(gateway: &Gateway) -> anyhow::Result<axum::Router> {
         .merge(docs::router())
         .merge(home::router())
         .merge(files::router(gateway.clone()))
+        .merge(export::router(gateway.clone()))
         .merge(socket::router(gateway.clone()))
         .merge(sse::router(gateway.clone()));
     Ok(serve::stack(gateway, routes))

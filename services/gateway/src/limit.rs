@@ -135,6 +135,11 @@ impl Limits {
         self.sends.check(user)
     }
 
+    /// A user asks for something that is much work.
+    pub(crate) fn heavy(&self, user: UserId) -> Result<(), Fault> {
+        self.heavy.check(user)
+    }
+
     /// A user calls an rpc that is counted.
     pub(crate) fn call(&self, counted: Counted, user: UserId, message: &DynamicMessage) -> Result<(), Fault> {
         match counted {
@@ -142,7 +147,7 @@ impl Limits {
                 let conversation = message.get_field_by_name(field);
                 self.send(user, conversation.and_then(|id| ConversationId::parse(id.as_str()?).ok()))
             }
-            Counted::Heavy => self.heavy.check(user),
+            Counted::Heavy => self.heavy(user),
         }
     }
 

@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::example::Example;
 use super::rule::{Body, Endpoint, FieldPath};
 use super::schema::{Comments, Schemas, is_json_value};
-use crate::files;
+use crate::{export, files};
 
 const ABOUT: &str = "\
 A chat backend. What stands here is the whole public API over HTTP; the same calls are there as gRPC, under the names in \
@@ -72,8 +72,9 @@ pub(super) fn document(pool: &DescriptorPool, endpoints: &[Endpoint]) -> anyhow:
         let operation = operation(endpoint, &schemas, &comments, &policy)?;
         paths.entry(&endpoint.path).or_default().insert(endpoint.verb.as_str().to_lowercase(), operation);
     }
-    // The bytes of files are no messages: no rpc has this path.
+    // The bytes of files and archives are no messages: no rpc has these paths.
     paths.insert(files::PATH, files::described());
+    paths.insert(export::PATH, export::described());
 
     Ok(json!({
         "openapi": "3.1.0",

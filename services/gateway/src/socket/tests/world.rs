@@ -431,6 +431,7 @@ service!(conversation::conversation_service_server::ConversationService {
         Ok(Response::new(conversation::ListMembershipsResponse { version, unchanged, memberships }))
     }
 } absent {
+    open_message_request(conversation::OpenMessageRequestRequest) -> conversation::OpenMessageRequestResponse;
     create_conversation(conversation::CreateConversationRequest) -> conversation::CreateConversationResponse;
     list_conversations(conversation::ListConversationsRequest) -> conversation::ListConversationsResponse;
     update_conversation(conversation::UpdateConversationRequest) -> conversation::UpdateConversationResponse;
