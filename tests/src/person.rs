@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::http::{self, Answer};
 use crate::socket::Connection;
+use crate::waiting::until;
 
 /// The password of everybody.
 pub const PASSWORD: &str = "a horse of some battery";
@@ -117,9 +118,13 @@ impl Person {
         if let Some(range) = range {
             request = request.header("range", range);
         }
-        let response = request.send().await.expect("an answer of the gateway");
-        let (status, headers) = (response.status().as_u16(), response.headers().clone());
-        Fetched { status, headers, bytes: response.bytes().await.expect("the bytes").to_vec() }
+        fetched(request).await
+    }
+
+    /// Fetches bytes that only this person gets.
+    pub async fn fetches_signed_in(&self, path: &str) -> Fetched {
+        let request = self.client.get(format!("http://{}{path}", self.gateway)).bearer_auth(&self.token);
+        fetched(request).await
     }
 
     /// Starts the direct conversation with somebody; gives its id.
@@ -172,6 +177,60 @@ impl Person {
         found
     }
 
+    /// Signs in once more: the same person on another device.
+    pub async fn on_another_device(&self) -> Self {
+        let body = json!({ "login": self.username, "password": PASSWORD });
+        self.with_token(&text(&self.post("/v1/auth/login", body).await.ok()["grant"]["sessionToken"]))
+    }
+
+    /// From now on strangers write to this person after a request only.
+    pub async fn takes_strangers_after_a_request(&self) {
+        let privacy = json!({ "firstContact": "FIRST_CONTACT_AFTER_REQUEST" });
+        self.patch("/v1/me/privacy", json!({ "privacy": privacy, "updateMask": "firstContact" })).await.ok();
+    }
+
+    /// Asks somebody to be connected, and the other says yes.
+    pub async fn befriends(&self, other: &Self) {
+        self.post(&format!("/v1/users/{}/connection", other.id), json!({})).await.ok();
+        other.post(&format!("/v1/users/{}/connection/accept", self.id), json!({})).await.ok();
+    }
+
+    /// Calls somebody; gives the call.
+    pub async fn calls(&self, other: &Self) -> Value {
+        self.tries_to_call(other).await.ok()["call"].clone()
+    }
+
+    /// Calls somebody, which may be refused.
+    pub async fn tries_to_call(&self, other: &Self) -> Answer {
+        self.post("/v1/calls", json!({ "userId": other.id, "media": "CALL_MEDIA_AUDIO" })).await
+    }
+
+    /// Does something with a call (`accept`, `end`, ...); gives the call.
+    pub async fn does_with_call(&self, call: &Value, what: &str) -> Value {
+        self.tries_with_call(call, what).await.ok()["call"].clone()
+    }
+
+    /// Does something with a call, which may be refused.
+    pub async fn tries_with_call(&self, call: &Value, what: &str) -> Answer {
+        self.post(&format!("/v1/calls/{}/{what}", text(&call["callId"])), json!({})).await
+    }
+
+    /// The alert of a kind and state, once it is there: `("REVIEW", "REVIEW_WRITTEN")`.
+    pub async fn is_alerted(&self, kind: &str, state: &str) -> Value {
+        let (kind, state) = (format!("ALERT_KIND_{kind}"), format!("ALERT_STATE_{state}"));
+        until(&format!("an alert {kind} {state}"), || async {
+            let listed = self.get("/v1/alerts?pageSize=100").await.ok();
+            let is_it = |alert: &&Value| alert["kind"] == json!(kind) && alert["state"] == json!(state);
+            array(&listed["alerts"]).iter().find(is_it).cloned()
+        })
+        .await
+    }
+
+    /// How many alerts are unread.
+    pub async fn unread_alerts(&self) -> i64 {
+        number(&self.get("/v1/alerts?onlyUnread=true").await.ok()["unreadCount"])
+    }
+
     /// Connects a socket and signs it in.
     pub async fn connects(&self) -> Connection {
         Connection::open(self.gateway, &self.token).await
@@ -184,6 +243,12 @@ impl Person {
         connection.catches_up().await;
         connection
     }
+}
+
+async fn fetched(request: reqwest::RequestBuilder) -> Fetched {
+    let response = request.send().await.expect("an answer of the gateway");
+    let (status, headers) = (response.status().as_u16(), response.headers().clone());
+    Fetched { status, headers, bytes: response.bytes().await.expect("the bytes").to_vec() }
 }
 
 /// What was at an address.

@@ -228,6 +228,28 @@ impl Connection {
         }
     }
 
+    /// The next alert of the user with this state (`REQUEST_PENDING`); other pushes are passed over.
+    pub async fn expects_alert(&mut self, state: &str) -> Value {
+        let state = json!(format!("ALERT_STATE_{state}"));
+        loop {
+            let alert = self.next_user_event("alertChanged").await;
+            if alert["state"] == state {
+                return alert;
+            }
+        }
+    }
+
+    /// The next push that says that a call is in this state (`RINGING`); other pushes are passed over.
+    pub async fn expects_call(&mut self, state: &str) -> Value {
+        let state = json!(format!("CALL_STATE_{state}"));
+        loop {
+            let notice = self.next_of("callChanged").await;
+            if notice["call"]["state"] == state {
+                return notice["call"].clone();
+            }
+        }
+    }
+
     /// Waits for a message with these words; gives its event.
     pub async fn expects_message(&mut self, words: &str) -> Value {
         loop {

@@ -1,7 +1,7 @@
 //! Waits for conditions, never for times.
 
 use std::future::Future;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 /// How long a test waits for something that should happen at once. Generous: machines are slow at times.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -34,4 +34,15 @@ pub async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("waited {PATIENCE:?} in vain for {what}"),
     }
+}
+
+/// A time so far from now, as proto JSON has it.
+#[expect(clippy::disallowed_methods, reason = "a story runs on the wall's time")]
+pub fn from_now(span: Duration) -> String {
+    let seconds = (SystemTime::now() + span).duration_since(UNIX_EPOCH).expect("after 1970");
+    let timestamp = prost_types::Timestamp {
+        seconds: seconds.as_secs() as i64,
+        nanos: seconds.subsec_millis() as i32 * 1_000_000,
+    };
+    timestamp.to_string()
 }

@@ -9,18 +9,25 @@
 mod accounts;
 mod away;
 mod bad_input;
+mod booking;
+mod calling;
+mod codes;
+mod connecting;
 mod editing;
 mod ephemeral;
 mod files;
 mod finding;
 mod grpc;
 mod kinds;
+mod leaving;
 mod marks;
+mod meeting;
 mod members;
 mod moderating;
 mod operation;
 mod operations;
 mod reading;
+mod reviewing;
 mod scheduling;
 mod secure;
 mod sending;
@@ -42,18 +49,25 @@ fn main() -> ExitCode {
         accounts::all(),
         away::all(),
         bad_input::all(),
+        booking::all(),
+        calling::all(),
+        codes::all(),
+        connecting::all(),
         editing::all(),
         ephemeral::all(),
         files::all(),
         finding::all(),
         grpc::all(),
         kinds::all(),
+        leaving::all(),
         marks::all(),
+        meeting::all(),
         members::all(),
         moderating::all(),
         operation::all(),
         operations::all(),
         reading::all(),
+        reviewing::all(),
         scheduling::all(),
         secure::all(),
         sending::all(),

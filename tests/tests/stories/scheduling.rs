@@ -1,11 +1,12 @@
 //! Messages to be sent later: exactly once, never early, or taken back.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::World;
 use tests::person::{array, text};
+use tests::waiting::from_now;
 
 tests::stories![
     a_scheduled_message_is_sent_at_its_time,
@@ -17,17 +18,6 @@ tests::stories![
     scheduled_messages_are_their_authors_own,
     a_repeated_request_schedules_once,
 ];
-
-/// A time so far from now, as proto JSON has it.
-#[expect(clippy::disallowed_methods, reason = "a story runs on the wall's time")]
-fn from_now(span: Duration) -> String {
-    let seconds = (SystemTime::now() + span).duration_since(UNIX_EPOCH).expect("after 1970");
-    let timestamp = prost_types::Timestamp {
-        seconds: seconds.as_secs() as i64,
-        nanos: seconds.subsec_millis() as i32 * 1_000_000,
-    };
-    timestamp.to_string()
-}
 
 async fn schedules(ann: &tests::Person, conversation: &str, words: &str, at: String) -> Value {
     let body = json!({ "content": { "text": words }, "sendTime": at });

@@ -1,0 +1,302 @@
+//! Who may talk to whom: connections, message requests, blocks.
+
+use std::sync::Arc;
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tests::person::{array, text};
+use tests::{Person, World};
+
+tests::stories![
+    two_people_connect,
+    both_ask_at_once_and_are_connected,
+    a_request_is_taken_back_and_cannot_be_accepted,
+    a_second_request_that_waits_is_refused,
+    the_first_message_to_a_careful_person_is_a_request,
+    what_is_accepted_opens_the_conversation,
+    what_is_rejected_closes_it,
+    what_is_cancelled_takes_its_message_along,
+    who_is_connected_needs_no_request,
+    a_block_beats_everything_and_tells_nobody,
+    strangers_do_not_bring_a_careful_person_into_groups,
+    who_is_online_is_seen_by_those_who_may,
+];
+
+fn connection(other: &Person) -> String {
+    format!("/v1/users/{}/connection", other.id)
+}
+
+fn request(other: &Person) -> String {
+    format!("/v1/users/{}/message-request", other.id)
+}
+
+async fn contact(person: &Person, other: &Person) -> Value {
+    person.get(&format!("/v1/users/{}/contact", other.id)).await.ok()["contact"].clone()
+}
+
+/// Ids of the people somebody is connected with.
+async fn connected(person: &Person) -> Vec<String> {
+    let listed = person.get("/v1/connections").await.ok();
+    array(&listed["connections"]).iter().map(|one| text(&one["userId"])).collect()
+}
+
+async fn two_people_connect(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let (mut at_ann, mut at_bob) = (ann.comes_online().await, bob.comes_online().await);
+    let asked = ann.post(&connection(&bob), json!({})).await.ok()["request"].clone();
+    assert_eq!(
+        (&asked["fromUserId"], &asked["toUserId"], &asked["state"]),
+        (&json!(ann.id), &json!(bob.id), &json!("REQUEST_STATE_PENDING"))
+    );
+    let alert = at_bob.expects_alert("REQUEST_PENDING").await;
+    assert_eq!((&alert["actorUserId"], &alert["subjectId"]), (&json!(ann.id), &asked["requestId"]));
+    for (person, direction, count) in
+        [(&ann, "OUTGOING", 1), (&ann, "INCOMING", 0), (&bob, "INCOMING", 1), (&bob, "OUTGOING", 0)]
+    {
+        let path = format!("/v1/connections/pending?direction=REQUEST_DIRECTION_{direction}");
+        assert_eq!(array(&person.get(&path).await.ok()["requests"]).len(), count, "{direction}");
+    }
+
+    let accepted = bob.post(&format!("{}/accept", connection(&ann)), json!({})).await.ok();
+    assert_eq!(accepted["request"]["state"], json!("REQUEST_STATE_ACCEPTED"));
+    let told = at_ann.expects_alert("REQUEST_ACCEPTED").await;
+    assert_eq!((&told["actorUserId"], &told["subjectId"]), (&json!(bob.id), &asked["requestId"]));
+    assert_eq!((connected(&ann).await, connected(&bob).await), (vec![bob.id.clone()], vec![ann.id.clone()]));
+    // The same alert has changed, and what Bob has answered is nothing new to him.
+    let alerts = bob.get("/v1/alerts").await.ok();
+    let about: Vec<_> =
+        array(&alerts["alerts"]).iter().filter(|one| one["subjectId"] == asked["requestId"]).collect();
+    assert_eq!(about.len(), 1, "{alerts}");
+    assert_eq!(about[0]["alertId"], alert["alertId"]);
+
+    bob.delete(&connection(&ann)).await.ok();
+    assert!(connected(&ann).await.is_empty() && connected(&bob).await.is_empty());
+    // Nobody asks oneself.
+    let refused = ann.post(&connection(&ann), json!({})).await;
+    assert_eq!(refused.body["fields"][0]["field"], json!("user_id"));
+    assert_eq!(refused.refused(400), "ERROR_REASON_INVALID_FIELD");
+}
+
+async fn both_ask_at_once_and_are_connected(world: Arc<World>) {
+    for _ in 0..4 {
+        let [ann, bob] = world.people(["ann", "bob"]).await;
+        let asks = [(&ann, &bob), (&bob, &ann)];
+        join_all(asks.map(|(one, other)| async move { one.post(&connection(other), json!({})).await.ok() }))
+            .await;
+        assert_eq!(connected(&ann).await, [bob.id.clone()]);
+        assert_eq!(connected(&bob).await, [ann.id.clone()]);
+        for person in [&ann, &bob] {
+            let pending = person.get("/v1/connections/pending").await.ok();
+            assert!(array(&pending["requests"]).is_empty(), "{pending}");
+        }
+    }
+}
+
+async fn a_request_is_taken_back_and_cannot_be_accepted(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    ann.post(&connection(&bob), json!({})).await.ok();
+    bob.is_alerted("CONNECTION_REQUEST", "REQUEST_PENDING").await;
+    let cancelled = ann.post(&format!("{}/cancel", connection(&bob)), json!({})).await.ok();
+    assert_eq!(cancelled["request"]["state"], json!("REQUEST_STATE_CANCELLED"));
+    bob.is_alerted("CONNECTION_REQUEST", "REQUEST_CANCELLED").await;
+    assert_eq!(bob.unread_alerts().await, 0);
+    let refused = bob.post(&format!("{}/accept", connection(&ann)), json!({})).await;
+    assert_eq!(refused.status, 409, "{}", refused.body);
+    assert!(connected(&bob).await.is_empty());
+    // Bob, who says no to the next one, is not asked for ever.
+    ann.post(&connection(&bob), json!({})).await.ok();
+    bob.post(&format!("{}/reject", connection(&ann)), json!({})).await.ok();
+    ann.is_alerted("CONNECTION_REQUEST", "REQUEST_REJECTED").await;
+    ann.post(&connection(&bob), json!({})).await.ok();
+    ann.post(&format!("{}/cancel", connection(&bob)), json!({})).await.ok();
+    let refused = ann.post(&connection(&bob), json!({})).await;
+    assert!(refused.retry_after.is_some(), "{refused:?}");
+    assert_eq!(refused.refused(429), "ERROR_REASON_RATE_LIMITED");
+}
+
+async fn a_second_request_that_waits_is_refused(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let id = proto::id::EventId::generate().to_string();
+    let asked = ann.post(&connection(&bob), json!({ "requestId": id })).await.ok();
+    let again = ann.post(&connection(&bob), json!({ "requestId": id })).await.ok();
+    assert_eq!(asked["request"]["requestId"], again["request"]["requestId"], "a retry finds the first");
+    assert_eq!(ann.post(&connection(&bob), json!({})).await.status, 409);
+    bob.is_alerted("CONNECTION_REQUEST", "REQUEST_PENDING").await;
+    assert_eq!(bob.unread_alerts().await, 1);
+}
+
+/// Ann writes to Bob, who takes strangers after a request only; gives the conversation and the message.
+async fn asks_by_message(ann: &Person, bob: &Person) -> (String, Value) {
+    let body = json!({ "userId": bob.id, "content": { "text": "may I?" } });
+    let sent = ann.post("/v1/messages", body).await.ok()["message"].clone();
+    (text(&sent["conversationId"]), sent)
+}
+
+async fn the_first_message_to_a_careful_person_is_a_request(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    bob.takes_strangers_after_a_request().await;
+    assert_eq!(contact(&ann, &bob).await["requestNeeded"], json!(true));
+    let mut at_bob = bob.comes_online().await;
+    let (conversation, sent) = asks_by_message(&ann, &bob).await;
+    at_bob.expects_message("may I?").await;
+    let alert = bob.is_alerted("MESSAGE_REQUEST", "REQUEST_PENDING").await;
+    assert_eq!((&alert["actorUserId"], &alert["conversationId"]), (&json!(ann.id), &json!(conversation)));
+    let alert = tests::waiting::until("the alert to show the request's message", || async {
+        let alert = bob.is_alerted("MESSAGE_REQUEST", "REQUEST_PENDING").await;
+        alert["message"].is_object().then_some(alert)
+    })
+    .await;
+    assert_eq!(alert["message"]["content"]["text"], json!("may I?"));
+
+    // Until Bob answers nothing else goes, in either direction, by any way of sending.
+    let refused = ann.tries_to_say(&conversation, "hello?").await;
+    assert_eq!(refused.refused(409), "ERROR_REASON_REQUEST_PENDING");
+    let body = json!({ "userId": bob.id, "content": { "text": "hello??" } });
+    assert_eq!(ann.post("/v1/messages", body).await.refused(409), "ERROR_REASON_REQUEST_PENDING");
+    let mut at_ann = ann.connects().await;
+    let content = json!({ "text": "hello???" });
+    let answer = at_ann
+        .command(json!({ "sendMessage": { "conversationId": conversation, "content": content } }))
+        .await;
+    assert_eq!(answer["error"]["reason"], json!("ERROR_REASON_REQUEST_PENDING"), "{answer}");
+    assert_eq!(bob.tries_to_say(&conversation, "yes").await.status, 403);
+    assert_eq!(bob.reads(&conversation).await, [Some("may I?".to_owned())]);
+    // A retry of the first finds it.
+    let shown = bob.get(&tests::person::path_of(&sent)).await.ok();
+    assert_eq!(shown["message"]["content"]["text"], json!("may I?"));
+    let waiting = bob.get("/v1/message-requests?direction=REQUEST_DIRECTION_INCOMING").await.ok();
+    assert_eq!(waiting["requests"][0]["conversationId"], json!(conversation), "{waiting}");
+}
+
+async fn what_is_accepted_opens_the_conversation(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    bob.takes_strangers_after_a_request().await;
+    let (conversation, _) = asks_by_message(&ann, &bob).await;
+    let mut at_ann = ann.comes_online().await;
+    bob.post(&format!("{}/accept", request(&ann)), json!({})).await.ok();
+    at_ann.expects_alert("REQUEST_ACCEPTED").await;
+    ann.says(&conversation, "thank you").await;
+    bob.says(&conversation, "welcome").await;
+    ann.says(&conversation, "how are you?").await;
+    let request =
+        ann.get(&format!("/v1/conversations/{conversation}")).await.ok()["conversation"]["request"].clone();
+    assert_eq!(request["state"], json!("REQUEST_STATE_ACCEPTED"));
+}
+
+async fn what_is_rejected_closes_it(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    bob.takes_strangers_after_a_request().await;
+    let (conversation, _) = asks_by_message(&ann, &bob).await;
+    bob.post(&format!("{}/reject", request(&ann)), json!({})).await.ok();
+    ann.is_alerted("MESSAGE_REQUEST", "REQUEST_REJECTED").await;
+    // To accept it now is too late.
+    assert_eq!(bob.post(&format!("{}/accept", request(&ann)), json!({})).await.status, 409);
+    // Ann may ask again, which is another request.
+    ann.says(&conversation, "please").await;
+    assert_eq!(ann.tries_to_say(&conversation, "please!").await.refused(409), "ERROR_REASON_REQUEST_PENDING");
+    bob.post(&format!("{}/accept", request(&ann)), json!({})).await.ok();
+    ann.says(&conversation, "at last").await;
+}
+
+async fn what_is_cancelled_takes_its_message_along(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    bob.takes_strangers_after_a_request().await;
+    let (conversation, sent) = asks_by_message(&ann, &bob).await;
+    bob.is_alerted("MESSAGE_REQUEST", "REQUEST_PENDING").await;
+    ann.post(&format!("{}/cancel", request(&bob)), json!({})).await.ok();
+    bob.is_alerted("MESSAGE_REQUEST", "REQUEST_CANCELLED").await;
+    assert_eq!(bob.unread_alerts().await, 0);
+    tests::waiting::until("the request's message to be gone", || async {
+        let shown = bob.get(&tests::person::path_of(&sent)).await.ok();
+        shown["message"]["content"].is_null().then_some(())
+    })
+    .await;
+    assert_eq!(bob.reads(&conversation).await, [None]);
+}
+
+async fn who_is_connected_needs_no_request(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    bob.takes_strangers_after_a_request().await;
+    ann.befriends(&bob).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    ann.says(&conversation, "one").await;
+    ann.says(&conversation, "two").await;
+    bob.says(&conversation, "three").await;
+    assert_eq!(contact(&ann, &bob).await["connected"], json!(true));
+
+    // A request that waits is answered by the connection.
+    let cid = world.person("cid").await;
+    let (conversation, _) = asks_by_message(&cid, &bob).await;
+    cid.befriends(&bob).await;
+    cid.is_alerted("MESSAGE_REQUEST", "REQUEST_ACCEPTED").await;
+    cid.says(&conversation, "now").await;
+}
+
+async fn a_block_beats_everything_and_tells_nobody(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    ann.befriends(&bob).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    ann.says(&conversation, "hello").await;
+    let before = (ann.get("/v1/alerts").await.ok(), contact(&ann, &bob).await);
+    bob.put(&format!("/v1/users/{}/block", ann.id), json!({})).await.ok();
+    assert_eq!(ann.tries_to_say(&conversation, "hello?").await.status, 403);
+    assert_eq!(bob.tries_to_say(&conversation, "no").await.status, 403);
+    assert!(connected(&ann).await.is_empty());
+    // What Ann sees is what she would see had Bob just ended the connection.
+    let after = contact(&ann, &bob).await;
+    assert_ne!(before.1, after);
+    assert_ne!(after["blocked"], json!(true));
+    assert_eq!(before.0, ann.get("/v1/alerts").await.ok());
+    // She may ask, and nobody hears of it.
+    ann.post(&connection(&bob), json!({})).await.ok();
+    assert_ne!(ann.tries_to_call(&bob).await.status, 200);
+    let listed = bob.get("/v1/me/blocks").await.ok();
+    assert_eq!(listed["blocks"][0]["userId"], json!(ann.id));
+    bob.delete(&format!("/v1/users/{}/block", ann.id)).await.ok();
+    // What came meanwhile is not delivered afterwards; what comes now is.
+    ann.says(&conversation, "friends again?").await;
+    let alerts = bob.get("/v1/alerts").await.ok();
+    let pending = |alert: &&Value| alert["state"] == json!("ALERT_STATE_REQUEST_PENDING");
+    assert_eq!(array(&alerts["alerts"]).iter().filter(pending).count(), 0, "{alerts}");
+}
+
+async fn strangers_do_not_bring_a_careful_person_into_groups(world: Arc<World>) {
+    let [ann, bob, cid] = world.people(["ann", "bob", "cid"]).await;
+    bob.takes_strangers_after_a_request().await;
+    let body = json!({ "kind": "CONVERSATION_KIND_GROUP", "title": "join us", "userIds": [bob.id, cid.id] });
+    assert_eq!(ann.post("/v1/conversations", body).await.refused(409), "ERROR_REASON_CONTACT_NOT_ACCEPTED");
+    let group = ann.starts_group_with(&[&cid]).await;
+    let add = json!({ "userIds": [bob.id] });
+    let members = format!("/v1/conversations/{group}/members");
+    assert_eq!(ann.post(&members, add.clone()).await.refused(409), "ERROR_REASON_CONTACT_NOT_ACCEPTED");
+    ann.befriends(&bob).await;
+    ann.post(&members, add).await.ok();
+    assert_eq!(bob.get(&format!("/v1/conversations/{group}")).await.status, 200);
+}
+
+async fn who_is_online_is_seen_by_those_who_may(world: Arc<World>) {
+    let [ann, bob, cid] = world.people(["ann", "bob", "cid"]).await;
+    let seen = async |who: &Person| {
+        let answer = who.post("/v1/presence", json!({ "userIds": [bob.id] })).await.ok();
+        answer["presences"][0].clone()
+    };
+    assert_ne!(seen(&ann).await["online"], json!(true));
+    let at_bob = bob.comes_online().await;
+    tests::waiting::until("Bob to be seen online", || async {
+        (seen(&ann).await["online"] == json!(true)).then_some(())
+    })
+    .await;
+    // Only for those whom Bob lets see it.
+    let privacy = json!({ "presence": "PRESENCE_VISIBILITY_CONNECTIONS" });
+    bob.patch("/v1/me/privacy", json!({ "privacy": privacy, "updateMask": "presence" })).await.ok();
+    cid.befriends(&bob).await;
+    assert_ne!(seen(&ann).await["online"], json!(true));
+    assert_eq!(seen(&cid).await["online"], json!(true));
+    at_bob.disconnects().await;
+    tests::waiting::until("Bob to be seen offline", || async {
+        let seen = seen(&cid).await;
+        (seen["online"] != json!(true) && seen["lastSeenTime"].is_string()).then_some(())
+    })
+    .await;
+    assert!(seen(&ann).await["lastSeenTime"].is_null());
+}
