@@ -26,7 +26,19 @@ pub struct Case {
 }
 
 /// What is a caller's own, by the names of its places.
-const OWN: [&str; 3] = ["session", "device_key", "alert"];
+const OWN: [&str; 11] = [
+    "session",
+    "device_key",
+    "alert",
+    "asking",
+    "asked",
+    "writing",
+    "written",
+    "reviewed",
+    "schedule",
+    "call",
+    "accepted_call",
+];
 
 /// What belongs to the conversation of a scene.
 const IN_SCENE: [&str; 6] = ["conversation", "message", "poll", "report", "scheduled_message", "upload"];
@@ -123,9 +135,19 @@ impl Case {
         self.service() == "ConversationService" || self.rpc.name() == "PurgeMessages"
     }
 
-    /// Whether it changes the caller's own account.
+    /// Whether it changes the caller's own account, or what it has with another person: of that there is only one at a
+    /// time.
     pub fn changes_account(&self) -> bool {
-        self.changes() && matches!(self.service().as_str(), "AuthService" | "UserService")
+        match self.service().as_str() {
+            "AuthService" | "UserService" => self.changes(),
+            "ConnectionService" | "ReviewService" | "CalendarService" | "CallService" => true,
+            _ => false,
+        }
+    }
+
+    /// The name of its place for something that is the caller's own.
+    pub fn own(&self) -> Option<&'static str> {
+        OWN.into_iter().find(|name| self.has(name))
     }
 
     /// The doors that lead to it.

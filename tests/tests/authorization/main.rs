@@ -8,6 +8,7 @@
     reason = "tests: what cannot go on ends them, and they say why"
 )]
 
+mod between;
 mod case;
 mod door;
 mod pairs;

@@ -1,7 +1,7 @@
 //! What the policies and the examples of the contract cannot say: one row each, with its reason.
 
 use crate::case::Case;
-use crate::role::{DENIED, Expected, Role};
+use crate::role::{DENIED, Expected, NOT_FOUND, Role};
 
 const FAILED_PRECONDITION: Expected = Expected::Refused("FAILED_PRECONDITION");
 
@@ -13,10 +13,16 @@ pub fn request_without_example(rpc: &str) -> &'static str {
     match rpc {
         "StreamEvents" => r#"{"heads":[{"conversationId":"$conversation","sequence":"0"}]}"#,
         // The ticket is the right, whoever shows it; one that was made up is none.
+        // About oneself there is always something, or nothing.
+        "ExportUserData" | "StreamCalls" => "{}",
         "WriteUpload" | "ReadUpload" => r#"{"uploadId":"$upload","ticket":"made up"}"#,
         // Who is let in is decided before the request is looked at.
         "Introspect"
         | "ListUserFacts"
+        | "RecordAcquaintance"
+        | "OpenMessageRequest"
+        | "ReportPresence"
+        | "RaiseAlert"
         | "CheckAccess"
         | "ListMemberships"
         | "BatchGetConversations"
@@ -43,6 +49,15 @@ pub fn exception(case: &Case, role: Role, promised: Expected) -> Option<Expected
         // Nobody reports oneself.
         ("ReportMessage", _) if role == Role::Author => Some(Expected::Refused("INVALID_ARGUMENT")),
         ("WriteUpload" | "ReadUpload", _) => Some(DENIED),
+        // A code that was made up is none, and so is a report that was.
+        ("VerifyOtp" | "ResetPassword", _) => Some(Expected::Refused("INVALID_ARGUMENT")),
+        ("ReportBackgroundCheck", _) => Some(NOT_FOUND),
+        // Neither providers to sign in with nor such that look into people's past are configured.
+        ("LoginWithProvider", _) => Some(NOT_FOUND),
+        ("LinkProvider" | "UnlinkProvider", _) if is_allowed => Some(NOT_FOUND),
+        ("RequestBackgroundCheck", _) if is_allowed => Some(FAILED_PRECONDITION),
+        // A guest has nothing of this kind with anybody.
+        _ if role == Role::Guest && is_allowed && case.own().is_some_and(takes_an_account) => Some(NOT_FOUND),
         _ => None,
     }
 }
@@ -55,4 +70,9 @@ pub fn instead(case: &Case, role: Role) -> Option<&'static str> {
         ("MarkAlerts", Role::Guest) if !case.is_foreign => Some(r#"{"all":true}"#),
         _ => None,
     }
+}
+
+/// Whether only accounts have something of this name.
+fn takes_an_account(own: &str) -> bool {
+    !matches!(own, "session" | "device_key" | "alert")
 }

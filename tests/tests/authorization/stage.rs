@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use proto::id::EventId;
@@ -15,8 +15,10 @@ use proto::messaging::v1::upload_service_client::UploadServiceClient;
 use proto::placeholders;
 use serde_json::{Value, json};
 use tests::person::{PASSWORD, array, text};
+use tests::waiting::from_now;
 use tests::{Person, World};
 
+use crate::between;
 use crate::case::{Case, kinds};
 use crate::door::{Door, Doors};
 use crate::role::{ROLES, Role};
@@ -39,6 +41,8 @@ pub struct Stage {
     others: Others,
     still: Scene,
     busy: String,
+    /// How many slots of the calendar have been used.
+    slots: AtomicUsize,
 }
 
 /// Those to whom things happen.
@@ -116,6 +120,7 @@ impl Stage {
             others: Others { member, stranger, banned },
             still: Scene::default(),
             busy: String::new(),
+            slots: AtomicUsize::new(0),
         };
         stage.busy = stage.conversation().await;
         stage.still = stage.scene().await?;
@@ -220,6 +225,13 @@ impl Stage {
         upload_id
     }
 
+    /// Half an hour that nobody has anything in.
+    fn slot(&self) -> [String; 2] {
+        let hours = 2 + u32::try_from(self.slots.fetch_add(1, Ordering::Relaxed)).expect("a number of hours");
+        let half = Duration::from_secs(1800);
+        [from_now(half * 2 * hours), from_now(half * (2 * hours + 1))]
+    }
+
     /// The one who asks this in this role: when the account itself is changed, somebody new of the same kind.
     pub async fn caller(&self, role: Role, case: &Case) -> Caller {
         let person = match self.person(role) {
@@ -243,8 +255,12 @@ impl Stage {
             Things::None => id(),
         };
         let mut values = HashMap::new();
+        if case.has("slot_start") {
+            let [start, end] = self.slot();
+            values.extend([("slot_start", start), ("slot_end", end)]);
+        }
         for (name, _) in placeholders::SAMPLES {
-            if case.has(name) {
+            if case.has(name) && !values.contains_key(name) {
                 values.insert(*name, self.value(name, case, caller, things, &conversation).await?);
             }
         }
@@ -289,14 +305,18 @@ impl Stage {
             ("member", _) => self.others.member.id.clone(),
             ("user", _) => self.others.stranger.id.clone(),
             ("banned", _) => self.others.banned.id.clone(),
-            ("session" | "device_key" | "alert", _) => {
-                let owner =
-                    if case.is_foreign { Some(&self.others.stranger) } else { caller.person.as_ref() };
-                match owner {
-                    Some(owner) => self.own(name, owner).await,
-                    None => id(),
+            (own, _) if case.own() == Some(own) => match &caller.person {
+                Some(_) if case.is_foreign && case.changes_account() => {
+                    self.own(own, &self.world.person("somebody").await).await
                 }
-            }
+                Some(_) if case.is_foreign => self.own(own, &self.others.stranger).await,
+                Some(person) => self.own(own, person).await,
+                None => id(),
+            },
+            ("acquaintance", _) => match &caller.person {
+                Some(person) => between::acquaintance(&self.world, person).await.unwrap_or_else(id),
+                None => id(),
+            },
             ("login", _) => match caller.person.as_ref().filter(|person| !person.username.is_empty()) {
                 Some(person) => person.username.clone(),
                 None => self.world.person("somebody").await.username,
@@ -305,7 +325,9 @@ impl Stage {
             ("token", _) => self.world.person("refresher").await.token,
             ("unused_name", _) => format!("new-{}", &EventId::generate().uuid().simple().to_string()[12..]),
             ("unused_id", _) => id(),
+            ("unused_email", _) => format!("{}@example.org", EventId::generate().uuid().simple()),
             ("soon", _) => in_an_hour(),
+            ("local_date", _) => in_an_hour()[..10].to_owned(),
             (other, _) => anyhow::bail!("nothing stands in the place ${other}"),
         })
     }
@@ -313,6 +335,8 @@ impl Stage {
     /// Something that is somebody's own.
     async fn own(&self, name: &str, owner: &Person) -> String {
         match name {
+            "asking" | "asked" | "writing" | "written" | "reviewed" | "schedule" | "call"
+            | "accepted_call" => between::own(&self.world, name, owner).await.unwrap_or_else(id),
             "session" => text(&owner.get("/v1/sessions").await.ok()["sessions"][0]["sessionId"]),
             "device_key" => {
                 let body = json!({ "publicKey": PUBLIC_KEY, "name": "a device" });
@@ -399,9 +423,6 @@ async fn guest(world: &World) -> Person {
     guest
 }
 
-#[expect(clippy::disallowed_methods, reason = "the time that the services see")]
 fn in_an_hour() -> String {
-    let then = SystemTime::now() + Duration::from_secs(3600);
-    let seconds = then.duration_since(UNIX_EPOCH).expect("after 1970").as_secs();
-    prost_types::Timestamp { seconds: i64::try_from(seconds).expect("a time"), nanos: 0 }.to_string()
+    from_now(Duration::from_secs(3600))
 }
