@@ -77,6 +77,8 @@ ids! {
     DeviceKeyId;
     /// A report of a message.
     ReportId;
+    /// What one person thought of another.
+    ReviewId;
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]

@@ -9,8 +9,10 @@ use crate::email::Email;
 use crate::error::Error;
 use crate::hasher::Hasher;
 use crate::password::{NewPassword, Password, PasswordHash};
+use crate::profile::Profile;
 use crate::publish::Publisher;
 use crate::random;
+use crate::review::Rating;
 use crate::session::{DeviceName, Grant, Lifetime, Session};
 use crate::store::{Credentials, Login, PasswordChange, SignIn, Store};
 use crate::token::Token;
@@ -225,6 +227,8 @@ impl Accounts {
             picture: None,
             create_time: now,
             update_time: now,
+            profile: Profile::default(),
+            rating: Rating::default(),
         }
     }
 

@@ -1,11 +1,14 @@
 //! What can be set about auth.
 
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use chassis::profile::Profile;
 use serde::{Deserialize, Serialize};
 
+use crate::profile::Category;
 use crate::session::Lifetime;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
@@ -22,6 +25,9 @@ pub struct Config {
     pub passwords: PasswordsConfig,
     /// How often one may try a password.
     pub attempts: AttemptsConfig,
+    /// The categories that users can be of, such as `senior` and `volunteer`: 1 to 32 of a-z, 0-9, `_`, `-`. Empty means
+    /// any.
+    pub categories: Vec<String>,
 }
 
 /// How long sessions live, and how many there are.
@@ -103,6 +109,14 @@ impl Config {
             );
         }
         Ok(())
+    }
+
+    /// The categories that users can be of; none means any.
+    pub fn categories(&self) -> anyhow::Result<BTreeSet<Category>> {
+        let parse = |text: &String| {
+            Category::parse("categories", text).with_context(|| format!("`{text}` cannot be a category"))
+        };
+        self.categories.iter().map(parse).collect()
     }
 
     /// Whether strangers may make accounts.

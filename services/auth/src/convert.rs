@@ -1,11 +1,12 @@
 //! Requests to what they mean, and what came of them to answers.
 
-use chassis::fault::Fault;
-use chassis::page::{self, Token as PageToken};
+mod profiles;
+mod reviews;
+
+use chassis::page;
 use prost::Message;
 use proto::auth::v1 as pb;
 use proto::id::{DeviceKeyId, SessionId, UserId};
-use uuid::Uuid;
 
 use crate::accounts::{GuestEntry, Registration, SignedIn, SigningIn};
 use crate::device_key::DeviceKey;
@@ -14,10 +15,11 @@ use crate::error::Error;
 use crate::password::{NewPassword, Password};
 use crate::session::{DeviceName, Grant, Identified, Session};
 use crate::store::Login;
-use crate::user::{
-    Account, Bio, Changes, DisplayName, Keyword, Listing, PictureUrl, User, UserKind, UserPage,
-};
+use crate::user::{Bio, Changes, DisplayName, PictureUrl, UserKind};
 use crate::username::Username;
+
+pub use profiles::{InterestQuery, ListQuery, own_user};
+pub use reviews::{ReviewQuery, acquaintance, rating, verdict};
 
 impl TryFrom<pb::RegisterRequest> for Registration {
     type Error = Error;
@@ -90,57 +92,15 @@ impl TryFrom<pb::UpdateUserRequest> for Changes {
                     changes.picture =
                         Some(PictureUrl::parse_optional("user.picture_url", &user.picture_url)?);
                 }
-                _ => {
-                    let rule = "may only name display_name, email, bio and picture_url";
-                    return Err(Error::invalid("update_mask", rule));
-                }
+                path if profiles::change(&mut changes.profile, path, &user)? => {}
+                _ => return Err(Error::invalid("update_mask", "may only name fields of a user's changes")),
             }
         }
         Ok(changes)
     }
 }
 
-/// A request for a page of users.
-pub struct ListQuery {
-    /// What is asked for.
-    pub listing: Listing,
-    /// What the page token is bound to.
-    parts: [Vec<u8>; 3],
-}
-
-impl TryFrom<pb::ListUsersRequest> for ListQuery {
-    type Error = Fault;
-
-    fn try_from(request: pb::ListUsersRequest) -> Result<Self, Fault> {
-        let kind = match request.kind() {
-            pb::UserKind::Unspecified => None,
-            pb::UserKind::Registered => Some(UserKind::Registered),
-            pb::UserKind::Guest => Some(UserKind::Guest),
-        };
-        let keyword = Keyword::parse(&request.keyword);
-        let email = optional_email("email", &request.email)?;
-        let parts = [
-            keyword.as_ref().map_or("", Keyword::as_str).into(),
-            email.as_ref().map_or("", Email::key).into(),
-            request.kind.to_be_bytes().to_vec(),
-        ];
-        let after = PageToken::after::<Uuid>(&request.page_token, &as_slices(&parts))?.map(UserId::from);
-        let listing = Listing { keyword, email, kind, after, limit: page::size(request.page_size) };
-        Ok(Self { listing, parts })
-    }
-}
-
-impl ListQuery {
-    /// The answer to it.
-    pub fn answer(&self, page: UserPage) -> pb::ListUsersResponse {
-        let last = page.users.last().filter(|_| page.has_more);
-        let next_page_token =
-            last.map(|user| PageToken::at(&as_slices(&self.parts), &user.id.uuid())).unwrap_or_default();
-        pb::ListUsersResponse { users: page.users.into_iter().map(public_user).collect(), next_page_token }
-    }
-}
-
-fn as_slices(parts: &[Vec<u8>; 3]) -> [&[u8]; 3] {
+fn as_slices<const N: usize>(parts: &[Vec<u8>; N]) -> [&[u8]; N] {
     parts.each_ref().map(Vec::as_slice)
 }
 
@@ -182,41 +142,6 @@ pub fn fact_limit(requested: i32) -> i64 {
 pub fn fact((position, payload): (i64, Vec<u8>)) -> Result<pb::UserFact, Error> {
     let fact = pb::UserFact::decode(payload.as_slice()).map_err(|error| Error::Internal(error.into()))?;
     Ok(pb::UserFact { position, ..fact })
-}
-
-/// A user as it sees itself.
-pub fn own_user(user: User) -> pb::User {
-    let email = user.email.as_ref().map(|email| email.as_str().to_owned()).unwrap_or_default();
-    pb::User { email, ..public_user(user) }
-}
-
-/// A user as others see it.
-pub fn public_user(user: User) -> pb::User {
-    pb::User {
-        user_id: user.id.to_string(),
-        kind: kind(user.kind).into(),
-        username: user.username.map(|name| name.as_str().to_owned()).unwrap_or_default(),
-        display_name: user.display_name.as_str().to_owned(),
-        email: String::new(),
-        bio: user.bio.as_str().to_owned(),
-        picture_url: user.picture.map(|url| url.as_str().to_owned()).unwrap_or_default(),
-        create_time: Some(user.create_time.to_proto()),
-        update_time: Some(user.update_time.to_proto()),
-        delete_time: None,
-        rating: None,
-        time_zone: String::new(),
-    }
-}
-
-impl From<Account> for pb::User {
-    fn from(account: Account) -> Self {
-        match account {
-            Account::Living(user) => public_user(user),
-            Account::Deleted { id, delete_time } => {
-                Self { user_id: id.to_string(), delete_time: Some(delete_time.to_proto()), ..Self::default() }
-            }
-        }
-    }
 }
 
 impl From<DeviceKey> for pb::DeviceKey {
@@ -291,6 +216,9 @@ impl From<Identified> for pb::CallerInfo {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::profile::Day;
+    use crate::user::Account;
+    use crate::view::View;
 
     fn update(paths: &[&str], user: pb::UserChanges) -> Result<Changes, Error> {
         let mask = prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
@@ -333,7 +261,9 @@ mod tests {
     #[test]
     fn a_tombstone_shows_its_id_and_nothing_else() {
         let (id, delete_time) = (UserId::generate(), chassis::clock::Timestamp::from_millis(5));
-        let shown = pb::User::from(Account::Deleted { id, delete_time });
+        let account = Account::Deleted { id, delete_time };
+        let view = View { account, shows_profile: false, is_service: true, today: Day::at(delete_time) };
+        let shown = pb::User::from(view);
         let expected = pb::User {
             user_id: id.to_string(),
             delete_time: Some(delete_time.to_proto()),

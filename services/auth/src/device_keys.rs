@@ -34,7 +34,7 @@ impl Users {
     pub async fn keys_of(&self, user_id: UserId) -> Result<Vec<DeviceKey>, Error> {
         let keys = self.store.device_keys_of(user_id).await?;
         if keys.is_empty() {
-            self.get(user_id).await?;
+            self.find(user_id).await?;
         }
         Ok(keys)
     }

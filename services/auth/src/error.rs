@@ -53,6 +53,12 @@ pub enum Error {
     /// No such key of the caller.
     #[error("you have no device key {0}")]
     DeviceKeyNotFound(DeviceKeyId),
+    /// The caller and this user have had no call and are not connected.
+    #[error("you have had no call with user {0} and are not connected")]
+    NotAcquainted(UserId),
+    /// The caller has written no review of this user.
+    #[error("you have written no review of user {0}")]
+    ReviewNotFound(UserId),
     /// Somebody has this name.
     #[error("the username {0} is taken")]
     UsernameTaken(Username),
@@ -111,6 +117,10 @@ impl From<Error> for Fault {
             Error::DeviceKeyNotFound(id) => {
                 fault(Code::NotFound, Reason::DeviceKeyNotFound).with("device_key_id", id)
             }
+            Error::NotAcquainted(id) => {
+                fault(Code::FailedPrecondition, Reason::NotAcquainted).with("user_id", id)
+            }
+            Error::ReviewNotFound(id) => fault(Code::NotFound, Reason::ReviewNotFound).with("user_id", id),
             Error::UsernameTaken(name) => {
                 fault(Code::AlreadyExists, Reason::UsernameTaken).with("username", name)
             }

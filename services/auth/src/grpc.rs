@@ -1,5 +1,9 @@
 //! The rpcs of auth: identify, parse, call, render.
 
+mod export;
+mod interests;
+mod reviews;
+
 use std::sync::Arc;
 
 use chassis::caller::{Caller, ClientNetwork};
@@ -12,10 +16,11 @@ use crate::accounts::Accounts;
 use crate::convert::{self, ListQuery};
 use crate::device_key::{KeyName, PublicKey};
 use crate::password::Password;
+use crate::reviews::Reviews;
 use crate::sessions::Sessions;
 use crate::users::Users;
 
-/// The rpcs of both services.
+/// The rpcs of all services.
 #[derive(Clone, Debug)]
 pub struct Api {
     /// Accounts.
@@ -24,6 +29,8 @@ pub struct Api {
     pub sessions: Arc<Sessions>,
     /// Users.
     pub users: Arc<Users>,
+    /// Reviews.
+    pub reviews: Arc<Reviews>,
 }
 
 #[tonic::async_trait]
@@ -136,28 +143,31 @@ impl UserService for Api {
         &self,
         request: Request<pb::GetUserRequest>,
     ) -> Result<Response<pb::GetUserResponse>, Status> {
+        let viewer = self.users.viewer(&Caller::of(&request)?);
         let id = convert::user_id("user_id", &request.into_inner().user_id)?;
-        let account = self.users.get(id).await?;
-        Ok(Response::new(pb::GetUserResponse { user: Some(account.into()) }))
+        let view = self.users.get(&viewer, id).await?;
+        Ok(Response::new(pb::GetUserResponse { user: Some(view.into()) }))
     }
 
     async fn batch_get_users(
         &self,
         request: Request<pb::BatchGetUsersRequest>,
     ) -> Result<Response<pb::BatchGetUsersResponse>, Status> {
+        let viewer = self.users.viewer(&Caller::of(&request)?);
         let (ids, names) = convert::users(request.get_ref())?;
-        let accounts = self.users.get_all(&ids, &names).await?;
-        Ok(Response::new(pb::BatchGetUsersResponse {
-            users: accounts.into_iter().map(pb::User::from).collect(),
-        }))
+        let views = self.users.get_all(&viewer, &ids, &names).await?;
+        let users = views.into_iter().map(pb::User::from).collect();
+        Ok(Response::new(pb::BatchGetUsersResponse { users }))
     }
 
     async fn list_users(
         &self,
         request: Request<pb::ListUsersRequest>,
     ) -> Result<Response<pb::ListUsersResponse>, Status> {
-        let query = ListQuery::try_from(request.into_inner())?;
-        let page = self.users.list(&query.listing).await?;
+        let caller = Caller::of(&request)?;
+        let viewer = self.users.viewer(&caller);
+        let query = ListQuery::parse(&caller, request.into_inner(), viewer.today)?;
+        let page = self.users.list(&viewer, &query.listing).await?;
         Ok(Response::new(query.answer(page)))
     }
 

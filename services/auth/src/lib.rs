@@ -1,14 +1,15 @@
 //! Auth: accounts, passwords and sessions.
 //!
 //! **Owns** users (who they are and what they say about themselves), what is kept of their passwords, their sessions,
-//! the public keys of their devices, and the answer to the question whose a token is ([`Introspect`]), which every other
+//! the public keys of their devices, what they thought of each other, and the answer to the question whose a token is ([`Introspect`]), which every other
 //! service asks.
 //!
 //! **Refuses** names and addresses that somebody has, passwords that protect nothing, tries that come too fast, tokens
 //! that have ended. A name or password that is wrong is refused in the same words and after the same work whether or
-//! not the account exists. A token that was replaced and comes back ends its session.
+//! not the account exists. A token that was replaced and comes back ends its session. A profile is shown to whom its owner
+//! lets see it, and nobody finds anybody by what it may not see. Only who has met reviews.
 //!
-//! **Emits** the fact that a user was deleted (from its outbox, read with `ListUserFacts`), a hint that there are facts,
+//! **Emits** the facts that a user was deleted and that a review changed (from its outbox, read with `ListUserFacts`), a hint that there are facts,
 //! and a hint that sessions have ended, so that whoever remembers them as good forgets them at once.
 //!
 //! It calls nobody: it is at the right end of the line gateway, scheduling, messaging, conversation, auth.
@@ -26,9 +27,13 @@ mod error;
 mod fact;
 mod grpc;
 mod hasher;
+mod interests;
 mod password;
+mod profile;
 mod publish;
 mod random;
+mod review;
+mod reviews;
 mod session;
 mod sessions;
 mod store;
@@ -38,6 +43,7 @@ mod user;
 mod username;
 mod users;
 mod uses;
+mod view;
 
 #[cfg(test)]
 mod tests;
@@ -55,6 +61,9 @@ use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
 use proto::auth::v1::auth_service_server::{self, AuthServiceServer};
+use proto::auth::v1::export_service_server::{self, ExportServiceServer};
+use proto::auth::v1::interest_service_server::{self, InterestServiceServer};
+use proto::auth::v1::review_service_server::{self, ReviewServiceServer};
 use proto::auth::v1::user_service_server::{self, UserServiceServer};
 use tonic::service::Routes;
 
@@ -66,6 +75,7 @@ use attempts::Attempts;
 use grpc::Api;
 use hasher::Hasher;
 use publish::Publisher;
+use reviews::Reviews;
 use sessions::Sessions;
 use store::Store;
 use users::Users;
@@ -107,18 +117,35 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     });
     sweep::start(accounts.clone(), &tasks);
     let uses = Uses::start(store.clone(), &tasks);
-    let sessions =
-        Arc::new(Sessions { store: store.clone(), clock: clock.clone(), publisher, uses, lifetime });
-    let api = Api { accounts, sessions, users: Arc::new(Users { store, clock }) };
+    let sessions = Arc::new(Sessions {
+        store: store.clone(),
+        clock: clock.clone(),
+        publisher: publisher.clone(),
+        uses,
+        lifetime,
+    });
+    let reviews = Arc::new(Reviews { store: store.clone(), clock: clock.clone(), publisher });
+    let users = Arc::new(Users { store, clock, categories: config.categories()? });
+    let api = Api { accounts, sessions, users, reviews };
 
     // Auth verifies tokens like everybody else, by asking auth: itself, without the layer that would ask again.
     let itself = Routes::new(AuthServiceServer::new(api.clone())).into_axum_router();
     let verifier = Verifier::new(Transport::local(itself), None);
-    let routes = Routes::new(AuthServiceServer::new(api.clone())).add_service(UserServiceServer::new(api));
+    let routes = Routes::new(AuthServiceServer::new(api.clone()))
+        .add_service(UserServiceServer::new(api.clone()))
+        .add_service(InterestServiceServer::new(api.clone()))
+        .add_service(ReviewServiceServer::new(api.clone()))
+        .add_service(ExportServiceServer::new(api));
 
     Ok(Unit {
         name: "auth",
-        services: vec![auth_service_server::SERVICE_NAME, user_service_server::SERVICE_NAME],
+        services: vec![
+            auth_service_server::SERVICE_NAME,
+            user_service_server::SERVICE_NAME,
+            interest_service_server::SERVICE_NAME,
+            review_service_server::SERVICE_NAME,
+            export_service_server::SERVICE_NAME,
+        ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),
         database: Some(database),

@@ -9,11 +9,20 @@ use proto::id::{SessionId, UserId};
 use proto::subject;
 
 use crate::fact::{Fact, What};
+use crate::review::Change;
 
 /// A fact as it is kept in the outbox. Its position is put in when it is read.
 pub fn payload(fact: &Fact) -> Vec<u8> {
     let payload = match fact.what {
         What::Deleted => Payload::UserDeleted(pb::UserDeleted {}),
+        What::ReviewChanged { review_id, reviewer_id, change, version } => {
+            Payload::ReviewChanged(pb::ReviewChanged {
+                review_id: review_id.to_string(),
+                reviewer_user_id: reviewer_id.to_string(),
+                change: review_change(change).into(),
+                version,
+            })
+        }
     };
     let fact = pb::UserFact {
         position: 0,
@@ -23,6 +32,14 @@ pub fn payload(fact: &Fact) -> Vec<u8> {
         payload: Some(payload),
     };
     fact.encode_to_vec()
+}
+
+fn review_change(change: Change) -> pb::ReviewChange {
+    match change {
+        Change::Written => pb::ReviewChange::Written,
+        Change::Updated => pb::ReviewChange::Updated,
+        Change::Deleted => pb::ReviewChange::Deleted,
+    }
 }
 
 /// Gives hints after a change is committed. They may be lost: facts are also asked for now and then, and what is known

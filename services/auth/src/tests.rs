@@ -468,7 +468,7 @@ async fn others_see_a_user_without_its_address() {
     assert_eq!(me.email, "ann@example.org");
     let get = ann.asks(pb::GetUserRequest { user_id: bob.user.user_id.clone() });
     let seen = world.users.get_user(get).await.unwrap().into_inner().user.unwrap();
-    assert_eq!(seen, pb::User { email: String::new(), ..bob.user.clone() });
+    assert_eq!(seen, pb::User { email: String::new(), visibility: 0, ..bob.user.clone() });
 
     let nobody = UserId::generate().to_string();
     let get = ann.asks(pb::GetUserRequest { user_id: nobody.clone() });
@@ -650,7 +650,7 @@ async fn a_user_sets_what_the_mask_names() {
         display_name: "Ann Ä".to_owned(),
         bio: "hello\nworld".to_owned(),
         picture_url: "https://example.org/ann.png".to_owned(),
-        email: String::new(),
+        ..Default::default()
     };
     let request = update(&["display_name", "picture_url"], new.clone());
     let changed = world.users.update_user(request).await.unwrap().into_inner().user.unwrap();

@@ -6,6 +6,8 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::email::Email;
 use crate::error::Error;
+use crate::profile::{Profile, ProfileChanges, ProfileFilter};
+use crate::review::Rating;
 use crate::username::Username;
 
 /// What kind of account it is.
@@ -38,6 +40,10 @@ pub struct User {
     pub create_time: Timestamp,
     /// When it was last changed.
     pub update_time: Timestamp,
+    /// What else it says about itself.
+    pub profile: Profile,
+    /// What its reviews come to.
+    pub rating: Rating,
 }
 
 impl User {
@@ -84,17 +90,20 @@ pub struct Changes {
     pub bio: Option<Bio>,
     /// The picture, or none.
     pub picture: Option<Option<PictureUrl>>,
+    /// What else it says about itself.
+    pub profile: ProfileChanges,
 }
 
 impl Changes {
-    /// Makes them.
-    pub fn apply_to(&self, user: &mut User, at: Timestamp) {
-        let Self { display_name, email, bio, picture } = self.clone();
+    /// Makes them. Refuses what does not fit together.
+    pub fn apply_to(&self, user: &mut User, at: Timestamp) -> Result<(), Error> {
+        let Self { display_name, email, bio, picture, profile } = self.clone();
         user.display_name = display_name.unwrap_or(user.display_name.clone());
         user.email = email.unwrap_or(user.email.clone());
         user.bio = bio.unwrap_or(user.bio.clone());
         user.picture = picture.unwrap_or(user.picture.clone());
         user.update_time = at;
+        profile.apply_to(&mut user.profile)
     }
 }
 
@@ -220,6 +229,10 @@ pub struct Listing {
     pub email: Option<Email>,
     /// Only this kind.
     pub kind: Option<UserKind>,
+    /// What is asked of profiles.
+    pub profile: ProfileFilter,
+    /// Who asks: only profiles that this user sees answer.
+    pub viewer: UserId,
     /// Only those who came after this one.
     pub after: Option<UserId>,
     /// At most so many.
@@ -235,7 +248,8 @@ pub struct UserPage {
     pub has_more: bool,
 }
 
-const MISLEADING: &str = "must not contain control characters or marks that turn the direction of writing";
+pub(crate) const MISLEADING: &str =
+    "must not contain control characters or marks that turn the direction of writing";
 
 /// One line of text without white space around it.
 pub(crate) fn line(field: &'static str, text: &str, most: usize) -> Result<String, Error> {
@@ -250,12 +264,12 @@ pub(crate) fn line(field: &'static str, text: &str, most: usize) -> Result<Strin
 }
 
 /// Control characters, line and paragraph separators, and the marks that make a text look like another one.
-fn is_misleading(c: char) -> bool {
+pub(crate) fn is_misleading(c: char) -> bool {
     c.is_control() || matches!(c, '\u{2028}'..='\u{202E}' | '\u{2066}'..='\u{2069}' | '\u{FEFF}')
 }
 
 /// What two spellings of one name have in common: compatibility forms and case do not count.
-fn fold(text: &str) -> String {
+pub(crate) fn fold(text: &str) -> String {
     text.nfkc().filter(|c| !c.is_control()).collect::<String>().to_lowercase().nfc().collect()
 }
 
@@ -319,10 +333,12 @@ mod tests {
             picture: None,
             create_time: Timestamp::from_millis(1),
             update_time: Timestamp::from_millis(1),
+            profile: Profile::default(),
+            rating: Rating::default(),
         };
         let mut after = before.clone();
         let changes = Changes { email: Some(None), bio: Some(Bio::default()), ..Changes::default() };
-        changes.apply_to(&mut after, Timestamp::from_millis(2));
+        changes.apply_to(&mut after, Timestamp::from_millis(2)).unwrap();
         let expected =
             User { email: None, bio: Bio::default(), update_time: Timestamp::from_millis(2), ..before };
         assert_eq!(after, expected);

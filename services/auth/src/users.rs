@@ -1,15 +1,17 @@
 //! Users as others see them, and oneself.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chassis::caller::Caller;
 use chassis::clock::Clock;
 use proto::id::UserId;
 
 use crate::error::Error;
+use crate::profile::{Category, Day};
 use crate::store::Store;
 use crate::user::{Account, Changes, Listing, User, UserPage};
 use crate::username::Username;
+use crate::view::{View, Viewer};
 
 /// The use cases around users.
 #[derive(Debug)]
@@ -18,6 +20,17 @@ pub struct Users {
     pub store: Store,
     /// Tells the time.
     pub clock: Clock,
+    /// The categories that users can be of; none means any.
+    pub categories: BTreeSet<Category>,
+}
+
+/// A page of users as somebody sees them, and whether there are more.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ViewPage {
+    /// In the order in which they came.
+    pub views: Vec<View>,
+    /// Whether somebody comes after them.
+    pub has_more: bool,
 }
 
 impl Users {
@@ -28,14 +41,35 @@ impl Users {
         found.map(|found| found.user).ok_or(Error::Unauthenticated)
     }
 
+    /// Somebody who looks at others now.
+    pub fn viewer(&self, caller: &Caller) -> Viewer {
+        Viewer::new(caller, self.today())
+    }
+
+    /// The day that it is in UTC.
+    pub fn today(&self) -> Day {
+        Day::at(self.clock.now())
+    }
+
     /// What an id stands for.
-    pub async fn get(&self, id: UserId) -> Result<Account, Error> {
+    pub async fn find(&self, id: UserId) -> Result<Account, Error> {
         self.store.find_accounts(&[id]).await?.pop().ok_or(Error::UserNotFound(id))
     }
 
-    /// What these ids stand for, in their order, and then who has these names; each once. What stands for nobody is left
-    /// out.
-    pub async fn get_all(&self, ids: &[UserId], names: &[Username]) -> Result<Vec<Account>, Error> {
+    /// What an id stands for, as somebody sees it.
+    pub async fn get(&self, viewer: &Viewer, id: UserId) -> Result<View, Error> {
+        let account = self.find(id).await?;
+        self.shown_to(viewer, vec![account]).await?.pop().ok_or(Error::UserNotFound(id))
+    }
+
+    /// What these ids stand for, in their order, and then who has these names; each once, as somebody sees them. What
+    /// stands for nobody is left out.
+    pub async fn get_all(
+        &self,
+        viewer: &Viewer,
+        ids: &[UserId],
+        names: &[Username],
+    ) -> Result<Vec<View>, Error> {
         let by_id: HashMap<UserId, Account> =
             self.store.find_accounts(ids).await?.into_iter().map(|account| (account.id(), account)).collect();
         let named = self.store.find_named(names).await?.into_iter();
@@ -44,12 +78,33 @@ impl Users {
         let of_names = names.iter().filter_map(|name| by_name.get(name).cloned().map(Account::Living));
         let mut seen = HashSet::new();
         let asked = ids.iter().filter_map(|id| by_id.get(id).cloned()).chain(of_names);
-        Ok(asked.filter(|account| seen.insert(account.id())).collect())
+        let accounts = asked.filter(|account| seen.insert(account.id())).collect();
+        self.shown_to(viewer, accounts).await
     }
 
-    /// Users by name.
-    pub async fn list(&self, listing: &Listing) -> Result<UserPage, Error> {
-        self.store.list_users(listing).await
+    /// Users by name, kind, address or profile, as whoever asks sees them.
+    pub async fn list(&self, viewer: &Viewer, listing: &Listing) -> Result<ViewPage, Error> {
+        let UserPage { users, has_more } = self.store.list_users(listing).await?;
+        let accounts = users.into_iter().map(Account::Living).collect();
+        Ok(ViewPage { views: self.shown_to(viewer, accounts).await?, has_more })
+    }
+
+    /// Accounts as somebody sees them.
+    async fn shown_to(&self, viewer: &Viewer, accounts: Vec<Account>) -> Result<Vec<View>, Error> {
+        let sees = |account: &Account| match account {
+            Account::Living(user) => viewer.sees(user),
+            Account::Deleted { .. } => Some(false),
+        };
+        let open: Vec<UserId> =
+            accounts.iter().filter(|account| sees(account).is_none()).map(Account::id).collect();
+        let seen = self.store.seen_by(viewer.id, &open).await?;
+        let show = |account: Account| View {
+            shows_profile: sees(&account).unwrap_or_else(|| seen.contains(&account.id())),
+            is_service: viewer.is_service,
+            today: viewer.today,
+            account,
+        };
+        Ok(accounts.into_iter().map(show).collect())
     }
 
     /// What happened to users after a position of the outbox, oldest first, as it was written.
@@ -59,6 +114,15 @@ impl Users {
 
     /// Changes the caller's own user.
     pub async fn update(&self, caller: &Caller, changes: &Changes) -> Result<User, Error> {
+        if let Some(Some(birth)) = changes.profile.birth {
+            birth.check("user.date_of_birth", self.today())?;
+        }
+        for (field, category) in changes.profile.categories() {
+            if !self.categories.is_empty() && !self.categories.contains(category) {
+                let known: Vec<&str> = self.categories.iter().map(Category::as_str).collect();
+                return Err(Error::invalid(field, format!("must be one of {}", known.join(", "))));
+            }
+        }
         let changed = self.store.update_user(caller.user_id, changes, self.clock.now()).await?;
         changed.ok_or(Error::Unauthenticated)
     }

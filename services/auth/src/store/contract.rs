@@ -10,6 +10,8 @@ use tokio::task::JoinSet;
 
 use super::*;
 use crate::email::Email;
+use crate::profile::{Profile, ProfileFilter};
+use crate::review::Rating;
 use crate::session::{DeviceName, TWO_TABS};
 use crate::user::{Bio, DisplayName, Keyword, PictureUrl, UserKind};
 
@@ -88,6 +90,8 @@ pub(super) fn user(name: &str) -> User {
         picture: None,
         create_time: START,
         update_time: START,
+        profile: Profile::default(),
+        rating: Rating::default(),
     }
 }
 
@@ -363,7 +367,15 @@ async fn a_user_changes_what_it_says_about_itself(store: Store) {
 }
 
 fn listing(change: impl FnOnce(&mut Listing)) -> Listing {
-    let mut listing = Listing { keyword: None, email: None, kind: None, after: None, limit: 100 };
+    let mut listing = Listing {
+        keyword: None,
+        email: None,
+        kind: None,
+        profile: ProfileFilter::default(),
+        viewer: UserId::generate(),
+        after: None,
+        limit: 100,
+    };
     change(&mut listing);
     listing
 }

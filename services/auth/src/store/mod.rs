@@ -8,7 +8,12 @@ mod sqlite;
 mod contract;
 #[cfg(test)]
 mod contract_device_keys;
+#[cfg(test)]
+mod contract_people;
+#[cfg(test)]
+mod contract_reviews;
 
+use std::collections::HashSet;
 use std::fmt;
 
 use chassis::clock::Timestamp;
@@ -18,7 +23,9 @@ use sqlx::migrate::Migrator;
 
 use crate::device_key::DeviceKey;
 use crate::error::Error;
+use crate::interests::{InterestListing, InterestPage};
 use crate::password::PasswordHash;
+use crate::review::{Acquaintance, Place, Put, Rating, Review, ReviewPage, Whose};
 use crate::session::{Grant, Identified, Lifetime, Session, Use};
 use crate::token::{Salt, Token};
 use crate::user::{Account, Changes, Listing, User, UserPage};
@@ -123,12 +130,65 @@ impl Store {
         on!(self, store => store.find_named(names).await)
     }
 
-    /// Living users, in the order in which they came.
+    /// Living users, in the order in which they came. Whoever asks for anything of a profile finds only those that it sees.
     pub async fn list_users(&self, listing: &Listing) -> Result<UserPage, Error> {
         on!(self, store => store.list_users(listing).await)
     }
 
-    /// Changes a living user and returns it; `None` when there is no such user. Refuses an address that somebody has.
+    /// Which of these users' profiles a user sees.
+    pub async fn seen_by(&self, viewer: UserId, ids: &[UserId]) -> Result<HashSet<UserId>, Error> {
+        on!(self, store => store.seen_by(viewer, ids).await)
+    }
+
+    /// What people can be interested in, in the order of the list.
+    pub async fn list_interests(&self, listing: &InterestListing) -> Result<InterestPage, Error> {
+        on!(self, store => store.list_interests(listing).await)
+    }
+
+    /// Keeps that two users know each other, or do so no longer. What is not newer than what is known changes nothing, and
+    /// neither does what is said about somebody who is gone.
+    pub async fn record_acquaintance(&self, acquaintance: &Acquaintance) -> Result<(), Error> {
+        on!(self, store => store.record_acquaintance(acquaintance).await)
+    }
+
+    /// Keeps a review, or gives the one that is there its verdict and its time, and says so in the outbox. The same
+    /// verdict again changes nothing. Refuses one about nobody, and a new one between two who are not acquainted.
+    pub async fn put_review(&self, review: &Review) -> Result<Put, Error> {
+        on!(self, store => store.put_review(review).await)
+    }
+
+    /// Deletes a review, says so in the outbox, and returns the user's rating without it; `None` when there is none.
+    pub async fn delete_review(
+        &self,
+        reviewer_id: UserId,
+        user_id: UserId,
+        now: Timestamp,
+    ) -> Result<Option<Rating>, Error> {
+        on!(self, store => store.delete_review(reviewer_id, user_id, now).await)
+    }
+
+    /// Reviews, the one that changed last first, from behind a place on.
+    pub async fn list_reviews(
+        &self,
+        whose: Whose,
+        before: Option<Place>,
+        limit: i64,
+    ) -> Result<ReviewPage, Error> {
+        on!(self, store => store.list_reviews(whose, before, limit).await)
+    }
+
+    /// One person's review of another.
+    pub async fn find_review(&self, reviewer_id: UserId, user_id: UserId) -> Result<Option<Review>, Error> {
+        on!(self, store => store.find_review(reviewer_id, user_id).await)
+    }
+
+    /// What the reviews of a user come to.
+    pub async fn rating_of(&self, user_id: UserId) -> Result<Rating, Error> {
+        on!(self, store => store.rating_of(user_id).await)
+    }
+
+    /// Changes a living user and returns it; `None` when there is no such user. Refuses an address that somebody has,
+    /// interests that there are not, and what does not fit together.
     pub async fn update_user(
         &self,
         id: UserId,
@@ -139,7 +199,7 @@ impl Store {
     }
 
     /// Deletes a user unless the password verified is not the one in use any more: leaves a tombstone, ends all
-    /// sessions, and says so in the outbox.
+    /// sessions, takes away the reviews by and about the user, and says so in the outbox.
     pub async fn delete_user(
         &self,
         id: UserId,

@@ -3,14 +3,26 @@
 //! Locks are taken in one order, the user's row before those of its sessions, so that two changes never wait for each
 //! other.
 
+#[path = "acquaintances.rs"]
+mod acquaintances;
 #[path = "device_keys.rs"]
 mod device_keys;
+#[path = "interests.rs"]
+mod interests;
+#[path = "listing.rs"]
+mod listing;
+#[path = "profiles.rs"]
+mod profiles;
+#[path = "reviews.rs"]
+mod reviews;
 
 use chassis::clock::Timestamp;
 use chassis::database::violates;
 use proto::id::{SessionId, UserId};
 use sqlx::{AssertSqlSafe, FromRow, QueryBuilder};
 use uuid::Uuid;
+
+use profiles::ProfileRow;
 
 use super::super::{Credentials, Login, PasswordChange, Refreshed, SignIn, unreadable};
 use super::{Db, FOR_UPDATE, Pool, SKIP_LOCKED, Tx, outbox};
@@ -21,7 +33,7 @@ use crate::password::PasswordHash;
 use crate::publish;
 use crate::session::{DeviceName, Grant, Identified, Lifetime, Refresh, Rotation, Session, TWO_TABS, Use};
 use crate::token::{Hash, Salt, Token};
-use crate::user::{Account, Bio, Changes, DisplayName, Listing, PictureUrl, User, UserKind, UserPage};
+use crate::user::{Account, Bio, Changes, DisplayName, PictureUrl, User, UserKind};
 use crate::username::Username;
 
 /// The tables of auth in one database.
@@ -34,9 +46,17 @@ pub struct Store {
 macro_rules! user_columns {
     () => {
         "user_id, kind, username, display_name, email, bio, picture_url, password_hash, create_time, update_time, \
-         delete_time"
+         delete_time, gender, date_of_birth, language, city, region, country, video_url, category, visibility, \
+         max_calls_per_day, max_call_millis, time_zone, \
+         COALESCE((SELECT string_agg(i.interest_id, ' ') FROM user_interests i WHERE i.user_id = users.user_id), '') \
+             AS interests, \
+         COALESCE((SELECT string_agg(c.category, ' ') FROM visible_categories c WHERE c.user_id = users.user_id), '') \
+             AS visible_to, \
+         COALESCE((SELECT r.review_count FROM ratings r WHERE r.user_id = users.user_id), 0) AS review_count, \
+         COALESCE((SELECT r.star_sum FROM ratings r WHERE r.user_id = users.user_id), 0) AS star_sum"
     };
 }
+use user_columns;
 
 /// What is read of a session.
 macro_rules! session_columns {
@@ -274,35 +294,6 @@ impl Store {
         rows.into_iter().map(UserRow::into_user).collect()
     }
 
-    pub async fn list_users(&self, listing: &Listing) -> Result<UserPage, Error> {
-        let Listing { keyword, email, kind, after, limit } = listing;
-        let mut query = QueryBuilder::<Db>::new(concat!(
-            "SELECT ",
-            user_columns!(),
-            " FROM users WHERE delete_time IS NULL"
-        ));
-        if let Some(after) = after {
-            query.push(" AND user_id > ").push_bind(after.uuid());
-        }
-        if let Some(email) = email {
-            query.push(" AND email_key = ").push_bind(email.key().to_owned());
-        }
-        if let Some(kind) = kind {
-            query.push(" AND kind = ").push_bind(kind_number(*kind));
-        }
-        if let Some(keyword) = keyword {
-            // Both sides are folded by us: the databases disagree on whether LIKE looks at case.
-            query.push(" AND search LIKE ").push_bind(contains(keyword.as_str())).push(r" ESCAPE '\'");
-        }
-        // One more than asked for tells whether there are more.
-        query.push(" ORDER BY user_id LIMIT ").push_bind(*limit + 1);
-        let rows: Vec<UserRow> = query.build_query_as().fetch_all(self.pool.read()).await?;
-        let limit = usize::try_from(*limit).unwrap_or(0);
-        let has_more = rows.len() > limit;
-        let users = rows.into_iter().take(limit).map(UserRow::into_user).collect::<Result<_, _>>()?;
-        Ok(UserPage { users, has_more })
-    }
-
     pub async fn update_user(
         &self,
         id: UserId,
@@ -311,7 +302,7 @@ impl Store {
     ) -> Result<Option<User>, Error> {
         let mut tx = self.pool.begin().await?;
         let Some(Credentials { mut user, .. }) = lock_user(&mut tx, id).await? else { return Ok(None) };
-        changes.apply_to(&mut user, now);
+        changes.apply_to(&mut user, now)?;
         sqlx::query(
             "UPDATE users SET display_name = $2, email = $3, email_key = $4, bio = $5, picture_url = $6, search = $7,
                               update_time = $8
@@ -328,6 +319,7 @@ impl Store {
         .execute(&mut *tx)
         .await
         .map_err(|error| refused(error, None))?;
+        profiles::save(&mut tx, id, &user.profile, &changes.profile).await?;
         tx.commit().await?;
         Ok(Some(user))
     }
@@ -343,8 +335,8 @@ impl Store {
         if credentials.hash.as_ref() != verified {
             return Err(Error::BadCredentials);
         }
-        erase(&mut tx, id.uuid(), now).await?;
-        outbox::append(&mut tx, &publish::payload(&Fact::deleted(id, now)), now.as_millis()).await?;
+        let facts = erase(&mut tx, &[id.uuid()], now).await?;
+        outbox::append_all(&mut tx, &facts, now.as_millis()).await?;
         tx.commit().await?;
         Ok(())
     }
@@ -377,11 +369,7 @@ impl Store {
             .bind(limit)
             .fetch_all(&mut *tx)
             .await?;
-        let mut facts = Vec::with_capacity(ids.len());
-        for id in &ids {
-            erase(&mut tx, *id, now).await?;
-            facts.push(publish::payload(&Fact::deleted(UserId::from(*id), now)));
-        }
+        let facts = erase(&mut tx, &ids, now).await?;
         outbox::append_all(&mut tx, &facts, now.as_millis()).await?;
         tx.commit().await?;
         Ok(ids.into_iter().map(UserId::from).collect())
@@ -501,8 +489,23 @@ async fn rotate(
     Ok(Grant { token: next, session: Session { last_use_time: now, expire_time, ..session } })
 }
 
-/// Leaves of a user nothing but its id and when it went.
-async fn erase(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<(), Error> {
+/// Leaves of users nothing but their ids and when they went, and returns the facts about it. Their rows are locked, and
+/// the ids in order: what they share with others is locked in one order over all of them.
+async fn erase(tx: &mut Tx, ids: &[Uuid], now: Timestamp) -> Result<Vec<Vec<u8>>, Error> {
+    let mut facts = Vec::with_capacity(ids.len());
+    for id in ids {
+        facts.extend(reviews::erase(tx, *id, now).await?);
+    }
+    for id in ids {
+        acquaintances::erase(tx, *id).await?;
+        profiles::erase(tx, *id).await?;
+        erase_account(tx, *id, now).await?;
+        facts.push(publish::payload(&Fact::deleted(UserId::from(*id), now)));
+    }
+    Ok(facts)
+}
+
+async fn erase_account(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM sessions WHERE user_id = $1").bind(id).execute(&mut **tx).await?;
     sqlx::query("DELETE FROM device_keys WHERE user_id = $1").bind(id).execute(&mut **tx).await?;
     sqlx::query(
@@ -573,6 +576,8 @@ struct UserRow {
     create_time: i64,
     update_time: i64,
     delete_time: Option<i64>,
+    #[sqlx(flatten)]
+    profile: ProfileRow,
 }
 
 impl UserRow {
@@ -587,6 +592,8 @@ impl UserRow {
             picture: Some(self.picture_url).filter(|url| !url.is_empty()).map(PictureUrl::stored),
             create_time: Timestamp::from_millis(self.create_time),
             update_time: Timestamp::from_millis(self.update_time),
+            rating: self.profile.rating(),
+            profile: self.profile.into_profile()?,
         })
     }
 
