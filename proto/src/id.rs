@@ -77,6 +77,10 @@ ids! {
     DeviceKeyId;
     /// A report of a message.
     ReportId;
+    /// A request of one person to another.
+    RequestId;
+    /// A gateway, from its start on, or since it was not heard of for too long.
+    GatewayId;
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]
