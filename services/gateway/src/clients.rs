@@ -17,6 +17,7 @@ use proto::auth::v1::IntrospectRequest;
 use proto::auth::v1::auth_service_client::AuthServiceClient;
 use proto::auth::v1::user_service_client::UserServiceClient;
 use proto::conversation::v1::conversation_service_client::ConversationServiceClient;
+use proto::conversation::v1::presence_service_client::PresenceServiceClient;
 use proto::conversation::v1::{AccessQuestion, CheckAccessRequest};
 use proto::messaging::v1::ListHeadsRequest;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
@@ -106,6 +107,11 @@ impl Clients {
     /// Conversations and their members.
     pub fn conversations(&self) -> ConversationServiceClient<Transport> {
         ConversationServiceClient::new(self.conversation.clone())
+    }
+
+    /// Who is there.
+    pub fn presence(&self) -> PresenceServiceClient<Transport> {
+        PresenceServiceClient::new(self.conversation.clone())
     }
 
     /// Messages.
