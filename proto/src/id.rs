@@ -79,6 +79,10 @@ ids! {
     ReportId;
     /// What one person thought of another.
     ReviewId;
+    /// A request of one person to another.
+    RequestId;
+    /// A gateway, from its start on, or since it was not heard of for too long.
+    GatewayId;
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]

@@ -77,6 +77,8 @@ pub struct Situation {
     /// Who would own the conversation after the actor: the oldest moderator, else the oldest member. Read only when an
     /// account ends.
     pub heir: Option<UserId>,
+    /// Those whom the change names and who do not let the actor bring them in. Read only when somebody comes in so.
+    pub unwilling: BTreeSet<UserId>,
     /// All members. Read only when the conversation is deleted.
     pub everyone: Vec<UserId>,
     /// The most members that a conversation may have.
@@ -217,6 +219,9 @@ impl Situation {
             user_ids.iter().copied().filter(|user_id| !self.members.contains_key(user_id)).collect();
         if let Some(user_id) = missing.iter().find(|user_id| self.bans.contains_key(user_id)) {
             return Err(Error::UserBanned(*user_id));
+        }
+        if let Some(user_id) = missing.iter().find(|user_id| self.unwilling.contains(user_id)) {
+            return Err(Error::ContactNotAccepted(*user_id));
         }
         if missing.is_empty() {
             return Ok(vec![]);

@@ -1,4 +1,5 @@
-//! What happens elsewhere and has an effect here: a deleted account is a member nowhere.
+//! What happens elsewhere and has an effect here: a deleted account is a member nowhere, and nobody's
+//! contact.
 
 use chassis::events::Events;
 use chassis::feed;
@@ -41,8 +42,13 @@ impl Conversations {
         Ok(more)
     }
 
-    /// Ends all memberships of a user. `false` when another replica has.
+    /// Ends all contacts and memberships of a user. `false` when another replica has.
     async fn end_account(&self, ended: EndedAccount) -> Result<bool, Error> {
+        // Each of these can be repeated, and is, until the cursor has moved with the last of the memberships.
+        self.store.close_person(ended.user_id, self.clock.now()).await?;
+        while self.store.end_contacts(ended.user_id, self.clock.now()).await? {
+            self.announce();
+        }
         loop {
             let ending = self.store.end_account(ended, self.clock.now()).await?;
             self.announce();

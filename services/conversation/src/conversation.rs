@@ -4,6 +4,7 @@ use chassis::clock::Timestamp;
 use proto::id::{ConversationId, UserId};
 
 use crate::error::Error;
+use crate::request::Request;
 use crate::role::Role;
 
 /// Where messages live.
@@ -42,6 +43,8 @@ pub struct View {
     pub viewer: UserId,
     /// The role of the one who looks; `None` for one who is not a member.
     pub own_role: Option<Role>,
+    /// In a direct conversation: the last message request between the two.
+    pub request: Option<Request>,
 }
 
 impl View {
@@ -53,6 +56,11 @@ impl View {
     /// In a direct conversation: the other person.
     pub fn peer(&self) -> Option<UserId> {
         self.conversation.pair.map(|pair| pair.other_than(self.viewer))
+    }
+
+    /// The last message request, as the one who looks may know it.
+    pub fn request_seen(&self) -> Option<Request> {
+        self.request.clone().filter(|_| self.own_role.is_some())?.seen_by(self.viewer)
     }
 }
 

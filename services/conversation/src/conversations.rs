@@ -240,6 +240,6 @@ impl Situation {
     /// The conversation as the actor sees it.
     fn into_view(self) -> View {
         let own_role = self.members.get(&self.actor).map(|member| member.role);
-        View { conversation: self.conversation, viewer: self.actor, own_role }
+        View { conversation: self.conversation, viewer: self.actor, own_role, request: None }
     }
 }

@@ -1,11 +1,13 @@
 //! Between the words of the contract and ours. What the contract's rules check has been checked when a message comes
 //! here; what they cannot say is checked here.
 
+pub mod contacts;
+
 use chassis::clock::Timestamp;
 use chassis::page::{self, Position, Token};
 use prost::Message;
 use proto::conversation::v1 as pb;
-use proto::id::{ConversationId, InvalidId, UserId};
+use proto::id::{ConversationId, InvalidId, RequestId, UserId};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
@@ -194,6 +196,18 @@ impl Placed for Place {
     }
 }
 
+impl Placed for (Timestamp, RequestId) {
+    type Position = (i64, Uuid);
+
+    fn to_position(&self) -> (i64, Uuid) {
+        (self.0.as_millis(), self.1.uuid())
+    }
+
+    fn from_position((millis, request_id): (i64, Uuid)) -> Self {
+        (Timestamp::from_millis(millis), request_id.into())
+    }
+}
+
 impl<P: Placed> Query<P> {
     /// What was asked for: by whom, of which list (its name, and the id of what it belongs to), and which page.
     pub fn parse(caller: UserId, list: (&str, &str), size: i32, token: &str) -> Result<Self, Error> {
@@ -242,6 +256,7 @@ fn role_if_any(role: Option<Role>) -> pb::MemberRole {
 impl From<View> for pb::Conversation {
     fn from(view: View) -> Self {
         let peer_user_id = view.peer().map(|peer| peer.to_string()).unwrap_or_default();
+        let request = view.request_seen().map(pb::Request::from);
         let conversation = view.conversation;
         Self {
             conversation_id: conversation.id.to_string(),
@@ -256,6 +271,7 @@ impl From<View> for pb::Conversation {
             own_role: role_if_any(view.own_role).into(),
             peer_user_id,
             secure: conversation.secure,
+            request,
         }
     }
 }
@@ -300,6 +316,8 @@ pub fn access(access: Option<Access>) -> pb::Access {
         membership_version: access.membership_version,
         slow_mode_millis: access.wait().as_millis(),
         secure: access.secure,
+        request_version: access.request_version().unwrap_or(0),
+        request_needed: access.needs_request(),
     }
 }
 

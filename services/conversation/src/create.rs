@@ -163,7 +163,10 @@ impl Conversations {
                     return Ok(found);
                 }
                 match self.secure(caller, found.view.conversation.id).await {
-                    Ok(view) => return Ok(Created { view, ..found }),
+                    Ok(view) => {
+                        let view = View { request: found.view.request, ..view };
+                        return Ok(Created { view, is_new: found.is_new });
+                    }
                     // Gone since it was found, or not the caller's any more: look again.
                     Err(Error::ConversationNotFound(_)) => continue,
                     Err(error) => return Err(error),
@@ -171,6 +174,10 @@ impl Conversations {
             }
             if !others_exist {
                 self.users.require(caller, &plan.others()).await?;
+                // In a direct conversation the first message asks.
+                if plan.kind != Kind::Direct {
+                    self.require_willing(caller, &plan.others()).await?;
+                }
                 others_exist = true;
             }
             if let Some(view) = self.store.create(&plan, self.clock.now()).await? {
@@ -180,6 +187,12 @@ impl Conversations {
             }
         }
         Err(Error::Contended)
+    }
+
+    /// Refuses when one of these does not let the caller bring it in.
+    async fn require_willing(&self, caller: UserId, user_ids: &[UserId]) -> Result<(), Error> {
+        let unwilling = self.store.unwilling(caller, user_ids).await?;
+        unwilling.first().map_or(Ok(()), |user_id| Err(Error::ContactNotAccepted(*user_id)))
     }
 }
 

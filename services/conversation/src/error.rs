@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use chassis::fault::Fault;
 use proto::conversation::v1::ErrorReason as Reason;
-use proto::id::{ConversationId, UserId};
+use proto::id::{ConversationId, RequestId, UserId};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use crate::convert::contacts::request_state;
+use crate::request::State;
 use crate::store::Failure;
 
 /// Everything that can go wrong.
@@ -60,6 +62,39 @@ pub enum Error {
     /// The request id was used with another body.
     #[error("request_id {0} was used with another body")]
     RequestIdReused(Uuid),
+    /// A request of this kind waits already.
+    #[error("request {0} waits for its answer already")]
+    RequestPending(RequestId),
+    /// There is no such request between the caller and the user, in this direction.
+    #[error("there is no such request between you and user {0}")]
+    RequestNotFound(UserId),
+    /// The request has another answer, or was taken back.
+    #[error("the request is {} already", request_state(*.0).as_str_name())]
+    RequestAnswered(State),
+    /// The user is brought in only by those whom it let write.
+    #[error("user {0} takes only those it knows: ask first")]
+    ContactNotAccepted(UserId),
+    /// The caller has blocked the user.
+    #[error("you have blocked user {0}: unblock first")]
+    UserBlocked(UserId),
+    /// One of the two has as many connections as a person may have.
+    #[error("a person has at most {most} connections")]
+    TooManyConnections {
+        /// The most that are allowed.
+        most: i64,
+    },
+    /// The caller blocks as many as a person may.
+    #[error("a person blocks at most {most} users")]
+    TooManyBlocked {
+        /// The most that are allowed.
+        most: i64,
+    },
+    /// The caller asks too often, or too many.
+    #[error("you ask too often: wait before you ask again")]
+    RateLimited {
+        /// When the next makes sense.
+        wait: Duration,
+    },
     /// Too many want the same at once.
     #[error("others are changing the same: try again")]
     Contended,
@@ -99,6 +134,27 @@ impl From<&Error> for Fault {
             }
             Error::RequestIdReused(id) => {
                 fault(Code::AlreadyExists, Reason::RequestIdReused).with("request_id", id)
+            }
+            Error::RequestPending(id) => {
+                fault(Code::AlreadyExists, Reason::RequestPendingAlready).with("request_id", id)
+            }
+            Error::RequestNotFound(id) => fault(Code::NotFound, Reason::RequestNotFound).with("user_id", id),
+            Error::RequestAnswered(state) => fault(Code::FailedPrecondition, Reason::RequestAnswered)
+                .with("state", request_state(*state).as_str_name()),
+            Error::ContactNotAccepted(id) => {
+                fault(Code::FailedPrecondition, Reason::ContactNotAccepted).with("user_id", id)
+            }
+            Error::UserBlocked(id) => {
+                fault(Code::FailedPrecondition, Reason::UserBlocked).with("user_id", id)
+            }
+            Error::TooManyConnections { most } => {
+                fault(Code::FailedPrecondition, Reason::TooManyConnections).with("most", most)
+            }
+            Error::TooManyBlocked { most } => {
+                fault(Code::FailedPrecondition, Reason::TooManyBlocked).with("most", most)
+            }
+            Error::RateLimited { wait } => {
+                fault(Code::ResourceExhausted, Reason::RateLimited).retry_after(*wait)
             }
             Error::Contended => Self::unavailable("this conversation")
                 .retry_after(Duration::from_millis(100))

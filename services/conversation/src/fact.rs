@@ -1,22 +1,23 @@
-//! What happened to a conversation, for those who act on it.
+//! What happened to conversations and between people, for those who act on it.
 
 use chassis::clock::Timestamp;
 use proto::id::{ConversationId, EventId, UserId};
 
 use crate::conversation::{Conversation, Kind, SlowMode, Title, Topic};
 use crate::member::{Member, Removal};
+use crate::request::Request;
 use crate::role::Role;
 
-/// Something that happened to a conversation. It is written in the transaction in which it happened.
+/// Something that happened. It is written in the transaction in which it happened.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fact {
     /// Its id.
     pub id: EventId,
     /// When it happened.
     pub occur_time: Timestamp,
-    /// The conversation it happened to.
-    pub conversation_id: ConversationId,
-    /// The conversation's membership version after it.
+    /// The conversation it happened to; `None` when it happened to none.
+    pub conversation_id: Option<ConversationId>,
+    /// The conversation's membership version after it; 0 when it happened to none.
     pub membership_version: i64,
     /// Who did it; `None` when nobody did (a user was deleted).
     pub actor: Option<UserId>,
@@ -30,10 +31,29 @@ impl Fact {
         Self {
             id: EventId::generate(),
             occur_time: at,
-            conversation_id: conversation.id,
+            conversation_id: Some(conversation.id),
             membership_version: conversation.membership_version,
             actor,
             event,
+        }
+    }
+
+    /// That a request of one person to another is new or different. Of a message request the membership version of its
+    /// conversation is told.
+    pub fn of_request(
+        request: Request,
+        membership_version: i64,
+        actor: Option<UserId>,
+        at: Timestamp,
+    ) -> Self {
+        let conversation_id = request.message.map(|place| place.conversation_id);
+        Self {
+            id: EventId::generate(),
+            occur_time: at,
+            conversation_id,
+            membership_version: conversation_id.map_or(0, |_| membership_version),
+            actor,
+            event: Event::RequestChanged(request),
         }
     }
 }
@@ -87,4 +107,6 @@ pub enum Event {
         /// The role from now on.
         role: Role,
     },
+    /// A request of one person to another is new or different.
+    RequestChanged(Request),
 }

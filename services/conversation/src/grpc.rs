@@ -1,5 +1,9 @@
 //! The handlers: identify, parse, call, render.
 
+mod connections;
+mod export;
+mod presence;
+
 use chassis::caller::Caller;
 use chassis::page;
 use proto::conversation::v1 as pb;
@@ -15,7 +19,8 @@ use crate::publish;
 /// How many facts are read when the asker does not say, and at most.
 const FACTS: (i64, i64) = (100, 1000);
 
-/// The service on the wire.
+/// The services on the wire. Cloning gives the same.
+#[derive(Clone)]
 pub struct Grpc {
     conversations: Conversations,
 }
@@ -215,6 +220,16 @@ impl ConversationService for Grpc {
         Ok(Response::new(pb::CheckAccessResponse {
             answers: answers.into_iter().map(convert::access).collect(),
         }))
+    }
+
+    async fn open_message_request(
+        &self,
+        request: Request<pb::OpenMessageRequestRequest>,
+    ) -> Result<Response<pb::OpenMessageRequestResponse>, Status> {
+        let id = convert::conversation_id(&request.get_ref().conversation_id)?;
+        let user = convert::user_id(&request.get_ref().user_id)?;
+        let access = self.conversations.open_message_request(user, id).await?;
+        Ok(Response::new(pb::OpenMessageRequestResponse { access: Some(convert::access(Some(access))) }))
     }
 
     async fn list_memberships(

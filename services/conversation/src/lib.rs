@@ -1,20 +1,27 @@
-//! Conversations: who is in them, in which role, and who is kept out.
+//! Conversations: who is in them, in which role, and who is kept out; and people: who is connected with whom, who may
+//! write to whom first, who is there.
 //!
-//! **Owns** conversations, members, roles and bans. It is asked before every message whether its sender may write, and
+//! **Owns** conversations, members, roles and bans, what is between any two people (connections, requests, blocks), what
+//! each lets others do, and presence. It is asked before every message whether its sender may write, and
 //! answers from the database, so that a right that was withdrawn is withdrawn at once.
 //!
 //! **Refuses** whoever is not a member as if the conversation did not exist (a room can be seen by everybody), and
-//! whoever lacks the role. Who may do what to whom is in `role` and `change`, as code without a database.
+//! whoever lacks the role. Who may do what to whom is in `role` and `change`, what two people may do about each other in
+//! `standing`, as code without a database.
 //!
 //! **Emits** a fact for every change of members, roles and settings, written in the transaction of the change and
 //! carrying the conversation's membership version after it: a history without gaps. Messaging turns the facts into
 //! events of the conversation's log.
 //!
-//! **Follows** auth's facts: a deleted account is a member nowhere.
+//! Requests of one person to another are facts too. Auth is told who got to know whom (`acquaintance`).
+//!
+//! **Follows** auth's facts: a deleted account is a member nowhere, and nobody's contact.
 
+mod acquaintance;
 mod change;
 mod config;
 mod consume;
+mod contacts;
 mod conversation;
 mod conversations;
 mod convert;
@@ -24,8 +31,12 @@ mod fact;
 mod grpc;
 mod member;
 mod paging;
+mod presence;
+mod privacy;
 mod publish;
+mod request;
 mod role;
+mod standing;
 mod store;
 mod users;
 
@@ -41,7 +52,10 @@ use chassis::middleware::LimitsConfig;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
+use proto::conversation::v1::connection_service_server::{self, ConnectionServiceServer};
 use proto::conversation::v1::conversation_service_server::{self, ConversationServiceServer};
+use proto::conversation::v1::export_service_server::{self, ExportServiceServer};
+use proto::conversation::v1::presence_service_server::{self, PresenceServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
 
@@ -95,13 +109,25 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         max_members: config.max_members.into(),
     };
     consume::follow_users(conversations.clone(), events.clone(), &tasks);
+    acquaintance::tell(conversations.clone(), events.clone(), &tasks);
+    presence::sweep(conversations.clone(), &tasks);
 
-    let service =
-        ConversationServiceServer::new(Grpc::new(conversations)).max_decoding_message_size(REQUEST_BYTES);
+    let grpc = Grpc::new(conversations);
+    let mut routes = Routes::builder();
+    routes
+        .add_service(ConversationServiceServer::new(grpc.clone()).max_decoding_message_size(REQUEST_BYTES))
+        .add_service(ConnectionServiceServer::new(grpc.clone()).max_decoding_message_size(REQUEST_BYTES))
+        .add_service(PresenceServiceServer::new(grpc.clone()).max_decoding_message_size(REQUEST_BYTES))
+        .add_service(ExportServiceServer::new(grpc).max_decoding_message_size(REQUEST_BYTES));
     Ok(Unit {
         name: NAME,
-        services: vec![conversation_service_server::SERVICE_NAME],
-        grpc: Some(unit::routes(Routes::new(service), Identity::new(verifier, accepted), &limits)),
+        services: vec![
+            conversation_service_server::SERVICE_NAME,
+            connection_service_server::SERVICE_NAME,
+            presence_service_server::SERVICE_NAME,
+            export_service_server::SERVICE_NAME,
+        ],
+        grpc: Some(unit::routes(routes.routes(), Identity::new(verifier, accepted), &limits)),
         listening: vec![],
         database: Some(database),
         tasks,

@@ -5,6 +5,7 @@ use proto::id::{ConversationId, UserId};
 
 use crate::conversation::{Kind, SlowMode};
 use crate::role::Role;
+use crate::standing::Writing;
 
 /// A user in a conversation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +87,9 @@ pub struct Access {
     pub slow_mode: SlowMode,
     /// Whether the conversation takes secure messages only.
     pub secure: bool,
+    /// What is between the two people of a direct conversation makes of it; everywhere else writing is free to whose
+    /// role allows it.
+    pub writing: Writing,
 }
 
 impl Access {
@@ -101,7 +105,20 @@ impl Access {
 
     /// Whether the user may write into it.
     pub fn may_write(&self) -> bool {
-        self.role.is_some_and(|role| role.may_write(self.kind))
+        self.writing != Writing::Refused && self.role.is_some_and(|role| role.may_write(self.kind))
+    }
+
+    /// Whether the user may write only by a message request that is not made yet.
+    pub fn needs_request(&self) -> bool {
+        self.may_write() && self.writing == Writing::Needed
+    }
+
+    /// Since which membership version the user may have written nothing, when its message request waits.
+    pub fn request_version(&self) -> Option<i64> {
+        match self.writing {
+            Writing::Waiting { request_version } if self.may_write() => Some(request_version),
+            Writing::Waiting { .. } | Writing::Free | Writing::Needed | Writing::Refused => None,
+        }
     }
 
     /// How long the user has to wait between two messages.
@@ -118,7 +135,31 @@ mod tests {
     use super::*;
 
     fn access(kind: Kind, role: Option<Role>) -> Access {
-        Access { kind, role, membership_version: 1, slow_mode: SlowMode::from_millis(5000), secure: false }
+        Access {
+            kind,
+            role,
+            membership_version: 1,
+            slow_mode: SlowMode::from_millis(5000),
+            secure: false,
+            writing: Writing::Free,
+        }
+    }
+
+    #[test]
+    fn what_is_between_two_takes_from_what_the_role_allows_and_adds_nothing() {
+        let waiting = Writing::Waiting { request_version: 7 };
+        for (writing, expected) in [
+            (Writing::Free, (true, false, None)),
+            (Writing::Refused, (false, false, None)),
+            (Writing::Needed, (true, true, None)),
+            (waiting, (true, false, Some(7))),
+        ] {
+            let member = Access { writing, ..access(Kind::Direct, Some(Role::Member)) };
+            assert_eq!((member.may_write(), member.needs_request(), member.request_version()), expected);
+            let stranger = Access { writing, ..access(Kind::Direct, None) };
+            let seen = (stranger.may_write(), stranger.needs_request(), stranger.request_version());
+            assert_eq!(seen, (false, false, None));
+        }
     }
 
     #[test]

@@ -5,6 +5,7 @@ use chassis::events::Events;
 use prost::Message;
 use proto::conversation::v1 as pb;
 
+use crate::convert::contacts::{request_kind, request_state};
 use crate::convert::slow_mode;
 use crate::error::Error;
 use crate::fact::{Event, Fact};
@@ -16,7 +17,7 @@ pub fn encode(fact: &Fact) -> Vec<u8> {
         position: 0,
         event_id: fact.id.to_string(),
         occur_time: Some(fact.occur_time.to_proto()),
-        conversation_id: fact.conversation_id.to_string(),
+        conversation_id: fact.conversation_id.map(|id| id.to_string()).unwrap_or_default(),
         membership_version: fact.membership_version,
         actor_user_id: fact.actor.map(|actor| actor.to_string()).unwrap_or_default(),
         payload: Some(payload(&fact.event)),
@@ -68,6 +69,15 @@ fn payload(event: &Event) -> pb::conversation_fact::Payload {
             user_id: user_id.to_string(),
             role: pb::MemberRole::from(*role).into(),
         }),
+        Event::RequestChanged(request) => Payload::RequestChanged(pb::RequestChanged {
+            request_id: request.id.to_string(),
+            kind: request_kind(request.kind).into(),
+            from_user_id: request.from.to_string(),
+            to_user_id: request.to.to_string(),
+            state: request_state(request.state).into(),
+            version: request.version,
+            request_version: request.message.map_or(0, |place| place.request_version),
+        }),
     }
 }
 
@@ -92,7 +102,7 @@ mod tests {
         let fact = Fact {
             id: EventId::generate(),
             occur_time: Timestamp::from_millis(1234),
-            conversation_id: ConversationId::generate(),
+            conversation_id: Some(ConversationId::generate()),
             membership_version: 7,
             actor: None,
             event: Event::MemberRemoved { user_id: UserId::generate(), removal: Removal::UserDeleted },

@@ -644,6 +644,7 @@ async fn every_change_is_a_fact_and_wakes_those_who_follow() {
         Payload::MembersAdded(added) => format!("added {}", added.members.len()),
         Payload::MemberRemoved(removed) => format!("removed {}", removed.reason().as_str_name()),
         Payload::MemberRoleChanged(changed) => format!("role {}", changed.role().as_str_name()),
+        Payload::RequestChanged(changed) => format!("request {}", changed.state().as_str_name()),
     };
     assert_eq!(
         facts.iter().map(brief).collect::<Vec<_>>(),

@@ -1,19 +1,25 @@
 //! What we ask of auth, in our words.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
+use std::time::Duration;
 
 use chassis::identity::ServiceCredential;
 use chassis::transport::{Transport, as_service};
 use proto::auth::v1 as pb;
 use proto::auth::v1::auth_service_client::AuthServiceClient;
+use proto::auth::v1::review_service_client::ReviewServiceClient;
 use proto::auth::v1::user_service_client::UserServiceClient;
 use proto::id::UserId;
 use tonic::Status;
 
+use crate::acquaintance::Acquaintance;
 use crate::error::Error;
 
 /// As many users can be asked for at once.
 const CHUNK: usize = 100;
+
+/// How long auth may take to note down that two people know each other.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// As many facts are read at once.
 const FACTS: i32 = 100;
@@ -23,6 +29,7 @@ const FACTS: i32 = 100;
 pub struct Users {
     users: UserServiceClient<Transport>,
     auth: AuthServiceClient<Transport>,
+    reviews: ReviewServiceClient<Transport>,
     credential: ServiceCredential,
 }
 
@@ -38,30 +45,62 @@ pub struct Happening {
 impl Users {
     /// Asks auth over this transport, as the service with this credential.
     pub fn new(auth: Transport, credential: ServiceCredential) -> Self {
-        Self { users: UserServiceClient::new(auth.clone()), auth: AuthServiceClient::new(auth), credential }
+        Self {
+            users: UserServiceClient::new(auth.clone()),
+            reviews: ReviewServiceClient::new(auth.clone()),
+            auth: AuthServiceClient::new(auth),
+            credential,
+        }
     }
 
     /// Refuses when one of these does not stand for a living account.
     pub async fn require(&self, caller: UserId, user_ids: &[UserId]) -> Result<(), Error> {
         for user_ids in user_ids.chunks(CHUNK) {
-            let message = pb::BatchGetUsersRequest {
-                user_ids: user_ids.iter().map(ToString::to_string).collect(),
-                usernames: Vec::new(),
-            };
-            let request = as_service(message, &self.credential, Some(caller));
-            let answer = self.users.clone().batch_get_users(request).await.map_err(unavailable)?;
-            let living: HashSet<UserId> = answer
-                .into_inner()
-                .users
-                .iter()
-                .filter(|user| user.delete_time.is_none())
-                .filter_map(|user| UserId::parse(&user.user_id).ok())
-                .collect();
-            if let Some(unknown) = user_ids.iter().find(|user_id| !living.contains(user_id)) {
+            let living = self.living(caller, user_ids).await?;
+            if let Some(unknown) = user_ids.iter().find(|user_id| !living.contains_key(user_id)) {
                 return Err(Error::UserNotFound(*unknown));
             }
         }
         Ok(())
+    }
+
+    /// Those among these users, at most [`CHUNK`], whose account lives.
+    async fn living(
+        &self,
+        caller: UserId,
+        user_ids: &[UserId],
+    ) -> Result<HashMap<UserId, pb::UserKind>, Error> {
+        let message = pb::BatchGetUsersRequest {
+            user_ids: user_ids.iter().map(ToString::to_string).collect(),
+            usernames: Vec::new(),
+        };
+        let request = as_service(message, &self.credential, Some(caller));
+        let answer = self.users.clone().batch_get_users(request).await.map_err(unavailable)?.into_inner();
+        let living = answer.users.iter().filter(|user| user.delete_time.is_none());
+        Ok(living.filter_map(|user| Some((UserId::parse(&user.user_id).ok()?, user.kind()))).collect())
+    }
+
+    /// Refuses when this does not stand for a living account that was registered: a guest is asked for nothing.
+    pub async fn require_account(&self, caller: UserId, user_id: UserId) -> Result<(), Error> {
+        let user = self.living(caller, &[user_id]).await?.remove(&user_id);
+        match user {
+            Some(kind) if kind != pb::UserKind::Guest => Ok(()),
+            Some(_) | None => Err(Error::UserNotFound(user_id)),
+        }
+    }
+
+    /// Tells auth that two people have got to know each other, or no longer do.
+    pub async fn record_acquaintance(&self, acquaintance: &Acquaintance) -> Result<(), Error> {
+        let Acquaintance { pair, version, has_ended } = *acquaintance;
+        let message = pb::RecordAcquaintanceRequest {
+            user_ids: vec![pair.low().to_string(), pair.high().to_string()],
+            kind: pb::AcquaintanceKind::Connection.into(),
+            ended: has_ended,
+            version,
+        };
+        let mut request = as_service(message, &self.credential, None);
+        request.set_timeout(PATIENCE);
+        self.reviews.clone().record_acquaintance(request).await.map(drop).map_err(unavailable)
     }
 
     /// What has happened to users after a position, oldest first; not everything at once.

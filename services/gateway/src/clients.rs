@@ -19,6 +19,7 @@ use proto::auth::v1::export_service_client as auth;
 use proto::auth::v1::user_service_client::UserServiceClient;
 use proto::conversation::v1::conversation_service_client::ConversationServiceClient;
 use proto::conversation::v1::export_service_client as conversation;
+use proto::conversation::v1::presence_service_client::PresenceServiceClient;
 use proto::conversation::v1::{AccessQuestion, CheckAccessRequest};
 use proto::messaging::v1::ListHeadsRequest;
 use proto::messaging::v1::export_service_client as messaging;
@@ -110,6 +111,11 @@ impl Clients {
     /// Conversations and their members.
     pub fn conversations(&self) -> ConversationServiceClient<Transport> {
         ConversationServiceClient::new(self.conversation.clone())
+    }
+
+    /// Who is there.
+    pub fn presence(&self) -> PresenceServiceClient<Transport> {
+        PresenceServiceClient::new(self.conversation.clone())
     }
 
     /// Messages.

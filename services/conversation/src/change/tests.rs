@@ -50,6 +50,7 @@ impl Fixture {
             muted_before: BTreeSet::new(),
             owners: 1,
             heir: Some(moderator),
+            unwilling: BTreeSet::new(),
             everyone: vec![owner, moderator, member, muted],
             max_members: 10,
             now: NOW,

@@ -11,13 +11,20 @@ use chassis::clock::Timestamp;
 use chassis::database::{self, Database};
 use proto::id::{ConversationId, UserId};
 
+use crate::acquaintance::Acquaintance;
 use crate::change::{Change, Situation};
-use crate::conversation::View;
+use crate::contacts::RequestPlace;
+use crate::conversation::{Pair as People, View};
+use crate::conversations::Place;
 use crate::create::{Created, Plan};
 use crate::error::Error;
 use crate::member::{Access, Ban, Member, Memberships};
 use crate::paging::Page;
+use crate::presence::{Presence, Report, Reported};
+use crate::privacy::{Privacy, PrivacyChanges};
+use crate::request::{Filter, Request};
 use crate::role::Role;
+use crate::standing::{Act, Standing};
 
 /// The store of this service.
 #[derive(Clone)]
@@ -121,6 +128,97 @@ impl Store {
         either!(self, store => store.end_account(ended, at))
     }
 
+    /// Does what one of two people does about the other if it is allowed, under the lock of both.
+    pub async fn act(&self, pair: People, by: UserId, act: Act, at: Timestamp) -> Result<Acted, Error> {
+        either!(self, store => store.act(pair, by, act, at))
+    }
+
+    /// What is between two people.
+    pub async fn standing(&self, pair: People) -> Result<Standing, Error> {
+        either!(self, store => store.standing(pair))
+    }
+
+    /// Those among these users who do not let somebody bring them in, in no order.
+    pub async fn unwilling(&self, by: UserId, users: &[UserId]) -> Result<Vec<UserId>, Error> {
+        either!(self, store => store.unwilling(by, users))
+    }
+
+    /// What a person lets others do.
+    pub async fn privacy(&self, user: UserId) -> Result<Privacy, Error> {
+        either!(self, store => store.privacy(user))
+    }
+
+    /// Sets what a person lets others do. What holds then.
+    pub async fn set_privacy(&self, user: UserId, changes: PrivacyChanges) -> Result<Privacy, Error> {
+        either!(self, store => store.set_privacy(user, changes))
+    }
+
+    /// The requests of a person, newest first. One that is withheld is among those of its author that are pending, and
+    /// nowhere else.
+    pub async fn requests(
+        &self,
+        user: UserId,
+        filter: Filter,
+        page: Page<RequestPlace>,
+    ) -> Result<Vec<Request>, Error> {
+        either!(self, store => store.requests(user, filter, page))
+    }
+
+    /// With whom a person is connected, and since when, newest first.
+    pub async fn connections(&self, user: UserId, page: Page<Place>) -> Result<Vec<Place>, Error> {
+        either!(self, store => store.connections(user, page))
+    }
+
+    /// Whom a person blocks, and since when, newest first.
+    pub async fn blocks(&self, user: UserId, page: Page<Place>) -> Result<Vec<Place>, Error> {
+        either!(self, store => store.blocks(user, page))
+    }
+
+    /// Lets nothing come to be between a person and anybody any more, and forgets what it has set.
+    pub async fn close_person(&self, user: UserId, at: Timestamp) -> Result<(), Error> {
+        either!(self, store => store.close_person(user, at))
+    }
+
+    /// Ends what is between a closed person and some others. `false` when there is nothing any more.
+    pub async fn end_contacts(&self, user: UserId, at: Timestamp) -> Result<bool, Error> {
+        either!(self, store => store.end_contacts(user, at))
+    }
+
+    /// What auth has to be told by now, what waits longest first.
+    pub async fn due_acquaintances(&self, now: Timestamp, limit: i64) -> Result<Vec<Acquaintance>, Error> {
+        either!(self, store => store.due_acquaintances(now, limit))
+    }
+
+    /// Auth has taken note of this. What has come since is still to be told.
+    pub async fn acquaintance_told(&self, told: &Acquaintance) -> Result<(), Error> {
+        either!(self, store => store.acquaintance_told(told))
+    }
+
+    /// Auth has not taken note of this: it is told again then.
+    pub async fn put_off_acquaintance(&self, told: &Acquaintance, due: Timestamp) -> Result<(), Error> {
+        either!(self, store => store.put_off_acquaintance(told, due))
+    }
+
+    /// Takes in what a gateway saw, whose users are in the order of their ids, each once.
+    pub async fn report_presence(&self, report: &Report, now: Timestamp) -> Result<Reported, Error> {
+        either!(self, store => store.report_presence(report, now))
+    }
+
+    /// Whether users are there, as a viewer may see it. Those who hide it, or never were there, are left out.
+    pub async fn presences(
+        &self,
+        viewer: UserId,
+        users: &[UserId],
+        now: Timestamp,
+    ) -> Result<HashMap<UserId, Presence>, Error> {
+        either!(self, store => store.presences(viewer, users, now))
+    }
+
+    /// Clears up after some of those who were with a gateway whose lease has ended. Says whether there are more.
+    pub async fn sweep_presence(&self, now: Timestamp, limit: i64) -> Result<bool, Error> {
+        either!(self, store => store.sweep_presence(now, limit))
+    }
+
     /// Moves the cursor over a fact that has no effect here. `false` when it was not where it was thought to be.
     pub async fn pass_over(&self, from: i64, to: i64) -> Result<bool, Error> {
         either!(self, store => store.pass_over(from, to))
@@ -135,6 +233,19 @@ impl Store {
     pub async fn facts(&self, after: i64, limit: i64) -> Result<Vec<(i64, Vec<u8>)>, Error> {
         either!(self, store => store.facts(after, limit))
     }
+}
+
+/// What came of what one of two people did about the other.
+#[derive(Clone, Debug)]
+pub struct Acted {
+    /// What is between them now.
+    pub standing: Standing,
+    /// The request it was about, as the one who did it may know it.
+    pub answer: Option<Request>,
+    /// Whether the request was made by this.
+    pub is_new: bool,
+    /// Whether others have something to learn of it.
+    pub has_effects: bool,
 }
 
 /// A user somewhere.
@@ -207,6 +318,8 @@ impl From<sqlx::Error> for Error {
 /// Numbers in columns, as the contract has them.
 mod code {
     use crate::conversation::Kind;
+    use crate::privacy::{FirstContact, Visibility};
+    use crate::request::{self, State};
     use crate::role::Role;
 
     pub fn of_kind(kind: Kind) -> i64 {
@@ -246,6 +359,74 @@ mod code {
             3 => Ok(Role::Moderator),
             4 => Ok(Role::Owner),
             _ => Err(super::Failure::Corrupt("an unknown role")),
+        }
+    }
+
+    pub fn of_request_kind(kind: request::Kind) -> i64 {
+        match kind {
+            request::Kind::Connection => 1,
+            request::Kind::Message => 2,
+        }
+    }
+
+    pub fn request_kind(code: i64) -> Result<request::Kind, super::Failure> {
+        match code {
+            1 => Ok(request::Kind::Connection),
+            2 => Ok(request::Kind::Message),
+            _ => Err(super::Failure::Corrupt("an unknown kind of request")),
+        }
+    }
+
+    pub fn of_request_state(state: State) -> i64 {
+        match state {
+            State::Pending => 1,
+            State::Accepted => 2,
+            State::Rejected => 3,
+            State::Cancelled => 4,
+            State::Withheld => 5,
+        }
+    }
+
+    pub fn request_state(code: i64) -> Result<State, super::Failure> {
+        match code {
+            1 => Ok(State::Pending),
+            2 => Ok(State::Accepted),
+            3 => Ok(State::Rejected),
+            4 => Ok(State::Cancelled),
+            5 => Ok(State::Withheld),
+            _ => Err(super::Failure::Corrupt("an unknown state of a request")),
+        }
+    }
+
+    pub fn of_first_contact(first_contact: FirstContact) -> i64 {
+        match first_contact {
+            FirstContact::Everyone => 1,
+            FirstContact::AfterRequest => 2,
+        }
+    }
+
+    pub fn first_contact(code: i64) -> Result<FirstContact, super::Failure> {
+        match code {
+            1 => Ok(FirstContact::Everyone),
+            2 => Ok(FirstContact::AfterRequest),
+            _ => Err(super::Failure::Corrupt("an unknown first contact")),
+        }
+    }
+
+    pub fn of_visibility(visibility: Visibility) -> i64 {
+        match visibility {
+            Visibility::Everyone => 1,
+            Visibility::Connections => 2,
+            Visibility::Nobody => 3,
+        }
+    }
+
+    pub fn visibility(code: i64) -> Result<Visibility, super::Failure> {
+        match code {
+            1 => Ok(Visibility::Everyone),
+            2 => Ok(Visibility::Connections),
+            3 => Ok(Visibility::Nobody),
+            _ => Err(super::Failure::Corrupt("an unknown visibility")),
         }
     }
 }

@@ -1,7 +1,13 @@
 //! The atomic operations on conversations. Compiled once per database.
 //!
-//! Locks are taken in one order everywhere: the conversation's row, its member rows, the users' membership lists by id,
-//! the head of the outbox last.
+//! Locks are taken in one order everywhere: two people's rows by id, the conversation's row, its member rows, the users'
+//! membership lists by id, the head of the outbox last.
+
+mod acquaintances;
+mod contacts;
+mod lists;
+mod presence;
+mod rows;
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
@@ -10,16 +16,15 @@ use proto::id::{ConversationId, UserId};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
-use super::super::{
-    Bounds, Changed, EndedAccount, Ending, Failure, Pair as UserSomewhere, batches, code, padded,
-};
-use super::{Db, FOR_UPDATE, Pool, Tx, outbox};
+use self::rows::{AccessRow, BanRow, ConversationRow, MemberRow, MembershipRow, ViewRow};
+use super::super::{Bounds, Changed, EndedAccount, Ending, Pair as UserSomewhere, batches, code, padded};
+use super::{Db, FOR_UPDATE, Pool, SKIP_LOCKED, Tx, outbox};
 use crate::change::{Change, Settings, Situation, Step};
-use crate::conversation::{Conversation, Kind, Pair, SlowMode, Title, Topic, View};
+use crate::conversation::{Conversation, SlowMode, Title, Topic, View};
 use crate::create::{Created, Plan, Sole};
 use crate::error::Error;
 use crate::fact::{Event, Fact};
-use crate::member::{Access, Ban, Member, Membership, Memberships, Removal};
+use crate::member::{Access, Ban, Member, Memberships, Removal};
 use crate::paging::Page;
 use crate::publish;
 use crate::role::Role;
@@ -36,17 +41,25 @@ const ITEMS: usize = 256;
 /// As many memberships end in one transaction: nobody else can write meanwhile (SQLite), or waits for our locks.
 const ENDINGS: i64 = 64;
 
-/// What a [`View`] is made of.
+/// What a [`View`] is made of, from a conversation `c` and one of its members `m`.
 macro_rules! view {
-    ($rest:literal) => {
+    ($from:literal, $rest:literal) => {
         concat!(
             "SELECT c.conversation_id, c.kind, c.title, c.topic, c.slow_mode_millis, c.secure, c.member_count,
-                    c.membership_version, c.low_user_id, c.high_user_id, c.create_time, c.update_time, m.role
+                    c.membership_version, c.low_user_id, c.high_user_id, c.create_time, c.update_time, m.role,
+                    r.request_id, r.from_user_id, r.state AS request_state, r.version AS request_changes,
+                    r.request_version, r.create_time AS request_create_time, r.answer_time AS request_answer_time
              FROM ",
+            $from,
+            " LEFT JOIN pairs p ON p.low_user_id = c.low_user_id AND p.high_user_id = c.high_user_id
+              LEFT JOIN requests r ON r.request_id = p.message_request_id ",
             $rest
         )
     };
 }
+
+/// A connection to read from, or a transaction.
+type Connection = <Db as sqlx::Database>::Connection;
 
 /// The conversations in a database.
 #[derive(Clone)]
@@ -132,12 +145,16 @@ impl Store {
         let members: Vec<Member> = plan.members.iter().map(member).collect();
 
         let mut tx = self.pool.begin().await?;
+        let gated = match pair {
+            Some(pair) => contacts::is_gated(&mut tx, pair).await?,
+            None => false,
+        };
         // The unique indexes decide a race: who comes second waits for the first to commit and then inserts nothing.
         let made = sqlx::query(
             "INSERT INTO conversations (conversation_id, kind, title, topic, slow_mode_millis, member_count,
                  membership_version, creator_id, request_id, request_fingerprint, low_user_id, high_user_id, member_set,
-                 create_time, update_time, secure)
-             VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $13, $14)
+                 create_time, update_time, secure, gated)
+             VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15)
              ON CONFLICT DO NOTHING",
         )
         .bind(conversation.id.uuid())
@@ -154,6 +171,7 @@ impl Store {
         .bind(set)
         .bind(at.as_millis())
         .bind(conversation.secure)
+        .bind(gated)
         .execute(&mut *tx)
         .await?;
         if made.rows_affected() == 0 {
@@ -169,14 +187,15 @@ impl Store {
         journal.facts.push(Fact::about(&conversation, Some(plan.creator), at, event));
         journal.close(&mut tx, at).await?;
         tx.commit().await?;
-        Ok(Some(View { conversation, viewer: plan.creator, own_role }))
+        // Nobody has written there yet, so nobody has asked there.
+        Ok(Some(View { conversation, viewer: plan.creator, own_role, request: None }))
     }
 
     pub async fn view(&self, id: ConversationId, viewer: UserId) -> Result<Option<View>, Error> {
         let row: Option<ViewRow> = sqlx::query_as(view!(
             "conversations c
-             LEFT JOIN members m ON m.conversation_id = c.conversation_id AND m.user_id = $2
-             WHERE c.conversation_id = $1 AND c.delete_time IS NULL"
+             LEFT JOIN members m ON m.conversation_id = c.conversation_id AND m.user_id = $2",
+            "WHERE c.conversation_id = $1 AND c.delete_time IS NULL"
         ))
         .bind(id.uuid())
         .bind(viewer.uuid())
@@ -190,8 +209,8 @@ impl Store {
         for ids in ids.chunks(ITEMS) {
             let mut query = QueryBuilder::<Db>::new(view!(
                 "members m
-                 JOIN conversations c ON c.conversation_id = m.conversation_id
-                 WHERE c.delete_time IS NULL AND m.user_id = "
+                 JOIN conversations c ON c.conversation_id = m.conversation_id",
+                "WHERE c.delete_time IS NULL AND m.user_id = "
             ));
             query.push_bind(viewer.uuid()).push(" AND m.conversation_id IN (");
             let mut list = query.separated(", ");
@@ -210,8 +229,8 @@ impl Store {
     pub async fn list(&self, viewer: UserId, page: Page<ConversationId>) -> Result<Vec<View>, Error> {
         let rows: Vec<ViewRow> = sqlx::query_as(view!(
             "members m
-             JOIN conversations c ON c.conversation_id = m.conversation_id
-             WHERE m.user_id = $1 AND m.conversation_id < $2 AND c.delete_time IS NULL
+             JOIN conversations c ON c.conversation_id = m.conversation_id",
+            "WHERE m.user_id = $1 AND m.conversation_id < $2 AND c.delete_time IS NULL
              ORDER BY m.conversation_id DESC
              LIMIT $3"
         ))
@@ -286,21 +305,23 @@ impl Store {
                 row.push_bind(conversation_id.uuid()).push_bind(user_id.uuid());
             });
             query.push(
-                ") SELECT a.conversation_id, a.user_id, c.kind, c.membership_version, c.slow_mode_millis, c.secure, m.role
+                ") SELECT a.conversation_id, a.user_id, c.kind, c.membership_version, c.slow_mode_millis, c.secure, m.role,
+                        c.gated, p.connect_time, p.is_open, p.low_block_time, p.high_block_time, r.from_user_id,
+                        r.state AS request_state, r.request_version, o.first_contact AS own_first_contact,
+                        t.first_contact AS other_first_contact
                  FROM asked a
                  JOIN conversations c ON c.conversation_id = a.conversation_id AND c.delete_time IS NULL
-                 LEFT JOIN members m ON m.conversation_id = a.conversation_id AND m.user_id = a.user_id",
+                 LEFT JOIN members m ON m.conversation_id = a.conversation_id AND m.user_id = a.user_id
+                 LEFT JOIN pairs p ON p.low_user_id = c.low_user_id AND p.high_user_id = c.high_user_id
+                 LEFT JOIN requests r ON c.gated AND r.request_id = p.message_request_id
+                 LEFT JOIN people o ON c.gated AND o.user_id = a.user_id
+                 LEFT JOIN people t ON c.gated AND t.user_id = CASE
+                     WHEN c.low_user_id = a.user_id THEN c.high_user_id ELSE c.low_user_id END",
             );
             let rows: Vec<AccessRow> = query.build_query_as().fetch_all(self.pool.read()).await?;
             for row in rows {
-                let access = Access {
-                    kind: code::kind(row.kind)?,
-                    role: row.role.map(code::role).transpose()?,
-                    membership_version: row.membership_version,
-                    slow_mode: SlowMode::from_millis(row.slow_mode_millis),
-                    secure: row.secure,
-                };
-                answers.insert((row.conversation_id.into(), row.user_id.into()), access);
+                let about = (row.conversation_id.into(), row.user_id.into());
+                answers.insert(about, row.access()?);
             }
         }
         Ok(answers)
@@ -484,12 +505,16 @@ async fn situation(
         muted_before: BTreeSet::new(),
         owners: 0,
         heir: None,
+        unwilling: BTreeSet::new(),
         everyone: Vec::new(),
         max_members: bounds.max_members,
         now: bounds.now,
     };
     for users in users.chunks(ITEMS) {
         read_users(tx, &mut situation, users).await?;
+    }
+    if matches!(change, Change::Add(_)) {
+        situation.unwilling = contacts::unwilling(tx, actor, change.names()).await?;
     }
     if change.may_cost_an_owner() {
         situation.owners =
@@ -720,126 +745,4 @@ async fn insert_members(tx: &mut Tx, id: ConversationId, members: &[Member]) -> 
 /// Where a page of members or bans starts: after this time and user.
 fn position(page: Page<(Timestamp, UserId)>) -> (i64, Uuid) {
     page.after.map_or((i64::MIN, Uuid::nil()), |(time, user_id)| (time.as_millis(), user_id.uuid()))
-}
-
-#[derive(sqlx::FromRow)]
-struct ConversationRow {
-    conversation_id: Uuid,
-    kind: i64,
-    title: String,
-    topic: String,
-    slow_mode_millis: i64,
-    secure: bool,
-    member_count: i64,
-    membership_version: i64,
-    low_user_id: Option<Uuid>,
-    high_user_id: Option<Uuid>,
-    create_time: i64,
-    update_time: i64,
-}
-
-impl ConversationRow {
-    fn conversation(self) -> Result<Conversation, Error> {
-        let kind = code::kind(self.kind)?;
-        let pair = match (kind, self.low_user_id, self.high_user_id) {
-            (Kind::Direct, Some(low), Some(high)) => Pair::of(low.into(), high.into()),
-            (Kind::Direct, ..) => {
-                return Err(Failure::Corrupt("a direct conversation of less than two").into());
-            }
-            (Kind::Group | Kind::Discussion | Kind::Channel | Kind::Room, ..) => None,
-        };
-        Ok(Conversation {
-            id: self.conversation_id.into(),
-            kind,
-            title: Title::stored(self.title),
-            topic: Topic::stored(self.topic),
-            slow_mode: SlowMode::from_millis(self.slow_mode_millis),
-            secure: self.secure,
-            member_count: self.member_count,
-            membership_version: self.membership_version,
-            pair,
-            create_time: Timestamp::from_millis(self.create_time),
-            update_time: Timestamp::from_millis(self.update_time),
-        })
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct ViewRow {
-    #[sqlx(flatten)]
-    conversation: ConversationRow,
-    role: Option<i64>,
-}
-
-impl ViewRow {
-    fn view(self, viewer: UserId) -> Result<View, Error> {
-        let own_role = self.role.map(code::role).transpose()?;
-        Ok(View { conversation: self.conversation.conversation()?, viewer, own_role })
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct MemberRow {
-    user_id: Uuid,
-    role: i64,
-    join_time: i64,
-}
-
-impl MemberRow {
-    fn member(self) -> Result<Member, Error> {
-        Ok(Member {
-            user_id: self.user_id.into(),
-            role: code::role(self.role)?,
-            join_time: Timestamp::from_millis(self.join_time),
-        })
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct BanRow {
-    user_id: Uuid,
-    banned_by_user_id: Uuid,
-    reason: String,
-    create_time: i64,
-}
-
-impl BanRow {
-    fn ban(self) -> Ban {
-        Ban {
-            user_id: self.user_id.into(),
-            banned_by: self.banned_by_user_id.into(),
-            reason: self.reason,
-            create_time: Timestamp::from_millis(self.create_time),
-        }
-    }
-}
-
-#[derive(sqlx::FromRow)]
-struct AccessRow {
-    conversation_id: Uuid,
-    user_id: Uuid,
-    kind: i64,
-    membership_version: i64,
-    slow_mode_millis: i64,
-    secure: bool,
-    role: Option<i64>,
-}
-
-#[derive(sqlx::FromRow)]
-struct MembershipRow {
-    conversation_id: Uuid,
-    role: i64,
-    kind: i64,
-    join_time: i64,
-}
-
-impl MembershipRow {
-    fn membership(self) -> Result<Membership, Error> {
-        Ok(Membership {
-            conversation_id: self.conversation_id.into(),
-            role: code::role(self.role)?,
-            kind: code::kind(self.kind)?,
-            join_time: Timestamp::from_millis(self.join_time),
-        })
-    }
 }

@@ -1,7 +1,7 @@
 //! Who may come in, and who is in: connections counted per address and per user.
 
-use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -34,6 +34,8 @@ struct Places {
     closed: bool,
     addresses: HashMap<IpAddr, Address>,
     users: HashMap<UserId, Vec<Arc<Connection>>>,
+    /// Those whose first connection has come, or whose last has gone, since somebody looked.
+    changed: HashSet<UserId>,
     total: usize,
 }
 
@@ -81,6 +83,18 @@ impl Door {
         self.lock().users.get(&user).cloned().unwrap_or_default()
     }
 
+    /// Who is in.
+    pub(crate) fn users(&self) -> Vec<UserId> {
+        self.lock().users.keys().copied().collect()
+    }
+
+    /// Those who came in or went since this was asked last, and whether they are in now.
+    pub(crate) fn changed(&self) -> Vec<(UserId, bool)> {
+        let mut places = self.lock();
+        let changed = std::mem::take(&mut places.changed);
+        changed.into_iter().map(|user| (user, places.users.contains_key(&user))).collect()
+    }
+
     /// Lets nobody in any more.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
@@ -122,7 +136,11 @@ impl Place {
         if others.len() >= config.per_user {
             return Err(too_many("user"));
         }
+        let is_first = others.is_empty();
         others.push(Arc::clone(connection));
+        if is_first {
+            places.changed.insert(connection.user_id());
+        }
         if let Some(here) = places.addresses.get_mut(&self.address) {
             here.strangers = here.strangers.saturating_sub(1);
         }
@@ -155,6 +173,7 @@ impl Drop for Place {
             user.get_mut().retain(|other| other.number() != connection.number());
             if user.get().is_empty() {
                 user.remove();
+                places.changed.insert(connection.user_id());
             }
         }
         self.door.0.open.set(places.total as f64);
@@ -223,6 +242,25 @@ mod tests {
         drop(one);
         assert!(door.of_user(user).is_empty());
         assert!(other.sign_in(&someone(2, user), &config()).is_ok());
+    }
+
+    #[test]
+    fn the_first_connection_of_a_user_and_the_end_of_the_last_are_told() {
+        let config = SocketsConfig { per_user: 2, ..config() };
+        let (door, user) = (Door::new(), UserId::generate());
+        let mut places: Vec<_> = (1..3).map(|n| door.enter(address(n), &config).expect("a place")).collect();
+        assert!(door.changed().is_empty(), "strangers are nobody");
+        for (number, place) in (1..).zip(&mut places) {
+            place.sign_in(&someone(number, user), &config).expect("signed in");
+            let expected = if number == 1 { vec![(user, true)] } else { vec![] };
+            assert_eq!(door.changed(), expected);
+        }
+        assert_eq!(door.users(), [user]);
+        places.pop();
+        assert!(door.changed().is_empty());
+        places.pop();
+        assert_eq!(door.changed(), [(user, false)]);
+        assert!(door.users().is_empty());
     }
 
     #[tokio::test]

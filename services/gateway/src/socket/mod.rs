@@ -5,6 +5,7 @@
 //! connection  the same connection as everyone else sees it       resume        from "I was away" to live
 //! hub         who follows what here, and how it gets to them     topic, reader one log and those who follow it
 //! door        who may come in, and who is in                     signed_in     whether they still may
+//! presence    tells conversation who is here
 //! ```
 
 mod call;
@@ -14,6 +15,7 @@ pub(crate) mod frame;
 pub(crate) mod hub;
 mod json;
 mod lanes;
+mod presence;
 mod reader;
 pub(crate) mod resume;
 mod session;
@@ -131,6 +133,7 @@ pub(crate) fn start(gateway: &Gateway, tasks: &Tasks) {
     gateway.sockets().hub.start(tasks);
     gateway.sockets().carrier.start(gateway.clients(), tasks);
     signed_in::start(gateway, tasks);
+    presence::start(gateway, tasks);
     let gateway = gateway.clone();
     tasks.spawn("sockets", |shutdown| drain(gateway, shutdown));
 }

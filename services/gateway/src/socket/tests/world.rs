@@ -60,6 +60,10 @@ pub(crate) struct Facts {
     pub(crate) send_takes: Duration,
     /// How long sessions last from the next look at them on; for ever when absent.
     pub(crate) sessions_last: Option<Duration>,
+    /// What was reported of who is here.
+    pub(crate) reports: Vec<conversation::ReportPresenceRequest>,
+    /// Takes in none of the next report.
+    pub(crate) forget_who_is_here: bool,
     /// What was asked, by rpc.
     pub(crate) asked: BTreeMap<&'static str, usize>,
 }
@@ -446,8 +450,23 @@ service!(conversation::conversation_service_server::ConversationService {
     ban_member(conversation::BanMemberRequest) -> conversation::BanMemberResponse;
     unban_member(conversation::UnbanMemberRequest) -> conversation::UnbanMemberResponse;
     list_bans(conversation::ListBansRequest) -> conversation::ListBansResponse;
+    open_message_request(conversation::OpenMessageRequestRequest) -> conversation::OpenMessageRequestResponse;
     batch_get_conversations(conversation::BatchGetConversationsRequest) -> conversation::BatchGetConversationsResponse;
     list_conversation_facts(conversation::ListConversationFactsRequest) -> conversation::ListConversationFactsResponse;
+});
+
+service!(conversation::presence_service_server::PresenceService {
+    async fn report_presence(
+        &self,
+        request: Request<conversation::ReportPresenceRequest>,
+    ) -> Reply<conversation::ReportPresenceResponse> {
+        let mut facts = self.facts();
+        facts.reports.push(request.into_inner());
+        let restate = std::mem::take(&mut facts.forget_who_is_here);
+        Ok(Response::new(conversation::ReportPresenceResponse { restate }))
+    }
+} absent {
+    get_presence(conversation::GetPresenceRequest) -> conversation::GetPresenceResponse;
 });
 
 service!(messaging::messaging_service_server::MessagingService {
@@ -668,6 +687,7 @@ impl World {
             .add_service(conversation::conversation_service_server::ConversationServiceServer::new(
                 backend.clone(),
             ))
+            .add_service(conversation::presence_service_server::PresenceServiceServer::new(backend.clone()))
             .add_service(messaging::messaging_service_server::MessagingServiceServer::new(backend.clone()))
             .add_service(messaging::sync_service_server::SyncServiceServer::new(backend.clone()));
         let transport = Transport::local(routes.into_axum_router());

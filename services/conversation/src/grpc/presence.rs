@@ -1,0 +1,32 @@
+//! The handlers of presence.
+
+use chassis::caller::Caller;
+use proto::conversation::v1 as pb;
+use proto::conversation::v1::presence_service_server::PresenceService;
+use tonic::{Request, Response, Status};
+
+use super::Grpc;
+use crate::convert::contacts;
+use crate::presence::Report;
+
+#[tonic::async_trait]
+impl PresenceService for Grpc {
+    async fn get_presence(
+        &self,
+        request: Request<pb::GetPresenceRequest>,
+    ) -> Result<Response<pb::GetPresenceResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let user_ids = contacts::looked_at(request.get_ref())?;
+        let presences = self.conversations.presences(caller.user_id, &user_ids).await?;
+        let presences = presences.into_iter().map(pb::Presence::from).collect();
+        Ok(Response::new(pb::GetPresenceResponse { presences }))
+    }
+
+    async fn report_presence(
+        &self,
+        request: Request<pb::ReportPresenceRequest>,
+    ) -> Result<Response<pb::ReportPresenceResponse>, Status> {
+        let report = Report::try_from(request.into_inner())?;
+        Ok(Response::new(self.conversations.report_presence(report).await?.into()))
+    }
+}

@@ -1,0 +1,541 @@
+//! What is between two people, and what either may do about it: rules without a database.
+//!
+//! ```text
+//!            send                    accept
+//! nothing ─────────► pending ───────────────► accepted (connected, or open for messages)
+//!    ▲                │ │  ╲ the other blocks
+//!    │   cancel,      │ │   ╲
+//!    └── reject ◄─────┘ │    ► withheld ── cancel ──► cancelled
+//!        (ask again)    │         │
+//!                       └─────────┴── both ask ──► accepted
+//! ```
+//!
+//! A block beats everything: while one of the two blocks the other, neither writes, and nothing comes to be between them.
+//! The one who is blocked is not told. What it has asked goes on waiting, for its own eyes only, until it takes it back;
+//! what it asks from then on waits in the same way. Lifting the block brings nothing back. When the one who had blocked
+//! asks for the same afterwards, the two meet, as the other has every reason to expect.
+
+use std::time::Duration;
+
+use chassis::clock::Timestamp;
+use proto::id::{ConversationId, RequestId, UserId};
+use uuid::Uuid;
+
+use crate::conversation::Pair;
+use crate::error::Error;
+use crate::request::{Kind, Place, Request, State};
+
+/// So often may one person ask another for the same in a [`DAY`].
+pub const REQUESTS_A_DAY: usize = 3;
+/// In which time requests are counted.
+pub const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// As many requests of one person may wait.
+const MOST_WAITING: i64 = 100;
+/// When it makes sense to look whether fewer wait.
+const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
+/// With as many people may one be connected.
+pub const MOST_CONNECTIONS: i64 = 5_000;
+/// As many may one person block.
+pub const MOST_BLOCKED: i64 = 10_000;
+
+/// What is between two people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The two.
+    pub pair: Pair,
+    /// Goes up by one with every change; 0 when there was none.
+    pub version: i64,
+    /// Since when they are connected.
+    pub connected: Option<Timestamp>,
+    /// Whether they may write to each other whatever they have set.
+    pub open: bool,
+    /// Since when the one with the smaller id blocks the other.
+    pub low_blocks: Option<Timestamp>,
+    /// Since when the one with the larger id blocks the other.
+    pub high_blocks: Option<Timestamp>,
+    /// The request by which they are connected, or the last one since they were.
+    pub connection: Option<Request>,
+    /// The last message request.
+    pub message: Option<Request>,
+}
+
+/// What one of the two does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Asks to be connected. The same id again is the same call again.
+    Connect(Option<Uuid>),
+    /// Wants to write into the direct conversation.
+    Write,
+    /// Takes its own request back.
+    Cancel(Kind),
+    /// Says yes to the other's request.
+    Accept(Kind),
+    /// Says no to the other's request.
+    Reject(Kind),
+    /// Ends the connection.
+    Disconnect,
+    /// Blocks the other.
+    Block,
+    /// Blocks the other no longer.
+    Unblock,
+    /// Is gone. Nobody asks for this: it has happened.
+    EndAccount,
+}
+
+/// What else an act depends on. Only true while both people's rows are locked.
+#[derive(Clone, Debug)]
+pub struct Circumstances {
+    /// The one who acts.
+    pub own: Load,
+    /// The other one.
+    pub other: Load,
+    /// When the one who acts last asked the other for the same within a [`DAY`], latest first, at most
+    /// [`REQUESTS_A_DAY`].
+    pub asked: Vec<Timestamp>,
+    /// The direct conversation of the two.
+    pub conversation: Option<Direct>,
+    /// The id of a request that comes to be.
+    pub new_id: RequestId,
+    /// What time it is.
+    pub now: Timestamp,
+}
+
+/// How much a person has of what has bounds, and whether strangers have to ask it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Load {
+    /// Whether strangers have to ask before they write.
+    pub gated: bool,
+    /// How many of its requests wait.
+    pub waiting: i64,
+    /// With how many it is connected.
+    pub connections: i64,
+    /// How many it blocks.
+    pub blocks: i64,
+}
+
+/// The direct conversation of two people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Direct {
+    /// The conversation.
+    pub id: ConversationId,
+    /// Its membership version.
+    pub membership_version: i64,
+    /// Whether it depends on what the two have set who may write.
+    pub gated: bool,
+}
+
+/// What comes of an act.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// What is between the two from now on.
+    pub standing: Standing,
+    /// The request that the act is about, as the one who acts may know it.
+    pub answer: Option<Request>,
+    /// The requests that are new or different.
+    pub changes: Vec<Change>,
+    /// Whether the conversation gets another membership version: a message request begins a new round.
+    pub begins_round: bool,
+    /// Whether the conversation depends on what the two have set, from now on.
+    pub closes: bool,
+}
+
+/// A request that is new or different.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// As it is now.
+    pub request: Request,
+    /// Whether others are told.
+    pub told: bool,
+}
+
+/// Whether one of the two may write into their direct conversation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Writing {
+    /// As it likes.
+    Free,
+    /// Not now.
+    Refused,
+    /// After [`Act::Write`].
+    Needed,
+    /// The one message that is the request, if it has written nothing since the conversation had this membership
+    /// version.
+    Waiting {
+        /// That version.
+        request_version: i64,
+    },
+}
+
+/// What [`Writing`] depends on, seen by the one who wants to write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Between {
+    /// Whether one of the two blocks the other.
+    pub blocked: bool,
+    /// Whether they are connected, or may write to each other whatever they have set.
+    pub open: bool,
+    /// The message request that waits: its author is the one who wants to write, its state, its version.
+    pub waits: Option<(bool, State, i64)>,
+    /// Whether strangers have to ask the one who wants to write.
+    pub own_gated: bool,
+    /// Whether strangers have to ask the other one.
+    pub other_gated: bool,
+}
+
+impl Between {
+    /// Whether the one who wants to write may, in a conversation that depends on what the two have set or does not.
+    pub fn writing(&self, gated: bool) -> Writing {
+        if self.blocked {
+            return Writing::Refused;
+        }
+        if self.open || !gated {
+            return Writing::Free;
+        }
+        match self.waits {
+            Some((true, _, request_version)) => Writing::Waiting { request_version },
+            Some((false, State::Pending, _)) => Writing::Refused,
+            // The other waits where the one who writes sees nothing: to write is to answer.
+            Some((false, ..)) => Writing::Needed,
+            None if self.other_gated || self.own_gated => Writing::Needed,
+            None => Writing::Free,
+        }
+    }
+}
+
+impl Standing {
+    /// Two who have nothing to do with each other.
+    pub fn none(pair: Pair) -> Self {
+        Self {
+            pair,
+            version: 0,
+            connected: None,
+            open: false,
+            low_blocks: None,
+            high_blocks: None,
+            connection: None,
+            message: None,
+        }
+    }
+
+    /// Since when one of the two blocks the other.
+    pub fn blocked_by(&self, user: UserId) -> Option<Timestamp> {
+        if user == self.pair.low() { self.low_blocks } else { self.high_blocks }
+    }
+
+    /// Whether one of them blocks the other.
+    pub fn is_blocked(&self) -> bool {
+        self.low_blocks.is_some() || self.high_blocks.is_some()
+    }
+
+    /// The last request of a kind.
+    pub fn last(&self, kind: Kind) -> Option<&Request> {
+        match kind {
+            Kind::Connection => self.connection.as_ref(),
+            Kind::Message => self.message.as_ref(),
+        }
+    }
+
+    /// The request of a kind that waits.
+    pub fn waiting(&self, kind: Kind) -> Option<&Request> {
+        self.last(kind).filter(|request| request.state.waits())
+    }
+
+    /// How many requests of one of the two wait for the other.
+    pub fn waiting_of(&self, user: UserId) -> i64 {
+        let of = |kind| self.waiting(kind).is_some_and(|request| request.from == user);
+        i64::from(of(Kind::Connection)) + i64::from(of(Kind::Message))
+    }
+
+    /// What decides whether one of the two may write.
+    pub fn between(&self, user: UserId, own_gated: bool, other_gated: bool) -> Between {
+        let version = |request: &Request| request.message.map_or(0, |place| place.request_version);
+        let waits = self.waiting(Kind::Message);
+        Between {
+            blocked: self.is_blocked(),
+            open: self.open || self.connected.is_some(),
+            waits: waits.map(|request| (request.from == user, request.state, version(request))),
+            own_gated,
+            other_gated,
+        }
+    }
+
+    /// Whether it is allowed, and what comes of it. Nothing to do is no error: a repeated call finds its work done.
+    pub fn act(&self, by: UserId, act: Act, at: &Circumstances) -> Result<Outcome, Error> {
+        let outcome = Outcome {
+            standing: self.clone(),
+            answer: None,
+            changes: vec![],
+            begins_round: false,
+            closes: false,
+        };
+        let mut turn = Turn { by, other: self.pair.other_than(by), at, outcome };
+        let about = match act {
+            Act::Connect(retry) => {
+                turn.connect(retry)?;
+                Some(Kind::Connection)
+            }
+            Act::Write => {
+                turn.write()?;
+                Some(Kind::Message)
+            }
+            Act::Cancel(kind) => {
+                turn.cancel(kind)?;
+                Some(kind)
+            }
+            Act::Accept(kind) => {
+                turn.accept(kind)?;
+                Some(kind)
+            }
+            Act::Reject(kind) => {
+                turn.reject(kind)?;
+                Some(kind)
+            }
+            Act::Disconnect => {
+                turn.disconnect();
+                None
+            }
+            Act::Block => {
+                turn.block()?;
+                None
+            }
+            Act::Unblock => {
+                turn.set_block(None);
+                None
+            }
+            Act::EndAccount => {
+                turn.end_account();
+                None
+            }
+        };
+        let mut outcome = turn.outcome;
+        outcome.answer = about.and_then(|kind| outcome.standing.last(kind)).cloned();
+        outcome.answer = outcome.answer.and_then(|request| request.seen_by(by));
+        if outcome.standing != *self {
+            outcome.standing.version += 1;
+        }
+        Ok(outcome)
+    }
+}
+
+/// An act under way.
+struct Turn<'a> {
+    by: UserId,
+    other: UserId,
+    at: &'a Circumstances,
+    outcome: Outcome,
+}
+
+impl Turn<'_> {
+    fn now(&self) -> &Standing {
+        &self.outcome.standing
+    }
+
+    fn connect(&mut self, retry: Option<Uuid>) -> Result<(), Error> {
+        if self.now().blocked_by(self.by).is_some() {
+            return Err(Error::UserBlocked(self.other));
+        }
+        if self.now().connected.is_some() {
+            return Ok(());
+        }
+        match self.now().waiting(Kind::Connection).cloned() {
+            Some(own) if own.from == self.by => {
+                if retry.is_some() && own.retry_id == retry {
+                    Ok(())
+                } else {
+                    Err(Error::RequestPending(own.id))
+                }
+            }
+            Some(theirs) => {
+                self.be_connected()?;
+                self.end(Request { met_retry_id: retry, ..theirs }, State::Accepted, true);
+                Ok(())
+            }
+            None => {
+                let seen = self.now().blocked_by(self.other).is_none();
+                self.ask(Kind::Connection, None, retry, if seen { State::Pending } else { State::Withheld })
+            }
+        }
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        let Some(direct) = self.at.conversation else { return Ok(()) };
+        let between = self.now().between(self.by, self.at.own.gated, self.at.other.gated);
+        if between.writing(direct.gated) != Writing::Needed {
+            return Ok(());
+        }
+        if let Some(theirs) = self.now().waiting(Kind::Message).cloned() {
+            self.outcome.standing.open = true;
+            self.end(theirs, State::Accepted, true);
+        } else if self.at.other.gated {
+            let place = Place { conversation_id: direct.id, request_version: direct.membership_version + 1 };
+            self.ask(Kind::Message, Some(place), None, State::Pending)?;
+            self.outcome.begins_round = true;
+        } else {
+            // Who takes nobody unasked and writes first wants to be answered.
+            self.outcome.standing.open = true;
+        }
+        Ok(())
+    }
+
+    fn ask(
+        &mut self,
+        kind: Kind,
+        message: Option<Place>,
+        retry_id: Option<Uuid>,
+        state: State,
+    ) -> Result<(), Error> {
+        if let Some(first) = self.at.asked.get(REQUESTS_A_DAY - 1) {
+            return Err(Error::RateLimited { wait: first.plus(DAY).since(self.at.now) });
+        }
+        if self.at.own.waiting >= MOST_WAITING {
+            return Err(Error::RateLimited { wait: LOOK_AGAIN });
+        }
+        let request = Request {
+            id: self.at.new_id,
+            kind,
+            from: self.by,
+            to: self.other,
+            state,
+            version: 1,
+            message,
+            retry_id,
+            met_retry_id: None,
+            create_time: self.at.now,
+            answer_time: None,
+        };
+        self.put(request, state == State::Pending);
+        Ok(())
+    }
+
+    fn cancel(&mut self, kind: Kind) -> Result<(), Error> {
+        let own = self.now().last(kind).filter(|request| request.from == self.by).cloned();
+        let own = own.ok_or(Error::RequestNotFound(self.other))?;
+        match own.state {
+            State::Pending => self.end(own, State::Cancelled, true),
+            State::Withheld => self.end_withheld(own),
+            State::Cancelled => {}
+            answered @ (State::Accepted | State::Rejected) => return Err(Error::RequestAnswered(answered)),
+        }
+        Ok(())
+    }
+
+    fn accept(&mut self, kind: Kind) -> Result<(), Error> {
+        let theirs = self.theirs(kind)?;
+        match (theirs.state, kind) {
+            (State::Pending, Kind::Connection) => self.be_connected()?,
+            (State::Pending, Kind::Message) => self.outcome.standing.open = true,
+            (State::Accepted, _) => return Ok(()),
+            (State::Withheld, _) => return Err(Error::RequestNotFound(self.other)),
+            (answered @ (State::Rejected | State::Cancelled), _) => {
+                return Err(Error::RequestAnswered(answered));
+            }
+        }
+        self.end(theirs, State::Accepted, true);
+        Ok(())
+    }
+
+    fn reject(&mut self, kind: Kind) -> Result<(), Error> {
+        let theirs = self.theirs(kind)?;
+        match theirs.state {
+            State::Pending => self.end(theirs, State::Rejected, true),
+            State::Rejected => {}
+            State::Withheld => return Err(Error::RequestNotFound(self.other)),
+            answered @ (State::Accepted | State::Cancelled) => return Err(Error::RequestAnswered(answered)),
+        }
+        Ok(())
+    }
+
+    fn theirs(&self, kind: Kind) -> Result<Request, Error> {
+        let theirs = self.now().last(kind).filter(|request| request.to == self.by).cloned();
+        theirs.ok_or(Error::RequestNotFound(self.other))
+    }
+
+    /// The two are connected. A message request that waits between them has its answer by it.
+    fn be_connected(&mut self) -> Result<(), Error> {
+        if self.at.own.connections.max(self.at.other.connections) >= MOST_CONNECTIONS {
+            return Err(Error::TooManyConnections { most: MOST_CONNECTIONS });
+        }
+        self.outcome.standing.connected = Some(self.at.now);
+        if let Some(waiting) = self.now().waiting(Kind::Message).cloned() {
+            self.outcome.standing.open = true;
+            self.end(waiting, State::Accepted, true);
+        }
+        Ok(())
+    }
+
+    /// The two are not connected. The request by which they were says nothing any more.
+    fn disconnect(&mut self) {
+        if self.now().connected.is_some() {
+            self.outcome.standing.connected = None;
+            self.outcome.standing.connection = None;
+        }
+    }
+
+    fn block(&mut self) -> Result<(), Error> {
+        if self.now().blocked_by(self.by).is_some() {
+            return Ok(());
+        }
+        if self.at.own.blocks >= MOST_BLOCKED {
+            return Err(Error::TooManyBlocked { most: MOST_BLOCKED });
+        }
+        self.set_block(Some(self.at.now));
+        self.disconnect();
+        self.outcome.standing.open = false;
+        self.outcome.closes = self.at.conversation.is_some_and(|direct| !direct.gated);
+        for kind in [Kind::Connection, Kind::Message] {
+            match self.now().waiting(kind).cloned() {
+                Some(own) if own.from == self.by && own.state == State::Withheld => self.end_withheld(own),
+                // To the other it reads as if it was taken back, which it is.
+                Some(own) if own.from == self.by => self.end(own, State::Cancelled, true),
+                Some(theirs) if theirs.state == State::Pending => {
+                    let version = theirs.version + 1;
+                    self.put(Request { state: State::Withheld, version, ..theirs }, false);
+                }
+                Some(_) | None => {}
+            }
+        }
+        Ok(())
+    }
+
+    fn set_block(&mut self, since: Option<Timestamp>) {
+        let is_low = self.by == self.now().pair.low();
+        let standing = &mut self.outcome.standing;
+        if is_low { standing.low_blocks = since } else { standing.high_blocks = since }
+    }
+
+    fn end_account(&mut self) {
+        self.disconnect();
+        self.outcome.standing.open = false;
+        self.outcome.standing.low_blocks = None;
+        self.outcome.standing.high_blocks = None;
+        for kind in [Kind::Connection, Kind::Message] {
+            match self.now().waiting(kind).cloned() {
+                Some(own) if own.from == self.by && own.state == State::Withheld => self.end_withheld(own),
+                Some(waiting) => self.end(waiting, State::Cancelled, true),
+                None => {}
+            }
+        }
+    }
+
+    /// Takes back what the other never saw, or sees no longer. It is told of only where there is a message to go with it.
+    fn end_withheld(&mut self, request: Request) {
+        let told = request.kind == Kind::Message;
+        self.end(request, State::Cancelled, told);
+    }
+
+    fn end(&mut self, request: Request, state: State, told: bool) {
+        let answer_time = Some(self.at.now);
+        self.put(Request { state, version: request.version + 1, answer_time, ..request }, told);
+    }
+
+    fn put(&mut self, request: Request, told: bool) {
+        let standing = &mut self.outcome.standing;
+        let place = match request.kind {
+            Kind::Connection => &mut standing.connection,
+            Kind::Message => &mut standing.message,
+        };
+        *place = Some(request.clone());
+        self.outcome.changes.push(Change { request, told });
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,80 @@
+//! What conversation is told of who is here.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use proto::conversation::v1::ReportPresenceRequest;
+
+use super::world::{SOON, World};
+
+/// The reports so far, once they are as they should be.
+async fn reports(
+    world: &World,
+    are_right: impl Fn(&[ReportPresenceRequest]) -> bool,
+) -> Vec<ReportPresenceRequest> {
+    let waiting = async {
+        loop {
+            let reports = world.backend.facts().reports.clone();
+            if are_right(&reports) {
+                return reports;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waiting).await.expect("reports")
+}
+
+fn came(reports: &[ReportPresenceRequest]) -> BTreeSet<String> {
+    reports.iter().flat_map(|report| report.came_user_ids.clone()).collect()
+}
+
+#[tokio::test]
+async fn who_is_here_is_told_once_and_leaves_with_the_gateway() {
+    let world = World::start().await;
+    let [ann, bob] = [world.person(), world.person()];
+    let both = BTreeSet::from([ann.id.to_string(), bob.id.to_string()]);
+    let mut clients = Vec::new();
+    for person in [&ann, &bob, &ann] {
+        clients.push(world.connect(person).await);
+    }
+    let told = reports(&world, |reports| came(reports) == both).await;
+    assert!(told[0].first);
+    assert!(told.iter().all(|report| report.gateway_id == told[0].gateway_id));
+    let count: usize = told.iter().map(|report| report.came_user_ids.len()).sum();
+    assert_eq!(count, 2, "somebody with two connections came once");
+
+    drop(clients);
+    let before = told.len();
+    assert!(world.unit.tasks.stop(SOON).await);
+    let told = world.backend.facts().reports.clone();
+    let left: BTreeSet<_> = told[before..].iter().flat_map(|report| report.left_user_ids.clone()).collect();
+    assert_eq!(left, both);
+}
+
+#[tokio::test]
+async fn what_conversation_has_forgotten_is_told_anew() {
+    let world = World::start().await;
+    let [ann, bob] = [world.person(), world.person()];
+    let _ann = world.connect(&ann).await;
+    let first = reports(&world, |reports| !reports.is_empty()).await.remove(0);
+    world.backend.facts().forget_who_is_here = true;
+    let _bob = world.connect(&bob).await;
+    let both = BTreeSet::from([ann.id.to_string(), bob.id.to_string()]);
+    let is_whole = |report: &ReportPresenceRequest| came(std::slice::from_ref(report)) == both;
+    let anew = reports(&world, |reports| reports.last().is_some_and(is_whole)).await.pop().expect("one");
+    assert!(anew.first && anew.gateway_id != first.gateway_id);
+    assert!(world.unit.tasks.stop(SOON).await);
+}
+
+#[tokio::test]
+async fn who_listens_to_the_stream_of_events_is_here_too() {
+    let world = World::start().await;
+    let ann = world.person();
+    let url = format!("http://{}/v1/events", world.address);
+    let request = reqwest::Client::new().get(url).bearer_auth(&ann.token);
+    let stream = request.send().await.expect("a stream");
+    assert!(stream.status().is_success());
+    reports(&world, |reports| came(reports).contains(&ann.id.to_string())).await;
+    drop(stream);
+    assert!(world.unit.tasks.stop(SOON).await);
+}
