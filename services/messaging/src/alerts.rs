@@ -5,9 +5,10 @@ use std::collections::{BTreeSet, HashMap};
 use chassis::clock::Timestamp;
 use chassis::page::Token;
 use proto::id::{AlertId, ConversationId, MessageId, UserId};
+use proto::messaging::v1::AlertKind;
 use uuid::Uuid;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, News};
 use crate::error::Error;
 use crate::message::Message;
 use crate::messaging::{Messaging, cut};
@@ -42,15 +43,17 @@ impl Messaging {
         &self,
         user: UserId,
         only_unread: bool,
+        kind: Option<AlertKind>,
         limit: i64,
         token: &str,
     ) -> Result<AlertPage, Error> {
-        let user_id = user.uuid();
-        let query: [&[u8]; 3] = [b"alerts", user_id.as_bytes(), &[u8::from(only_unread)]];
+        let (user_id, number) = (user.uuid(), kind.map_or(0, i32::from).to_be_bytes());
+        let query: [&[u8]; 4] = [b"alerts", user_id.as_bytes(), &[u8::from(only_unread)], &number];
         let before =
             Token::after::<(i64, Uuid)>(token, &query).map_err(|fault| Error::PageToken(Box::new(fault)))?;
         let before = before.map(|(time, id)| (Timestamp::from_millis(time), AlertId::from(id)));
-        let mut alerts = self.store.alerts(&Alerts { user, only_unread, before, limit: limit + 1 }).await?;
+        let mut alerts =
+            self.store.alerts(&Alerts { user, only_unread, kind, before, limit: limit + 1 }).await?;
         let is_cut = cut(&mut alerts, limit, |_| 0);
         let mut messages = self.messages_of(user, &alerts).await?;
         let mut alerts: Vec<_> = alerts
@@ -84,6 +87,13 @@ impl Messaging {
         let wanted: Vec<_> =
             wanted.into_iter().filter(|(conversation, _)| readable.contains(conversation)).collect();
         Ok(self.store.messages_for(user, &wanted).await?)
+    }
+
+    /// Makes the alert of a user say what became of its subject; `None` when the user is gone.
+    pub async fn raise_alert(&self, news: &News) -> Result<Option<Alert>, Error> {
+        let (alert, events) = self.store.raise_alert(news).await?;
+        events.into_iter().for_each(|event| self.publisher.user_event(event));
+        Ok(alert)
     }
 
     /// Marks alerts as read or unread, and answers how many are unread then. All at once when they are named; and all there

@@ -19,6 +19,7 @@ use crate::content::Content;
 use crate::error::Error;
 use crate::event::Fact;
 use crate::message::Letter;
+use crate::request::RequestChange;
 
 /// The most pairs of one `CheckAccess`.
 const QUESTIONS: usize = 1000;
@@ -53,6 +54,12 @@ pub struct Access {
     pub membership_version: i64,
     /// How long the user has to wait between two messages.
     pub pace: Option<Duration>,
+    /// Since which membership version the user's message request waits here; 0 for none. Its one message may be written.
+    pub request_version: i64,
+    /// Whether the user may write only by a message request that is not made yet.
+    pub request_needed: bool,
+    /// Whether it is between two people.
+    pub is_direct: bool,
 }
 
 impl From<pb::Access> for Access {
@@ -68,6 +75,9 @@ impl From<pb::Access> for Access {
             secure_only: access.secure,
             membership_version: access.membership_version,
             pace: u64::try_from(access.slow_mode_millis).ok().filter(|&ms| ms > 0).map(Duration::from_millis),
+            request_version: access.request_version.max(0),
+            request_needed: access.request_needed,
+            is_direct: access.kind() == ConversationKind::Direct,
         }
     }
 }
@@ -92,9 +102,23 @@ impl Access {
         }
     }
 
-    /// Refuses a letter that may not go where it wants to.
+    /// Refuses one whom the other person has not accepted: what it does would reach that person.
+    pub const fn check_contact(&self, conversation: ConversationId) -> Result<(), Error> {
+        match self {
+            Self { request_needed: true, .. } => Err(Error::ContactNotAccepted(conversation)),
+            Self { request_version: 1.., .. } => Err(Error::RequestPending(conversation)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses a letter that may not go where it wants to. One that may go by a message request only passes: whether it is
+    /// the one message of the request is known under the lock. What services write is never a request.
     pub fn check_letter(&self, letter: &Letter) -> Result<(), Error> {
         self.check_writing(letter.conversation)?;
+        let is_request = self.request_needed || self.request_version > 0;
+        if is_request && letter.content.of_services().is_some() {
+            return Err(Error::ContactNotAccepted(letter.conversation));
+        }
         self.check_secrecy(letter.conversation, &letter.content)
     }
 
@@ -139,8 +163,10 @@ impl Memberships {
 /// A page of what happened to conversations.
 #[derive(Clone, Debug)]
 pub struct Facts {
-    /// What could be read, oldest first.
+    /// What could be read of what happened to conversations, oldest first.
     pub readable: Vec<Fact>,
+    /// What could be read of what became of requests, oldest first.
+    pub requests: Vec<RequestChange>,
     /// The position of the last one, read or not; `None` when there was nothing.
     pub last_position: Option<i64>,
 }
@@ -325,11 +351,37 @@ impl Conversations {
         let response = self.client.clone().list_conversation_facts(request).await.map_err(not_answered)?;
         let facts = response.into_inner().facts;
         let last_position = facts.last().map(|fact| fact.position);
+        let (requests, facts): (Vec<_>, Vec<_>) = facts.into_iter().partition(|fact| {
+            matches!(fact.payload, Some(pb::conversation_fact::Payload::RequestChanged(_)))
+        });
         // One that cannot be read must not stop all that come after it. It stays in conversation's outbox.
         Ok(Facts {
             readable: facts.into_iter().filter_map(|fact| Fact::try_from(fact).ok()).collect(),
+            requests: requests.into_iter().filter_map(|fact| RequestChange::try_from(fact).ok()).collect(),
             last_position,
         })
+    }
+
+    /// Makes the message request by which a user may write into a direct conversation; answers what it may do then.
+    pub async fn open_request(&self, conversation: ConversationId, user: UserId) -> Result<Access, Error> {
+        let request = pb::OpenMessageRequestRequest {
+            conversation_id: conversation.to_string(),
+            user_id: user.to_string(),
+        };
+        let request = as_service(request, &self.credential, None);
+        let response = self.client.clone().open_message_request(request).await.map_err(not_made)?;
+        Ok(Access::from(response.into_inner().access.unwrap_or_default()))
+    }
+
+    /// The membership versions of the conversations of these questions, as far as conversation says so now. What goes does
+    /// not wait for it: without an answer there are none.
+    pub async fn versions(&self, questions: &[(ConversationId, UserId)]) -> HashMap<ConversationId, i64> {
+        let Ok(answers) = self.check(questions).await else { return HashMap::new() };
+        let versions = questions
+            .iter()
+            .zip(answers)
+            .map(|((conversation, _), access)| (*conversation, access.membership_version));
+        versions.filter(|(_, version)| *version > 0).collect()
     }
 }
 
@@ -371,10 +423,9 @@ fn not_made(status: Status) -> Error {
     }
 }
 
-#[cfg(test)]
 impl Access {
-    /// The access of a plain member.
-    pub const fn member() -> Self {
+    /// What we do ourselves for one who is gone, under this membership version.
+    pub const fn of_the_service(membership_version: i64) -> Self {
         Self {
             visible: true,
             may_read: true,
@@ -383,9 +434,25 @@ impl Access {
             moderates: false,
             owns: false,
             secure_only: false,
-            membership_version: 1,
+            membership_version,
             pace: None,
+            request_version: 0,
+            request_needed: false,
+            is_direct: false,
         }
+    }
+}
+
+#[cfg(test)]
+impl Access {
+    /// The access of a plain member.
+    pub const fn member() -> Self {
+        Self::of_the_service(1)
+    }
+
+    /// The access of one whose message request waits since this membership version.
+    pub const fn asking(request_version: i64) -> Self {
+        Self { request_version, is_direct: true, ..Self::member() }
     }
 
     /// The access of a member who only reads.

@@ -6,18 +6,24 @@ use std::time::Duration;
 use chassis::caller::CallerKind;
 use chassis::clock::Timestamp;
 use prost::Message as _;
-use proto::conversation::v1::{ConversationFact, RemovalReason, conversation_fact};
+use proto::auth::v1::{ReviewChange, UserFact, user_fact};
+use proto::conversation::v1::{
+    ConversationFact, RemovalReason, RequestKind, RequestState, conversation_fact,
+};
 use proto::id::{ConversationId, InvalidId, MessageId, UserId};
 use proto::messaging::v1 as pb;
+use uuid::Uuid;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, Effect, News, fits};
 use crate::content::Content;
 use crate::details::Details;
 use crate::error::Error;
 use crate::event::{Event, Fact, FactKind, Happening, UserEvent, UserHappening};
 use crate::forward::Forwarding;
 use crate::message::{Asked, ClientMessageId, Draft, Message, Sequence, Target};
+use crate::people::PersonFact;
 use crate::receipt::{Progress, Reached, Watermark};
+use crate::request::{RequestChange, Waits};
 use crate::revisions::Edition;
 use crate::store::{Appended, Failure};
 
@@ -205,6 +211,8 @@ impl From<&Alert> for pb::Alert {
             update_time: Some(alert.update_time.to_proto()),
             read_time: alert.read_time.map(Timestamp::to_proto),
             message: None,
+            subject_id: alert.subject.to_string(),
+            state: alert.state.into(),
         }
     }
 }
@@ -361,8 +369,7 @@ impl TryFrom<ConversationFact> for Fact {
     fn try_from(fact: ConversationFact) -> Result<Self, Error> {
         use conversation_fact::Payload as From;
         use pb::event::Payload as To;
-        let occur_time =
-            fact.occur_time.as_ref().and_then(Timestamp::from_proto).unwrap_or(Timestamp::from_millis(0));
+        let occur_time = fact_time(fact.occur_time.as_ref());
         let (mut gained, mut lost) = (Vec::new(), Vec::new());
         let mut gain = |members: &[proto::conversation::v1::Member]| {
             for member in members {
@@ -392,7 +399,8 @@ impl TryFrom<ConversationFact> for Fact {
                 (FactKind::MemberRemoved, To::MemberRemoved(removed))
             }
             Some(From::MemberRoleChanged(changed)) => (FactKind::RoleChanged, To::MemberRoleChanged(changed)),
-            None => return Err(unreadable(fact.position)),
+            // What became of a request is none of the conversation's log.
+            Some(From::RequestChanged(_)) | None => return Err(unreadable(fact.position)),
         };
         Ok(Self {
             conversation: ConversationId::parse(&fact.conversation_id)
@@ -406,6 +414,121 @@ impl TryFrom<ConversationFact> for Fact {
             lost,
         })
     }
+}
+
+impl TryFrom<ConversationFact> for RequestChange {
+    type Error = Error;
+
+    fn try_from(fact: ConversationFact) -> Result<Self, Error> {
+        let unreadable = || unreadable(fact.position);
+        let Some(conversation_fact::Payload::RequestChanged(changed)) = &fact.payload else {
+            return Err(unreadable());
+        };
+        let state = match changed.state() {
+            RequestState::Pending => pb::AlertState::RequestPending,
+            RequestState::Accepted => pb::AlertState::RequestAccepted,
+            RequestState::Rejected => pb::AlertState::RequestRejected,
+            RequestState::Cancelled => pb::AlertState::RequestCancelled,
+            RequestState::Unspecified => return Err(unreadable()),
+        };
+        let (kind, waits) = match changed.kind() {
+            RequestKind::Connection => (pb::AlertKind::ConnectionRequest, None),
+            RequestKind::Message => {
+                let conversation =
+                    ConversationId::parse(&fact.conversation_id).map_err(|InvalidId| unreadable())?;
+                let (request_version, membership_version) =
+                    (changed.request_version, fact.membership_version);
+                let waits = Waits { conversation, request_version, membership_version };
+                (pb::AlertKind::MessageRequest, Some(waits))
+            }
+            RequestKind::Unspecified => return Err(unreadable()),
+        };
+        Ok(Self {
+            request: Uuid::try_parse(&changed.request_id).map_err(|_| unreadable())?,
+            kind,
+            from: fact_user(&changed.from_user_id)?,
+            to: fact_user(&changed.to_user_id)?,
+            state,
+            version: changed.version,
+            time: fact_time(fact.occur_time.as_ref()),
+            waits,
+        })
+    }
+}
+
+impl TryFrom<UserFact> for PersonFact {
+    type Error = Error;
+
+    /// Of a fact that does not concern us this is an error, too.
+    fn try_from(fact: UserFact) -> Result<Self, Error> {
+        let unreadable = || {
+            tracing::error!(fact.position, "a fact of auth cannot be read");
+            Error::Internal
+        };
+        let user = UserId::parse(&fact.user_id).map_err(|InvalidId| unreadable())?;
+        let changed = match fact.payload {
+            Some(user_fact::Payload::UserDeleted(_)) => return Ok(Self::Gone(user)),
+            Some(user_fact::Payload::ReviewChanged(changed)) => changed,
+            None => return Err(unreadable()),
+        };
+        let state = match changed.change() {
+            ReviewChange::Written => pb::AlertState::ReviewWritten,
+            ReviewChange::Updated => pb::AlertState::ReviewUpdated,
+            ReviewChange::Deleted => pb::AlertState::ReviewDeleted,
+            ReviewChange::Unspecified => return Err(unreadable()),
+        };
+        let reviewer = UserId::parse(&changed.reviewer_user_id).map_err(|InvalidId| unreadable())?;
+        Ok(Self::Reviewed(News {
+            user,
+            kind: pb::AlertKind::Review,
+            subject: Uuid::try_parse(&changed.review_id).map_err(|_| unreadable())?,
+            state,
+            version: changed.version,
+            actor: Some(reviewer),
+            conversation: None,
+            message: None,
+            time: fact_time(fact.occur_time.as_ref()),
+            effect: Effect::Unread,
+        }))
+    }
+}
+
+impl News {
+    /// What a service asks us to tell a user now.
+    pub fn parse(request: &pb::RaiseAlertRequest, now: Timestamp) -> Result<Self, Error> {
+        let (kind, state) = (request.kind(), request.state());
+        if !fits(kind, state) {
+            return Err(Error::Invalid { field: "state", rule: "must be one of this kind of alert" });
+        }
+        let user = user_id("user_id", &request.user_id)?;
+        let actor = match request.actor_user_id.as_str() {
+            "" => None,
+            id => Some(user_id("actor_user_id", id)?),
+        };
+        let conversation = match request.conversation_id.as_str() {
+            "" => None,
+            id => Some(conversation_id(id)?),
+        };
+        let message = match request.message_id.as_str() {
+            "" => None,
+            _ if conversation.is_none() => {
+                return Err(Error::Invalid {
+                    field: "message_id",
+                    rule: "must come with its conversation_id",
+                });
+            }
+            id => Some(message_id(id)?),
+        };
+        let subject = Uuid::try_parse(&request.subject_id)
+            .map_err(|_| Error::Invalid { field: "subject_id", rule: "must be a UUID" })?;
+        let effect = if actor == Some(user) { Effect::Own } else { Effect::Unread };
+        let version = request.version;
+        Ok(Self { user, kind, subject, state, version, actor, conversation, message, time: now, effect })
+    }
+}
+
+fn fact_time(time: Option<&prost_types::Timestamp>) -> Timestamp {
+    time.and_then(Timestamp::from_proto).unwrap_or(Timestamp::from_millis(0))
 }
 
 fn fact_user(text: &str) -> Result<UserId, Error> {

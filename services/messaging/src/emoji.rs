@@ -33,6 +33,11 @@ impl Emoji {
         Ok(Self(emoji))
     }
 
+    /// An emoji that was checked when it was stored.
+    pub(crate) const fn stored(text: String) -> Self {
+        Self(text)
+    }
+
     /// The emoji.
     pub fn as_str(&self) -> &str {
         &self.0

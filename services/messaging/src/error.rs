@@ -106,6 +106,12 @@ pub enum Error {
     /// The conversation has as many pinned messages as it can have.
     #[error("conversation {0} has as many pinned messages as it can have")]
     TooManyPins(ConversationId),
+    /// The caller's message request waits for its answer.
+    #[error("your message request in conversation {0} waits for its answer")]
+    RequestPending(ConversationId),
+    /// The other person takes this only from people whom it has accepted.
+    #[error("the other person in conversation {0} has not accepted you")]
+    ContactNotAccepted(ConversationId),
     /// The sender has to wait.
     #[error("slow mode: wait {} ms", wait.as_millis())]
     SlowMode {
@@ -186,6 +192,7 @@ impl Error {
             Self::NotAPoll(_) | Self::PollClosed(_) | Self::PollAnonymous(_) => "conflict",
             Self::TooManyReactions(_) | Self::TooManyPins(_) => "too_many",
             Self::SlowMode { .. } => "slow_mode",
+            Self::RequestPending(_) | Self::ContactNotAccepted(_) => "not_accepted",
             Self::Overloaded | Self::TooSlow => "overloaded",
             Self::SessionEnded => "unauthenticated",
             Self::Unavailable(_) | Self::PolicyUnavailable => "unavailable",
@@ -253,6 +260,12 @@ impl Error {
             }
             Self::TooManyPins(id) => {
                 fault(Code::ResourceExhausted, Reason::TooManyPins).with("conversation_id", id)
+            }
+            Self::RequestPending(id) => {
+                fault(Code::FailedPrecondition, Reason::RequestPending).with("conversation_id", id)
+            }
+            Self::ContactNotAccepted(id) => {
+                fault(Code::FailedPrecondition, Reason::ContactNotAccepted).with("conversation_id", id)
             }
             Self::SlowMode { wait } => fault(Code::ResourceExhausted, Reason::SlowMode).retry_after(*wait),
             Self::UserNotFound(None) => fault(Code::NotFound, Reason::UserNotFound),

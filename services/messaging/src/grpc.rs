@@ -2,6 +2,7 @@
 
 mod alerts;
 mod annotations;
+mod export;
 mod reports;
 mod search;
 mod uploads;
@@ -17,12 +18,14 @@ use proto::messaging::v1::sync_service_server::SyncService;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 
+pub use export::ExportApi;
 pub use uploads::UploadApi;
 
 use crate::carry::Carrier;
 use crate::convert;
 use crate::error::Error;
 use crate::forward::Forwarding;
+use crate::inbox::InboxPage;
 use crate::message::{Asked, Sequence};
 use crate::messaging::{HistoryPage, Messaging};
 use crate::receipt::Reached;
@@ -228,10 +231,8 @@ impl SyncService for Api {
 
     async fn list_inbox(&self, request: Request<pb::ListInboxRequest>) -> Answer<pb::ListInboxResponse> {
         let caller = Caller::of(&request)?;
-        let request = request.into_inner();
-        let limit = page::size(request.page_size);
-        let (entries, next_page_token) =
-            self.messaging.inbox(caller.user_id, limit, &request.page_token).await?;
+        let page = InboxPage::from(request.into_inner());
+        let (entries, next_page_token) = self.messaging.inbox(caller.user_id, &page).await?;
         let last_messages = entries.iter().filter_map(|entry| entry.last_message.as_ref());
         let viewer = self.messaging.viewer(caller.user_id, last_messages).await?;
         let entries = entries.into_iter().map(|entry| pb::InboxEntry {
@@ -378,6 +379,13 @@ impl TryFrom<pb::ListMessagesRequest> for HistoryPage {
             limit: page::size(request.page_size),
             token: request.page_token,
         })
+    }
+}
+
+impl From<pb::ListInboxRequest> for InboxPage {
+    fn from(request: pb::ListInboxRequest) -> Self {
+        let (filter, limit) = (request.filter(), page::size(request.page_size));
+        Self { filter, keyword: request.keyword, limit, token: request.page_token }
     }
 }
 

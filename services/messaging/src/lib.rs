@@ -26,10 +26,12 @@ mod consume;
 mod content;
 mod conversations;
 mod convert;
+mod departure;
 mod details;
 mod emoji;
 mod error;
 mod event;
+mod export;
 mod forward;
 mod grpc;
 mod hide;
@@ -49,6 +51,7 @@ mod receipt;
 mod receipts;
 mod report;
 mod reports;
+mod request;
 mod revision;
 mod revisions;
 mod search;
@@ -80,12 +83,14 @@ use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
 use proto::messaging::v1::alert_service_server::{self, AlertServiceServer};
 use proto::messaging::v1::annotation_service_server::{self, AnnotationServiceServer};
+use proto::messaging::v1::export_service_server::{self, ExportServiceServer};
 use proto::messaging::v1::messaging_service_server::{self, MessagingServiceServer};
 use proto::messaging::v1::report_service_server::{self, ReportServiceServer};
 use proto::messaging::v1::search_service_server::{self, SearchServiceServer};
 use proto::messaging::v1::sync_service_server::{self, SyncServiceServer};
 use proto::messaging::v1::upload_service_server::{self, UploadServiceServer};
 use sqlx::migrate::Migrator;
+use tokio::sync::Notify;
 use tonic::service::Routes;
 
 pub use config::Config;
@@ -94,9 +99,11 @@ pub use preview::PreviewConfig;
 pub use uploads::{S3Config, UploadsConfig};
 
 use carry::Carrier;
-use consume::Consumer;
+use consume::{Consumer, PeopleConsumer};
 use conversations::Conversations;
-use grpc::{Api, UploadApi};
+use departure::Undertaker;
+use export::Exporter;
+use grpc::{Api, ExportApi, UploadApi};
 use lane::Lanes;
 use messaging::Messaging;
 use people::People;
@@ -182,6 +189,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let uploads =
         Uploads::open(&config.uploads, store.clone(), conversations.clone(), messaging.clock.clone()).await?;
     uploads.sweeper().start(&tasks);
+    let exporter = Exporter { store: store.clone(), uploads: uploads.clone() };
     let uploads = UploadApi { uploads, tasks: tasks.clone() };
     let sweeper = Sweeper {
         store: store.clone(),
@@ -191,6 +199,24 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         every: config.sweep_every,
     };
     sweeper.start(&tasks);
+    let wake = Arc::new(Notify::new());
+    let undertaker = Undertaker {
+        store: store.clone(),
+        conversations: conversations.clone(),
+        clock: messaging.clock.clone(),
+        publisher: publisher.clone(),
+        every: config.sweep_every,
+        wake: Arc::clone(&wake),
+    };
+    undertaker.start(&tasks);
+    let people = PeopleConsumer {
+        store: store.clone(),
+        people: messaging.people.clone(),
+        clock: messaging.clock.clone(),
+        publisher: publisher.clone(),
+        wake,
+    };
+    people.start(&events, &tasks);
     Consumer { store, conversations, publisher }.start(&events, &tasks);
 
     let api = Api {
@@ -206,6 +232,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             .add_service(SyncServiceServer::new(api.clone()))
             .add_service(SearchServiceServer::new(api.clone()))
             .add_service(AlertServiceServer::new(api))
+            .add_service(ExportServiceServer::new(ExportApi { exporter }))
             .add_service(UploadServiceServer::new(uploads));
     Ok(Unit {
         name: "messaging",
@@ -216,6 +243,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             sync_service_server::SERVICE_NAME,
             search_service_server::SERVICE_NAME,
             alert_service_server::SERVICE_NAME,
+            export_service_server::SERVICE_NAME,
             upload_service_server::SERVICE_NAME,
         ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),

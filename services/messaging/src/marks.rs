@@ -32,6 +32,10 @@ pub enum Mark {
     Vote(Choice),
     /// Close it for votes.
     ClosePoll,
+    /// Take the vote of one who is gone out of it, also when it is closed.
+    Withdraw,
+    /// Pin it by nobody: the one who did is gone.
+    Disown,
 }
 
 /// Different places in a poll's options, in their order.
@@ -104,6 +108,8 @@ pub struct Beside {
     pub own: Marks,
     /// How many messages of the conversation are pinned.
     pub pins: i64,
+    /// Whether this is the message of the request that waits.
+    pub is_request: bool,
 }
 
 impl Mark {
@@ -132,6 +138,8 @@ impl Mark {
             Self::Unpin => after.details.pin.take().is_some(),
             Self::Vote(choice) => vote(&mut after, choice, &beside.own, now)?,
             Self::ClosePoll => close(&mut after, now)?,
+            Self::Withdraw => withdraw(&mut after, &beside.own),
+            Self::Disown => disown(&mut after, by),
         };
         Ok(changed.then_some(after))
     }
@@ -142,6 +150,10 @@ impl Mark {
                 Err(Error::WriteDenied(message.conversation))
             }
             Self::Pin | Self::Unpin if !access.may_write => Err(Error::WriteDenied(message.conversation)),
+            // It would reach the one who has not been asked yet, or has not answered.
+            Self::React(_) | Self::Vote(_) | Self::Pin | Self::Unpin => {
+                access.check_contact(message.conversation)
+            }
             Self::ClosePoll if message.sender != by && !access.moderates => {
                 Err(Error::NotAuthor(message.message_id))
             }
@@ -166,19 +178,20 @@ impl Mark {
         let payload = match self {
             Self::React(emoji) => reaction(emoji, true),
             Self::Unreact(emoji) => reaction(emoji, false),
-            Self::Pin => MessageChange::Pinned(pb::MessagePinned {
+            Self::Pin | Self::Disown => MessageChange::Pinned(pb::MessagePinned {
                 message_id,
                 message_sequence,
                 pin: after.details.pin.clone(),
             }),
             Self::Unpin => MessageChange::Unpinned(pb::MessageUnpinned { message_id, message_sequence }),
-            Self::Vote(choice) => {
+            Self::Vote(_) | Self::Withdraw => {
+                let places = if let Self::Vote(choice) = self { choice.0.as_slice() } else { &[] };
                 let is_secret = poll(after).is_some_and(|poll| poll.anonymous);
                 MessageChange::Voted(pb::PollVoted {
                     message_id,
                     message_sequence,
                     user_id: if is_secret { String::new() } else { by.to_string() },
-                    option_indexes: if is_secret { Vec::new() } else { choice.0.clone() },
+                    option_indexes: if is_secret { Vec::new() } else { places.to_vec() },
                     result: after.details.poll.clone(),
                 })
             }
@@ -193,7 +206,11 @@ impl Mark {
 
     /// Whom the log names for it: nobody who votes in an anonymous poll.
     pub fn actor(&self, by: UserId, after: &Message) -> Option<UserId> {
-        let is_secret = matches!(self, Self::Vote(_)) && poll(after).is_some_and(|poll| poll.anonymous);
+        if matches!(self, Self::Disown) {
+            return None;
+        }
+        let is_secret =
+            matches!(self, Self::Vote(_) | Self::Withdraw) && poll(after).is_some_and(|poll| poll.anonymous);
         (!is_secret).then_some(by)
     }
 }
@@ -259,16 +276,35 @@ fn vote(after: &mut Message, choice: &Choice, own: &Marks, now: Timestamp) -> Re
         return Err(Error::PollClosed(after.message_id));
     }
     let mut result = standing(poll, after.details.poll.as_ref());
-    for (places, by) in [(&own.votes, -1), (&choice.0, 1)] {
-        for place in places {
-            if let Some(count) = result.counts.get_mut(index(*place)) {
-                *count += by;
-            }
-        }
-        result.voter_count += if places.is_empty() { 0 } else { by };
-    }
+    add(&mut result, &own.votes, -1);
+    add(&mut result, &choice.0, 1);
     after.details.poll = Some(result);
     Ok(true)
+}
+
+/// One vote more, or less.
+fn add(result: &mut pb::PollResult, places: &[i32], by: i32) {
+    for place in places {
+        if let Some(count) = result.counts.get_mut(index(*place)) {
+            *count += by;
+        }
+    }
+    result.voter_count += if places.is_empty() { 0 } else { by };
+}
+
+fn withdraw(after: &mut Message, own: &Marks) -> bool {
+    let Some(poll) = poll(after).filter(|_| !own.votes.is_empty()) else { return false };
+    let mut result = standing(poll, after.details.poll.as_ref());
+    add(&mut result, &own.votes, -1);
+    after.details.poll = Some(result);
+    true
+}
+
+fn disown(after: &mut Message, by: UserId) -> bool {
+    let by = by.to_string();
+    let Some(pin) = after.details.pin.as_mut().filter(|pin| pin.user_id == by) else { return false };
+    pin.user_id.clear();
+    true
 }
 
 fn close(after: &mut Message, now: Timestamp) -> Result<bool, Error> {

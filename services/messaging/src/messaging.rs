@@ -125,7 +125,12 @@ impl Messaging {
         self.check_uploads(letter).await?;
         match self.store.earlier(letter).await? {
             Some(Err(reused)) => Err(reused),
-            Some(Ok(_)) | None => Ok(()),
+            Some(Ok(_)) => Ok(()),
+            None if access.request_version == 0 => Ok(()),
+            None => {
+                let version = access.request_version;
+                self.store.check_request(letter.conversation, letter.sender, version).await
+            }
         }
     }
 
@@ -219,10 +224,12 @@ impl Messaging {
         let (user_id, id) = (user.uuid(), conversation.uuid());
         let query: [&[u8]; 3] = [b"receipts", user_id.as_bytes(), id.as_bytes()];
         let after = Token::after::<Uuid>(token, &query).map_err(|fault| Error::PageToken(Box::new(fault)))?;
-        self.conversations.admit(conversation, user).await?;
+        let access = self.conversations.admit(conversation, user).await?;
         let mut receipts = self.store.receipts(conversation, after.map(UserId::from), limit + 1).await?;
         let is_last = !cut(&mut receipts, limit, |_| 0);
         let next = receipts.last().filter(|_| !is_last).map(|last| Token::at(&query, &last.user.uuid()));
+        // Who asks learns from the answer, and not from being read.
+        receipts.retain(|receipt| access.request_version == 0 || receipt.user == user);
         Ok((receipts, next.unwrap_or_default()))
     }
 
@@ -233,15 +240,17 @@ impl Messaging {
         conversation: ConversationId,
         reached: Reached,
     ) -> Result<Watermark, Error> {
-        self.conversations.admit(conversation, user).await?;
+        let access = self.conversations.admit(conversation, user).await?;
         let progress = self.progress(conversation, reached).await?;
         let places = self.store.places(user, &[conversation]).await?;
         let Some(place) = places.get(&conversation) else { return Ok(Watermark::start(conversation, user)) };
         let Some(to) = place.watermark.advance(progress, place.head, self.clock.now()) else {
             return Ok(place.watermark);
         };
+        let is_quiet = access.is_direct && self.store.is_asked(conversation, user).await?;
         let (answer, answered) = Answer::channel();
-        self.receipts.enter(Advancing { to, reads: to.read > place.watermark.read, answer });
+        let reads = to.read > place.watermark.read;
+        self.receipts.enter(Advancing { to, reads, is_quiet, answer });
         answered.await.unwrap_or(Err(Error::Unavailable("messaging")))
     }
 }

@@ -1,16 +1,20 @@
 //! What we ask of auth about people, in our words: whether somebody exists, who is called what, and by which keys
-//! somebody's devices sign.
+//! somebody's devices sign; and what auth tells of people.
 //! Nothing of it is remembered: a key that was revoked a moment ago signs nothing any more.
+
+use std::collections::HashMap;
 
 use chassis::fault::Fault;
 use chassis::identity::ServiceCredential;
 use chassis::transport::{Transport, as_service};
 use proto::auth::v1 as pb;
+use proto::auth::v1::auth_service_client::AuthServiceClient;
 use proto::auth::v1::user_service_client::UserServiceClient;
 use proto::id::{InvalidId, UserId};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use crate::alert::News;
 use crate::error::Error;
 
 /// The public key of somebody's device.
@@ -24,17 +28,40 @@ pub struct DeviceKey {
     pub is_revoked: bool,
 }
 
+/// What auth tells of somebody.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum PersonFact {
+    /// Somebody wrote, changed or deleted a review of it.
+    Reviewed(News),
+    /// Its account is gone.
+    Gone(UserId),
+}
+
+/// A page of what happened to people.
+#[derive(Clone, Debug)]
+pub struct PersonFacts {
+    /// What could be read, oldest first.
+    pub readable: Vec<PersonFact>,
+    /// The position of the last one, read or not; `None` when there was nothing.
+    pub last_position: Option<i64>,
+}
+
 /// The way to auth's users.
 #[derive(Clone)]
 pub struct People {
     client: UserServiceClient<Transport>,
+    auth: AuthServiceClient<Transport>,
     credential: ServiceCredential,
 }
 
 impl People {
     /// Asks over this transport, with our own credential.
     pub fn new(transport: Transport, credential: ServiceCredential) -> Self {
-        Self { client: UserServiceClient::new(transport), credential }
+        Self {
+            client: UserServiceClient::new(transport.clone()),
+            auth: AuthServiceClient::new(transport),
+            credential,
+        }
     }
 
     /// Refuses a user who does not exist, or not any more. `by` is who wants to know.
@@ -55,10 +82,39 @@ impl People {
         let request = as_service(request, &self.credential, Some(by));
         let answer = self.client.clone().batch_get_users(request).await;
         let users = answer.map_err(|status| refused(&status, by))?.into_inner().users;
-        let ids = users.iter().map(|user| UserId::parse(&user.user_id));
-        ids.collect::<Result<_, _>>().map_err(|InvalidId| {
-            tracing::error!("auth answered with the id of a user that is none");
-            Error::Internal
+        users.iter().map(|user| id(&user.user_id)).collect()
+    }
+
+    /// The names of these users, at most 100: those to sign in with and those that people see. Users who are gone have
+    /// none. `by` is who wants to know.
+    pub async fn names_of(
+        &self,
+        by: UserId,
+        users: &[UserId],
+    ) -> Result<HashMap<UserId, [String; 2]>, Error> {
+        if users.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let user_ids = users.iter().map(ToString::to_string).collect();
+        let request = pb::BatchGetUsersRequest { usernames: Vec::new(), user_ids };
+        let request = as_service(request, &self.credential, Some(by));
+        let answer = self.client.clone().batch_get_users(request).await;
+        let users = answer.map_err(|status| refused(&status, by))?.into_inner().users;
+        let named = users.into_iter().filter(|user| user.delete_time.is_none());
+        named.map(|user| Ok((id(&user.user_id)?, [user.username, user.display_name]))).collect()
+    }
+
+    /// What happened to people after a position of auth's outbox, oldest first.
+    pub async fn facts(&self, after_position: i64, limit: i32) -> Result<PersonFacts, Error> {
+        let request = pb::ListUserFactsRequest { after_position, limit };
+        let request = as_service(request, &self.credential, None);
+        let answer = self.auth.clone().list_user_facts(request).await;
+        let facts = answer.map_err(|status| not_answered(&status))?.into_inner().facts;
+        let last_position = facts.last().map(|fact| fact.position);
+        // One that cannot be read must not stop all that come after it. It stays in auth's outbox.
+        Ok(PersonFacts {
+            readable: facts.into_iter().filter_map(|fact| PersonFact::try_from(fact).ok()).collect(),
+            last_position,
         })
     }
 
@@ -82,6 +138,13 @@ impl TryFrom<pb::DeviceKey> for DeviceKey {
         })?;
         Ok(Self { id, public_key: key.public_key, is_revoked: key.revoke_time.is_some() })
     }
+}
+
+fn id(text: &str) -> Result<UserId, Error> {
+    UserId::parse(text).map_err(|InvalidId| {
+        tracing::error!("auth answered with the id of a user that is none");
+        Error::Internal
+    })
 }
 
 /// Nothing in these calls can be wrong but the user, and the way to auth.

@@ -39,6 +39,8 @@ pub struct Advancing {
     pub to: Watermark,
     /// Whether the user reads on.
     pub reads: bool,
+    /// Whether the others do not hear of it: one who asks to write learns from the answer, and not from being read.
+    pub is_quiet: bool,
     /// Who waits.
     pub answer: Answer<Watermark>,
 }
@@ -68,10 +70,12 @@ impl Recorder {
         let moves: Vec<_> = batch.iter().map(|one| Move { to: one.to, reads: one.reads }).collect();
         match self.store.advance(&moves).await {
             Ok((watermarks, user_events)) => {
-                for (one, watermark) in batch.into_iter().zip(&watermarks) {
-                    one.answer.give(Ok(*watermark));
+                let mut loud = Vec::with_capacity(batch.len());
+                for (one, watermark) in batch.into_iter().zip(watermarks) {
+                    loud.extend(Some(watermark).filter(|_| !one.is_quiet));
+                    one.answer.give(Ok(watermark));
                 }
-                watermarks.into_iter().for_each(|watermark| self.publisher.receipt(watermark));
+                loud.into_iter().for_each(|watermark| self.publisher.receipt(watermark));
                 user_events.into_iter().for_each(|event| self.publisher.user_event(event));
             }
             Err(failure) => {

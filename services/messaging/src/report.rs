@@ -44,8 +44,8 @@ pub struct Report {
     pub message_id: MessageId,
     /// Who wrote the message.
     pub sender: UserId,
-    /// Who reported it.
-    pub reporter: UserId,
+    /// Who reported it; `None` when that account is gone.
+    pub reporter: Option<UserId>,
     /// Why.
     pub reason: ReportReason,
     /// In the reporter's own words.
@@ -159,7 +159,7 @@ impl Complaint {
             conversation: self.conversation,
             message_id: self.message_id,
             sender: message.sender,
-            reporter: self.reporter,
+            reporter: Some(self.reporter),
             reason: self.reason,
             comment: self.comment.clone(),
             snapshot: message.content.as_ref().filter(may_be_kept).cloned(),
@@ -188,7 +188,7 @@ impl Report {
     /// message.
     pub fn audience(&self, moderators: &[UserId]) -> Vec<(UserId, UserHappening)> {
         let mut hearers = moderators.to_vec();
-        hearers.push(self.reporter);
+        hearers.extend(self.reporter);
         hearers.sort_unstable();
         hearers.dedup();
         hearers.retain(|user| *user != self.sender);
@@ -235,7 +235,7 @@ impl From<Report> for pb::Report {
             conversation_id: report.conversation.to_string(),
             message_id: report.message_id.to_string(),
             sender_id: report.sender.to_string(),
-            reporter_user_id: report.reporter.to_string(),
+            reporter_user_id: report.reporter.map(|reporter| reporter.to_string()).unwrap_or_default(),
             reason: report.reason.into(),
             comment: report.comment.0,
             snapshot: report.snapshot.map(Content::into_wire),

@@ -64,6 +64,10 @@ impl Revision {
                 let Some(before) = &message.content else {
                     return Err(Error::MessageDeleted(self.message_id));
                 };
+                // Nothing but the message that waits reaches one who has not said yes.
+                if !beside.is_request {
+                    access.check_contact(self.conversation)?;
+                }
                 access.check_secrecy(self.conversation, content)?;
                 if !before.may_become(content) {
                     return Err(Error::NotEditable(self.message_id));

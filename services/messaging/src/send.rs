@@ -3,12 +3,13 @@
 //! One question to conversation for the whole batch, one transaction for all messages in it, then the answers, then the
 //! hints. The commit is the only acknowledgement: nobody is answered before it, and nothing after it can lose a message.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 use std::time::Instant;
 
 use chassis::clock::Clock;
 use chassis::trace::TraceId;
+use futures_util::stream::{self, StreamExt as _};
 use proto::id::{ConversationId, UserId};
 
 use crate::conversations::{Access, Conversations};
@@ -20,6 +21,9 @@ use crate::preview::Previews;
 use crate::publish::Publisher;
 use crate::revision::Revision;
 use crate::store::{Appended, Post, Purged, Revised, Store};
+
+/// How many message requests are made at once.
+const AT_ONCE: usize = 16;
 
 /// What goes through a lane.
 #[expect(clippy::large_enum_variant, reason = "nearly all of them are sends")]
@@ -110,11 +114,13 @@ impl Writer {
             Ok(answers) => answers,
             Err(error) => return batch.into_iter().for_each(|errand| errand.refuse(error.clone())),
         };
-        let (mut sendings, mut revisions, mut purges) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut sendings, mut strangers) = (Vec::new(), Vec::new());
+        let (mut revisions, mut purges) = (Vec::new(), Vec::new());
         for errand in batch {
             let access = answers[places[&errand.question()]];
             match errand {
                 Errand::Send(sending) => match access.check_letter(&sending.letter) {
+                    Ok(()) if access.request_needed => strangers.push(sending),
                     Ok(()) => sendings.push((sending, access)),
                     Err(error) => self.refuse_unless_sent(sending, error).await,
                 },
@@ -131,12 +137,53 @@ impl Writer {
             }
         }
         self.send(sendings).await;
+        // After the others: nobody waits for what strangers ask. Of one sender in one place they are all here.
+        if !strangers.is_empty() {
+            let introduced = self.introduce(strangers).await;
+            self.send(introduced).await;
+        }
         for (revision, answer, access) in revisions {
             self.revise(revision, answer, access).await;
         }
         for (conversation, by, answer, access) in purges {
             self.purge(conversation, by, answer, access).await;
         }
+    }
+
+    /// Makes the message requests by which strangers write, and answers those who may write then. A retry asks for nothing: it
+    /// gets the answer of the first time, whatever became of the request since.
+    async fn introduce(&self, strangers: Vec<Sending>) -> Vec<(Sending, Access)> {
+        let mut new = Vec::with_capacity(strangers.len());
+        for sending in strangers {
+            match self.store.earlier(&sending.letter).await {
+                Ok(None) => new.push(sending),
+                Ok(Some(first)) => settle(sending, first),
+                Err(failure) => {
+                    failure.log();
+                    settle(sending, Err(Error::from(failure)));
+                }
+            }
+        }
+        let places: BTreeSet<_> =
+            new.iter().map(|sending| (sending.letter.conversation, sending.letter.sender)).collect();
+        let asking = places.into_iter().map(|(conversation, user)| async move {
+            ((conversation, user), self.conversations.open_request(conversation, user).await)
+        });
+        let answers: HashMap<_, _> = stream::iter(asking).buffer_unordered(AT_ONCE).collect().await;
+        let mut introduced = Vec::with_capacity(new.len());
+        for sending in new {
+            let conversation = sending.letter.conversation;
+            let answer = answers.get(&(conversation, sending.letter.sender)).cloned();
+            let access = answer.unwrap_or(Err(Error::Internal)).and_then(|access| {
+                access.check_letter(&sending.letter)?;
+                if access.request_needed { Err(Error::ContactNotAccepted(conversation)) } else { Ok(access) }
+            });
+            match access {
+                Ok(access) => introduced.push((sending, access)),
+                Err(error) => settle(sending, Err(error)),
+            }
+        }
+        introduced
     }
 
     /// Refuses a sender who may not write, or may not any more. What was sent while that was allowed stays sent: its

@@ -15,7 +15,11 @@ impl Messaging {
         kind: SignalKind,
     ) -> Result<(), Error> {
         match self.conversations.check(&[(conversation, user)]).await?.as_slice() {
-            [access] => access.check_writing(conversation)?,
+            [access] => {
+                access.check_writing(conversation)?;
+                // It would reach the one who has not been asked yet, or has not answered.
+                access.check_contact(conversation)?;
+            }
             _ => return Err(Error::ConversationNotFound(conversation)),
         }
         let signal = Signal {

@@ -4,7 +4,7 @@
 //! What there is to do stands in the rows, so a restart forgets nothing; and each batch is looked at again under the locks
 //! of the heads, so replicas that sweep at once do each thing once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use chassis::clock::{Clock, Timestamp};
@@ -14,7 +14,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::conversations::Conversations;
 use crate::publish::Publisher;
-use crate::store::{Failure, Overdue, Store};
+use crate::store::{Failure, Store};
 
 /// How many messages one transaction erases.
 const BATCH: i64 = 256;
@@ -75,7 +75,10 @@ impl Sweeper {
             if overdue.is_empty() {
                 break;
             }
-            let versions = self.versions(&overdue).await;
+            let senders: BTreeMap<ConversationId, UserId> =
+                overdue.iter().map(|one| (one.conversation, one.sender)).collect();
+            // Without an answer the event says under which version the message was sent.
+            let versions = self.conversations.versions(&Vec::from_iter(senders)).await;
             let events = self.store.sweep(&overdue, &versions, now).await?;
             if !events.is_empty() {
                 oldest = oldest.or(overdue.first().map(|first| first.expire_time));
@@ -95,22 +98,6 @@ impl Sweeper {
             );
         }
         Ok(())
-    }
-
-    /// The membership versions of the conversations of these messages, as far as conversation says so now. Erasing does not
-    /// wait for it: without an answer the event says under which version the message was sent.
-    async fn versions(&self, overdue: &[Overdue]) -> HashMap<ConversationId, i64> {
-        let senders: BTreeMap<ConversationId, UserId> =
-            overdue.iter().map(|one| (one.conversation, one.sender)).collect();
-        let questions = Vec::from_iter(senders);
-        match self.conversations.check(&questions).await {
-            Ok(answers) => questions
-                .into_iter()
-                .zip(answers)
-                .map(|((conversation, _), access)| (conversation, access.membership_version))
-                .collect(),
-            Err(_) => HashMap::new(),
-        }
     }
 
     /// Erases what was purged. The conversations have had their events.

@@ -54,7 +54,7 @@ fn cut(word: &str) -> &str {
 }
 
 /// Without what makes no difference: compatibility forms, accents, case.
-fn fold(text: &str) -> String {
+pub fn fold(text: &str) -> String {
     let plain = text.nfkd().filter(|c| !is_accent(*c));
     // Up and down again: so `ß` and `SS`, and the two small sigmas, become the same.
     let plain = plain.flat_map(char::to_lowercase).flat_map(char::to_uppercase).flat_map(char::to_lowercase);

@@ -10,6 +10,7 @@ use proto::messaging::v1::alert_service_server::AlertService;
 use tonic::Request;
 
 use super::{Answer, Api, Response, small};
+use crate::alert::News;
 use crate::alerts::Which;
 use crate::error::Error;
 
@@ -19,8 +20,9 @@ impl AlertService for Api {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let limit = page::size(request.page_size);
-        let page =
-            self.messaging.alerts(caller.user_id, request.only_unread, limit, &request.page_token).await?;
+        let kind = Some(request.kind()).filter(|kind| *kind != pb::AlertKind::Unspecified);
+        let (only_unread, token) = (request.only_unread, &request.page_token);
+        let page = self.messaging.alerts(caller.user_id, only_unread, kind, limit, token).await?;
         let messages = page.alerts.iter().filter_map(|(_, message)| message.as_ref());
         let viewer = self.messaging.viewer(caller.user_id, messages).await?;
         let alerts = page.alerts.into_iter().map(|(alert, message)| pb::Alert {
@@ -40,6 +42,12 @@ impl AlertService for Api {
         let which = Which::try_from(&request)?;
         let unread = self.messaging.mark_alerts(caller.user_id, which, !request.unread).await?;
         Ok(Response::new(pb::MarkAlertsResponse { unread_count: small(unread) }))
+    }
+
+    async fn raise_alert(&self, request: Request<pb::RaiseAlertRequest>) -> Answer<pb::RaiseAlertResponse> {
+        let news = News::parse(request.get_ref(), self.messaging.clock.now())?;
+        let alert = self.messaging.raise_alert(&news).await?;
+        Ok(Response::new(pb::RaiseAlertResponse { alert: alert.as_ref().map(pb::Alert::from) }))
     }
 }
 

@@ -55,7 +55,7 @@ fn a_report_shows_what_the_message_says() {
     let complaint = complaint(&message);
     let report = complaint.about(&message, later(5)).unwrap();
     assert_eq!((report.snapshot, report.create_time), (Some(Content::text("rude")), later(5)));
-    assert_eq!((report.sender, report.reporter), (message.sender, complaint.reporter));
+    assert_eq!((report.sender, report.reporter), (message.sender, Some(complaint.reporter)));
     assert_eq!(report.resolution, None);
 }
 
@@ -149,18 +149,18 @@ fn moderators_and_reporter_hear_of_it_and_the_reported_never_does() {
     let resolved = open.resolve(resolution(Verdict::Acted)).unwrap().unwrap();
     for (report, note) in [(&open, ""), (&resolved, "talked to him")] {
         let told = told(report, &moderators);
-        let mut hearers = vec![report.reporter, moderators[0], moderators[2]];
+        let mut hearers = vec![report.reporter.unwrap(), moderators[0], moderators[2]];
         hearers.sort_unstable();
         assert_eq!(told.iter().map(|(user, _)| *user).collect::<Vec<_>>(), hearers);
         for (user, copy) in told {
-            assert_eq!(copy.reporter_user_id, report.reporter.to_string());
+            assert_eq!(copy.reporter_user_id, report.reporter.unwrap().to_string());
             assert_eq!((copy.snapshot, copy.comment.as_str()), (None, ""));
-            assert_eq!(copy.note, if user == report.reporter { "" } else { note });
+            assert_eq!(copy.note, if Some(user) == report.reporter { "" } else { note });
             assert_eq!(copy.state, i32::from(report.state()));
         }
     }
     // A moderator who reports hears of it once, as a moderator.
-    moderators[0] = open.reporter;
+    moderators[0] = open.reporter.unwrap();
     let told = told(&resolved, &moderators);
     assert_eq!(told.len(), 2);
     assert!(told.iter().all(|(_, copy)| copy.note == "talked to him"));

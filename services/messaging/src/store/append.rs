@@ -4,15 +4,17 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chassis::clock::Timestamp;
 use proto::id::{ConversationId, MessageId, UserId};
+use proto::messaging::v1::AlertState;
 use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
-use super::alerts::raise;
+use super::alerts::{attach, raise};
 use super::log::{Advance, advance_heads};
 use super::search::{Searchable, index};
+use super::user_log::lock_users;
 use super::{
-    Db, PLACEHOLDERS, Store, Tx, conversation_at, message, message_columns, messages, padded, time_at,
-    uploads, user_at,
+    Db, PLACEHOLDERS, Store, Tx, conversation_at, message, message_columns, messages, padded, requests,
+    time_at, uploads, user_at,
 };
 use crate::alert::Alert;
 use crate::error::Error;
@@ -102,6 +104,9 @@ impl Store {
         let mut paces = last_sends(&mut tx, posts, &open).await?;
         let files = open.iter().flat_map(|&index| posts[index].letter.content.upload_ids());
         let missing = uploads::hold(&mut tx, &files.collect()).await?;
+        let requests: Vec<_> = open.iter().filter_map(|&index| requests::place(&posts[index])).collect();
+        let asked = requests::asked(&mut tx, &requests).await?;
+        let mut asking = BTreeSet::new();
 
         let mut fresh = Vec::new();
         let mut firsts: HashMap<Key<'_>, usize> = HashMap::new();
@@ -121,6 +126,19 @@ impl Store {
             if let Some(id) = post.letter.content.upload_ids().iter().find(|id| missing.contains(id)) {
                 outcomes[index] = Some(Err(Error::UploadNotFound(*id)));
                 continue;
+            }
+            if let Some(request) = requests::place(post) {
+                let known = asked.get(&request).map_or(Ok(()), |asked| asked.check(request.0));
+                let is_accepted =
+                    asked.get(&request).is_some_and(|asked| asked.state == AlertState::RequestAccepted);
+                // Of two in one batch the first is the one.
+                let is_one = is_accepted || asking.insert(request);
+                let allowed =
+                    known.and_then(|()| if is_one { Ok(()) } else { Err(Error::RequestPending(request.0)) });
+                if let Err(refusal) = allowed {
+                    outcomes[index] = Some(Err(refusal));
+                    continue;
+                }
             }
             if let Some(pace) = post.access.pace {
                 let place = (post.letter.conversation, post.letter.sender);
@@ -209,14 +227,15 @@ impl Store {
     }
 }
 
-/// Whether all of a batch can be written without a look at what is there: no key twice, nobody has to wait, and no files
-/// that have to be there.
+/// Whether all of a batch can be written without a look at what is there: no key twice, nobody has to wait or has a request
+/// that waits, and no files that have to be there.
 fn is_plain(posts: &[Post<'_>]) -> bool {
     let mut keys = BTreeSet::new();
     posts.iter().all(|post| {
         let is_first = key(post.letter)
             .is_none_or(|(conversation, sender, id)| keys.insert((conversation, sender, id.as_str())));
-        is_first && post.access.pace.is_none() && post.letter.content.upload_ids().is_empty()
+        let is_free = post.access.pace.is_none() && requests::place(post).is_none();
+        is_first && is_free && post.letter.content.upload_ids().is_empty()
     })
 }
 
@@ -298,26 +317,44 @@ async fn insert(
         letter.content.upload_ids().into_iter().map(move |id| (id, letter.conversation, sequence))
     });
     uploads::refer(tx, &references.collect::<Vec<_>>()).await?;
-    alert(tx, outcomes).await?;
+    alert(tx, posts, outcomes).await?;
     Ok(true)
 }
 
-/// Alerts whom the new messages mention.
-async fn alert(tx: &mut Tx, outcomes: &mut [Option<Result<Appended, Error>>]) -> Result<(), Failure> {
-    let new = outcomes.iter_mut().filter_map(|outcome| match outcome {
-        Some(Ok(appended)) if !appended.repeated => Some(appended),
+/// Alerts whom the new messages mention, and adds those that are requests to the alerts of whom they ask.
+async fn alert(
+    tx: &mut Tx,
+    posts: &[Post<'_>],
+    outcomes: &mut [Option<Result<Appended, Error>>],
+) -> Result<(), Failure> {
+    let new = posts.iter().zip(outcomes).filter_map(|(post, outcome)| match outcome {
+        Some(Ok(appended)) if !appended.repeated => Some((requests::place(post), appended)),
         _ => None,
     });
-    let mut mentioning: Vec<&mut Appended> =
-        new.filter(|appended| !appended.message.details.mentions.is_empty()).collect();
-    let mentions = |message: &Message| {
-        message.details.mentions.iter().map(|user| Alert::mention(*user, message)).collect::<Vec<_>>()
-    };
-    let alerts: Vec<_> = mentioning.iter().flat_map(|appended| mentions(&appended.message)).collect();
-    let events = raise(tx, &alerts).await?;
+    let (mut alerts, mut asked, mut first) = (Vec::new(), Vec::new(), None);
+    for (request, appended) in new {
+        let message = &appended.message;
+        match request {
+            // Who is asked to take a message has its alert: that of the request.
+            Some(request) => {
+                let told = requests::keep(tx, request, message).await?;
+                asked.extend(told.map(|(user, request)| (user, request, message.clone())));
+            }
+            None if message.details.mentions.is_empty() => continue,
+            None => {
+                alerts.extend(message.details.mentions.iter().map(|user| Alert::mention(*user, message)));
+            }
+        }
+        first = first.or(Some(appended));
+    }
     // Whoever publishes them does so once: it does not matter with which message.
-    if let Some(first) = mentioning.first_mut() {
-        first.alerts = events;
+    let Some(first) = first else { return Ok(()) };
+    // All at once, in their order: two batches must not wait for each other.
+    let users = alerts.iter().map(|alert| alert.user).chain(asked.iter().map(|(user, ..)| *user));
+    lock_users(tx, &users.collect()).await?;
+    first.alerts = raise(tx, &alerts).await?;
+    for (user, request, message) in asked {
+        first.alerts.extend(attach(tx, user, request, &message).await?);
     }
     Ok(())
 }

@@ -570,7 +570,7 @@ async fn facts_become_events_once(store: Store) {
     let mut work = JoinSet::new();
     for _ in 0..4 {
         let (store, facts) = (store.clone(), facts.clone());
-        work.spawn(async move { store.apply(0, 3, &facts).await.unwrap() });
+        work.spawn(async move { store.apply(0, 3, &facts, &[]).await.unwrap() });
     }
     let mut applied = Vec::new();
     while let Some(done) = work.join_next().await {
@@ -613,9 +613,17 @@ async fn a_member_s_log_says_where_to_begin(store: Store) {
         .await
         .unwrap();
     assert_eq!(watermarks[0].delivered.get(), 1);
-    store.apply(0, 1, &[fact(conversation, FactKind::MemberRemoved, &[], &[bob])]).await.unwrap().unwrap();
+    store
+        .apply(0, 1, &[fact(conversation, FactKind::MemberRemoved, &[], &[bob])], &[])
+        .await
+        .unwrap()
+        .unwrap();
     assert!(store.receipts(conversation, None, 10).await.unwrap().is_empty());
-    store.apply(1, 2, &[fact(conversation, FactKind::MembersAdded, &[bob], &[])]).await.unwrap().unwrap();
+    store
+        .apply(1, 2, &[fact(conversation, FactKind::MembersAdded, &[bob], &[])], &[])
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(store.receipts(conversation, None, 10).await.unwrap().len(), 1);
     let own = store.user_events(bob, Sequence::new(1), 10).await.unwrap();
     assert_eq!(own[0].what, UserHappening::ConversationGained { conversation, after: Sequence::new(2) });
@@ -629,7 +637,7 @@ async fn a_deleted_conversation_keeps_one_event_and_takes_no_more(store: Store) 
     }
     let message = send(&store, gone, ann, "y").await;
     let facts = [fact(gone, FactKind::Updated, &[], &[]), fact(gone, FactKind::Deleted, &[], &[ann])];
-    store.apply(0, 2, &facts).await.unwrap().unwrap();
+    store.apply(0, 2, &facts, &[]).await.unwrap().unwrap();
     let log = store.events(gone, Sequence::NONE, 10).await.unwrap();
     assert_eq!(log.len(), 1);
     assert_eq!((log[0].sequence.get(), log[0].what.kind()), (4, "conversation_deleted"));
@@ -651,7 +659,7 @@ async fn a_deleted_conversation_keeps_one_event_and_takes_no_more(store: Store) 
         .await;
     assert!(matches!(late, Err(Error::ConversationNotFound(_))));
     // What is told of it later is passed over.
-    let applied = store.apply(2, 3, &[fact(gone, FactKind::Updated, &[], &[])]).await.unwrap().unwrap();
+    let applied = store.apply(2, 3, &[fact(gone, FactKind::Updated, &[], &[])], &[]).await.unwrap().unwrap();
     assert!(applied.events.is_empty());
 }
 

@@ -1,21 +1,32 @@
 //! What conversation tells, as it becomes part of the logs.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use chassis::clock::Timestamp;
 use proto::id::{ConversationId, UserId};
-use sqlx::QueryBuilder;
+use proto::messaging::v1::{AlertState, DeletionReason};
+use sqlx::{QueryBuilder, Row as _};
+use uuid::Uuid;
 
+use super::alerts::tell;
+use super::departures::{depart, departed};
+use super::erase::{Going, tombstone};
 use super::log::{Advance, advance_heads, insert_events};
-use super::user_log::append_user_events;
-use super::{Db, Store, Tx, outbox, padded, uploads};
-use crate::event::{Event, Fact, FactKind, Happening, UserHappening};
-use crate::message::Sequence;
+use super::user_log::{append_user_events, lock_users};
+use super::{Db, Store, Tx, outbox, padded, requests, uploads};
+use crate::alert::News;
+use crate::event::{Event, Fact, FactKind, Happening, UserEvent, UserHappening};
+use crate::message::{Deletion, Sequence};
+use crate::people::PersonFact;
+use crate::request::RequestChange;
 use crate::store::{Applied, Failure, MAX_ROWS};
 
 /// The name of the cursor of conversation's facts.
 const FEED: &str = "conversation";
+
+/// The name of the cursor of auth's facts.
+const PEOPLE: &str = "auth";
 
 /// Clocks of two machines may differ by so much: who came in then and who wrote then is told with some to spare.
 const SKEW: Duration = Duration::from_secs(1);
@@ -25,7 +36,13 @@ impl Store {
         Ok(outbox::cursor(&self.pool, FEED).await?)
     }
 
-    pub async fn apply(&self, from: i64, to: i64, facts: &[Fact]) -> Result<Option<Applied>, Failure> {
+    pub async fn apply(
+        &self,
+        from: i64,
+        to: i64,
+        facts: &[Fact],
+        requests: &[RequestChange],
+    ) -> Result<Option<Applied>, Failure> {
         let mut tx = self.pool.begin().await?;
         if !outbox::move_cursor(&mut tx, FEED, from, to).await? {
             tx.rollback().await?;
@@ -38,6 +55,9 @@ impl Store {
             if fact.kind == FactKind::Created {
                 advance.activity_time = fact.occur_time.as_millis();
             }
+        }
+        for waits in requests.iter().filter_map(|request| request.waits) {
+            advances.entry(waits.conversation).or_insert(Advance::LOCK);
         }
         let mut next = advance_heads(&mut tx, &advances).await?;
         for (conversation, last) in &mut next {
@@ -82,8 +102,23 @@ impl Store {
             set_members(&mut tx, fact.conversation, &gained, true).await?;
             set_members(&mut tx, fact.conversation, &lost, false).await?;
         }
-        // Before anything is erased: who marks its alerts holds the head of its log and then the alerts.
-        let user_events = append_user_events(&mut tx, happened).await?;
+        let mut news = Vec::new();
+        for request in requests {
+            // Of a conversation that is gone, all that was asked there has gone, too.
+            if request.waits.is_none_or(|waits| next.contains_key(&waits.conversation)) {
+                let (told, unsent) = settle(&mut tx, request).await?;
+                news.extend(told);
+                events.extend(unsent);
+            }
+        }
+        // All at once and before anything is erased: who marks its alerts holds the head of its log and then the alerts.
+        let mut users: BTreeSet<_> = happened.iter().map(|(user, ..)| *user).collect();
+        let gone = departed(&mut tx, &users).await?;
+        happened.retain(|(user, ..)| !gone.contains(user));
+        users.extend(news.iter().map(|one| one.user));
+        lock_users(&mut tx, &users).await?;
+        let mut user_events = append_user_events(&mut tx, happened).await?;
+        user_events.extend(tell(&mut tx, &news).await?);
         for event in &events {
             if let Happening::ToConversation { kind: FactKind::Deleted, .. } = event.what {
                 erase(&mut tx, event).await?;
@@ -92,6 +127,70 @@ impl Store {
         tx.commit().await?;
         Ok(Some(Applied { events, user_events }))
     }
+
+    pub async fn person_facts_cursor(&self) -> Result<i64, Failure> {
+        Ok(outbox::cursor(&self.pool, PEOPLE).await?)
+    }
+
+    pub async fn apply_to_people(
+        &self,
+        from: i64,
+        to: i64,
+        facts: &[PersonFact],
+        now: Timestamp,
+    ) -> Result<Option<Vec<UserEvent>>, Failure> {
+        let mut tx = self.pool.begin().await?;
+        if !outbox::move_cursor(&mut tx, PEOPLE, from, to).await? {
+            tx.rollback().await?;
+            return Ok(None);
+        }
+        let (mut news, mut gone, mut users) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        for fact in facts {
+            match fact {
+                PersonFact::Reviewed(one) => {
+                    users.insert(one.user);
+                    news.push(one.clone());
+                }
+                PersonFact::Gone(user) => {
+                    users.insert(*user);
+                    gone.insert(*user);
+                }
+            }
+        }
+        // All at once, in their order: nobody waits for anybody in a circle.
+        lock_users(&mut tx, &users).await?;
+        depart(&mut tx, &gone, now).await?;
+        let events = tell(&mut tx, &news).await?;
+        tx.commit().await?;
+        Ok(Some(events))
+    }
+}
+
+/// Takes note of what became of a request. Answers what the two are told, and the events of what is unsent with it.
+async fn settle(tx: &mut Tx, request: &RequestChange) -> Result<(Vec<News>, Vec<Event>), Failure> {
+    let Some(waits) = request.waits else { return Ok((request.news(None), Vec::new())) };
+    let message = requests::told(tx, request, waits).await?;
+    let news = request.news(message.map(|(id, _)| id));
+    let Some((_, sequence)) = message.filter(|_| request.state == AlertState::RequestCancelled) else {
+        return Ok((news, Vec::new()));
+    };
+    let there = sqlx::query::<Db>(
+        "SELECT m.message_id FROM messages m JOIN conversation_heads h ON h.conversation_id = m.conversation_id
+         WHERE m.conversation_id = $1 AND m.sequence = $2 AND m.delete_time IS NULL AND m.sequence > h.purged_sequence",
+    )
+    .bind(waits.conversation.uuid())
+    .bind(sequence.get())
+    .fetch_optional(&mut **tx)
+    .await?;
+    let Some(row) = there else { return Ok((news, Vec::new())) };
+    let going = Going {
+        conversation: waits.conversation,
+        sequence,
+        message_id: row.try_get::<Uuid, _>(0)?.into(),
+        membership_version: waits.membership_version,
+    };
+    let deletion = Deletion { time: request.time, by: Some(request.from), reason: DeletionReason::Unsent };
+    Ok((news, tombstone(tx, &[going], deletion).await?))
 }
 
 /// The last event of a conversation that is surely older than this.
@@ -153,6 +252,7 @@ async fn erase(tx: &mut Tx, last: &Event) -> Result<(), Failure> {
         uploads::RELEASE_ALL[1],
         "DELETE FROM searchable WHERE conversation_id = $1",
         "DELETE FROM alerts WHERE conversation_id = $1",
+        "DELETE FROM message_requests WHERE conversation_id = $1",
     ] {
         sqlx::query::<Db>(text).bind(last.conversation.uuid()).execute(&mut **tx).await?;
     }

@@ -153,7 +153,7 @@ pub(super) async fn beside(
         Mark::React(_) | Mark::Unreact(_) => {
             "SELECT emoji FROM reactions WHERE conversation_id = $1 AND message_sequence = $2 AND user_id = $3"
         }
-        Mark::Vote(_) => {
+        Mark::Vote(_) | Mark::Withdraw => {
             "SELECT option_index FROM votes WHERE conversation_id = $1 AND message_sequence = $2 AND user_id = $3
              ORDER BY option_index"
         }
@@ -161,7 +161,7 @@ pub(super) async fn beside(
             beside.pins = pins(tx, revision.conversation, now).await?;
             return Ok(beside);
         }
-        Mark::Unpin | Mark::ClosePoll => return Ok(beside),
+        Mark::Unpin | Mark::Disown | Mark::ClosePoll => return Ok(beside),
     };
     let rows = sqlx::query::<Db>(own)
         .bind(revision.conversation.uuid())
@@ -171,7 +171,7 @@ pub(super) async fn beside(
         .await?;
     for row in &rows {
         match mark {
-            Mark::Vote(_) => beside.own.votes.push(place_at(row, 0)?),
+            Mark::Vote(_) | Mark::Withdraw => beside.own.votes.push(place_at(row, 0)?),
             _ => beside.own.reactions.push(row.try_get(0)?),
         }
     }
@@ -211,9 +211,12 @@ pub(super) async fn write(
             "DELETE FROM reactions WHERE conversation_id = $1 AND message_sequence = $2 AND user_id = $3
              AND emoji = $4"
         }
-        Mark::Pin => "INSERT INTO pins (conversation_id, message_sequence, pin_time) VALUES ($1, $2, $3)",
+        Mark::Pin => {
+            "INSERT INTO pins (conversation_id, message_sequence, pin_time, user_id) VALUES ($1, $2, $3, $4)"
+        }
         Mark::Unpin => "DELETE FROM pins WHERE conversation_id = $1 AND message_sequence = $2",
-        Mark::Vote(_) => {
+        Mark::Disown => "UPDATE pins SET user_id = NULL WHERE conversation_id = $1 AND message_sequence = $2",
+        Mark::Vote(_) | Mark::Withdraw => {
             "DELETE FROM votes WHERE conversation_id = $1 AND message_sequence = $2 AND user_id = $3"
         }
         Mark::ClosePoll => return Ok(()),
@@ -224,9 +227,9 @@ pub(super) async fn write(
             query.bind(revision.by.uuid()).bind(emoji.as_str().to_owned()).bind(now.as_millis())
         }
         Mark::Unreact(emoji) => query.bind(revision.by.uuid()).bind(emoji.as_str().to_owned()),
-        Mark::Pin => query.bind(now.as_millis()),
-        Mark::Vote(_) => query.bind(revision.by.uuid()),
-        Mark::Unpin | Mark::ClosePoll => query,
+        Mark::Pin => query.bind(now.as_millis()).bind(revision.by.uuid()),
+        Mark::Vote(_) | Mark::Withdraw => query.bind(revision.by.uuid()),
+        Mark::Unpin | Mark::Disown | Mark::ClosePoll => query,
     };
     query.execute(&mut **tx).await?;
     match mark {

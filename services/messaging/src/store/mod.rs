@@ -15,18 +15,22 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use chassis::clock::{Clock, Timestamp};
 use chassis::database::Database;
 use proto::id::{AlertId, ConversationId, MessageId, ObjectId, ReportId, UploadId, UserId};
-use proto::messaging::v1::MessageKind;
+use proto::messaging::v1::{AlertKind, MessageKind};
 use uuid::Uuid;
 
-use crate::alert::Alert;
+use crate::alert::{Alert, News};
 use crate::conversations::Access;
+use crate::departure::{Departure, Left, Spot, Stage, Written};
 use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
+use crate::export::{OwnReaction, OwnVote};
 use crate::marks::{Marks, Reaction, Vote};
 use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
+use crate::people::PersonFact;
 use crate::preview::Found;
 use crate::receipt::Watermark;
 use crate::report::{Complaint, Report, Resolution};
+use crate::request::RequestChange;
 use crate::revision::Revision;
 use crate::revisions::Edition;
 use crate::uploads::{Bytes, Completion, Upload};
@@ -270,10 +274,21 @@ pub struct Alerts {
     pub user: UserId,
     /// Only unread ones.
     pub only_unread: bool,
+    /// Only of this kind; `None` for any.
+    pub kind: Option<AlertKind>,
     /// Only those before this one, by when it changed.
     pub before: Option<(Timestamp, AlertId)>,
     /// At most so many.
     pub limit: i64,
+}
+
+/// A time: after one instant, up to another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// After this.
+    pub after: Timestamp,
+    /// Up to this.
+    pub up_to: Timestamp,
 }
 
 /// Alerts to be marked.
@@ -415,9 +430,151 @@ impl Store {
         either!(self.facts_cursor())
     }
 
-    /// Turns facts into events and moves the cursor, all at once; `None` when another replica was faster.
-    pub async fn apply(&self, from: i64, to: i64, facts: &[Fact]) -> Result<Option<Applied>, Failure> {
-        either!(self.apply(from, to, facts))
+    /// Turns facts into events, and what became of requests into alerts, and moves the cursor, all at once; `None` when
+    /// another replica was faster. A message request that is cancelled takes its message along.
+    pub async fn apply(
+        &self,
+        from: i64,
+        to: i64,
+        facts: &[Fact],
+        requests: &[RequestChange],
+    ) -> Result<Option<Applied>, Failure> {
+        either!(self.apply(from, to, facts, requests))
+    }
+
+    /// The position up to which the facts of auth have been applied.
+    pub async fn person_facts_cursor(&self) -> Result<i64, Failure> {
+        either!(self.person_facts_cursor())
+    }
+
+    /// Turns what happened to people into alerts, takes note of the accounts that are gone, and moves the cursor, all at
+    /// once; `None` when another replica was faster.
+    pub async fn apply_to_people(
+        &self,
+        from: i64,
+        to: i64,
+        facts: &[PersonFact],
+        now: Timestamp,
+    ) -> Result<Option<Vec<UserEvent>>, Failure> {
+        either!(self.apply_to_people(from, to, facts, now))
+    }
+
+    /// Refuses what one whose message request waits may not write: a second message, or one after the answer.
+    pub async fn check_request(
+        &self,
+        conversation: ConversationId,
+        user: UserId,
+        request_version: i64,
+    ) -> Result<(), Error> {
+        either!(self.check_request(conversation, user, request_version))
+    }
+
+    /// Whether a message request of the other person in a direct conversation waits for this user's answer.
+    pub async fn is_asked(&self, conversation: ConversationId, user: UserId) -> Result<bool, Failure> {
+        either!(self.is_asked(conversation, user))
+    }
+
+    /// Accounts that are gone and of which something is to be erased now, the one that has waited longest first.
+    pub async fn departures(&self, now: Timestamp, limit: i64) -> Result<Vec<Departure>, Failure> {
+        either!(self.departures(now, limit))
+    }
+
+    /// Where somebody wrote, after a place, oldest first. Tombstones are there, too.
+    pub async fn written(&self, user: UserId, after: &Spot, limit: i64) -> Result<Vec<Written>, Failure> {
+        either!(self.written(user, after, limit))
+    }
+
+    /// Does a step: makes tombstones of messages, and moves on. Nothing happens when another replica has done it.
+    pub async fn erase_written(
+        &self,
+        departure: &Departure,
+        written: &[Written],
+        versions: &HashMap<ConversationId, i64>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Failure> {
+        either!(self.erase_written(departure, written, versions, now))
+    }
+
+    /// What marks somebody left on messages, after a place.
+    pub async fn left(
+        &self,
+        user: UserId,
+        stage: Stage,
+        after: &Spot,
+        limit: i64,
+    ) -> Result<Vec<Left>, Failure> {
+        either!(self.left(user, stage, after, limit))
+    }
+
+    /// Does a step: takes marks back, and moves on. Nothing happens when another replica has done it.
+    pub async fn take_back(
+        &self,
+        departure: &Departure,
+        left: &[Left],
+        versions: &HashMap<ConversationId, i64>,
+        now: Timestamp,
+    ) -> Result<Vec<Event>, Error> {
+        either!(self.take_back(departure, left, versions, now))
+    }
+
+    /// Does a step: erases some of what only the user has seen, and moves on.
+    pub async fn erase_rest(&self, departure: &Departure, now: Timestamp) -> Result<(), Failure> {
+        either!(self.erase_rest(departure, now))
+    }
+
+    /// How many messages a user wrote in a time, by conversation. Of more than `most` the newest count.
+    pub async fn frequent(
+        &self,
+        user: UserId,
+        window: &Window,
+        most: i64,
+    ) -> Result<HashMap<ConversationId, i64>, Failure> {
+        either!(self.frequent(user, window, most))
+    }
+
+    /// The messages that a user wrote, after a place, oldest first.
+    pub async fn own_messages(
+        &self,
+        user: UserId,
+        after: &Spot,
+        limit: i64,
+    ) -> Result<Vec<Message>, Failure> {
+        either!(self.own_messages(user, after, limit))
+    }
+
+    /// How a user reacted, after a place.
+    pub async fn own_reactions(
+        &self,
+        user: UserId,
+        after: &Spot,
+        limit: i64,
+    ) -> Result<Vec<OwnReaction>, Failure> {
+        either!(self.own_reactions(user, after, limit))
+    }
+
+    /// How a user voted, after a place.
+    pub async fn own_votes(&self, user: UserId, after: &Spot, limit: i64) -> Result<Vec<OwnVote>, Failure> {
+        either!(self.own_votes(user, after, limit))
+    }
+
+    /// The reports that a user made, after one, oldest first.
+    pub async fn own_reports(
+        &self,
+        user: UserId,
+        after: Option<(Timestamp, ReportId)>,
+        limit: i64,
+    ) -> Result<Vec<Report>, Failure> {
+        either!(self.own_reports(user, after, limit))
+    }
+
+    /// The files of a user, after one, oldest first.
+    pub async fn own_uploads(
+        &self,
+        user: UserId,
+        after: Option<UploadId>,
+        limit: i64,
+    ) -> Result<Vec<Upload>, Failure> {
+        either!(self.own_uploads(user, after, limit))
     }
 
     /// Moves watermarks forward. Answers where each is now, and the events of those who read on.
@@ -707,6 +864,12 @@ impl Store {
     /// How many alerts of a user are unread; counting stops at `most`.
     pub async fn unread_alerts(&self, user: UserId, most: i64) -> Result<i64, Failure> {
         either!(self.unread_alerts(user, most))
+    }
+
+    /// Makes the alert of a user say what became of its subject. Answers the alert as it is then, and the event when it
+    /// changed; no alert for a user who is gone.
+    pub async fn raise_alert(&self, news: &News) -> Result<(Option<Alert>, Vec<UserEvent>), Failure> {
+        either!(self.raise_alert(news))
     }
 
     /// Marks alerts of a user. Answers the events of those that changed.

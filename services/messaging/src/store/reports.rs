@@ -28,6 +28,8 @@ macro_rules! reports {
     };
 }
 
+pub(super) use reports;
+
 /// Of what somebody reported before.
 const BY: &str = reports!("conversation_id = $1 AND message_id = $2 AND reporter_id = $3");
 
@@ -200,7 +202,7 @@ async fn insert(tx: &mut Tx, report: &Report) -> Result<(), Failure> {
     .bind(report.id.uuid())
     .bind(report.message_id.uuid())
     .bind(report.sender.uuid())
-    .bind(report.reporter.uuid())
+    .bind(report.reporter.map_or(report.id.uuid(), UserId::uuid))
     .bind(i64::from(i32::from(report.reason)))
     .bind(report.comment.as_str())
     .bind(report.snapshot.as_ref().map(Content::encode))
@@ -221,7 +223,7 @@ async fn tell(
     append_user_events(tx, told.collect()).await
 }
 
-fn report(row: &Row) -> Result<Report, Failure> {
+pub(super) fn report(row: &Row) -> Result<Report, Failure> {
     let number = |column| Ok::<_, Failure>(i32::try_from(row.try_get::<i64, _>(column)?).unwrap_or(0));
     let corrupt = || Failure::corrupt("a report cannot be read");
     let verdict = match ReportState::try_from(number(9)?) {
@@ -239,12 +241,14 @@ fn report(row: &Row) -> Result<Report, Failure> {
         None => None,
     };
     let snapshot = row.try_get::<Option<Vec<u8>>, _>(7)?;
+    // Of one whose maker is gone it names itself as its maker.
+    let id: Uuid = row.try_get(1)?;
     Ok(Report {
-        id: row.try_get::<Uuid, _>(1)?.into(),
+        id: id.into(),
         conversation: conversation_at(row, 0)?,
         message_id: row.try_get::<Uuid, _>(2)?.into(),
         sender: user_at(row, 3)?,
-        reporter: user_at(row, 4)?,
+        reporter: Some(user_at(row, 4)?).filter(|reporter| reporter.uuid() != id),
         reason: ReportReason::try_from(number(5)?).map_err(|_| corrupt())?,
         comment: Remark::stored(row.try_get(6)?),
         snapshot: snapshot.map(|bytes| Content::decode(&bytes)).transpose()?,

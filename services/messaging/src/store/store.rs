@@ -5,6 +5,8 @@
 mod alerts;
 #[path = "append.rs"]
 mod append;
+#[path = "departures.rs"]
+mod departures;
 #[path = "erase.rs"]
 mod erase;
 #[path = "facts.rs"]
@@ -17,12 +19,16 @@ mod history;
 mod log;
 #[path = "marks.rs"]
 mod marks;
+#[path = "own.rs"]
+mod own;
 #[path = "preview.rs"]
 mod preview;
 #[path = "purge.rs"]
 mod purge;
 #[path = "reports.rs"]
 mod reports;
+#[path = "requests.rs"]
+mod requests;
 #[path = "revise.rs"]
 mod revise;
 #[path = "revisions.rs"]

@@ -232,7 +232,7 @@ impl Store {
     }
 }
 
-fn upload(row: &Row) -> Result<Upload, Failure> {
+pub(super) fn upload(row: &Row) -> Result<Upload, Failure> {
     let corrupt = || Failure::corrupt("the sum of a file cannot be read");
     let bytes = match (row.try_get::<Option<Uuid>, _>(6)?, row.try_get::<Option<Vec<u8>>, _>(7)?) {
         (Some(object), Some(sha256)) => {

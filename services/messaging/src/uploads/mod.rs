@@ -337,6 +337,16 @@ impl Uploads {
         Ok((upload, pieces.try_flatten().boxed()))
     }
 
+    /// All bytes of a file, for its owner; none while they have not come.
+    pub fn content(&self, upload: &Upload) -> BoxStream<'static, Result<bytes::Bytes, Error>> {
+        let (depot, id) = (self.depot.clone(), upload.upload_id);
+        let size = u64::try_from(upload.size).unwrap_or_default();
+        let Some(Bytes { object, .. }) = upload.bytes.filter(|_| size > 0) else {
+            return stream::empty().boxed();
+        };
+        stream::once(async move { depot.read(id, object, 0..size).await }).try_flatten().boxed()
+    }
+
     async fn find(&self, id: UploadId) -> Result<Upload, Error> {
         self.store.uploads(&[id]).await?.pop().ok_or(Error::UploadNotFound(id))
     }

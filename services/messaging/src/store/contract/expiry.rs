@@ -205,7 +205,7 @@ async fn the_sweeper_leaves_alone_what_went_otherwise(scene: Scene) {
     // It went between the look and the locks.
     store.revise(&revision(&deleted, bob, UNSEND), &Access::member(), NOW).await.unwrap();
     store.purge(emptied, bob, &OWNER, later(5)).await.unwrap();
-    store.apply(0, 1, &[fact(gone, FactKind::Deleted, &[], &[])]).await.unwrap().unwrap();
+    store.apply(0, 1, &[fact(gone, FactKind::Deleted, &[], &[])], &[]).await.unwrap().unwrap();
     assert!(store.sweep(&overdue, &HashMap::new(), scene.clock.now()).await.unwrap().is_empty());
     assert!(scene.sweep().await.is_empty());
     store.sweep_purged(emptied, 10).await.unwrap();

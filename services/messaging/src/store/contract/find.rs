@@ -290,7 +290,7 @@ async fn nothing_of_a_deleted_conversation_is_found_or_alerts(store: Store) {
         gained: Vec::new(),
         lost: vec![(bob, 1)],
     };
-    store.apply(0, 1, &[fact]).await.unwrap().unwrap();
+    store.apply(0, 1, &[fact], &[]).await.unwrap().unwrap();
     let search = Search { sender: Some(ann), ..looking("you", &[gone, kept]) };
     assert_eq!(store.search(&search).await.unwrap()[0].conversation, kept);
     assert_eq!(found(&store, &search).await.len(), 1);

@@ -202,7 +202,7 @@ async fn what_is_gone_refers_to_nothing(store: Store) {
 
     post(&store, conversation, ann, &[deleted]).await;
     assert!(store.has_upload(conversation, deleted).await.unwrap());
-    store.apply(0, 1, &[fact(conversation, FactKind::Deleted, &[], &[ann])]).await.unwrap().unwrap();
+    store.apply(0, 1, &[fact(conversation, FactKind::Deleted, &[], &[ann])], &[]).await.unwrap().unwrap();
     assert!(!store.has_upload(conversation, deleted).await.unwrap());
     let gone: BTreeSet<_> = sweep(&store, NOW).await.into_iter().collect();
     assert_eq!(gone, BTreeSet::from([expired, deleted]), "with the conversation");
