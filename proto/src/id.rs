@@ -77,6 +77,8 @@ ids! {
     DeviceKeyId;
     /// A report of a message.
     ReportId;
+    /// A call of one person to another.
+    CallId;
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]

@@ -18,6 +18,8 @@ pub const SAMPLES: &[(&str, &str)] = &[
     ("device_key", "01937b5f-8c05-7f6c-827a-6d8eafc1d3dc"),
     ("acquaintance", "01937b60-f1a2-7b33-8c44-1a2b3c4d5e6f"),
     ("reviewed", "01937b61-0a9b-7c55-9d66-2b3c4d5e6f70"),
+    ("call", "01937b73-a4c1-7e6b-b27f-5c7d9eb0c3d4"),
+    ("accepted_call", "01937b73-e85a-7f7c-839a-6d8eafc1d4e5"),
     ("login", "ann"),
     ("password", "correct horse battery"),
     ("token", "bm90IGEgdG9rZW4gb2YgYW55Ym9keSBhdCBhbGwsIGp1c3Q"),
