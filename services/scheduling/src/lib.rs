@@ -1,13 +1,14 @@
 //! Scheduling: everything that waits for a time: messages to be sent later, and calls, which ring until it is over.
 //!
-//! **Owns** scheduled messages, [`calls`] and the durable [`timer`] that fires them: once, never early, whichever process is alive
-//! when the time comes.
+//! **Owns** scheduled messages, [`calls`] and the durable [`timer`] that fires them: once, never early, whichever process
+//! is alive when the time comes.
 //!
 //! **Refuses** to schedule what messaging would not take from the author now, further ahead than a year, or more than a
 //! hundred at a time; and to change or take back what is being sent. Messaging judges again when the time comes: what it
 //! refuses then has failed, with its reason.
 //!
-//! **Emits** nothing: a scheduled message that is sent is a message, and messaging says so.
+//! **Emits** hints about calls and their signals, to the two of each; may be lost. What must not be is a message of
+//! messaging's: a scheduled message that is sent, and what became of a call.
 //!
 //! **Follows** auth's facts: what a deleted account has scheduled is cancelled and erased.
 

@@ -4,7 +4,7 @@ use proto::id::{CallId, ConversationId, UserId};
 
 use super::Calls;
 use super::error::CallError;
-use super::machine::{Act, Acted, Call, Device, Media, Pair, Stage};
+use super::machine::{Acted, Call, Device, Media, Pair};
 use crate::error::Error;
 use crate::scheduled_message::Retry;
 use crate::store::calling::{Changed, Settled, Start, Started};
@@ -48,63 +48,65 @@ impl Calls {
         if let Some((call, met)) = self.store.find_call(from.user, request.retry.as_ref()).await? {
             return Ok(Begun { call: call.at(self.store.now().await?), met });
         }
-        if let Some(call) = self.meet(from, &request).await? {
-            return Ok(Begun { call, met: true });
+        if let Some(pair) = self.meeting(from, &request).await? {
+            let start = self.wish(pair, &request, true);
+            if let Some(begun) = self.settle(&start).await? {
+                return Ok(begun);
+            }
         }
-        let id = CallId::generate();
-        let pair = self.pair(from, id, &request).await?;
-        let start = Start { id, pair, retry: request.retry, per_minute: self.per_minute };
-        let Settled { outcome, overdue, now } = self.store.start_call(&start, &self.spans).await?;
-        let changed = Acted { changed: true, refusal: None };
+        let start = self.wish(self.pair(from, &request).await?, &request, false);
+        self.messaging.check_call(start.id, &start.pair).await?;
+        self.settle(&start).await?.ok_or(Error::Lost)
+    }
+
+    fn wish(&self, pair: Pair, request: &Request, only_meet: bool) -> Start {
+        let (id, retry) = (CallId::generate(), request.retry);
+        Start { id, pair, retry, per_minute: self.per_minute, only_meet }
+    }
+
+    /// Has the store decide, and tells those whom it concerns. `None` when there was nothing to meet.
+    async fn settle(&self, start: &Start) -> Result<Option<Begun>, Error> {
+        let Settled { outcome, overdue, now } = self.store.start_call(start, &self.spans).await?;
         for call in overdue {
-            self.tell_of(&Changed { call, acted: changed, now });
+            self.tell_of(&Changed { call, acted: Acted { changed: true, refusal: None }, now });
         }
         match outcome {
             Started::Call { call, met, changed } => {
-                let acted = Acted { changed, refusal: None };
-                self.tell_of(&Changed { call: call.clone(), acted, now });
+                self.tell_of(&Changed { call: call.clone(), acted: Acted { changed, refusal: None }, now });
                 if changed {
-                    let (id, conversation) = (call.id, call.conversation);
+                    let (id, conversation, user) = (call.id, call.conversation, start.pair.from.user);
                     tracing::info!(
-                        call.id = %id, conversation.id = %conversation, user.id = %from.user, met, "call {id}"
+                        call.id = %id, conversation.id = %conversation, user.id = %user, met, "call {id}"
                     );
                 }
-                Ok(Begun { call, met })
+                Ok(Some(Begun { call, met }))
             }
+            Started::NotMet => Ok(None),
             Started::InCall(id) => Err(CallError::AlreadyInCall(id).into()),
             Started::TooMany(wait) => Err(CallError::TooMany { what: "calls", wait }.into()),
             Started::Gone(user) => Err(CallError::UserNotFound(user).into()),
         }
     }
 
-    /// Accepts the call of the one whom the caller wants to call, when it rings. To answer needs no permission, and none
-    /// is asked for. A wish with a request id goes the long way, where the id is remembered.
-    async fn meet(&self, from: Device, request: &Request) -> Result<Option<Call>, Error> {
+    /// The call of the one whom the caller wants to call, seen from the caller's side. To answer needs no permission, and
+    /// none is asked for.
+    async fn meeting(&self, from: Device, request: &Request) -> Result<Option<Pair>, Error> {
         let Some(call) = self.store.live_call(from.user).await? else { return Ok(None) };
         let is_meant = match request.target {
             Target::Person(user) => call.caller.user == user,
             Target::Conversation(id) => call.conversation == id,
         };
-        let rings = call.stage == Stage::Ringing && call.callee == from.user;
-        if !rings || !is_meant || request.retry.is_some() {
-            return Ok(None);
-        }
-        match self.act(call.id, Act::Accept(from)).await {
-            Ok(call) => Ok(Some(call)),
-            // It was over, or another device was faster: then this is a wish like any other.
-            Err(Error::Call(_)) => Ok(None),
-            Err(error) => Err(error),
-        }
+        let pair =
+            Pair { from, to: call.caller.user, conversation: call.conversation, media: request.media };
+        Ok(Some(pair).filter(|_| is_meant && call.callee == from.user))
     }
 
-    /// Finds out whom it is about, and whether the caller may call there.
-    async fn pair(&self, from: Device, id: CallId, request: &Request) -> Result<Pair, Error> {
+    /// Whom it is about, and where.
+    async fn pair(&self, from: Device, request: &Request) -> Result<Pair, Error> {
         let (to, conversation) = match request.target {
             Target::Person(user) => (user, self.conversations.direct(from.user, user).await?),
             Target::Conversation(id) => (self.conversations.peer(from.user, id).await?, id),
         };
-        let pair = Pair { from, to, conversation, media: request.media };
-        self.messaging.check_call(id, &pair).await?;
-        Ok(pair)
+        Ok(Pair { from, to, conversation, media: request.media })
     }
 }

@@ -22,6 +22,8 @@ pub struct Start {
     pub retry: Option<Retry>,
     /// How many calls the caller may begin in a minute.
     pub per_minute: u32,
+    /// Whether this is only to accept a call of the other, and not to begin one.
+    pub only_meet: bool,
 }
 
 /// What came of a wish to call.
@@ -36,6 +38,8 @@ pub enum Started {
         /// Whether this has begun or changed it.
         changed: bool,
     },
+    /// The other does not call any more, and nothing was begun.
+    NotMet,
     /// The caller is in this call.
     InCall(CallId),
     /// The caller has begun too many, and waits so long.

@@ -242,6 +242,7 @@ impl Store {
             others.map(|place| &live[place]),
         );
         let outcome = match (wish, own) {
+            (Wish::Ring | Wish::Busy, _) if start.only_meet => Started::NotMet,
             (Wish::Ring | Wish::Busy, _) => match too_many(&mut tx, start, now).await? {
                 Some(wait) => Started::TooMany(wait),
                 None => {

@@ -447,6 +447,7 @@ service!(conversation::conversation_service_server::ConversationService {
     list_bans(conversation::ListBansRequest) -> conversation::ListBansResponse;
     batch_get_conversations(conversation::BatchGetConversationsRequest) -> conversation::BatchGetConversationsResponse;
     list_conversation_facts(conversation::ListConversationFactsRequest) -> conversation::ListConversationFactsResponse;
+    open_message_request(conversation::OpenMessageRequestRequest) -> conversation::OpenMessageRequestResponse;
 });
 
 service!(messaging::messaging_service_server::MessagingService {
@@ -696,6 +697,14 @@ impl World {
         let (id, session) = (UserId::generate(), SessionId::generate());
         let person = Person { id, session, token: format!("token-{session}") };
         self.backend.facts().sessions.insert(person.token.clone(), (id, session));
+        person
+    }
+
+    /// The same person on another device.
+    pub(crate) fn another_device(&self, of: &Person) -> Person {
+        let session = SessionId::generate();
+        let person = Person { id: of.id, session, token: format!("token-{session}") };
+        self.backend.facts().sessions.insert(person.token.clone(), (person.id, session));
         person
     }
 
