@@ -83,6 +83,8 @@ ids! {
     RequestId;
     /// A gateway, from its start on, or since it was not heard of for too long.
     GatewayId;
+    /// A call of one person to another.
+    CallId;
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]

@@ -22,6 +22,8 @@ pub const SAMPLES: &[(&str, &str)] = &[
     ("asked", "01937b62-3c5d-7b22-9c33-4d5e6f708192"),
     ("writing", "01937b62-4d6e-7c33-8d44-5e6f708192a3"),
     ("written", "01937b62-5e7f-7d44-9e55-6f708192a3b4"),
+    ("call", "01937b73-a4c1-7e6b-b27f-5c7d9eb0c3d4"),
+    ("accepted_call", "01937b73-e85a-7f7c-839a-6d8eafc1d4e5"),
     ("login", "ann"),
     ("password", "correct horse battery"),
     ("token", "bm90IGEgdG9rZW4gb2YgYW55Ym9keSBhdCBhbGwsIGp1c3Q"),

@@ -21,6 +21,11 @@ pub fn user(id: UserId) -> String {
     format!("parlor.messaging.v1.user.{id}")
 }
 
+/// What happens to the calls of a user: an encoded [`CallEvent`](crate::scheduling::v1::CallEvent).
+pub fn calls(id: UserId) -> String {
+    format!("parlor.scheduling.v1.user.{id}")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -33,6 +38,7 @@ mod tests {
             format!("parlor.messaging.v1.conversation.{conversation_id}")
         );
         assert_eq!(user(user_id), format!("parlor.messaging.v1.user.{user_id}"));
+        assert_eq!(calls(user_id), format!("parlor.scheduling.v1.user.{user_id}"));
     }
 
     #[test]

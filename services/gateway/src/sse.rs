@@ -77,6 +77,7 @@ async fn open(
     let who = who.ok_or_else(unauthenticated)?;
     let wish = Wish::read(query.as_deref().unwrap_or_default(), &headers)?;
     let connection = gateway.sockets().connect(&mut place, who, Format::Text, &gateway.config().sockets)?;
+    gateway.sockets().calls().hear(connection.user_id()).await;
 
     let feed = Feed::new(gateway, connection, place, wish);
     let mut response = Body::from_stream(feed).into_response();

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::ensure;
 use serde::{Deserialize, Serialize};
 
+use crate::calls::CallsConfig;
 use crate::messaging;
 use crate::timer;
 
@@ -35,6 +36,8 @@ pub struct Config {
     /// The longest wait between two tries while messaging is away. The first is 250 ms, and each is twice the one before.
     #[serde(with = "humantime_serde")]
     pub longest_retry: Duration,
+    /// Calls.
+    pub calls: CallsConfig,
 }
 
 impl Default for Config {
@@ -47,6 +50,7 @@ impl Default for Config {
             in_flight: 16,
             poll_interval: Duration::from_secs(1),
             longest_retry: Duration::from_secs(5),
+            calls: CallsConfig::default(),
         }
     }
 }
@@ -77,6 +81,7 @@ impl Config {
             "poll_interval of scheduling must be from 1 ms to 1 min, and {:?} is not",
             self.poll_interval
         );
+        self.calls.check()?;
         Ok(())
     }
 

@@ -26,6 +26,10 @@ impl Scheduling {
         let happenings = self.users.happenings(cursor).await?;
         let more = !happenings.is_empty();
         for happening in happenings {
+            // Before the cursor moves: should this process end in between, it is done again, which changes nothing.
+            if let Some(user) = happening.deleted {
+                self.calls.forget(user).await?;
+            }
             let now = self.store.now().await?;
             match self.store.apply(cursor, happening, now).await? {
                 // Another replica is at it: look where it stands.

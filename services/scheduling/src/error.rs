@@ -8,6 +8,7 @@ use proto::scheduling::v1::ErrorReason as Reason;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use crate::calls::error::CallError;
 use crate::convert;
 use crate::scheduled_message::State;
 use crate::store::Failure;
@@ -85,6 +86,9 @@ pub enum Error {
     /// Something that should never go wrong.
     #[error("the work has ended without an outcome")]
     Lost,
+    /// A call.
+    #[error("{0}")]
+    Call(#[from] CallError),
     /// The database.
     #[error("{0}")]
     Store(#[source] Failure),
@@ -127,6 +131,7 @@ impl From<&Error> for Fault {
             Error::RequestIdReused(id) => {
                 fault(Code::AlreadyExists, Reason::RequestIdReused).with("request_id", id)
             }
+            Error::Call(error) => error.into(),
             Error::Unavailable { service, .. } => Self::unavailable(service),
             Error::Store(Failure::Transient(_)) => Self::unavailable("scheduling"),
             Error::Misunderstood(_)

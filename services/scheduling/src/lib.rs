@@ -1,16 +1,18 @@
-//! Scheduling: everything that waits for a time. Today that is messages to be sent later.
+//! Scheduling: everything that waits for a time: messages to be sent later, and calls, which ring until it is over.
 //!
-//! **Owns** scheduled messages and the durable [`timer`] that fires them: once, never early, whichever process is alive
-//! when the time comes.
+//! **Owns** scheduled messages, [`calls`] and the durable [`timer`] that fires them: once, never early, whichever process
+//! is alive when the time comes.
 //!
 //! **Refuses** to schedule what messaging would not take from the author now, further ahead than a year, or more than a
 //! hundred at a time; and to change or take back what is being sent. Messaging judges again when the time comes: what it
 //! refuses then has failed, with its reason.
 //!
-//! **Emits** nothing: a scheduled message that is sent is a message, and messaging says so.
+//! **Emits** hints about calls and their signals, to the two of each; may be lost. What must not be is a message of
+//! messaging's: a scheduled message that is sent, and what became of a call.
 //!
 //! **Follows** auth's facts: what a deleted account has scheduled is cancelled and erased.
 
+pub mod calls;
 mod config;
 mod consume;
 mod convert;
@@ -36,12 +38,14 @@ use chassis::middleware::LimitsConfig;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
+use proto::scheduling::v1::call_service_server;
 use proto::scheduling::v1::scheduled_message_service_server::{SERVICE_NAME, ScheduledMessageServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
 
 pub use config::Config;
 
+use crate::calls::{CallDeps, Calls};
 use crate::grpc::Grpc;
 use crate::messaging::Messaging;
 use crate::scheduling::{Bounds, Scheduling};
@@ -73,6 +77,8 @@ pub struct Deps {
     pub clock: Clock,
     /// The way to messaging.
     pub messaging: Transport,
+    /// The way to conversation.
+    pub conversation: Transport,
     /// The way to auth.
     pub auth: Transport,
     /// How this service proves to the others who it is.
@@ -87,19 +93,33 @@ pub struct Deps {
 pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     config.check()?;
     describe_metrics();
-    let Deps { database, events, clock, messaging, auth, credential, accepted, limits } = deps;
+    let Deps { database, events, clock, messaging, conversation, auth, credential, accepted, limits } = deps;
     let tasks = Tasks::default();
     let verifier = Verifier::new(auth.clone(), Some(credential.clone()));
     verifier.forget_ended_sessions(&events, &tasks).await;
 
     let store = Store::new(database.clone(), clock);
     let timer = Timer::new(Kind::ScheduledMessage, config.timing(), store.clone(), tasks.clone());
+    let messaging = Messaging::new(messaging, credential.clone());
+    let call_deps = CallDeps {
+        store: store.clone(),
+        events: events.clone(),
+        messaging: messaging.clone(),
+        conversation,
+        auth: auth.clone(),
+        credential: credential.clone(),
+        verifier: verifier.clone(),
+        timing: config.timing(),
+        tasks: tasks.clone(),
+    };
+    let calls = Calls::start(&config.calls, call_deps);
     let scheduling = Scheduling {
         store,
         timer: timer.clone(),
-        messaging: Messaging::new(messaging, credential.clone()),
+        messaging,
         users: Users::new(auth, credential),
         bounds: Bounds { horizon_days: config.horizon_days, max_pending: config.max_pending },
+        calls: calls.clone(),
     };
     consume::follow_users(scheduling.clone(), events.clone(), &tasks);
     let firing = scheduling.clone();
@@ -113,10 +133,15 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
 
     let service =
         ScheduledMessageServiceServer::new(Grpc::new(scheduling)).max_decoding_message_size(REQUEST_BYTES);
+    let calls = calls.server().max_decoding_message_size(REQUEST_BYTES);
     Ok(Unit {
         name: NAME,
-        services: vec![SERVICE_NAME],
-        grpc: Some(unit::routes(Routes::new(service), Identity::new(verifier, accepted), &limits)),
+        services: vec![SERVICE_NAME, call_service_server::SERVICE_NAME],
+        grpc: Some(unit::routes(
+            Routes::new(service).add_service(calls),
+            Identity::new(verifier, accepted),
+            &limits,
+        )),
         listening: vec![],
         database: Some(database),
         tasks,
@@ -132,6 +157,7 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
         events: Events::nats(&settings.nats).await?,
         clock: Clock::system(),
         messaging: peers.transport("messaging", &peers.messaging)?,
+        conversation: peers.transport("conversation", &peers.conversation)?,
         auth: peers.transport("auth", &peers.auth)?,
         credential: settings.identity.credential(NAME)?,
         accepted: settings.identity.accepted()?,

@@ -84,7 +84,7 @@ impl Messaging {
         self.ask(author, request).await.map(drop).map_err(|status| refusal(status, conversation, field))
     }
 
-    async fn ask(
+    pub(crate) async fn ask(
         &self,
         author: UserId,
         request: pb::SendMessageRequest,
@@ -131,7 +131,7 @@ fn named(fault: &Fault, field: &str) -> Fault {
     })
 }
 
-fn sent(answer: pb::SendMessageResponse) -> Outcome {
+pub(crate) fn sent(answer: pb::SendMessageResponse) -> Outcome {
     match answer.message.map(|message| MessageId::parse(&message.message_id)) {
         Some(Ok(message_id)) => Outcome::Sent(message_id),
         Some(Err(_)) | None => Outcome::Again {
@@ -144,7 +144,7 @@ fn sent(answer: pb::SendMessageResponse) -> Outcome {
 
 /// What a status says about the message. What is not certainly a refusal is tried again, and what is not certainly
 /// nothing may have been sent.
-fn judge(status: &Status) -> Outcome {
+pub(crate) fn judge(status: &Status) -> Outcome {
     let fault = Fault::of(status);
     let why = || format!("{:?} {} {}", fault.code(), fault.reason(), fault.text());
     match fault.code() {

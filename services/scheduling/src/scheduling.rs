@@ -7,6 +7,7 @@ use std::time::Duration;
 use proto::id::{ScheduledMessageId, UserId};
 use tokio::time::{Instant, sleep};
 
+use crate::calls::Calls;
 use crate::convert;
 use crate::error::Error;
 use crate::fire::Fired;
@@ -33,6 +34,7 @@ pub struct Scheduling {
     pub(crate) messaging: Messaging,
     pub(crate) users: Users,
     pub(crate) bounds: Bounds,
+    pub(crate) calls: Calls,
 }
 
 /// What an author may ask for.

@@ -47,6 +47,10 @@ const TROUBLE: Duration = Duration::from_secs(1);
 pub enum Kind {
     /// A scheduled message is to be sent.
     ScheduledMessage,
+    /// The time of a call is over: of its ringing, of getting connected, or altogether.
+    CallDeadline,
+    /// A call is over, and others are to be told.
+    CallOutcome,
 }
 
 impl Kind {
@@ -54,6 +58,8 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::ScheduledMessage => "scheduled_message",
+            Self::CallDeadline => "call_deadline",
+            Self::CallOutcome => "call_outcome",
         }
     }
 }

@@ -80,6 +80,7 @@ pub async fn start(config: Config) -> anyhow::Result<Vec<Unit>> {
             events: events.clone(),
             clock: clock.clone(),
             messaging: to_messaging.clone(),
+            conversation: to_conversation.clone(),
             auth: to_auth.clone(),
             credential: secrets.credential("scheduling")?,
             accepted,

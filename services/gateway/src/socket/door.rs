@@ -10,7 +10,7 @@ use chassis::fault::Fault;
 use metrics::Gauge;
 use proto::gateway::v1::ErrorReason;
 use proto::id::UserId;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tonic::Code;
 
 use super::connection::Connection;
@@ -27,6 +27,8 @@ struct Inner {
     places: Mutex<Places>,
     emptied: Notify,
     open: Gauge,
+    /// Who has no connection any more.
+    left: mpsc::UnboundedSender<UserId>,
 }
 
 #[derive(Default)]
@@ -46,9 +48,10 @@ struct Address {
 }
 
 impl Door {
-    pub(crate) fn new() -> Self {
+    /// Says of every user whose last connection has gone. The user may be back by then.
+    pub(crate) fn new(left: mpsc::UnboundedSender<UserId>) -> Self {
         let open = metrics::gauge!("sockets_open");
-        Self(Arc::new(Inner { places: Mutex::default(), emptied: Notify::new(), open }))
+        Self(Arc::new(Inner { places: Mutex::default(), emptied: Notify::new(), open, left }))
     }
 
     /// Gives a place to one of whom only the address is known.
@@ -174,6 +177,8 @@ impl Drop for Place {
             if user.get().is_empty() {
                 user.remove();
                 places.changed.insert(connection.user_id());
+                // Nobody listens any more when the gateway goes.
+                let _ = self.door.0.left.send(connection.user_id());
             }
         }
         self.door.0.open.set(places.total as f64);
@@ -206,6 +211,10 @@ mod tests {
         }
     }
 
+    fn open() -> Door {
+        Door::new(mpsc::unbounded_channel().0)
+    }
+
     fn address(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
     }
@@ -216,7 +225,7 @@ mod tests {
 
     #[test]
     fn strangers_of_one_address_have_few_places() {
-        let door = Door::new();
+        let door = open();
         let mut places: Vec<_> =
             (0..2).map(|_| door.enter(address(1), &config()).expect("a place")).collect();
         let fault = door.enter(address(1), &config()).err().expect("full");
@@ -233,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_user_has_few_places_and_gets_them_back() {
-        let (door, user) = (Door::new(), UserId::generate());
+        let (door, user) = (open(), UserId::generate());
         let mut one = door.enter(address(1), &config()).expect("a place");
         let mut other = door.enter(address(2), &config()).expect("a place");
         one.sign_in(&someone(1, user), &config()).expect("signed in");
@@ -247,7 +256,7 @@ mod tests {
     #[test]
     fn the_first_connection_of_a_user_and_the_end_of_the_last_are_told() {
         let config = SocketsConfig { per_user: 2, ..config() };
-        let (door, user) = (Door::new(), UserId::generate());
+        let (door, user) = (open(), UserId::generate());
         let mut places: Vec<_> = (1..3).map(|n| door.enter(address(n), &config).expect("a place")).collect();
         assert!(door.changed().is_empty(), "strangers are nobody");
         for (number, place) in (1..).zip(&mut places) {
@@ -265,7 +274,7 @@ mod tests {
 
     #[tokio::test]
     async fn nobody_comes_in_when_it_is_closed() {
-        let door = Door::new();
+        let door = open();
         let place = door.enter(address(1), &config()).expect("a place");
         door.close();
         assert!(door.enter(address(1), &config()).is_err());

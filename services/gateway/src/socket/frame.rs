@@ -105,6 +105,8 @@ impl Frame {
             Some(Body::Signal(_)) => "signal",
             Some(Body::CaughtUp(_)) => "caught_up",
             Some(Body::Closing(_)) => "closing",
+            Some(Body::CallChanged(_)) => "call_changed",
+            Some(Body::CallSignal(_)) => "call_signal",
             None => "message",
         }
     }

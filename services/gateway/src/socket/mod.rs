@@ -6,9 +6,11 @@
 //! hub         who follows what here, and how it gets to them     topic, reader one log and those who follow it
 //! door        who may come in, and who is in                     signed_in     whether they still may
 //! presence    tells conversation who is here
+//! calls       whose phone rings
 //! ```
 
 mod call;
+pub(crate) mod calls;
 pub(crate) mod connection;
 pub(crate) mod door;
 pub(crate) mod frame;
@@ -45,6 +47,7 @@ use http::HeaderMap;
 use proto::gateway::v1::ErrorReason;
 use tonic::Code;
 
+use self::calls::Calls;
 use self::connection::{Bounds, Connection, End, SignedIn, Waiting};
 use self::door::{Door, Place};
 use self::frame::Format;
@@ -73,6 +76,7 @@ pub(crate) struct Sockets {
     hub: Hub,
     carrier: Carrier,
     door: Door,
+    calls: Arc<Calls>,
     waiting: Waiting,
     numbers: AtomicU64,
     spread: RandomState,
@@ -80,10 +84,13 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     pub(crate) fn new(clients: &Clients, events: &Events) -> Self {
+        let (leaves, left) = tokio::sync::mpsc::unbounded_channel();
+        let door = Door::new(leaves);
         Self {
             hub: Hub::new(clients.clone(), events.clone()),
             carrier: Carrier::new(),
-            door: Door::new(),
+            calls: Arc::new(Calls::new(door.clone(), left, events.clone())),
+            door,
             waiting: Waiting::default(),
             numbers: AtomicU64::new(1),
             spread: RandomState::new(),
@@ -103,6 +110,11 @@ impl Sockets {
     /// Who is in.
     pub(crate) fn door(&self) -> &Door {
         &self.door
+    }
+
+    /// What brings calls.
+    pub(crate) fn calls(&self) -> &Calls {
+        &self.calls
     }
 
     /// A connection of one who has signed in. It is in as long as the place is held.
@@ -131,6 +143,7 @@ impl Sockets {
 pub(crate) fn start(gateway: &Gateway, tasks: &Tasks) {
     describe();
     gateway.sockets().hub.start(tasks);
+    gateway.sockets().calls.start(tasks);
     gateway.sockets().carrier.start(gateway.clients(), tasks);
     signed_in::start(gateway, tasks);
     presence::start(gateway, tasks);

@@ -165,6 +165,8 @@ async fn greet(
     let ready = ready(gateway, &who, &epoch);
     let connection = gateway.sockets().connect(place, who, format, &gateway.config().sockets);
     let connection = connection.map_err(|fault| refuse(fault.into()))?;
+    // Before it is ready: who asks for the active call then misses none.
+    gateway.sockets().calls().hear(connection.user_id()).await;
     connection.push(Frame::reply(id, Body::Ready(ready)));
     Ok((connection, format))
 }

@@ -1,5 +1,6 @@
 //! What a client sees of the socket, through a real gateway.
 
+mod calls;
 mod presence;
 mod world;
 

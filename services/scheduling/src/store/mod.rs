@@ -35,6 +35,8 @@ macro_rules! either {
     };
 }
 
+pub mod calling;
+
 impl Store {
     /// The store in an open database. The clock is for databases without one.
     pub fn new(database: Database, clock: Clock) -> Self {
@@ -258,6 +260,8 @@ mod code {
     pub fn of_kind(kind: Kind) -> i64 {
         match kind {
             Kind::ScheduledMessage => 1,
+            Kind::CallDeadline => 4,
+            Kind::CallOutcome => 5,
         }
     }
 }

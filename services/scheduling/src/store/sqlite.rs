@@ -8,6 +8,11 @@ mod store;
 
 pub use store::Store;
 
+/// The same within a change.
+async fn now_within(_: &mut Tx, clock: &Clock) -> sqlx::Result<Timestamp> {
+    Ok(clock.now())
+}
+
 /// A file has no clock of its own, and only this process uses it: what the process says is the time for all.
 async fn now(_: &Pool, clock: &Clock) -> sqlx::Result<Timestamp> {
     Ok(clock.now())

@@ -3,6 +3,9 @@
 //! Locks are taken in one order everywhere: the author's row, the timer's row, the message's row. Claiming takes timers
 //! only, and waits for none of them.
 
+#[path = "calls.rs"]
+mod calls;
+
 use std::time::Duration;
 
 use chassis::clock::{Clock, Timestamp};

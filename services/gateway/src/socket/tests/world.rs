@@ -453,6 +453,7 @@ service!(conversation::conversation_service_server::ConversationService {
     open_message_request(conversation::OpenMessageRequestRequest) -> conversation::OpenMessageRequestResponse;
     batch_get_conversations(conversation::BatchGetConversationsRequest) -> conversation::BatchGetConversationsResponse;
     list_conversation_facts(conversation::ListConversationFactsRequest) -> conversation::ListConversationFactsResponse;
+    open_message_request(conversation::OpenMessageRequestRequest) -> conversation::OpenMessageRequestResponse;
 });
 
 service!(conversation::presence_service_server::PresenceService {
@@ -717,6 +718,14 @@ impl World {
         let (id, session) = (UserId::generate(), SessionId::generate());
         let person = Person { id, session, token: format!("token-{session}") };
         self.backend.facts().sessions.insert(person.token.clone(), (id, session));
+        person
+    }
+
+    /// The same person on another device.
+    pub(crate) fn another_device(&self, of: &Person) -> Person {
+        let session = SessionId::generate();
+        let person = Person { id: of.id, session, token: format!("token-{session}") };
+        self.backend.facts().sessions.insert(person.token.clone(), (person.id, session));
         person
     }
 

@@ -1,0 +1,222 @@
+//! Calls: who rings, who answers, and when it is over.
+//!
+//! ```text
+//! machine   the rules, without I/O            messages       the permission to call, and the message afterwards
+//! start     beginning one, or meeting         conversations  which conversation the two have
+//! fire      what time does, and what follows  acquaintances  that two people had a call
+//! publish   who is told live                  stream, limit  the feed, and how many signals
+//! ```
+//!
+//! The store decides under the locks of both people and by the time of the database; what is told live afterwards may
+//! be lost, and what must not be lost (that a call is over, and that it took place) is a row of the timers, written in
+//! the transaction of the change.
+
+mod acquaintances;
+mod config;
+mod conversations;
+mod convert;
+pub mod error;
+mod fire;
+mod grpc;
+mod limit;
+pub mod machine;
+mod messages;
+mod publish;
+mod start;
+mod stream;
+
+use std::sync::Arc;
+
+use chassis::events::Events;
+use chassis::identity::{ServiceCredential, Verifier};
+use chassis::tasks::Tasks;
+use chassis::transport::Transport;
+use proto::id::{CallId, UserId};
+use proto::scheduling::v1::call_service_server::CallServiceServer;
+
+pub use config::CallsConfig;
+
+use self::acquaintances::Acquaintances;
+use self::conversations::Conversations;
+use self::error::CallError;
+use self::grpc::CallGrpc;
+use self::limit::Signals;
+use self::machine::{Act, Call, Device, Spans};
+use crate::error::Error;
+use crate::messaging::Messaging;
+use crate::store::Store;
+use crate::store::calling::{Changed, Listing, Place};
+use crate::timer::{Kind, Timer, Timing};
+
+/// What calls need from outside.
+pub struct CallDeps {
+    /// Where they are kept.
+    pub store: Store,
+    /// The bus.
+    pub events: Events,
+    /// Messaging.
+    pub messaging: Messaging,
+    /// The way to conversation.
+    pub conversation: Transport,
+    /// The way to auth.
+    pub auth: Transport,
+    /// How this service proves to the others who it is.
+    pub credential: ServiceCredential,
+    /// Says whether a session goes on.
+    pub verifier: Verifier,
+    /// What the timers go by.
+    pub timing: Timing,
+    /// Among which its tasks run.
+    pub tasks: Tasks,
+}
+
+/// Calls.
+#[derive(Clone)]
+pub struct Calls {
+    store: Store,
+    events: Events,
+    messaging: Messaging,
+    conversations: Conversations,
+    acquaintances: Acquaintances,
+    verifier: Verifier,
+    deadlines: Timer,
+    outcomes: Timer,
+    spans: Spans,
+    per_minute: u32,
+    signals: Arc<Signals>,
+    tasks: Tasks,
+}
+
+/// A page of calls.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// Newest first.
+    pub calls: Vec<Call>,
+    /// Where the next page begins; `None` at the end.
+    pub next: Option<Place>,
+}
+
+impl Calls {
+    /// Puts it together and starts its timers.
+    pub fn start(config: &CallsConfig, deps: CallDeps) -> Self {
+        let CallDeps { store, events, messaging, conversation, auth, credential, verifier, timing, tasks } =
+            deps;
+        let timer = |kind| Timer::new(kind, timing.clone(), store.clone(), tasks.clone());
+        let calls = Self {
+            deadlines: timer(Kind::CallDeadline),
+            outcomes: timer(Kind::CallOutcome),
+            store,
+            events,
+            messaging,
+            conversations: Conversations::new(conversation, credential.clone()),
+            acquaintances: Acquaintances::new(auth, credential),
+            verifier,
+            spans: config.spans(),
+            per_minute: config.per_minute,
+            signals: Arc::new(Signals::new(config.signals_per_second, config.signals_burst)),
+            tasks,
+        };
+        calls.run_timers();
+        calls
+    }
+
+    /// What serves the rpcs.
+    pub fn server(&self) -> CallServiceServer<CallGrpc> {
+        CallServiceServer::new(CallGrpc::new(self.clone()))
+    }
+
+    /// Answers a call on a device.
+    pub async fn accept(&self, device: Device, id: CallId) -> Result<Call, Error> {
+        self.act(id, Act::Accept(device)).await
+    }
+
+    /// Does not want a call.
+    pub async fn reject(&self, device: Device, id: CallId) -> Result<Call, Error> {
+        self.act(id, Act::Reject(device)).await
+    }
+
+    /// Ends a call, or gives it up.
+    pub async fn end(&self, device: Device, id: CallId) -> Result<Call, Error> {
+        self.act(id, Act::End(device)).await
+    }
+
+    /// Does something to a call, and tells both of it.
+    pub async fn act(&self, id: CallId, act: Act) -> Result<Call, Error> {
+        let changed = self.store.change_call(id, act, &self.spans).await?.ok_or(CallError::NotFound(id))?;
+        self.tell_of(&changed);
+        match changed.acted.refusal {
+            Some(refusal) => Err(CallError::of(id, refusal).into()),
+            None => Ok(changed.call),
+        }
+    }
+
+    /// One of a user's calls, as it stands now.
+    pub async fn get(&self, user: UserId, id: CallId) -> Result<Call, Error> {
+        let call = self.store.call(id).await?.filter(|call| call.has(user)).ok_or(CallError::NotFound(id))?;
+        Ok(call.at(self.store.now().await?))
+    }
+
+    /// Some of a user's calls, newest first, as they stand now.
+    pub async fn list(&self, listing: Listing) -> Result<Listed, Error> {
+        // What is over by its time is written down first, so that it is found where it belongs.
+        if let Some(live) = self.store.live_call(listing.user).await? {
+            let (id, now) = (live.id, self.store.now().await?);
+            if !live.at(now).is_live() {
+                self.act(id, Act::Pass).await?;
+            }
+        }
+        let mut calls = self.store.calls(listing).await?;
+        let limit = usize::try_from(listing.limit).unwrap_or(usize::MAX);
+        let has_more = calls.len() > limit;
+        calls.truncate(limit);
+        let next = calls.last().filter(|_| has_more).map(|call| (call.create_time, call.id));
+        let now = self.store.now().await?;
+        calls = calls.into_iter().map(|call| call.at(now)).collect();
+        if listing.active {
+            calls.retain(Call::is_live);
+        }
+        Ok(Listed { calls, next })
+    }
+
+    /// Everything about a user's calls, page by page: `None` at the end.
+    pub async fn export(&self, user: UserId, before: Option<Place>, limit: i64) -> Result<Listed, Error> {
+        self.list(Listing { before, ..Listing::all(user, limit) }).await
+    }
+
+    /// Passes a signal on.
+    pub async fn relay(&self, from: Device, id: CallId, payload: String) -> Result<(), Error> {
+        self.signals.take(from.user)?;
+        let call = self.get(from.user, id).await?;
+        let route = call.route(from).map_err(|refusal| CallError::of(id, refusal))?;
+        self.publish_signal(&call, from, route, payload);
+        Ok(())
+    }
+
+    /// Forgets one whose account is gone. The same again changes nothing.
+    pub async fn forget(&self, user: UserId) -> Result<(), Error> {
+        for ended in self.store.forget_caller(user, &self.spans).await? {
+            self.outcomes.expect(ended.create_time, ended.create_time);
+            // As the other one sees it from now on.
+            if let Some(call) = self.store.call(ended.id).await? {
+                self.publish(&call);
+            }
+        }
+        Ok(())
+    }
+
+    /// Tells both of a change, and the timers.
+    fn tell_of(&self, Changed { call, acted, now }: &Changed) {
+        if !acted.changed {
+            return;
+        }
+        match call.deadline() {
+            Some(deadline) => self.deadlines.expect(deadline, *now),
+            None => {
+                self.outcomes.expect(*now, *now);
+                let outcome = call.ending().map_or("", |ending| ending.outcome.name());
+                tracing::info!(call.id = %call.id, outcome, "call {} is {outcome}", call.id);
+            }
+        }
+        self.publish(call);
+    }
+}
