@@ -77,6 +77,10 @@ ids! {
     DeviceKeyId;
     /// A report of a message.
     ReportId;
+    /// Something to be done for a user outside of this program, such as a mail to send.
+    ErrandId;
+    /// A background check of a user.
+    BackgroundCheckId;
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]

@@ -1,5 +1,10 @@
 //! Requests to what they mean, and what came of them to answers.
 
+pub mod background_checks;
+pub mod otp;
+pub mod providers;
+
+use chassis::clock::Timestamp;
 use chassis::fault::Fault;
 use chassis::page::{self, Token as PageToken};
 use prost::Message;
@@ -187,7 +192,8 @@ pub fn fact((position, payload): (i64, Vec<u8>)) -> Result<pb::UserFact, Error> 
 /// A user as it sees itself.
 pub fn own_user(user: User) -> pb::User {
     let email = user.email.as_ref().map(|email| email.as_str().to_owned()).unwrap_or_default();
-    pb::User { email, ..public_user(user) }
+    let email_verified = user.standing.email_verify_time.is_some();
+    pb::User { email, email_verified, ..public_user(user) }
 }
 
 /// A user as others see it.
@@ -205,6 +211,8 @@ pub fn public_user(user: User) -> pb::User {
         delete_time: None,
         rating: None,
         time_zone: String::new(),
+        email_verified: false,
+        background_check_time: user.standing.background_check_time.map(Timestamp::to_proto),
     }
 }
 
@@ -227,7 +235,7 @@ impl From<DeviceKey> for pb::DeviceKey {
             name: key.name.as_str().to_owned(),
             public_key: key.public_key.as_bytes().to_vec(),
             create_time: Some(key.create_time.to_proto()),
-            revoke_time: key.revoke_time.map(chassis::clock::Timestamp::to_proto),
+            revoke_time: key.revoke_time.map(Timestamp::to_proto),
         }
     }
 }
@@ -332,7 +340,7 @@ mod tests {
 
     #[test]
     fn a_tombstone_shows_its_id_and_nothing_else() {
-        let (id, delete_time) = (UserId::generate(), chassis::clock::Timestamp::from_millis(5));
+        let (id, delete_time) = (UserId::generate(), Timestamp::from_millis(5));
         let shown = pb::User::from(Account::Deleted { id, delete_time });
         let expected = pb::User {
             user_id: id.to_string(),

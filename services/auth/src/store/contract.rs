@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::*;
 use crate::email::Email;
 use crate::session::{DeviceName, TWO_TABS};
+use crate::standing::Standing;
 use crate::user::{Bio, DisplayName, Keyword, PictureUrl, UserKind};
 
 const LIFETIME: Lifetime = Lifetime { idle: days(30), absolute: days(90) };
@@ -88,6 +89,7 @@ pub(super) fn user(name: &str) -> User {
         picture: None,
         create_time: START,
         update_time: START,
+        standing: Standing::default(),
     }
 }
 
