@@ -85,6 +85,10 @@ ids! {
     GatewayId;
     /// A call of one person to another.
     CallId;
+    /// Something to be done for a user outside of this program, such as a mail to send.
+    ErrandId;
+    /// A background check of a user.
+    BackgroundCheckId;
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]

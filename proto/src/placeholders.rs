@@ -27,6 +27,7 @@ pub const SAMPLES: &[(&str, &str)] = &[
     ("login", "ann"),
     ("password", "correct horse battery"),
     ("token", "bm90IGEgdG9rZW4gb2YgYW55Ym9keSBhdCBhbGwsIGp1c3Q"),
+    ("unused_email", "ann@example.org"),
     ("unused_name", "ann"),
     ("unused_id", "3f1c9a52-7d0e-4b86-a1f4-95c27e8b60d3"),
     ("soon", "2030-01-01T09:00:00Z"),
@@ -74,7 +75,7 @@ mod tests {
 
     #[test]
     fn samples_are_ids_names_and_times() {
-        const NO_IDS: [&str; 5] = ["login", "password", "token", "unused_name", "soon"];
+        const NO_IDS: [&str; 6] = ["login", "password", "token", "unused_email", "unused_name", "soon"];
         let ids = SAMPLES.iter().filter(|(_, value)| uuid::Uuid::parse_str(value).is_ok()).count();
         assert_eq!(ids, SAMPLES.len() - NO_IDS.len());
         assert!(NO_IDS.iter().all(|name| sample(name).is_some()));

@@ -1,5 +1,7 @@
 //! Accounts and who proves to own one: registering, signing in, changing the password, going.
 
+use std::time::Duration;
+
 use chassis::caller::{Caller, ClientNetwork};
 use chassis::clock::Clock;
 use proto::id::UserId;
@@ -12,12 +14,17 @@ use crate::password::{NewPassword, Password, PasswordHash};
 use crate::profile::Profile;
 use crate::publish::Publisher;
 use crate::random;
+use crate::refusal::Refusal;
 use crate::review::Rating;
 use crate::session::{DeviceName, Grant, Lifetime, Session};
+use crate::standing::Standing;
 use crate::store::{Credentials, Login, PasswordChange, SignIn, Store};
 use crate::token::Token;
 use crate::user::{Bio, DisplayName, User, UserKind};
 use crate::username::Username;
+
+/// For how long a session proves that its owner is there, where there is no password to prove it.
+const JUST: Duration = Duration::from_secs(10 * 60);
 
 /// The use cases around accounts.
 #[derive(Debug)]
@@ -152,7 +159,8 @@ impl Accounts {
     pub async fn change_password(&self, caller: &Caller, old: Password, new: Password) -> Result<(), Error> {
         let found = self.store.find_credentials(caller.user_id).await?;
         let Credentials { user, hash } = found.ok_or(Error::Unauthenticated)?;
-        let (Some(username), Some(verified)) = (user.username, hash) else { return Err(Error::GuestAccount) };
+        let Some(username) = user.username else { return Err(Error::GuestAccount) };
+        let verified = hash.ok_or(Refusal::PasswordNotSet)?;
         let new = NewPassword::choose("new_password", new, &username)?;
         self.prove(user.id, old, &verified).await?;
         let new = self.hasher.hash(new.into_inner()).await?;
@@ -169,12 +177,15 @@ impl Accounts {
         Ok(())
     }
 
-    /// Deletes the caller's own account. A guest, who has no password, need not send one.
+    /// Deletes the caller's own account. A guest, who has no password, need not send one; an account without one, which
+    /// is linked to a provider, is only deleted by a session that was signed in a moment ago.
     pub async fn delete(&self, caller: &Caller, password: Password) -> Result<(), Error> {
         let found = self.store.find_credentials(caller.user_id).await?;
         let Credentials { user, hash } = found.ok_or(Error::Unauthenticated)?;
         if let Some(verified) = &hash {
             self.prove(user.id, password, verified).await?;
+        } else if user.kind == UserKind::Registered && !self.is_just_signed_in(caller).await? {
+            return Err(Refusal::SignInAgain.into());
         }
         self.store.delete_user(user.id, hash.as_ref(), self.clock.now()).await?;
         self.publisher.all_sessions_ended(user.id);
@@ -183,7 +194,20 @@ impl Accounts {
         Ok(())
     }
 
-    async fn prove(&self, user_id: UserId, password: Password, verified: &PasswordHash) -> Result<(), Error> {
+    /// Whether the caller's session is so new that nobody else can have got hold of it.
+    async fn is_just_signed_in(&self, caller: &Caller) -> Result<bool, Error> {
+        let (now, sessions) = (self.clock.now(), self.store.sessions_of(caller.user_id).await?);
+        let current = sessions.iter().find(|session| Some(session.id) == caller.session_id);
+        Ok(current.is_some_and(|session| now.since(session.create_time) < JUST))
+    }
+
+    /// Proves with a password that the caller is the user; counts the try.
+    pub(crate) async fn prove(
+        &self,
+        user_id: UserId,
+        password: Password,
+        verified: &PasswordHash,
+    ) -> Result<(), Error> {
         self.attempts.by_user(user_id)?;
         if self.hasher.verify(password, Some(verified)).await? {
             return Ok(());
@@ -209,7 +233,8 @@ impl Accounts {
         Ok(SignedIn { user, grant })
     }
 
-    fn new_user(
+    /// An account that begins now.
+    pub(crate) fn new_user(
         &self,
         kind: UserKind,
         username: Option<Username>,
@@ -229,10 +254,12 @@ impl Accounts {
             update_time: now,
             profile: Profile::default(),
             rating: Rating::default(),
+            standing: Standing::default(),
         }
     }
 
-    fn new_grant(&self, user_id: UserId, device_name: DeviceName) -> Result<Grant, Error> {
+    /// A session that begins now.
+    pub(crate) fn new_grant(&self, user_id: UserId, device_name: DeviceName) -> Result<Grant, Error> {
         let token = Token::generate().map_err(Error::Internal)?;
         let session = Session::begin(user_id, device_name, self.lifetime, self.clock.now());
         Ok(Grant { token, session })

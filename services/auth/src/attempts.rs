@@ -66,7 +66,14 @@ impl Attempts {
 
 /// Our clock, for the limiter.
 #[derive(Clone, Debug)]
-struct ClockTime(Clock);
+pub(crate) struct ClockTime(Clock);
+
+impl ClockTime {
+    /// Goes by this clock.
+    pub(crate) fn new(clock: Clock) -> Self {
+        Self(clock)
+    }
+}
 
 impl Time for ClockTime {
     type Instant = Nanos;

@@ -8,8 +8,13 @@ use anyhow::Context as _;
 use chassis::profile::Profile;
 use serde::{Deserialize, Serialize};
 
+use crate::check_provider::ChecksConfig;
+use crate::mail::MailConfig;
+use crate::networks::NetworksConfig;
 use crate::profile::Category;
+use crate::provider::ProviderConfig;
 use crate::session::Lifetime;
+use crate::vault::VaultConfig;
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
@@ -28,6 +33,16 @@ pub struct Config {
     /// The categories that users can be of, such as `senior` and `volunteer`: 1 to 32 of a-z, 0-9, `_`, `-`. Empty means
     /// any.
     pub categories: Vec<String>,
+    /// How often one network may knock at the doors for those who are not signed in.
+    pub networks: NetworksConfig,
+    /// Where the secret comes from under which codes are hashed and errands encrypted.
+    pub vault: VaultConfig,
+    /// How mails are sent.
+    pub mail: MailConfig,
+    /// The providers one can sign in with.
+    pub oidc: Vec<ProviderConfig>,
+    /// Who checks people who ask for it.
+    pub background_checks: ChecksConfig,
 }
 
 /// How long sessions live, and how many there are.
@@ -95,6 +110,7 @@ impl Config {
         let SessionsConfig { idle_days, absolute_days, per_user } = self.sessions;
         anyhow::ensure!(idle_days > 0 && absolute_days > 0, "sessions must live for a day at least");
         anyhow::ensure!(per_user > 0, "sessions.per_user must be at least 1");
+        ProviderConfig::check(&self.oidc)?;
         if profile == Profile::Production {
             let (set, least) = (&self.passwords, PasswordsConfig::default());
             anyhow::ensure!(

@@ -1,8 +1,12 @@
 //! Requests to what they mean, and what came of them to answers.
 
+pub mod background_checks;
+pub mod otp;
 mod profiles;
+pub mod providers;
 mod reviews;
 
+use chassis::clock::Timestamp;
 use chassis::page;
 use prost::Message;
 use proto::auth::v1 as pb;
@@ -152,7 +156,7 @@ impl From<DeviceKey> for pb::DeviceKey {
             name: key.name.as_str().to_owned(),
             public_key: key.public_key.as_bytes().to_vec(),
             create_time: Some(key.create_time.to_proto()),
-            revoke_time: key.revoke_time.map(chassis::clock::Timestamp::to_proto),
+            revoke_time: key.revoke_time.map(Timestamp::to_proto),
         }
     }
 }

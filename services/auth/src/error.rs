@@ -11,6 +11,7 @@ use tonic::{Code, Status};
 
 use crate::device_key;
 use crate::password::Weakness;
+use crate::refusal::Refusal;
 use crate::store::Failure;
 use crate::username::Username;
 
@@ -80,6 +81,9 @@ pub enum Error {
     /// The password would not protect the account.
     #[error("{0}")]
     WeakPassword(Weakness),
+    /// Somebody was turned away at one of the further doors.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
     /// The database did not do it.
     #[error("the database failed")]
     Store(#[source] Failure),
@@ -132,6 +136,7 @@ impl From<Error> for Fault {
                 fault(Code::ResourceExhausted, Reason::RateLimited).with("seconds", seconds).retry_after(wait)
             }
             Error::WeakPassword(_) => fault(Code::InvalidArgument, Reason::WeakPassword),
+            Error::Refused(refusal) => refusal.into(),
             Error::Store(failure) if failure.is_transient() => {
                 tracing::warn!(%failure, "the database is not available");
                 Fault::unavailable("auth")

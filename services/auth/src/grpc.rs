@@ -1,7 +1,9 @@
 //! The rpcs of auth: identify, parse, call, render.
 
+mod background_checks;
 mod export;
 mod interests;
+mod otp;
 mod reviews;
 
 use std::sync::Arc;
@@ -13,8 +15,10 @@ use proto::auth::v1::user_service_server::UserService;
 use tonic::{Request, Response, Status};
 
 use crate::accounts::Accounts;
+use crate::convert::providers;
 use crate::convert::{self, ListQuery};
 use crate::device_key::{KeyName, PublicKey};
+use crate::doors::Doors;
 use crate::password::Password;
 use crate::reviews::Reviews;
 use crate::sessions::Sessions;
@@ -31,6 +35,8 @@ pub struct Api {
     pub users: Arc<Users>,
     /// Reviews.
     pub reviews: Arc<Reviews>,
+    /// The further doors.
+    pub doors: Arc<Doors>,
 }
 
 #[tonic::async_trait]
@@ -107,6 +113,63 @@ impl AuthService for Api {
         let (old, new) = (Password::presented(&old_password), Password::presented(&new_password));
         self.accounts.change_password(&caller, old, new).await?;
         Ok(Response::new(pb::ChangePasswordResponse {}))
+    }
+
+    async fn suggest_credentials(
+        &self,
+        _request: Request<pb::SuggestCredentialsRequest>,
+    ) -> Result<Response<pb::SuggestCredentialsResponse>, Status> {
+        let suggestion = self.accounts.suggest().await?;
+        Ok(Response::new(suggestion.into()))
+    }
+
+    async fn list_providers(
+        &self,
+        _request: Request<pb::ListProvidersRequest>,
+    ) -> Result<Response<pb::ListProvidersResponse>, Status> {
+        let providers = self.doors.providers.list().iter().map(|one| (&one.config).into()).collect();
+        Ok(Response::new(pb::ListProvidersResponse { providers }))
+    }
+
+    async fn login_with_provider(
+        &self,
+        request: Request<pb::LoginWithProviderRequest>,
+    ) -> Result<Response<pb::LoginWithProviderResponse>, Status> {
+        let from = ClientNetwork::of(&request);
+        let entry = request.into_inner().try_into()?;
+        let signed_in = self.doors.providers.sign_in(entry, from).await?;
+        Ok(Response::new(signed_in.into()))
+    }
+
+    async fn link_provider(
+        &self,
+        request: Request<pb::LinkProviderRequest>,
+    ) -> Result<Response<pb::LinkProviderResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let pb::LinkProviderRequest { provider, id_token, nonce, password } = request.into_inner();
+        let (nonce, password) = (providers::nonce(nonce), Password::presented(&password));
+        let link =
+            self.doors.providers.link(&caller, &provider, &id_token, nonce.as_deref(), password).await?;
+        Ok(Response::new(pb::LinkProviderResponse { linked: Some(link.into()) }))
+    }
+
+    async fn list_linked_providers(
+        &self,
+        request: Request<pb::ListLinkedProvidersRequest>,
+    ) -> Result<Response<pb::ListLinkedProvidersResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let links = self.doors.providers.linked(&caller).await?;
+        let linked = links.into_iter().map(pb::LinkedProvider::from).collect();
+        Ok(Response::new(pb::ListLinkedProvidersResponse { linked }))
+    }
+
+    async fn unlink_provider(
+        &self,
+        request: Request<pb::UnlinkProviderRequest>,
+    ) -> Result<Response<pb::UnlinkProviderResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        self.doors.providers.unlink(&caller, &request.into_inner().provider).await?;
+        Ok(Response::new(pb::UnlinkProviderResponse {}))
     }
 
     async fn introspect(

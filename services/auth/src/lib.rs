@@ -1,7 +1,9 @@
 //! Auth: accounts, passwords and sessions.
 //!
 //! **Owns** users (who they are and what they say about themselves), what is kept of their passwords, their sessions,
-//! the public keys of their devices, what they thought of each other, and the answer to the question whose a token is ([`Introspect`]), which every other
+//! the public keys of their devices, what they thought of each other, one-time codes, their links to providers that one can
+//! sign in with, how far their background checks are, and the answer to the question whose a token is ([`Introspect`]),
+//! which every other
 //! service asks.
 //!
 //! **Refuses** names and addresses that somebody has, passwords that protect nothing, tries that come too fast, tokens
@@ -12,38 +14,58 @@
 //! **Emits** the facts that a user was deleted and that a review changed (from its outbox, read with `ListUserFacts`), a hint that there are facts,
 //! and a hint that sessions have ended, so that whoever remembers them as good forgets them at once.
 //!
-//! It calls nobody: it is at the right end of the line gateway, scheduling, messaging, conversation, auth.
+//! It calls no other service: it is at the right end of the line gateway, scheduling, messaging, conversation, auth.
+//! Outside it asks whom the operator has configured: a mail server, providers of identities, a provider of checks.
 //!
 //! [`Introspect`]: proto::auth::v1::auth_service_server::AuthService::introspect
 
 mod accounts;
 mod attempts;
+mod background_check;
+mod background_checks;
+mod check_provider;
 mod config;
 mod convert;
 mod device_key;
 mod device_keys;
+mod doors;
 mod email;
+mod errand;
+mod errands;
 mod error;
 mod fact;
 mod grpc;
 mod hasher;
+mod identity;
 mod interests;
+mod jwt;
+mod mail;
+mod networks;
+mod otp;
+mod otps;
 mod password;
 mod profile;
+mod provider;
+mod providers;
 mod publish;
 mod random;
+mod refusal;
 mod review;
 mod reviews;
 mod session;
 mod sessions;
+mod standing;
 mod store;
+mod suggest;
 mod sweep;
 mod token;
 mod user;
 mod username;
 mod users;
 mod uses;
+mod vault;
 mod view;
+mod web;
 
 #[cfg(test)]
 mod tests;
@@ -61,17 +83,25 @@ use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
 use proto::auth::v1::auth_service_server::{self, AuthServiceServer};
+use proto::auth::v1::background_check_service_server::{self, BackgroundCheckServiceServer};
 use proto::auth::v1::export_service_server::{self, ExportServiceServer};
 use proto::auth::v1::interest_service_server::{self, InterestServiceServer};
+use proto::auth::v1::otp_service_server::{self, OtpServiceServer};
 use proto::auth::v1::review_service_server::{self, ReviewServiceServer};
 use proto::auth::v1::user_service_server::{self, UserServiceServer};
 use tonic::service::Routes;
 
+pub use check_provider::ChecksConfig;
 pub use config::{AttemptsConfig, Config, PasswordsConfig, SessionsConfig};
+pub use mail::MailConfig;
+pub use networks::NetworksConfig;
+pub use provider::ProviderConfig;
 pub use store::MIGRATOR;
+pub use vault::VaultConfig;
 
 use accounts::Accounts;
 use attempts::Attempts;
+use doors::Doors;
 use grpc::Api;
 use hasher::Hasher;
 use publish::Publisher;
@@ -116,6 +146,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         sessions_per_user: config.sessions.per_user,
     });
     sweep::start(accounts.clone(), &tasks);
+    let doors = Arc::new(Doors::start(&config, accounts.clone(), profile, &tasks).await?);
     let uses = Uses::start(store.clone(), &tasks);
     let sessions = Arc::new(Sessions {
         store: store.clone(),
@@ -126,7 +157,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     });
     let reviews = Arc::new(Reviews { store: store.clone(), clock: clock.clone(), publisher });
     let users = Arc::new(Users { store, clock, categories: config.categories()? });
-    let api = Api { accounts, sessions, users, reviews };
+    let api = Api { accounts, sessions, users, reviews, doors };
 
     // Auth verifies tokens like everybody else, by asking auth: itself, without the layer that would ask again.
     let itself = Routes::new(AuthServiceServer::new(api.clone())).into_axum_router();
@@ -135,6 +166,8 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         .add_service(UserServiceServer::new(api.clone()))
         .add_service(InterestServiceServer::new(api.clone()))
         .add_service(ReviewServiceServer::new(api.clone()))
+        .add_service(OtpServiceServer::new(api.clone()))
+        .add_service(BackgroundCheckServiceServer::new(api.clone()))
         .add_service(ExportServiceServer::new(api));
 
     Ok(Unit {
@@ -145,6 +178,8 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             interest_service_server::SERVICE_NAME,
             review_service_server::SERVICE_NAME,
             export_service_server::SERVICE_NAME,
+            otp_service_server::SERVICE_NAME,
+            background_check_service_server::SERVICE_NAME,
         ],
         grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: Vec::new(),

@@ -40,6 +40,15 @@ impl NewPassword {
     /// Accepts a password for the account with this name: 8 to 128 characters, none of the best known passwords, and
     /// without the name in it. Nothing else is asked of it: rules about kinds of characters make worse passwords.
     pub fn choose(field: &'static str, password: Password, username: &Username) -> Result<Self, Error> {
+        let chosen = Self::for_anybody(field, password)?;
+        if chosen.contains(username) {
+            return Err(Error::WeakPassword(Weakness::ContainsName));
+        }
+        Ok(chosen)
+    }
+
+    /// Accepts a password when it is not known yet whose it will be: by all rules but the one about the name.
+    pub fn for_anybody(field: &'static str, password: Password) -> Result<Self, Error> {
         if !(8..=128).contains(&password.0.chars().count()) {
             return Err(Error::invalid(field, "must have 8 to 128 characters"));
         }
@@ -47,10 +56,12 @@ impl NewPassword {
         if COMMON.contains(folded.as_str()) {
             return Err(Error::WeakPassword(Weakness::Common));
         }
-        if folded.contains(username.as_str()) {
-            return Err(Error::WeakPassword(Weakness::ContainsName));
-        }
         Ok(Self(password))
+    }
+
+    /// Whether this name is part of it.
+    pub fn contains(&self, username: &Username) -> bool {
+        Zeroizing::new(self.0.0.to_lowercase()).contains(username.as_str())
     }
 
     /// The password.

@@ -8,6 +8,7 @@ use crate::email::Email;
 use crate::error::Error;
 use crate::profile::{Profile, ProfileChanges, ProfileFilter};
 use crate::review::Rating;
+use crate::standing::Standing;
 use crate::username::Username;
 
 /// What kind of account it is.
@@ -44,6 +45,8 @@ pub struct User {
     pub profile: Profile,
     /// What its reviews come to.
     pub rating: Rating,
+    /// What others have found out about it.
+    pub standing: Standing,
 }
 
 impl User {
@@ -99,6 +102,12 @@ impl Changes {
     pub fn apply_to(&self, user: &mut User, at: Timestamp) -> Result<(), Error> {
         let Self { display_name, email, bio, picture, profile } = self.clone();
         user.display_name = display_name.unwrap_or(user.display_name.clone());
+        if email
+            .as_ref()
+            .is_some_and(|new| new.as_ref().map(Email::key) != user.email.as_ref().map(Email::key))
+        {
+            user.standing.email_verify_time = None;
+        }
         user.email = email.unwrap_or(user.email.clone());
         user.bio = bio.unwrap_or(user.bio.clone());
         user.picture = picture.unwrap_or(user.picture.clone());
@@ -335,12 +344,50 @@ mod tests {
             update_time: Timestamp::from_millis(1),
             profile: Profile::default(),
             rating: Rating::default(),
+            standing: Standing {
+                email_verify_time: Some(Timestamp::from_millis(1)),
+                background_check_time: None,
+            },
         };
         let mut after = before.clone();
         let changes = Changes { email: Some(None), bio: Some(Bio::default()), ..Changes::default() };
         changes.apply_to(&mut after, Timestamp::from_millis(2)).unwrap();
-        let expected =
-            User { email: None, bio: Bio::default(), update_time: Timestamp::from_millis(2), ..before };
+        let expected = User {
+            email: None,
+            bio: Bio::default(),
+            update_time: Timestamp::from_millis(2),
+            standing: Standing::default(),
+            ..before
+        };
         assert_eq!(after, expected);
+    }
+
+    #[test]
+    fn only_another_address_has_to_be_verified_anew() {
+        let with_email = |text: &str| {
+            let email = Some(Some(Email::parse("email", text).unwrap()));
+            Changes { email, ..Changes::default() }
+        };
+        let verified = Standing { email_verify_time: Some(Timestamp::from_millis(1)), ..Standing::default() };
+        let mut user = User {
+            id: UserId::generate(),
+            kind: UserKind::Registered,
+            username: None,
+            display_name: DisplayName::stored("Ann".to_owned()),
+            email: Some(Email::parse("email", "ann@example.org").unwrap()),
+            bio: Bio::default(),
+            picture: None,
+            create_time: Timestamp::from_millis(1),
+            update_time: Timestamp::from_millis(1),
+            profile: Profile::default(),
+            rating: Rating::default(),
+            standing: verified,
+        };
+        with_email("Ann@Example.org").apply_to(&mut user, Timestamp::from_millis(2)).unwrap();
+        assert_eq!(user.standing, verified);
+        Changes::default().apply_to(&mut user, Timestamp::from_millis(2)).unwrap();
+        assert_eq!(user.standing, verified);
+        with_email("other@example.org").apply_to(&mut user, Timestamp::from_millis(2)).unwrap();
+        assert_eq!(user.standing, Standing::default());
     }
 }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chassis::caller::Caller;
+use chassis::clock::Timestamp;
 use chassis::fault::Fault;
 use chassis::page::{self, Token as PageToken};
 use prost::Message;
@@ -93,6 +94,7 @@ pub fn own_user(user: User) -> pb::User {
     let profile = user.profile.clone();
     pb::User {
         email: user.email.as_ref().map(|email| email.as_str().to_owned()).unwrap_or_default(),
+        email_verified: user.standing.email_verify_time.is_some(),
         date_of_birth: profile.birth.map(|birth| birth.to_string()).unwrap_or_default(),
         visibility: shown_visibility(profile.visibility).into(),
         visible_to_categories: texts(profile.visible_to.iter().map(Category::as_str)),
@@ -129,6 +131,7 @@ fn card(user: User) -> pb::User {
         username: user.username.map(|name| name.as_str().to_owned()).unwrap_or_default(),
         display_name: user.display_name.as_str().to_owned(),
         picture_url: user.picture.map(|url| url.as_str().to_owned()).unwrap_or_default(),
+        background_check_time: user.standing.background_check_time.map(Timestamp::to_proto),
         rating: Some(rating(user.rating)),
         ..pb::User::default()
     }

@@ -13,6 +13,7 @@ use crate::email::Email;
 use crate::profile::{Profile, ProfileFilter};
 use crate::review::Rating;
 use crate::session::{DeviceName, TWO_TABS};
+use crate::standing::Standing;
 use crate::user::{Bio, DisplayName, Keyword, PictureUrl, UserKind};
 
 const LIFETIME: Lifetime = Lifetime { idle: days(30), absolute: days(90) };
@@ -92,6 +93,7 @@ pub(super) fn user(name: &str) -> User {
         update_time: START,
         profile: Profile::default(),
         rating: Rating::default(),
+        standing: Standing::default(),
     }
 }
 

@@ -53,6 +53,10 @@ macro_rules! on {
     };
 }
 
+mod doors;
+
+pub use doors::Redemption;
+
 impl Store {
     /// The tables in this database.
     pub fn new(database: &Database) -> Self {

@@ -5,16 +5,26 @@
 
 #[path = "acquaintances.rs"]
 mod acquaintances;
+#[path = "background_checks.rs"]
+mod background_checks;
 #[path = "device_keys.rs"]
 mod device_keys;
+#[path = "errands.rs"]
+mod errands;
 #[path = "interests.rs"]
 mod interests;
+#[path = "links.rs"]
+mod links;
 #[path = "listing.rs"]
 mod listing;
+#[path = "otps.rs"]
+mod otps;
 #[path = "profiles.rs"]
 mod profiles;
 #[path = "reviews.rs"]
 mod reviews;
+#[path = "standing.rs"]
+mod standing;
 
 use chassis::clock::Timestamp;
 use chassis::database::violates;
@@ -24,14 +34,19 @@ use uuid::Uuid;
 
 use profiles::ProfileRow;
 
+use self::errands::insert_errand;
+use self::links::insert_link;
+use self::standing::{StandingRow, erase_doors, keep_standing};
 use super::super::{Credentials, Login, PasswordChange, Refreshed, SignIn, unreadable};
 use super::{Db, FOR_UPDATE, Pool, SKIP_LOCKED, Tx, outbox};
 use crate::email::Email;
 use crate::error::Error;
 use crate::fact::Fact;
 use crate::password::PasswordHash;
+use crate::providers::Link;
 use crate::publish;
 use crate::session::{DeviceName, Grant, Identified, Lifetime, Refresh, Rotation, Session, TWO_TABS, Use};
+use crate::standing::Standing;
 use crate::token::{Hash, Salt, Token};
 use crate::user::{Account, Bio, Changes, DisplayName, PictureUrl, User, UserKind};
 use crate::username::Username;
@@ -46,7 +61,7 @@ pub struct Store {
 macro_rules! user_columns {
     () => {
         "user_id, kind, username, display_name, email, bio, picture_url, password_hash, create_time, update_time, \
-         delete_time, gender, date_of_birth, language, city, region, country, video_url, category, visibility, \
+         delete_time, email_verify_time, background_check_time, gender, date_of_birth, language, city, region, country, video_url, category, visibility, \
          max_calls_per_day, max_call_millis, time_zone, \
          COALESCE((SELECT string_agg(i.interest_id, ' ') FROM user_interests i WHERE i.user_id = users.user_id), '') \
              AS interests, \
@@ -73,6 +88,16 @@ impl Store {
     }
 
     pub async fn create(&self, user: &User, hash: Option<&PasswordHash>, first: &Grant) -> Result<(), Error> {
+        self.create_with(user, hash, first, None).await
+    }
+
+    pub async fn create_with(
+        &self,
+        user: &User,
+        hash: Option<&PasswordHash>,
+        first: &Grant,
+        link: Option<&Link>,
+    ) -> Result<(), Error> {
         let mut tx = self.pool.begin().await?;
         sqlx::query(
             "INSERT INTO users (user_id, kind, username, display_name, email, email_key, bio, picture_url,
@@ -94,6 +119,10 @@ impl Store {
         .execute(&mut *tx)
         .await
         .map_err(|error| refused(error, user.username.as_ref()))?;
+        keep_standing(&mut tx, user, Standing::default()).await?;
+        if let Some(link) = link {
+            insert_link(&mut tx, link).await?;
+        }
         insert_session(&mut tx, first).await?;
         tx.commit().await?;
         Ok(())
@@ -130,20 +159,10 @@ impl Store {
         if let Some(hash) = rehashed {
             set_password(&mut tx, user_id, hash, credentials.user.update_time).await?;
         }
-        let too_many: Vec<Uuid> = sqlx::query_scalar(
-            "SELECT session_id FROM sessions WHERE user_id = $1
-             ORDER BY last_use_time DESC, session_id DESC LIMIT 1000 OFFSET $2",
-        )
-        .bind(user_id.uuid())
-        .bind(i64::from(most) - 1)
-        .fetch_all(&mut *tx)
-        .await?;
-        for session_id in &too_many {
-            delete_session(&mut tx, user_id.uuid(), *session_id).await?;
-        }
+        let ended = make_room(&mut tx, user_id, most).await?;
         insert_session(&mut tx, grant).await?;
         tx.commit().await?;
-        Ok(too_many.into_iter().map(SessionId::from).collect())
+        Ok(ended)
     }
 
     pub async fn find_session(&self, token: &Token) -> Result<Option<Identified>, Error> {
@@ -302,6 +321,7 @@ impl Store {
     ) -> Result<Option<User>, Error> {
         let mut tx = self.pool.begin().await?;
         let Some(Credentials { mut user, .. }) = lock_user(&mut tx, id).await? else { return Ok(None) };
+        let standing = user.standing;
         changes.apply_to(&mut user, now)?;
         sqlx::query(
             "UPDATE users SET display_name = $2, email = $3, email_key = $4, bio = $5, picture_url = $6, search = $7,
@@ -320,6 +340,7 @@ impl Store {
         .await
         .map_err(|error| refused(error, None))?;
         profiles::save(&mut tx, id, &user.profile, &changes.profile).await?;
+        keep_standing(&mut tx, &user, standing).await?;
         tx.commit().await?;
         Ok(Some(user))
     }
@@ -398,6 +419,22 @@ async fn set_password(
         .execute(&mut **tx)
         .await?;
     Ok(())
+}
+
+/// Ends the sessions unused for longest that would be too many with one more, and returns them.
+async fn make_room(tx: &mut Tx, user_id: UserId, most: u32) -> Result<Vec<SessionId>, Error> {
+    let too_many: Vec<Uuid> = sqlx::query_scalar(
+        "SELECT session_id FROM sessions WHERE user_id = $1
+         ORDER BY last_use_time DESC, session_id DESC LIMIT 1000 OFFSET $2",
+    )
+    .bind(user_id.uuid())
+    .bind(i64::from(most) - 1)
+    .fetch_all(&mut **tx)
+    .await?;
+    for session_id in &too_many {
+        delete_session(tx, user_id.uuid(), *session_id).await?;
+    }
+    Ok(too_many.into_iter().map(SessionId::from).collect())
 }
 
 async fn insert_session(tx: &mut Tx, grant: &Grant) -> Result<(), Error> {
@@ -508,6 +545,7 @@ async fn erase(tx: &mut Tx, ids: &[Uuid], now: Timestamp) -> Result<Vec<Vec<u8>>
 async fn erase_account(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<(), Error> {
     sqlx::query("DELETE FROM sessions WHERE user_id = $1").bind(id).execute(&mut **tx).await?;
     sqlx::query("DELETE FROM device_keys WHERE user_id = $1").bind(id).execute(&mut **tx).await?;
+    erase_doors(tx, id).await?;
     sqlx::query(
         "UPDATE users SET kind = 0, username = NULL, display_name = '', email = NULL, email_key = NULL, bio = '',
                           picture_url = '', password_hash = NULL, search = '', create_time = 0, update_time = 0,
@@ -578,6 +616,8 @@ struct UserRow {
     delete_time: Option<i64>,
     #[sqlx(flatten)]
     profile: ProfileRow,
+    #[sqlx(flatten)]
+    standing: StandingRow,
 }
 
 impl UserRow {
@@ -594,6 +634,7 @@ impl UserRow {
             update_time: Timestamp::from_millis(self.update_time),
             rating: self.profile.rating(),
             profile: self.profile.into_profile()?,
+            standing: self.standing.into(),
         })
     }
 

@@ -373,6 +373,12 @@ service!(auth::auth_service_server::AuthService {
     list_sessions(auth::ListSessionsRequest) -> auth::ListSessionsResponse;
     revoke_session(auth::RevokeSessionRequest) -> auth::RevokeSessionResponse;
     change_password(auth::ChangePasswordRequest) -> auth::ChangePasswordResponse;
+    suggest_credentials(auth::SuggestCredentialsRequest) -> auth::SuggestCredentialsResponse;
+    list_providers(auth::ListProvidersRequest) -> auth::ListProvidersResponse;
+    login_with_provider(auth::LoginWithProviderRequest) -> auth::LoginWithProviderResponse;
+    link_provider(auth::LinkProviderRequest) -> auth::LinkProviderResponse;
+    list_linked_providers(auth::ListLinkedProvidersRequest) -> auth::ListLinkedProvidersResponse;
+    unlink_provider(auth::UnlinkProviderRequest) -> auth::UnlinkProviderResponse;
     list_user_facts(auth::ListUserFactsRequest) -> auth::ListUserFactsResponse;
 });
 

@@ -1,0 +1,84 @@
+//! The use cases around background checks: asking for one, looking how far it is, reporting what came of it.
+
+use chassis::caller::Caller;
+use chassis::clock::Clock;
+use proto::id::BackgroundCheckId;
+use uuid::Uuid;
+
+use crate::background_check::{BackgroundCheck, LIFETIME, NewCheck, Particulars, Report, State};
+use crate::check_provider::CheckProvider;
+use crate::errand::Errand;
+use crate::errands::Bell;
+use crate::error::Error;
+use crate::refusal::Refusal;
+use crate::store::Store;
+use crate::vault::Vault;
+
+/// The use cases around background checks.
+#[derive(Debug)]
+pub struct BackgroundChecks {
+    /// What is kept.
+    pub store: Store,
+    /// Encrypts what the provider is told.
+    pub vault: Vault,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Who checks, when somebody is configured.
+    pub provider: Option<CheckProvider>,
+    /// Wakes the one who hands checks in.
+    pub bell: Bell,
+}
+
+impl BackgroundChecks {
+    /// Asks for a check of the caller.
+    pub async fn request(
+        &self,
+        caller: &Caller,
+        request_id: Uuid,
+        particulars: &Particulars,
+    ) -> Result<BackgroundCheck, Error> {
+        if self.provider.is_none() {
+            return Err(Refusal::ChecksUnavailable.into());
+        }
+        let (now, id) = (self.clock.now(), BackgroundCheckId::generate());
+        let check = BackgroundCheck {
+            id,
+            user_id: caller.user_id,
+            state: State::Pending,
+            reference: String::new(),
+            create_time: now,
+            update_time: now,
+        };
+        let owner = (id, caller.user_id);
+        let errand = Errand::of_check(&self.vault, owner, particulars.body(id)?, now, now.plus(LIFETIME))?;
+        let new = NewCheck { check, request_id, request_sum: particulars.sum(&self.vault)? };
+        let kept = self.store.request_check(&new, &errand).await?;
+        if kept.id == id {
+            self.bell.ring();
+            tracing::info!(user.id = %caller.user_id, check.id = %id, "user {} asked for check {id}", caller.user_id);
+        }
+        Ok(kept)
+    }
+
+    /// The caller's latest check.
+    pub async fn latest(&self, caller: &Caller) -> Result<Option<BackgroundCheck>, Error> {
+        self.store.latest_check(caller.user_id).await
+    }
+
+    /// Writes down what came of a check, when the provider says it.
+    pub async fn report(&self, report: &Report) -> Result<(), Error> {
+        let now = self.clock.now();
+        let is_genuine = self.provider.as_ref().is_some_and(|provider| provider.has_sent(report, now));
+        if !is_genuine {
+            metrics::counter!("auth_check_reports_total", "outcome" => "refused").increment(1);
+            tracing::info!("refused a report on a background check that nobody has signed");
+            return Err(Refusal::CheckNotFound.into());
+        }
+        let (id, state) = (report.id, report.finding.state());
+        if self.store.report_check(id, state, report.reference.as_str(), now).await? {
+            metrics::counter!("auth_check_reports_total", "outcome" => "done").increment(1);
+            tracing::info!(check.id = %id, "background check {id} has ended");
+        }
+        Ok(())
+    }
+}

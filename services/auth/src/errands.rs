@@ -1,0 +1,162 @@
+//! Does the errands: takes what is due, tries it, and tries again later what did not work.
+//!
+//! Several processes may do errands of one database: whoever takes one moves its time on first, so that nobody else
+//! takes it meanwhile, and a process that dies loses nothing. An errand can be done twice then, which is why mails carry
+//! the same id again and the provider of checks gets the same key.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::clock::Clock;
+use chassis::tasks::{Shutdown, Tasks};
+use tokio::sync::Notify;
+use tokio::task::JoinSet;
+
+use crate::background_check::End;
+use crate::check_provider::CheckProvider;
+use crate::errand::{Errand, Kind, Outcome, Task};
+use crate::error::Error;
+use crate::mail::Mailer;
+use crate::store::Store;
+use crate::vault::Vault;
+
+/// How many are tried at once.
+const AT_ONCE: usize = 8;
+
+/// For how long nobody else takes what was taken; longer than any try.
+const LEASE: Duration = Duration::from_secs(120);
+
+/// How often to look for what has become due.
+const POLL: Duration = Duration::from_secs(1);
+
+/// How long to wait when the database fails.
+const TROUBLE: Duration = Duration::from_secs(5);
+
+/// Wakes the one who does errands. Clones wake the same one.
+#[derive(Clone, Debug, Default)]
+pub struct Bell(Arc<Notify>);
+
+impl Bell {
+    /// Says that there is something to do.
+    pub fn ring(&self) {
+        self.0.notify_one();
+    }
+}
+
+/// Does errands.
+#[derive(Debug)]
+pub struct Errands {
+    /// What is kept.
+    pub store: Store,
+    /// Decrypts them.
+    pub vault: Vault,
+    /// Tells the time.
+    pub clock: Clock,
+    /// Sends mails, when that is configured.
+    pub mailer: Option<Mailer>,
+    /// Takes background checks, when one is configured.
+    pub checks: Option<CheckProvider>,
+    /// Rung when there is something to do.
+    pub bell: Bell,
+}
+
+impl Errands {
+    /// Starts the task that does them.
+    pub fn start(self, tasks: &Tasks) {
+        let errands = Arc::new(self);
+        tasks.spawn("errands", |shutdown| errands.run(shutdown));
+    }
+
+    async fn run(self: Arc<Self>, shutdown: Shutdown) {
+        let mut tries = JoinSet::new();
+        while !shutdown.is_set() {
+            let wait = match self.clone().begin(&mut tries).await {
+                Ok(()) => POLL,
+                Err(error) => {
+                    let error = &error as &dyn std::error::Error;
+                    tracing::warn!(error, "errands cannot be read, will try again");
+                    TROUBLE
+                }
+            };
+            tokio::select! {
+                () = shutdown.wait() => {}
+                () = self.bell.0.notified() => {}
+                () = tokio::time::sleep(wait) => {}
+                // There is room for another.
+                Some(_) = tries.join_next() => {}
+            }
+        }
+        // What has begun is brought to its end, as far as there is time.
+        while tries.join_next().await.is_some() {}
+    }
+
+    /// Takes what is due, as far as there is room, and begins to try it.
+    async fn begin(self: Arc<Self>, tries: &mut JoinSet<()>) -> Result<(), Error> {
+        while tries.try_join_next().is_some() {}
+        let room = AT_ONCE.saturating_sub(tries.len());
+        if room == 0 {
+            return Ok(());
+        }
+        let now = self.clock.now();
+        for errand in self.store.claim_errands(now, LEASE, room).await? {
+            let errands = self.clone();
+            tries.spawn(async move { errands.try_one(errand).await });
+        }
+        Ok(())
+    }
+
+    async fn try_one(&self, errand: Errand) {
+        let outcome = self.attempt(&errand).await;
+        let (id, kind, attempt) = (errand.id, errand.kind.name(), errand.attempts);
+        let (word, written) = match &outcome {
+            Outcome::Done => ("done", self.finish(&errand, End::Accepted).await),
+            Outcome::Refused(why) => {
+                tracing::warn!(errand.id = %id, attempt, "gave up errand {id} ({kind}): {why}");
+                ("refused", self.finish(&errand, End::Failed).await)
+            }
+            Outcome::Again(why) => {
+                let due_time = self.clock.now().plus(errand.kind.backoff(attempt));
+                if attempt == 1 || attempt % 20 == 0 {
+                    tracing::warn!(errand.id = %id, attempt, "errand {id} ({kind}) will be tried again: {why}");
+                }
+                ("again", self.store.postpone_errand(&errand, due_time).await)
+            }
+        };
+        metrics::counter!("auth_errands_total", "kind" => kind, "outcome" => word).increment(1);
+        if let Err(error) = written {
+            // The lease ends by itself, and somebody tries again.
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(error, errand.id = %id, "what came of errand {id} ({kind}) cannot be written down");
+        }
+    }
+
+    async fn attempt(&self, errand: &Errand) -> Outcome {
+        if self.clock.now() >= errand.expire_time {
+            return Outcome::Refused("its time is over".to_owned());
+        }
+        let Some(task) = errand.open(&self.vault) else {
+            return Outcome::Refused("it was encrypted under another secret".to_owned());
+        };
+        match (task, &self.mailer, &self.checks) {
+            (Task::Mail(letter), Some(mailer), _) => mailer.send(&letter, errand.id, self.clock.now()).await,
+            (Task::BackgroundCheck { body }, _, Some(checks)) => {
+                checks.hand_in(errand.check_id(), body, self.clock.now()).await
+            }
+            (Task::Mail(_) | Task::BackgroundCheck { .. }, _, _) => {
+                Outcome::Again("nobody is configured who could do it".to_owned())
+            }
+        }
+    }
+
+    async fn finish(&self, errand: &Errand, end: End) -> Result<(), Error> {
+        match errand.kind {
+            Kind::Mail => self.store.finish_errand(errand).await,
+            Kind::BackgroundCheck => {
+                let now = self.clock.now();
+                // What has expired says so by itself.
+                let end = if now >= errand.expire_time { End::Expired } else { end };
+                self.store.finish_check_errand(errand, end, now).await
+            }
+        }
+    }
+}

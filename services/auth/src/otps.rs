@@ -1,0 +1,152 @@
+//! The use cases around one-time codes. Whoever asks learns nothing about who has an account: the same statements are
+//! run and the same answer is given for an address that nobody has, and the mail itself is sent later by somebody else.
+
+use std::sync::Arc;
+
+use chassis::caller::ClientNetwork;
+use chassis::clock::Timestamp;
+use chassis::profile::Profile;
+use proto::id::UserId;
+
+use crate::accounts::Accounts;
+use crate::email::Email;
+use crate::errand::{Errand, Task};
+use crate::errands::Bell;
+use crate::error::Error;
+use crate::mail::Letter;
+use crate::networks::{Knock, Networks};
+use crate::otp::{Code, Issue, LIFETIME, Purpose, Slot, Tried};
+use crate::password::{NewPassword, Password, Weakness};
+use crate::refusal::Refusal;
+use crate::store::{Credentials, Login, Redemption};
+use crate::user::UserKind;
+use crate::vault::Vault;
+
+/// The use cases around one-time codes.
+#[derive(Debug)]
+pub struct Otps {
+    /// Whose they are.
+    pub accounts: Arc<Accounts>,
+    /// Hashes codes, and encrypts mails.
+    pub vault: Vault,
+    /// Counts knocks.
+    pub networks: Arc<Networks>,
+    /// Whether there is somebody to send mails.
+    pub can_mail: bool,
+    /// Wakes the one who does.
+    pub bell: Bell,
+    /// Whether codes may be shown to whoever asks for them.
+    pub profile: Profile,
+}
+
+/// A code that was asked for.
+#[derive(Clone, Debug)]
+pub struct Issued {
+    /// When it ends.
+    pub expire_time: Timestamp,
+    /// The code, in development only.
+    pub code: Option<Code>,
+}
+
+impl Otps {
+    /// Makes a code for an address and sends it to whoever has that address.
+    pub async fn issue(
+        &self,
+        email: Email,
+        purpose: Purpose,
+        from: Option<ClientNetwork>,
+    ) -> Result<Issued, Error> {
+        let is_shown = self.profile.is_development();
+        if !self.can_mail && !is_shown {
+            return Err(Refusal::MailNotConfigured.into());
+        }
+        self.networks.count(Knock::Code, from)?;
+        let found = self.accounts.store.find_login(&Login::Email(email.key().to_owned())).await?;
+        let user = found.map(|found| found.user).filter(|user| user.kind == UserKind::Registered);
+        let (code, now) = (Code::generate()?, self.accounts.clock.now());
+        let slot = Slot::new(&self.vault, &email, purpose);
+        let issue = Issue {
+            slot,
+            sum: slot.sum(&self.vault, &code),
+            user_id: user.as_ref().map(|user| user.id),
+            issue_time: now,
+            expire_time: now.plus(LIFETIME),
+        };
+        // A mail to nobody is written down like any other, so that writing it tells nothing.
+        let letter = Letter::with_code(user.and_then(|user| user.email).ok_or(email), purpose, &code);
+        let task = Task::Mail(letter);
+        let errand = Errand::new(&self.vault, &task, issue.user_id, now, issue.expire_time)?;
+        self.accounts.store.issue_code(&issue, self.can_mail.then_some(&errand)).await?;
+        self.bell.ring();
+        metrics::counter!("auth_codes_total", "outcome" => "issued").increment(1);
+        if is_shown {
+            tracing::info!(code = code.as_str(), "the code is {} ({purpose:?})", code.as_str());
+        }
+        Ok(Issued { expire_time: issue.expire_time, code: is_shown.then_some(code) })
+    }
+
+    /// Uses a code to verify an address.
+    pub async fn verify_email(
+        &self,
+        email: Email,
+        code: Code,
+        from: Option<ClientNetwork>,
+    ) -> Result<(), Error> {
+        self.networks.count(Knock::Try, from)?;
+        let slot = Slot::new(&self.vault, &email, Purpose::VerifyEmail);
+        let (tried, user_id) = self.right(slot, &code).await?;
+        let redemption = self.redemption(&email, slot, tried, user_id);
+        if !self.accounts.store.verify_email(&redemption).await? {
+            return Err(Refusal::OtpInvalid.into());
+        }
+        tracing::info!(user.id = %user_id, "user {user_id} has verified an e-mail address");
+        Ok(())
+    }
+
+    /// Uses a code to set a new password, and ends all sessions.
+    pub async fn reset_password(
+        &self,
+        email: Email,
+        code: Code,
+        password: Password,
+        from: Option<ClientNetwork>,
+    ) -> Result<(), Error> {
+        self.networks.count(Knock::Try, from)?;
+        let chosen = NewPassword::for_anybody("new_password", password)?;
+        // Before it is known whether the code is right: whoever guesses waits as long as whoever knows.
+        let hash = self.accounts.hasher.hash(chosen.clone().into_inner()).await?;
+        let slot = Slot::new(&self.vault, &email, Purpose::ResetPassword);
+        let (tried, user_id) = self.right(slot, &code).await?;
+        let found = self.accounts.store.find_credentials(user_id).await?;
+        let Credentials { user, .. } = found.ok_or(Refusal::OtpInvalid)?;
+        if user.username.is_some_and(|name| chosen.contains(&name)) {
+            return Err(Error::WeakPassword(Weakness::ContainsName));
+        }
+        let redemption = self.redemption(&email, slot, tried, user_id);
+        if !self.accounts.store.reset_password(&redemption, &hash).await? {
+            return Err(Refusal::OtpInvalid.into());
+        }
+        self.accounts.publisher.all_sessions_ended(user_id);
+        tracing::info!(user.id = %user_id, "user {user_id} has set a new password with a code");
+        Ok(())
+    }
+
+    /// Tries a code, and says whose it is when it is right.
+    async fn right(&self, slot: Slot, code: &Code) -> Result<(Tried, UserId), Error> {
+        let tried = self.accounts.store.try_code(slot, self.accounts.clock.now()).await?;
+        let presented = slot.sum(&self.vault, code);
+        let right = tried.filter(|tried| tried.sum == presented);
+        match right.and_then(|tried| Some((tried, tried.user_id?))) {
+            Some(right) => Ok(right),
+            None => {
+                metrics::counter!("auth_codes_total", "outcome" => "refused").increment(1);
+                tracing::info!("refused a code that is not right");
+                Err(Refusal::OtpInvalid.into())
+            }
+        }
+    }
+
+    fn redemption<'a>(&self, email: &'a Email, slot: Slot, tried: Tried, user_id: UserId) -> Redemption<'a> {
+        Redemption { user_id, email_key: email.key(), slot, sum: tried.sum, now: self.accounts.clock.now() }
+    }
+}

@@ -1,0 +1,164 @@
+//! What the store does for the further doors: codes, errands, links to providers, background checks.
+
+use std::time::Duration;
+
+use chassis::clock::Timestamp;
+use proto::id::{BackgroundCheckId, SessionId, UserId};
+
+use super::Store;
+use crate::background_check::{BackgroundCheck, End, NewCheck, State};
+use crate::errand::Errand;
+use crate::error::Error;
+use crate::otp::{Issue, Slot, Tried};
+use crate::password::PasswordHash;
+use crate::providers::Link;
+use crate::session::Grant;
+use crate::user::User;
+use crate::vault::Sum;
+
+/// A code that was right, to be used for what it is good for.
+#[derive(Clone, Copy, Debug)]
+pub struct Redemption<'a> {
+    /// Whose it is.
+    pub user_id: UserId,
+    /// The address it was sent to, folded; it does nothing for a user who has another one by now.
+    pub email_key: &'a str,
+    /// Where it is kept.
+    pub slot: Slot,
+    /// What is kept of it.
+    pub sum: Sum,
+    /// When.
+    pub now: Timestamp,
+}
+
+impl Store {
+    /// The secret of this name: the one that is kept, or else `drawn`, which is kept from then on.
+    pub async fn service_key(&self, name: &str, drawn: &[u8]) -> Result<Vec<u8>, Error> {
+        on!(self, store => store.service_key(name, drawn).await)
+    }
+
+    /// Keeps a code in place of the one before, and the errand that sends it. Refuses a fourth within the window.
+    pub async fn issue_code(&self, issue: &Issue, errand: Option<&Errand>) -> Result<(), Error> {
+        on!(self, store => store.issue_code(issue, errand).await)
+    }
+
+    /// Counts a try of the code in a slot and returns what is kept of it; `None` when there is none that may be tried.
+    pub async fn try_code(&self, slot: Slot, now: Timestamp) -> Result<Option<Tried>, Error> {
+        on!(self, store => store.try_code(slot, now).await)
+    }
+
+    /// Uses a code to mark the address of a user as verified. `false` when the code is used or replaced, or the address
+    /// is not the user's any more.
+    pub async fn verify_email(&self, redemption: &Redemption<'_>) -> Result<bool, Error> {
+        on!(self, store => store.verify_email(redemption).await)
+    }
+
+    /// Uses a code to set a password, marks the address as verified and ends all sessions. `false` as above.
+    pub async fn reset_password(
+        &self,
+        redemption: &Redemption<'_>,
+        hash: &PasswordHash,
+    ) -> Result<bool, Error> {
+        on!(self, store => store.reset_password(redemption, hash).await)
+    }
+
+    /// Removes codes that do not count any more, at most so many, and says how many.
+    pub async fn sweep_codes(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
+        on!(self, store => store.sweep_codes(now, limit).await)
+    }
+
+    /// Takes errands that are due, at most so many: nobody else takes them for the length of the lease.
+    pub async fn claim_errands(
+        &self,
+        now: Timestamp,
+        lease: Duration,
+        limit: usize,
+    ) -> Result<Vec<Errand>, Error> {
+        on!(self, store => store.claim_errands(now, lease, limit).await)
+    }
+
+    /// Removes an errand, unless somebody else has taken it meanwhile.
+    pub async fn finish_errand(&self, errand: &Errand) -> Result<(), Error> {
+        on!(self, store => store.finish_errand(errand).await)
+    }
+
+    /// Removes the errand of a background check and writes down what came of it, unless the check has ended.
+    pub async fn finish_check_errand(&self, errand: &Errand, end: End, now: Timestamp) -> Result<(), Error> {
+        on!(self, store => store.finish_check_errand(errand, end, now).await)
+    }
+
+    /// Puts an errand off, unless somebody else has taken it meanwhile.
+    pub async fn postpone_errand(&self, errand: &Errand, due_time: Timestamp) -> Result<(), Error> {
+        on!(self, store => store.postpone_errand(errand, due_time).await)
+    }
+
+    /// Removes errands that make no sense any more, at most so many, and says how many.
+    pub async fn sweep_errands(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
+        on!(self, store => store.sweep_errands(now, limit).await)
+    }
+
+    /// Whose account an identity opens.
+    pub async fn find_linked(&self, issuer: &str, subject: &str) -> Result<Option<UserId>, Error> {
+        on!(self, store => store.find_linked(issuer, subject).await)
+    }
+
+    /// As [`Store::create`], for somebody who comes with an identity. Refuses one that opens an account already.
+    pub async fn create_linked(&self, user: &User, link: &Link, first: &Grant) -> Result<(), Error> {
+        on!(self, store => store.create_with(user, None, first, Some(link)).await)
+    }
+
+    /// As [`Store::sign_in`], for an identity that opens the account. Returns the user too.
+    pub async fn sign_in_linked(
+        &self,
+        issuer: &str,
+        subject: &str,
+        grant: &Grant,
+        most: u32,
+    ) -> Result<(User, Vec<SessionId>), Error> {
+        on!(self, store => store.sign_in_linked(issuer, subject, grant, most).await)
+    }
+
+    /// Keeps a link of a living user and returns it; or the one that was kept first when it is the same. Refuses an
+    /// identity that opens another account, and a second one at the same provider.
+    pub async fn link(&self, link: &Link) -> Result<Link, Error> {
+        on!(self, store => store.link(link).await)
+    }
+
+    /// The links of a user, oldest first.
+    pub async fn links_of(&self, user_id: UserId) -> Result<Vec<Link>, Error> {
+        on!(self, store => store.links_of(user_id).await)
+    }
+
+    /// Removes a link of a living user. Refuses to remove the last way to sign in.
+    pub async fn unlink(&self, user_id: UserId, provider: &str) -> Result<(), Error> {
+        on!(self, store => store.unlink(user_id, provider).await)
+    }
+
+    /// Keeps a check of a living user and the errand that hands it in, and returns it; or the one that the same request
+    /// made. Refuses another request under the same id, a second check under way, and one too many.
+    pub async fn request_check(&self, new: &NewCheck, errand: &Errand) -> Result<BackgroundCheck, Error> {
+        on!(self, store => store.request_check(new, errand).await)
+    }
+
+    /// The latest check of a user.
+    pub async fn latest_check(&self, user_id: UserId) -> Result<Option<BackgroundCheck>, Error> {
+        on!(self, store => store.latest_check(user_id).await)
+    }
+
+    /// Ends a check, erases what the provider was to be told, and shows it on the user. `false` when it has ended so
+    /// before; refuses when it has ended otherwise.
+    pub async fn report_check(
+        &self,
+        id: BackgroundCheckId,
+        end: State,
+        reference: &str,
+        now: Timestamp,
+    ) -> Result<bool, Error> {
+        on!(self, store => store.report_check(id, end, reference, now).await)
+    }
+
+    /// Ends checks of which nothing came in time, at most so many, and says how many.
+    pub async fn expire_checks(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
+        on!(self, store => store.expire_checks(now, limit).await)
+    }
+}
