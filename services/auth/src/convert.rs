@@ -264,7 +264,7 @@ mod tests {
 
     #[test]
     fn a_tombstone_shows_its_id_and_nothing_else() {
-        let (id, delete_time) = (UserId::generate(), chassis::clock::Timestamp::from_millis(5));
+        let (id, delete_time) = (UserId::generate(), Timestamp::from_millis(5));
         let account = Account::Deleted { id, delete_time };
         let view = View { account, shows_profile: false, is_service: true, today: Day::at(delete_time) };
         let shown = pb::User::from(view);

@@ -441,7 +441,6 @@ service!(conversation::conversation_service_server::ConversationService {
         Ok(Response::new(conversation::ListMembershipsResponse { version, unchanged, memberships }))
     }
 } absent {
-    open_message_request(conversation::OpenMessageRequestRequest) -> conversation::OpenMessageRequestResponse;
     create_conversation(conversation::CreateConversationRequest) -> conversation::CreateConversationResponse;
     list_conversations(conversation::ListConversationsRequest) -> conversation::ListConversationsResponse;
     update_conversation(conversation::UpdateConversationRequest) -> conversation::UpdateConversationResponse;
@@ -456,7 +455,6 @@ service!(conversation::conversation_service_server::ConversationService {
     ban_member(conversation::BanMemberRequest) -> conversation::BanMemberResponse;
     unban_member(conversation::UnbanMemberRequest) -> conversation::UnbanMemberResponse;
     list_bans(conversation::ListBansRequest) -> conversation::ListBansResponse;
-    open_message_request(conversation::OpenMessageRequestRequest) -> conversation::OpenMessageRequestResponse;
     batch_get_conversations(conversation::BatchGetConversationsRequest) -> conversation::BatchGetConversationsResponse;
     list_conversation_facts(conversation::ListConversationFactsRequest) -> conversation::ListConversationFactsResponse;
     open_message_request(conversation::OpenMessageRequestRequest) -> conversation::OpenMessageRequestResponse;
