@@ -1,5 +1,9 @@
 //! Auth through its own door: the rpcs, with identity, checks and limits around them.
 
+mod export;
+mod people;
+mod reviews;
+
 use std::time::Duration;
 
 use chassis::clock::{Clock, Timestamp};

@@ -60,6 +60,7 @@ impl User {
 
 /// What an id stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "nearly all accounts live")]
 pub enum Account {
     /// Somebody.
     Living(User),

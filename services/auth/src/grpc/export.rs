@@ -14,7 +14,7 @@ use crate::convert;
 use crate::review::Whose;
 
 /// How many reviews are read at once.
-const PAGE: i64 = 500;
+const PAGE: i64 = 100;
 
 #[tonic::async_trait]
 impl ExportService for Api {
