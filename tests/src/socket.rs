@@ -120,7 +120,12 @@ impl Connection {
             } }))
             .await?;
         anyhow::ensure!(answer.get("subscribed").is_some(), "not subscribed: {answer}");
-        Ok(answer["subscribed"].clone())
+        let subscribed = answer["subscribed"].clone();
+        if self.place.user_sequence == 0 {
+            // What was there before one came for the first time is in lists.
+            self.place.user_sequence = number(&subscribed["userHeadSequence"]);
+        }
+        Ok(subscribed)
     }
 
     /// Sends a text; gives the message once it is stored.

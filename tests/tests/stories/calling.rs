@@ -91,7 +91,7 @@ async fn a_call_is_rejected_or_given_up(world: Arc<World>) {
     assert_eq!(ann.does_with_call(&call, "end").await["state"], json!("CALL_STATE_CANCELLED"));
     at_bob.expects_call("CANCELLED").await;
     let refused = bob.tries_with_call(&call, "accept").await;
-    assert_eq!(refused.body["metadata"]["state"], json!("cancelled"), "{}", refused.body);
+    assert_eq!(refused.body["metadata"]["state"], json!("CALL_STATE_CANCELLED"), "{}", refused.body);
     assert_eq!(refused.refused(409), "ERROR_REASON_CALL_OVER");
 }
 
@@ -176,7 +176,10 @@ async fn a_call_is_nobody_elses(world: Arc<World>) {
 async fn who_was_away_finds_the_call_in_the_history(world: Arc<World>) {
     let [ann, bob] = world.people(["ann", "bob"]).await;
     let conversation = ann.starts_direct_with(&bob).await;
-    let place = bob.comes_online().await.disconnects().await;
+    let mut at_bob = bob.comes_online().await;
+    ann.says(&conversation, "I will call you").await;
+    at_bob.expects_message("I will call you").await;
+    let place = at_bob.disconnects().await;
     let call = ann.calls(&bob).await;
     ann.does_with_call(&call, "end").await;
     let mut at_bob = bob.connects().await;
