@@ -307,16 +307,20 @@ impl Store {
             query.push(
                 ") SELECT a.conversation_id, a.user_id, c.kind, c.membership_version, c.slow_mode_millis, c.secure, m.role,
                         c.gated, p.connect_time, p.is_open, p.low_block_time, p.high_block_time, r.from_user_id,
-                        r.state AS request_state, r.request_version, o.first_contact AS own_first_contact,
-                        t.first_contact AS other_first_contact
+                        r.state AS request_state, r.request_version,
+                        CASE WHEN c.gated THEN
+                            (SELECT first_contact FROM people WHERE user_id = a.user_id)
+                        END AS own_first_contact,
+                        CASE WHEN c.gated THEN
+                            (SELECT first_contact FROM people
+                             WHERE user_id = CASE WHEN c.low_user_id = a.user_id
+                                             THEN c.high_user_id ELSE c.low_user_id END)
+                        END AS other_first_contact
                  FROM asked a
                  JOIN conversations c ON c.conversation_id = a.conversation_id AND c.delete_time IS NULL
                  LEFT JOIN members m ON m.conversation_id = a.conversation_id AND m.user_id = a.user_id
                  LEFT JOIN pairs p ON p.low_user_id = c.low_user_id AND p.high_user_id = c.high_user_id
-                 LEFT JOIN requests r ON c.gated AND r.request_id = p.message_request_id
-                 LEFT JOIN people o ON c.gated AND o.user_id = a.user_id
-                 LEFT JOIN people t ON c.gated AND t.user_id = CASE
-                     WHEN c.low_user_id = a.user_id THEN c.high_user_id ELSE c.low_user_id END",
+                 LEFT JOIN requests r ON c.gated AND r.request_id = p.message_request_id",
             );
             let rows: Vec<AccessRow> = query.build_query_as().fetch_all(self.pool.read()).await?;
             for row in rows {

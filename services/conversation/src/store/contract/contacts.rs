@@ -212,9 +212,8 @@ async fn of_many_first_messages_one_begins_a_round(world: World) {
     let view = world.store.views(&[id], bob).await.unwrap().remove(0);
     let seen = view.request_seen().unwrap();
     assert_eq!((seen.id.to_string(), seen.from, seen.to), (changed.request_id.clone(), ann, bob));
-    for seen in [world.store.list(ann, Page { after: None, limit: 5 }).await.unwrap().remove(0)] {
-        assert_eq!(seen.request_seen().map(|request| request.state), Some(State::Pending));
-    }
+    let seen = world.store.list(ann, Page { after: None, limit: 5 }).await.unwrap().remove(0).request_seen();
+    assert_eq!(seen.map(|request| request.state), Some(State::Pending));
 }
 
 async fn a_round_ends_with_its_answer_and_the_next_has_another_version(world: World) {
