@@ -160,6 +160,8 @@ async fn only_who_is_in_opens_a_request_and_only_where_one_is_needed() {
         assert_eq!(refused, is(Code::NotFound, "CONVERSATION_NOT_FOUND"));
     }
     assert!(world.told().await.is_empty(), "what was there before the setting stays open");
+    assert!(!world.check_contact(ann, bob).await.unwrap().request_needed);
+    assert!(world.check_contact(cem, bob).await.unwrap().request_needed);
     let as_ann = pb::OpenMessageRequestRequest { conversation_id: id, user_id: ann.to_string() };
     let refused = world.client().open_message_request(ann.says(as_ann)).await;
     assert_eq!(refusal(refused).0, Code::PermissionDenied);
