@@ -37,7 +37,8 @@ CREATE TABLE pairs (
 );
 
 -- What ends with an account: the primary key serves the other half.
-CREATE INDEX pairs_by_high_user ON pairs (high_user_id);
+-- It has the lower one too, so that whoever looks for one pair by it finds one row, however many the person has.
+CREATE INDEX pairs_by_high_user ON pairs (high_user_id, low_user_id);
 
 -- A page of connections, newest first: a person is the lower one of some pairs and the higher one of others.
 CREATE INDEX pairs_connected_by_low ON pairs (low_user_id, connect_time, high_user_id) WHERE connect_time IS NOT NULL;

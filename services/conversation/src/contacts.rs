@@ -11,7 +11,7 @@ use crate::member::Access;
 use crate::paging::{Page, Paged};
 use crate::privacy::{Privacy, PrivacyChanges};
 use crate::request::{Filter, Kind, Request};
-use crate::standing::{Act, Standing};
+use crate::standing::{Act, Between, Standing, Writing};
 use crate::store::Acted;
 
 /// Where a page of requests ends.
@@ -106,7 +106,8 @@ impl Conversations {
         let pair = two(caller, other)?;
         self.users.require(caller, &[other]).await?;
         let standing = self.store.standing(pair).await?;
-        let gated = self.store.privacy(other).await?.first_contact.is_gated();
+        let gated = self.store.privacy(other).await?.first_contact.is_gated()
+            && self.store.depends_on_settings(pair).await?;
         Ok(Contact::new(standing, caller, other, gated))
     }
 
@@ -164,7 +165,9 @@ impl Conversations {
 
 impl Contact {
     fn new(standing: Standing, caller: UserId, other: UserId, gated: bool) -> Self {
-        let is_free = standing.open || standing.connected.is_some();
+        // Whether the other blocks the caller makes no difference to what the caller is told.
+        let between = Between { blocked: false, ..standing.between(caller, false, gated) };
+        let request_needed = gated && between.writing(true) == Writing::Needed;
         let connected = standing.connected;
         // One that was answered and did not connect them stands in nobody's way.
         let connection = standing.connection.clone();
@@ -174,7 +177,7 @@ impl Contact {
             connected,
             connection_request: connection.and_then(|request| request.seen_by(caller)),
             blocked: standing.blocked_by(caller).is_some(),
-            request_needed: gated && !is_free,
+            request_needed,
             message_request: standing.message.and_then(|request| request.seen_by(caller)),
         }
     }

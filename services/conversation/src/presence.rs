@@ -65,11 +65,9 @@ pub enum Reported {
 impl Conversations {
     /// Whether these are there, as the viewer may see it, in the order asked for.
     pub async fn presences(&self, viewer: UserId, user_ids: &[UserId]) -> Result<Vec<Presence>, Error> {
-        let mut seen = self.store.presences(viewer, user_ids, self.clock.now()).await?;
+        let seen = self.store.presences(viewer, user_ids, self.clock.now()).await?;
         let presence = |user_id: &UserId| seen.get(user_id).copied().unwrap_or(Presence::hidden(*user_id));
-        let presences = user_ids.iter().map(presence).collect();
-        seen.clear();
-        Ok(presences)
+        Ok(user_ids.iter().map(presence).collect())
     }
 
     /// Takes in what a gateway saw.

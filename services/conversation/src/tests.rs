@@ -1,6 +1,10 @@
 //! The service through its door: its own routes with all their middleware, over an auth that is made for the purpose.
 
 mod auth;
+mod contacts;
+mod export;
+mod first_contact;
+mod presence;
 mod secure;
 
 use std::time::Duration;
@@ -33,6 +37,7 @@ struct World {
     auth: Auth,
     clock: Clock,
     client: ConversationServiceClient<Transport>,
+    transport: Transport,
     unit: Unit,
     events: Events,
     _scratch: Scratch,
@@ -68,8 +73,9 @@ impl World {
         )
         .await
         .unwrap();
-        let client = ConversationServiceClient::new(Transport::local(unit.grpc.take().unwrap()));
-        Self { auth, clock, client, unit, events, _scratch: scratch }
+        let transport = Transport::local(unit.grpc.take().unwrap());
+        let client = ConversationServiceClient::new(transport.clone());
+        Self { auth, clock, client, transport, unit, events, _scratch: scratch }
     }
 
     fn people<const N: usize>(&self) -> [UserId; N] {

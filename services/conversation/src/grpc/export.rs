@@ -86,5 +86,9 @@ async fn write(conversations: Conversations, user: UserId, mut archive: Archive)
 
     let privacy = pb::Privacy::from(conversations.privacy(user).await?);
     archive.json("conversation/privacy.json", "parlor.conversation.v1.Privacy", &privacy).await?;
+    for presence in conversations.presences(user, &[user]).await? {
+        let presence = pb::Presence::from(presence);
+        archive.json("conversation/presence.json", "parlor.conversation.v1.Presence", &presence).await?;
+    }
     archive.finish().await
 }

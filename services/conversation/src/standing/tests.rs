@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+use super::turn::{MOST_BLOCKED, MOST_CONNECTIONS, MOST_WAITING};
 use super::*;
 
 const KINDS: [Kind; 2] = [Kind::Connection, Kind::Message];

@@ -14,14 +14,10 @@ use crate::acquaintance::Acquaintance;
 use crate::conversation::Pair;
 use crate::error::Error;
 use crate::fact::Fact;
-use crate::privacy::{FirstContact, Privacy, PrivacyChanges};
 use crate::publish;
 use crate::request::{Kind, Request};
 use crate::standing::{Act, Circumstances, DAY, Direct, Load, Outcome, REQUESTS_A_DAY, Standing};
-use crate::store::{Acted, Failure, code};
-
-/// What is between some people and others ends this many at a time.
-const ENDINGS: i64 = 64;
+use crate::store::{Acted, code};
 
 /// The columns of a request.
 macro_rules! requests {
@@ -44,10 +40,16 @@ const PAIR: &str =
 impl Store {
     pub async fn act(&self, pair: Pair, by: UserId, act: Act, at: Timestamp) -> Result<Acted, Error> {
         let other = pair.other_than(by);
+        let begins = matches!(act, Act::Connect(_) | Act::Block | Act::Write);
+        if !begins && self.standing(pair).await?.version == 0 {
+            // There is nothing to end, to answer or to lock.
+            let standing = Standing::none(pair);
+            let answer = standing.act(by, act, &Circumstances::none(at))?.answer;
+            return Ok(Acted { standing, answer, is_new: false, has_effects: false });
+        }
         let mut tx = self.pool.begin().await?;
         let (low, high) = lock(&mut tx, pair).await?;
         let (own, others) = if by == pair.low() { (low, high) } else { (high, low) };
-        let begins = matches!(act, Act::Connect(_) | Act::Block | Act::Write);
         if begins && (own.is_deleted || others.is_deleted) {
             return Err(Error::UserNotFound(if own.is_deleted { by } else { other }));
         }
@@ -86,112 +88,21 @@ impl Store {
         read(&mut *self.pool.read().acquire().await?, pair).await
     }
 
+    pub async fn depends_on_settings(&self, pair: Pair) -> Result<bool, Error> {
+        let gated: Option<bool> = sqlx::query_scalar(
+            "SELECT gated FROM conversations WHERE low_user_id = $1 AND high_user_id = $2",
+        )
+        .bind(pair.low().uuid())
+        .bind(pair.high().uuid())
+        .fetch_optional(self.pool.read())
+        .await?;
+        // One that is not there yet would.
+        Ok(gated.unwrap_or(true))
+    }
+
     pub async fn unwilling(&self, by: UserId, users: &[UserId]) -> Result<Vec<UserId>, Error> {
         let found = unwilling(&mut *self.pool.read().acquire().await?, by, users).await?;
         Ok(found.into_iter().collect())
-    }
-
-    pub async fn privacy(&self, user: UserId) -> Result<Privacy, Error> {
-        let row: Option<(i64, i64)> =
-            sqlx::query_as("SELECT first_contact, presence FROM people WHERE user_id = $1")
-                .bind(user.uuid())
-                .fetch_optional(self.pool.read())
-                .await?;
-        row.map_or(Ok(Privacy::default()), privacy)
-    }
-
-    pub async fn set_privacy(&self, user: UserId, changes: PrivacyChanges) -> Result<Privacy, Error> {
-        let mut tx = self.pool.begin().await?;
-        let row: Option<(i64, i64)> = sqlx::query_as(
-            "INSERT INTO people (user_id, first_contact, presence)
-             VALUES ($1, COALESCE($2, 1), COALESCE($3, 1))
-             ON CONFLICT (user_id) DO UPDATE
-             SET first_contact = COALESCE($2, people.first_contact), presence = COALESCE($3, people.presence)
-             WHERE people.delete_time IS NULL
-             RETURNING first_contact, presence",
-        )
-        .bind(user.uuid())
-        .bind(changes.first_contact.map(code::of_first_contact))
-        .bind(changes.presence.map(code::of_visibility))
-        .fetch_optional(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        privacy(row.ok_or(Error::UserNotFound(user))?)
-    }
-
-    pub async fn close_person(&self, user: UserId, at: Timestamp) -> Result<(), Error> {
-        let mut tx = self.pool.begin().await?;
-        sqlx::query(
-            "INSERT INTO people (user_id, delete_time) VALUES ($1, $2)
-             ON CONFLICT (user_id) DO UPDATE
-             SET first_contact = 1, presence = 1, delete_time = COALESCE(people.delete_time, excluded.delete_time)",
-        )
-        .bind(user.uuid())
-        .bind(at.as_millis())
-        .execute(&mut *tx)
-        .await?;
-        for statement in
-            ["DELETE FROM presences WHERE user_id = $1", "DELETE FROM last_seen WHERE user_id = $1"]
-        {
-            sqlx::query(statement).bind(user.uuid()).execute(&mut *tx).await?;
-        }
-        tx.commit().await?;
-        Ok(())
-    }
-
-    pub async fn end_contacts(&self, user: UserId, at: Timestamp) -> Result<bool, Error> {
-        let pairs: Vec<(Uuid, Uuid)> = sqlx::query_as(
-            "SELECT low_user_id, high_user_id FROM pairs WHERE low_user_id = $1
-             UNION ALL
-             SELECT low_user_id, high_user_id FROM pairs WHERE high_user_id = $1
-             LIMIT $2",
-        )
-        .bind(user.uuid())
-        .bind(ENDINGS)
-        .fetch_all(self.pool.read())
-        .await?;
-        for (low, high) in &pairs {
-            let pair = Pair::of((*low).into(), (*high).into());
-            let pair = pair.ok_or(Failure::Corrupt("a pair of one"))?;
-            // One transaction each: the locks of several pairs have no common order.
-            self.end_contact(pair, user, at).await?;
-        }
-        Ok(!pairs.is_empty())
-    }
-
-    async fn end_contact(&self, pair: Pair, user: UserId, at: Timestamp) -> Result<(), Error> {
-        let other = pair.other_than(user);
-        let mut tx = self.pool.begin().await?;
-        let (low, high) = lock(&mut tx, pair).await?;
-        let people = if user == pair.low() { (low, high) } else { (high, low) };
-        let standing = read(&mut tx, pair).await?;
-        let circumstances = Circumstances {
-            own: people.0.load,
-            other: people.1.load,
-            asked: vec![],
-            conversation: conversation(&mut tx, pair).await?,
-            new_id: RequestId::generate(),
-            now: at,
-        };
-        let outcome = standing.act(user, Act::EndAccount, &circumstances)?;
-        count(&mut tx, &standing, &outcome.standing, user, people).await?;
-        sqlx::query(
-            "DELETE FROM requests
-             WHERE (from_user_id = $1 AND to_user_id = $2) OR (from_user_id = $2 AND to_user_id = $1)",
-        )
-        .bind(user.uuid())
-        .bind(other.uuid())
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query("DELETE FROM pairs WHERE low_user_id = $1 AND high_user_id = $2")
-            .bind(pair.low().uuid())
-            .bind(pair.high().uuid())
-            .execute(&mut *tx)
-            .await?;
-        acquaintances::forget(&mut tx, user, other).await?;
-        append(&mut tx, &outcome, &circumstances, None).await?;
-        tx.commit().await?;
-        Ok(())
     }
 }
 
@@ -254,14 +165,14 @@ fn list(query: &mut QueryBuilder<Db>, users: &[UserId]) {
 
 /// A person whose row is locked.
 #[derive(Clone, Copy)]
-struct Locked {
-    load: Load,
+pub struct Locked {
+    pub load: Load,
     is_deleted: bool,
 }
 
 /// Locks two people, the one with the smaller id first. A row comes to be where there is none, and stays if the
 /// transaction does.
-async fn lock(tx: &mut Tx, pair: Pair) -> Result<(Locked, Locked), Error> {
+pub async fn lock(tx: &mut Tx, pair: Pair) -> Result<(Locked, Locked), Error> {
     let low = lock_one(tx, pair.low()).await?;
     let high = lock_one(tx, pair.high()).await?;
     Ok((low, high))
@@ -281,7 +192,7 @@ async fn lock_one(tx: &mut Tx, user: UserId) -> Result<Locked, Error> {
     Ok(Locked { load: Load { gated, waiting, connections, blocks }, is_deleted })
 }
 
-async fn read(from: &mut Connection, pair: Pair) -> Result<Standing, Error> {
+pub async fn read(from: &mut Connection, pair: Pair) -> Result<Standing, Error> {
     let row: Option<PairRow> = sqlx::query_as(PAIR)
         .bind(pair.low().uuid())
         .bind(pair.high().uuid())
@@ -347,7 +258,7 @@ async fn asked(
 }
 
 /// The direct conversation of two people, locked.
-async fn conversation(tx: &mut Tx, pair: Pair) -> Result<Option<Direct>, Error> {
+pub async fn conversation(tx: &mut Tx, pair: Pair) -> Result<Option<Direct>, Error> {
     let mut query = QueryBuilder::<Db>::new(
         "SELECT conversation_id, membership_version, gated FROM conversations WHERE low_user_id = ",
     );
@@ -398,7 +309,7 @@ async fn write(
 }
 
 /// Writes the facts: the last thing before the commit.
-async fn append(
+pub async fn append(
     tx: &mut Tx,
     outcome: &Outcome,
     at: &Circumstances,
@@ -414,7 +325,7 @@ async fn append(
 }
 
 /// Keeps the numbers of what has bounds: they move with what they count, under the same locks.
-async fn count(
+pub async fn count(
     tx: &mut Tx,
     before: &Standing,
     after: &Standing,
@@ -502,11 +413,6 @@ async fn update_request(tx: &mut Tx, request: &Request) -> Result<(), Error> {
     .execute(&mut **tx)
     .await?;
     Ok(())
-}
-
-fn privacy((first_contact, presence): (i64, i64)) -> Result<Privacy, Error> {
-    let first_contact: FirstContact = code::first_contact(first_contact)?;
-    Ok(Privacy { first_contact, presence: code::visibility(presence)? })
 }
 
 #[derive(sqlx::FromRow)]

@@ -66,11 +66,14 @@ promises![
     many_memberships_end,
 ];
 
+mod contacts;
+mod presence;
 mod secure;
 
 #[derive(Clone)]
 struct World {
     store: Store,
+    database: Database,
 }
 
 const MAX_MEMBERS: i64 = 500;
@@ -98,7 +101,7 @@ fn draft(kind: Kind, others: &[UserId]) -> Draft {
 
 impl World {
     fn new(database: Database) -> Self {
-        Self { store: Store::new(database) }
+        Self { store: Store::new(database.clone()), database }
     }
 
     fn plan(&self, kind: Kind, by: UserId, others: &[UserId]) -> Plan {

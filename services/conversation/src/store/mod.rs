@@ -138,6 +138,11 @@ impl Store {
         either!(self, store => store.standing(pair))
     }
 
+    /// Whether it depends on what two people have set who may write in their direct conversation.
+    pub async fn depends_on_settings(&self, pair: People) -> Result<bool, Error> {
+        either!(self, store => store.depends_on_settings(pair))
+    }
+
     /// Those among these users who do not let somebody bring them in, in no order.
     pub async fn unwilling(&self, by: UserId, users: &[UserId]) -> Result<Vec<UserId>, Error> {
         either!(self, store => store.unwilling(by, users))

@@ -1,6 +1,6 @@
 //! Auth as far as conversation can see it: it knows its people, their tokens and who was deleted.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use axum::Router;
@@ -11,7 +11,7 @@ use proto::Incoming;
 use proto::auth::v1 as pb;
 use proto::codec::Codec;
 use proto::id::{SessionId, UserId};
-use tonic::{Request, Response, Status};
+use tonic::{Code, Request, Response, Status};
 use tower::service_fn;
 
 /// What conversation shows of itself.
@@ -24,6 +24,11 @@ pub struct Auth(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     users: BTreeMap<UserId, bool>,
+    guests: BTreeSet<UserId>,
+    /// What it was told of who knows whom, and with what it answers instead of taking note.
+    acquaintances: Vec<pb::RecordAcquaintanceRequest>,
+    refusal: Option<Code>,
+    refusals: usize,
     facts: Vec<pb::UserFact>,
     is_down: bool,
     lookups: usize,
@@ -39,6 +44,28 @@ impl Auth {
         let user = UserId::generate();
         self.state().users.insert(user, true);
         user
+    }
+
+    /// Somebody new who did not register.
+    pub fn welcome(&self) -> UserId {
+        let user = self.register();
+        self.state().guests.insert(user);
+        user
+    }
+
+    /// What it was told of who knows whom.
+    pub fn acquaintances(&self) -> Vec<pb::RecordAcquaintanceRequest> {
+        self.state().acquaintances.clone()
+    }
+
+    /// How often it took no note.
+    pub fn refusals(&self) -> usize {
+        self.state().refusals
+    }
+
+    /// Takes no note of who knows whom from now on, or again.
+    pub fn refuse_acquaintances(&self, with: Option<Code>) {
+        self.state().refusal = with;
     }
 
     /// Deletes an account.
@@ -62,7 +89,7 @@ impl Auth {
 
     /// The way to it.
     pub fn transport(&self) -> Transport {
-        let [introspect, batch, facts] = [self.clone(), self.clone(), self.clone()];
+        let [introspect, batch, facts, reviews] = std::array::from_fn(|_| self.clone());
         Transport::local(
             Router::new()
                 .route(
@@ -76,6 +103,10 @@ impl Auth {
                 .route(
                     "/parlor.auth.v1.AuthService/ListUserFacts",
                     rpc(move |request| facts.list_user_facts(&request)),
+                )
+                .route(
+                    "/parlor.auth.v1.ReviewService/RecordAcquaintance",
+                    rpc(move |request| reviews.record_acquaintance(&request)),
                 ),
         )
     }
@@ -84,10 +115,14 @@ impl Auth {
         is_conversation(request)?;
         let user = UserId::parse(&request.get_ref().session_token).ok();
         let known = user.filter(|user| self.state().users.contains_key(user));
+        let kind = |user| {
+            let is_guest = self.state().guests.contains(&user);
+            if is_guest { pb::UserKind::Guest } else { pb::UserKind::Registered }
+        };
         let caller = known.map(|user| pb::CallerInfo {
             user_id: user.to_string(),
             session_id: SessionId::generate().to_string(),
-            kind: pb::UserKind::Registered.into(),
+            kind: kind(user).into(),
             ..Default::default()
         });
         Ok(pb::IntrospectResponse { caller })
@@ -110,9 +145,26 @@ impl Auth {
         let user = |user: UserId| {
             let lives = *state.users.get(&user)?;
             let delete_time = (!lives).then(prost_types::Timestamp::default);
-            Some(pb::User { user_id: user.to_string(), delete_time, ..Default::default() })
+            let is_guest = state.guests.contains(&user);
+            let kind = if is_guest { pb::UserKind::Guest } else { pb::UserKind::Registered };
+            let (user_id, kind) = (user.to_string(), kind.into());
+            Some(pb::User { user_id, kind, delete_time, ..Default::default() })
         };
         Ok(pb::BatchGetUsersResponse { users: asked.filter_map(user).collect() })
+    }
+
+    fn record_acquaintance(
+        &self,
+        request: &Request<pb::RecordAcquaintanceRequest>,
+    ) -> Result<pb::RecordAcquaintanceResponse, Status> {
+        is_conversation(request)?;
+        let mut state = self.state();
+        if let Some(code) = state.refusal {
+            state.refusals += 1;
+            return Err(Status::new(code, "not now"));
+        }
+        state.acquaintances.push(request.get_ref().clone());
+        Ok(pb::RecordAcquaintanceResponse {})
     }
 
     fn list_user_facts(

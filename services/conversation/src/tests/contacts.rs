@@ -1,0 +1,386 @@
+//! Connections, blocks and settings.
+
+use proto::auth::v1::AcquaintanceKind;
+use proto::conversation::v1::connection_service_client::ConnectionServiceClient;
+
+use super::*;
+
+/// A method of the world for each rpc that names one other person.
+macro_rules! about_somebody {
+    ($($name:ident: $request:ident -> $answer:ty, $field:ident;)*) => {
+        impl World {
+            $(pub(super) async fn $name(&self, by: UserId, other: UserId) -> Result<$answer, Status> {
+                let mut request = pb::$request::default();
+                request.user_id = other.to_string();
+                let answer = self.contacts().$name(by.says(request)).await?.into_inner();
+                Ok(answer.$field.unwrap())
+            })*
+        }
+    };
+}
+
+about_somebody! {
+    send_connection_request: SendConnectionRequestRequest -> pb::Request, request;
+    cancel_connection_request: CancelConnectionRequestRequest -> pb::Request, request;
+    accept_connection_request: AcceptConnectionRequestRequest -> pb::Request, request;
+    reject_connection_request: RejectConnectionRequestRequest -> pb::Request, request;
+    accept_message_request: AcceptMessageRequestRequest -> pb::Request, request;
+    reject_message_request: RejectMessageRequestRequest -> pb::Request, request;
+    cancel_message_request: CancelMessageRequestRequest -> pb::Request, request;
+    check_contact: CheckContactRequest -> pb::Contact, contact;
+    block_user: BlockUserRequest -> pb::Block, block;
+}
+
+impl World {
+    pub(super) fn contacts(&self) -> ConnectionServiceClient<Transport> {
+        ConnectionServiceClient::new(self.transport.clone())
+    }
+
+    pub(super) async fn connect(&self, one: UserId, other: UserId) {
+        self.send_connection_request(one, other).await.unwrap();
+        self.accept_connection_request(other, one).await.unwrap();
+    }
+
+    pub(super) async fn remove_connection(&self, by: UserId, other: UserId) -> Result<(), Status> {
+        let request = pb::RemoveConnectionRequest { user_id: other.to_string() };
+        self.contacts().remove_connection(by.says(request)).await.map(drop)
+    }
+
+    pub(super) async fn unblock(&self, by: UserId, other: UserId) -> Result<(), Status> {
+        let request = pb::UnblockUserRequest { user_id: other.to_string() };
+        self.contacts().unblock_user(by.says(request)).await.map(drop)
+    }
+
+    async fn connections(&self, by: UserId) -> Vec<String> {
+        let request = pb::ListConnectionsRequest::default();
+        let listed = self.contacts().list_connections(by.says(request)).await.unwrap().into_inner();
+        listed.connections.into_iter().map(|connection| connection.user_id).collect()
+    }
+
+    async fn pending(&self, by: UserId, direction: pb::RequestDirection) -> Vec<pb::Request> {
+        let request = pb::ListPendingConnectionsRequest { direction: direction.into(), ..Default::default() };
+        self.contacts().list_pending_connections(by.says(request)).await.unwrap().into_inner().requests
+    }
+
+    pub(super) async fn set_privacy(
+        &self,
+        by: UserId,
+        privacy: pb::Privacy,
+        paths: &[&str],
+    ) -> Result<pb::Privacy, Status> {
+        let update_mask = prost_types::FieldMask { paths: paths.iter().map(ToString::to_string).collect() };
+        let request = pb::UpdatePrivacyRequest { privacy: Some(privacy), update_mask: Some(update_mask) };
+        let answer = self.contacts().update_privacy(by.says(request)).await?;
+        Ok(answer.into_inner().privacy.unwrap())
+    }
+
+    pub(super) async fn takes_strangers_after_a_request(&self, user: UserId) {
+        let first_contact = pb::FirstContact::AfterRequest.into();
+        let privacy = pb::Privacy { first_contact, ..Default::default() };
+        self.set_privacy(user, privacy, &["first_contact"]).await.unwrap();
+    }
+
+    /// The facts about requests.
+    pub(super) async fn told(&self) -> Vec<pb::RequestChanged> {
+        let facts = self.facts(0, 1000).await;
+        let told = facts.into_iter().filter_map(|fact| match fact.payload {
+            Some(Payload::RequestChanged(changed)) => Some(changed),
+            _ => None,
+        });
+        told.collect()
+    }
+
+    pub(super) async fn until<T>(&self, what: &str, found: impl AsyncFn() -> Option<T>) -> T {
+        let waiting = async {
+            loop {
+                if let Some(found) = found().await {
+                    return found;
+                }
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, waiting).await.unwrap_or_else(|_| panic!("waited for {what}"))
+    }
+}
+
+#[tokio::test]
+async fn two_people_connect_and_part() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let (hints, mut told) = mpsc::channel(16);
+    let _following = world.events.subscribe(proto::subject::CONVERSATION_FACTS, hints).await;
+    let asked = world.send_connection_request(ann, bob).await.unwrap();
+    assert_eq!((asked.kind(), asked.state()), (pb::RequestKind::Connection, pb::RequestState::Pending));
+    assert_eq!((&asked.from_user_id, &asked.to_user_id), (&ann.to_string(), &bob.to_string()));
+    assert_eq!(asked.create_time, Some(world.clock.now().to_proto()));
+    assert!(asked.answer_time.is_none() && asked.conversation_id.is_empty());
+    told.recv().await.unwrap();
+    assert_eq!(world.pending(bob, pb::RequestDirection::Incoming).await, std::slice::from_ref(&asked));
+    assert_eq!(world.pending(ann, pb::RequestDirection::Outgoing).await, std::slice::from_ref(&asked));
+    assert_eq!(world.pending(ann, pb::RequestDirection::Unspecified).await, std::slice::from_ref(&asked));
+    assert!(world.pending(ann, pb::RequestDirection::Incoming).await.is_empty());
+    assert_eq!(world.check_contact(bob, ann).await.unwrap().connection_request, Some(asked.clone()));
+
+    world.clock.advance(Duration::from_secs(5));
+    for _ in 0..2 {
+        let accepted = world.accept_connection_request(bob, ann).await.unwrap();
+        assert_eq!((accepted.state(), &accepted.request_id), (pb::RequestState::Accepted, &asked.request_id));
+        assert_eq!(accepted.answer_time, Some(world.clock.now().to_proto()));
+    }
+    assert_eq!(world.connections(ann).await, [bob.to_string()]);
+    assert_eq!(world.connections(bob).await, [ann.to_string()]);
+    let contact = world.check_contact(ann, bob).await.unwrap();
+    assert!(contact.connected && contact.connect_time == Some(world.clock.now().to_proto()));
+    assert!(world.pending(ann, pb::RequestDirection::Unspecified).await.is_empty());
+    let late = world.cancel_connection_request(ann, bob).await;
+    let state = Fault::of(late.as_ref().unwrap_err()).metadata().get("state").cloned();
+    assert_eq!(state.as_deref(), Some("REQUEST_STATE_ACCEPTED"));
+    assert_eq!(refusal(late), is(Code::FailedPrecondition, "REQUEST_ANSWERED"));
+
+    for _ in 0..2 {
+        world.remove_connection(ann, bob).await.unwrap();
+    }
+    assert!(world.connections(bob).await.is_empty());
+    let contact = world.check_contact(ann, bob).await.unwrap();
+    assert_eq!((contact.connected, contact.connection_request), (false, None));
+    let told: Vec<_> = world.told().await.iter().map(|fact| (fact.state(), fact.version)).collect();
+    assert_eq!(told, [(pb::RequestState::Pending, 1), (pb::RequestState::Accepted, 2)]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_asks_back_says_yes() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let asked = world.send_connection_request(ann, bob).await.unwrap();
+    let met = world.send_connection_request(bob, ann).await.unwrap();
+    assert_eq!((met.state(), met.request_id), (pb::RequestState::Accepted, asked.request_id));
+    assert_eq!(world.connections(ann).await, [bob.to_string()]);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_asked_is_refused_and_changes_nothing() {
+    let world = World::start().await;
+    let [ann, bob, cem] = world.people();
+    let guest = world.auth.welcome();
+    world.auth.delete(cem);
+    let (code, _) = refusal(world.send_connection_request(ann, ann).await);
+    assert_eq!(code, Code::InvalidArgument);
+    for somebody in [cem, guest, UserId::generate()] {
+        let refused = refusal(world.send_connection_request(ann, somebody).await);
+        assert_eq!(refused, is(Code::NotFound, "USER_NOT_FOUND"));
+    }
+    assert_eq!(refusal(world.send_connection_request(guest, ann).await).0, Code::FailedPrecondition);
+    assert_eq!(
+        refusal(world.accept_connection_request(ann, bob).await),
+        is(Code::NotFound, "REQUEST_NOT_FOUND")
+    );
+
+    let request = |retry: u128| pb::SendConnectionRequestRequest {
+        user_id: bob.to_string(),
+        request_id: uuid::Uuid::from_u128(retry).to_string(),
+    };
+    let send = |retry| {
+        let (mut contacts, message) = (world.contacts(), ann.says(request(retry)));
+        async move { contacts.send_connection_request(message).await.map(tonic::Response::into_inner) }
+    };
+    let first = send(1).await.unwrap();
+    assert_eq!(send(1).await.unwrap(), first, "a retry finds the first");
+    assert_eq!(refusal(send(2).await), is(Code::AlreadyExists, "REQUEST_PENDING_ALREADY"));
+    world.cancel_connection_request(ann, bob).await.unwrap();
+    let late = world.accept_connection_request(bob, ann).await;
+    assert_eq!(Fault::of(late.as_ref().unwrap_err()).metadata()["state"], "REQUEST_STATE_CANCELLED");
+    assert_eq!(refusal(late), is(Code::FailedPrecondition, "REQUEST_ANSWERED"));
+    let other = pb::SendConnectionRequestRequest { user_id: world.auth.register().to_string(), ..request(1) };
+    let reused = world.contacts().send_connection_request(ann.says(other)).await;
+    assert_eq!(refusal(reused), is(Code::AlreadyExists, "REQUEST_ID_REUSED"));
+
+    for _ in 0..2 {
+        world.send_connection_request(ann, bob).await.unwrap();
+        world.reject_connection_request(bob, ann).await.unwrap();
+    }
+    let refused = world.send_connection_request(ann, bob).await.unwrap_err();
+    assert_eq!(Fault::of(&refused).wait(), Some(Duration::from_secs(24 * 60 * 60)));
+    assert_eq!(refusal::<()>(Err(refused)), is(Code::ResourceExhausted, "RATE_LIMITED"));
+    world.clock.advance(Duration::from_secs(24 * 60 * 60));
+    world.send_connection_request(ann, bob).await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn so_many_requests_wait_and_no_more() {
+    let world = World::start().await;
+    let [ann] = world.people();
+    let others: [UserId; 101] = world.people();
+    for other in &others[..100] {
+        world.send_connection_request(ann, *other).await.unwrap();
+    }
+    let refused = world.send_connection_request(ann, others[100]).await.unwrap_err();
+    assert!(Fault::of(&refused).wait().is_some());
+    assert_eq!(refusal::<()>(Err(refused)), is(Code::ResourceExhausted, "RATE_LIMITED"));
+    world.reject_connection_request(others[3], ann).await.unwrap();
+    world.send_connection_request(ann, others[100]).await.unwrap();
+
+    let mut listed = vec![];
+    let mut token = String::new();
+    loop {
+        let request = pb::ListPendingConnectionsRequest {
+            direction: pb::RequestDirection::Outgoing.into(),
+            page_size: 40,
+            page_token: token.clone(),
+        };
+        let page = world.contacts().list_pending_connections(ann.says(request)).await.unwrap().into_inner();
+        listed.extend(page.requests.into_iter().map(|request| request.to_user_id));
+        token = page.next_page_token;
+        if token.is_empty() {
+            break;
+        }
+    }
+    listed.sort();
+    listed.dedup();
+    assert_eq!(listed.len(), 100);
+    // A token belongs to one list.
+    let request = pb::ListPendingConnectionsRequest { page_size: 1, ..Default::default() };
+    let page = world.contacts().list_pending_connections(ann.says(request)).await.unwrap().into_inner();
+    let request = pb::ListMessageRequestsRequest { page_token: page.next_page_token, ..Default::default() };
+    let refused = world.contacts().list_message_requests(ann.says(request)).await;
+    assert_eq!(refusal(refused).0, Code::InvalidArgument);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn who_is_blocked_learns_nothing() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    world.connect(ann, bob).await;
+    let told = world.told().await.len();
+    let block = world.block_user(bob, ann).await.unwrap();
+    world.clock.advance(Duration::from_secs(60));
+    assert_eq!(world.block_user(bob, ann).await.unwrap(), block, "a second time changes nothing");
+    assert!(world.connections(ann).await.is_empty());
+    // As if the connection had just ended.
+    let contact = world.check_contact(ann, bob).await.unwrap();
+    let expected = pb::Contact { user_id: bob.to_string(), ..Default::default() };
+    assert_eq!(contact, expected);
+    assert!(world.check_contact(bob, ann).await.unwrap().blocked);
+
+    // What Ann asks waits, for her alone.
+    let asked = world.send_connection_request(ann, bob).await.unwrap();
+    assert_eq!(asked.state(), pb::RequestState::Pending);
+    assert_eq!(world.pending(ann, pb::RequestDirection::Outgoing).await, [asked]);
+    assert!(world.pending(bob, pb::RequestDirection::Incoming).await.is_empty());
+    assert_eq!(world.check_contact(bob, ann).await.unwrap().connection_request, None);
+    let refused = refusal(world.accept_connection_request(bob, ann).await);
+    assert_eq!(refused, is(Code::NotFound, "REQUEST_NOT_FOUND"));
+    let refused = refusal(world.send_connection_request(bob, ann).await);
+    assert_eq!(refused, is(Code::FailedPrecondition, "USER_BLOCKED"));
+    assert_eq!(world.told().await.len(), told);
+
+    let request = pb::ListBlockedUsersRequest::default();
+    let blocks = world.contacts().list_blocked_users(bob.says(request)).await.unwrap().into_inner().blocks;
+    assert_eq!(blocks, [block]);
+    let request = pb::ListBlockedUsersRequest::default();
+    let blocks = world.contacts().list_blocked_users(ann.says(request)).await.unwrap().into_inner().blocks;
+    assert!(blocks.is_empty());
+    for _ in 0..2 {
+        world.unblock(bob, ann).await.unwrap();
+    }
+    assert!(world.pending(bob, pb::RequestDirection::Incoming).await.is_empty(), "nothing comes back");
+    world.cancel_connection_request(ann, bob).await.unwrap();
+    assert_eq!(world.told().await.len(), told);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn auth_learns_who_knows_whom_however_long_it_is_away() {
+    let world = World::start().await;
+    let [ann, bob, cem] = world.people();
+    world.auth.refuse_acquaintances(Some(Code::Unavailable));
+    world.connect(ann, bob).await;
+    world.connect(cem, ann).await;
+    world.remove_connection(cem, ann).await.unwrap();
+    world.auth.refuse_acquaintances(None);
+    let told = world
+        .until("auth to know of both", async || {
+            Some(world.auth.acquaintances()).filter(|told| told.len() >= 2)
+        })
+        .await;
+    let of = |one: UserId, other: UserId| {
+        let expected = [one.min(other).to_string(), one.max(other).to_string()];
+        told.iter().rfind(|news| news.user_ids == expected).cloned().unwrap()
+    };
+    let (met, parted) = (of(ann, bob), of(ann, cem));
+    assert_eq!((met.ended, met.version, met.kind()), (false, 2, AcquaintanceKind::Connection));
+    assert!(parted.ended && parted.version == 3, "the last is what counts");
+
+    // One that auth will not take holds up no other.
+    let before = world.auth.refusals();
+    world.auth.refuse_acquaintances(Some(Code::InvalidArgument));
+    let [dee, eve] = world.people();
+    world.connect(dee, eve).await;
+    world.until("auth to refuse", async || (world.auth.refusals() > before).then_some(())).await;
+    world.auth.refuse_acquaintances(None);
+    let [fay, gus] = world.people();
+    world.connect(fay, gus).await;
+    let knows = |one: UserId| {
+        let told = world.auth.acquaintances();
+        told.iter().any(|news| news.user_ids.contains(&one.to_string())).then_some(())
+    };
+    world.until("auth to know of the next", async || knows(fay)).await;
+    world.clock.advance(Duration::from_secs(60));
+    world.until("auth to be told again", async || knows(dee)).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn everyone_says_what_others_may() {
+    let world = World::start().await;
+    let [ann] = world.people();
+    let guest = world.auth.welcome();
+    let get = |who: UserId| {
+        let (mut contacts, request) = (world.contacts(), who.says(pb::GetPrivacyRequest {}));
+        async move { contacts.get_privacy(request).await.unwrap().into_inner().privacy.unwrap() }
+    };
+    let open = pb::Privacy {
+        first_contact: pb::FirstContact::Everyone.into(),
+        presence: pb::PresenceVisibility::Everyone.into(),
+    };
+    assert_eq!((get(ann).await, get(guest).await), (open, open));
+    let shut = pb::Privacy {
+        first_contact: pb::FirstContact::AfterRequest.into(),
+        presence: pb::PresenceVisibility::Nobody.into(),
+    };
+    let now = world.set_privacy(ann, shut, &["presence"]).await.unwrap();
+    assert_eq!(now, pb::Privacy { presence: shut.presence, ..open });
+    assert_eq!(world.set_privacy(ann, shut, &["first_contact"]).await.unwrap(), shut);
+    assert_eq!(get(ann).await, shut);
+    let (code, _) = refusal(world.set_privacy(ann, open, &["blocks"]).await);
+    assert_eq!(code, Code::InvalidArgument);
+    assert_eq!(get(ann).await, shut);
+    let (code, _) = refusal(world.set_privacy(guest, shut, &["presence"]).await);
+    assert_eq!(code, Code::FailedPrecondition);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn with_an_account_ends_what_was_between_it_and_others() {
+    let world = World::start().await;
+    let [ann, bob, cem] = world.people();
+    world.connect(ann, bob).await;
+    world.send_connection_request(cem, ann).await.unwrap();
+    world.auth.delete(ann);
+    world.events.publish(proto::subject::AUTH_FACTS, bytes::Bytes::new());
+    world
+        .until("the connection to end", async || world.connections(bob).await.is_empty().then_some(()))
+        .await;
+    world
+        .until("the request to end", async || {
+            world.pending(cem, pb::RequestDirection::Outgoing).await.is_empty().then_some(())
+        })
+        .await;
+    let last = world.told().await.pop().unwrap();
+    assert_eq!((last.from_user_id.clone(), last.state()), (cem.to_string(), pb::RequestState::Cancelled));
+    assert_eq!(refusal(world.check_contact(bob, ann).await), is(Code::NotFound, "USER_NOT_FOUND"));
+    world.stop().await;
+}
