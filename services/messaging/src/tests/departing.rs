@@ -27,6 +27,7 @@ async fn what_one_wrote_becomes_tombstones_that_all_are_told_of() {
     let world = World::sweeping(ALWAYS).await;
     let [ann, bob] = world.people();
     let [here, there] = [world.group(&[bob, ann]), world.group(&[ann, bob])];
+    world.has_heard(bob, 2).await;
     world.says(ann, here, "one").await;
     world.says(bob, here, "mine").await;
     let last = world.says(ann, here, "two").await;

@@ -123,6 +123,7 @@ async fn the_message_is_found_whichever_is_told_first() {
 async fn what_is_cancelled_is_unsent_and_not_counted() {
     let world = World::start().await;
     let ([ann, bob], direct) = world.strangers();
+    world.has_heard(bob, 1).await;
     let sent = world.says(ann, direct, "hello").await;
     world.alert_is(bob, AlertState::RequestPending).await;
     let mut reader = Reader::open(&world, bob, &[(direct, sent.sequence)]).await;
@@ -240,6 +241,7 @@ async fn an_older_message_is_no_way_around() {
 async fn who_asks_does_not_learn_that_it_was_read() {
     let world = World::start().await;
     let ([ann, bob], direct) = world.strangers();
+    world.has_heard(bob, 1).await;
     let sent = world.says(ann, direct, "hello").await;
     let mut reader = Reader::open(&world, ann, &[(direct, sent.sequence)]).await;
     assert!(reader.missed().await.is_empty());

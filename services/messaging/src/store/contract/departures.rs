@@ -1,12 +1,22 @@
 //! What the store promises about accounts that are gone, and about all that one has.
 
+use std::collections::HashSet;
+
+use proto::messaging::v1 as pb;
+
 use super::*;
-use crate::departure::{MESSAGES, Spot, Stage};
+use crate::departure::{MARKS, MESSAGES, Spot, Stage};
+use crate::emoji::Emoji;
+use crate::marks::{Choice, Mark};
 use crate::people::PersonFact;
+use crate::report::{Complaint, Remark, Resolution, Verdict};
 
 promises! {
     every_message_of_one_goes_and_none_of_others
     a_step_happens_once
+    marks_are_taken_back_step_by_step
+    what_only_one_has_seen_goes_and_reports_stay
+    what_one_did_is_listed_page_by_page
     only_one_s_own_messages_count_and_only_in_their_time
     own_messages_come_oldest_first_and_once
 }
@@ -163,4 +173,170 @@ async fn own_messages_come_oldest_first_and_once(store: Store) {
     assert!(seen.is_sorted_by_key(|message| message.create_time));
     let ids: BTreeSet<_> = seen.iter().map(|message| message.message_id).collect();
     assert_eq!((ids.len(), seen.len()), (40, 40));
+}
+
+fn reacts(emoji: &str) -> Mark {
+    Mark::React(Emoji::parse(emoji).unwrap())
+}
+
+async fn marks(store: &Store, message: &Message, by: UserId, mark: Mark) {
+    let change = Change::Mark(mark);
+    store.revise(&Revision { change, ..revision(message, by) }, &Access::member(), NOW).await.unwrap();
+}
+
+async fn poll(store: &Store, conversation: ConversationId, by: UserId) -> Message {
+    let poll = pb::PollContent {
+        question: "which?".to_owned(),
+        options: ["a", "b", "c"].map(str::to_owned).to_vec(),
+        multiple_choice: true,
+        ..Default::default()
+    };
+    let content = pb::Content { kind: Some(pb::content::Kind::Poll(poll)), ..Default::default() };
+    let content = Content::parse(Some(content), NOW).unwrap();
+    let letter = Letter { content, ..letter(conversation, by, "poll", None) };
+    append(store, &[letter]).await.remove(0).unwrap().message
+}
+
+/// Goes through the stages of marks; answers the events.
+async fn take_marks_back(store: &Store) -> Vec<Event> {
+    erase_messages(store).await;
+    let mut events = Vec::new();
+    loop {
+        let departure = the_departure(store, NOW).await.unwrap();
+        if departure.stage == Stage::Rest {
+            return events;
+        }
+        let left = store.left(departure.user, departure.stage, &departure.after, MARKS).await.unwrap();
+        events.extend(store.take_back(&departure, &left, &HashMap::new(), NOW).await.unwrap());
+    }
+}
+
+async fn marks_are_taken_back_step_by_step(store: Store) {
+    let [ann, bob] = [UserId::generate(), UserId::generate()];
+    let conversations: Vec<_> = (0..3).map(|_| ConversationId::generate()).collect();
+    let mut messages = Vec::new();
+    for n in 0..20 {
+        let message = send(&store, conversations[n % 3], bob, "hello").await;
+        for emoji in ["👍", "🎉"] {
+            marks(&store, &message, ann, reacts(emoji)).await;
+        }
+        marks(&store, &message, bob, reacts("🎉")).await;
+        marks(&store, &message, if n % 2 == 0 { ann } else { bob }, Mark::Pin).await;
+        messages.push(message);
+    }
+    let poll = poll(&store, conversations[0], bob).await;
+    marks(&store, &poll, ann, Mark::Vote(Choice::parse(vec![0, 2]).unwrap())).await;
+    marks(&store, &poll, bob, Mark::Vote(Choice::parse(vec![2]).unwrap())).await;
+    // One that is gone takes its marks along, and stops nothing.
+    store.revise(&revision(&messages[3], bob), &Access::member(), NOW).await.unwrap();
+    gone(&store, ann).await;
+    let events = take_marks_back(&store).await;
+    assert_eq!(events.len(), 19 * 2 + 10 + 1);
+    for (n, message) in messages.iter().enumerate().filter(|(n, _)| *n != 3) {
+        let now = store.message(message.conversation, message.message_id).await.unwrap().unwrap();
+        let rows = store.reactions(message.conversation, message.sequence, None, 9).await.unwrap();
+        assert_eq!(rows.iter().map(|row| row.user).collect::<Vec<_>>(), [bob]);
+        assert_eq!(now.details.reactions, [pb::ReactionCount { emoji: "🎉".to_owned(), count: 1 }]);
+        let by = if n % 2 == 0 { String::new() } else { bob.to_string() };
+        assert_eq!(now.details.pin.unwrap().user_id, by);
+    }
+    let result =
+        store.message(poll.conversation, poll.message_id).await.unwrap().unwrap().details.poll.unwrap();
+    assert_eq!((result.counts, result.voter_count), (vec![0, 0, 1], 1));
+    assert_eq!(store.votes(poll.conversation, poll.sequence, None, 9).await.unwrap().len(), 1);
+    for conversation in conversations {
+        log_of(&store, conversation).await;
+    }
+}
+
+async fn what_only_one_has_seen_goes_and_reports_stay(store: Store) {
+    let [ann, bob] = [UserId::generate(), UserId::generate()];
+    let mut bad = Vec::new();
+    for n in 0..300 {
+        let conversation = ConversationId::generate();
+        let message = send(&store, conversation, bob, "rude").await;
+        for user in [ann, bob] {
+            let read = Watermark {
+                read: message.sequence,
+                update_time: Some(NOW),
+                ..Watermark::start(conversation, user)
+            };
+            store.advance(&[Move { to: read, reads: true }]).await.unwrap();
+        }
+        store.hide(ann, conversation, message.message_id, NOW).await.unwrap();
+        if n < 2 {
+            bad.push(message);
+        }
+    }
+    for message in &bad {
+        let complaint = Complaint {
+            conversation: message.conversation,
+            message_id: message.message_id,
+            reporter: ann,
+            reason: pb::ReportReason::Spam,
+            comment: Remark::parse("comment", "bad").unwrap(),
+        };
+        store.file_report(&complaint, &[], NOW).await.unwrap();
+    }
+    gone(&store, ann).await;
+    take_marks_back(&store).await;
+    let mut steps = 0;
+    while let Some(departure) = the_departure(&store, NOW).await {
+        store.erase_rest(&departure, NOW).await.unwrap();
+        steps += 1;
+    }
+    // 600 events of its log, 256 at a time.
+    assert_eq!(steps, 3);
+    assert!(store.user_events(ann, Sequence::NONE, 9).await.unwrap().is_empty());
+    assert!(store.user_heads(&[ann]).await.unwrap().is_empty());
+    for message in &bad {
+        let receipts = store.receipts(message.conversation, None, 9).await.unwrap();
+        assert_eq!(receipts.iter().map(|mark| mark.user).collect::<Vec<_>>(), [bob]);
+        let wanted = Reports {
+            conversation: message.conversation,
+            viewer: ann,
+            only_open: true,
+            after: None,
+            limit: 9,
+        };
+        let [report] = store.reports(&wanted).await.unwrap().try_into().unwrap();
+        assert_eq!((report.reporter, report.comment.as_str()), (None, "bad"));
+        // It is shown again, and resolved, like any other.
+        let resolution = Resolution { verdict: Verdict::Acted, by: ann, time: NOW, note: Remark::default() };
+        let resolved = store.resolve_report(message.conversation, report.id, &resolution, &[]).await.unwrap();
+        assert!(resolved.user_events.is_empty() && resolved.report.reporter.is_none());
+    }
+    assert_eq!(store.user_events(bob, Sequence::NONE, 1000).await.unwrap().len(), 300);
+}
+
+async fn what_one_did_is_listed_page_by_page(store: Store) {
+    let [ann, bob] = [UserId::generate(), UserId::generate()];
+    let conversations: Vec<_> = (0..3).map(|_| ConversationId::generate()).collect();
+    for n in 0..7 {
+        let message = poll(&store, conversations[n % 3], bob).await;
+        for user in [ann, bob] {
+            marks(&store, &message, user, reacts("👍")).await;
+            marks(&store, &message, user, reacts("🎉")).await;
+            marks(&store, &message, user, Mark::Vote(Choice::parse(vec![0, 2]).unwrap())).await;
+        }
+    }
+    let (mut after, mut reactions) = (Spot::start(), Vec::new());
+    loop {
+        let page = store.own_reactions(ann, &after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.spot.clone();
+        reactions.extend(page);
+    }
+    let different: HashSet<_> = reactions.iter().map(|one| (one.message_id, one.spot.key.clone())).collect();
+    assert_eq!((reactions.len(), different.len()), (14, 14));
+    let (mut after, mut votes) = (Spot::start(), Vec::new());
+    loop {
+        let page = store.own_votes(ann, &after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.spot.clone();
+        votes.extend(page);
+    }
+    assert!(votes.len() == 7 && votes.iter().all(|vote| vote.options == [0, 2]));
+    assert!(store.own_reports(ann, None, 9).await.unwrap().is_empty());
+    assert!(store.own_uploads(ann, None, 9).await.unwrap().is_empty());
 }

@@ -122,7 +122,7 @@ struct Two {
 impl Two {
     fn new() -> Self {
         let (ann, bob) = (UserId::generate(), UserId::generate());
-        let (conversation, request) = (ConversationId::generate(), Uuid::now_v7());
+        let (conversation, request) = (ConversationId::generate(), ConversationId::generate().uuid());
         Self { ann, bob, conversation, request }
     }
 
