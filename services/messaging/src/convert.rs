@@ -1,15 +1,13 @@
 //! The words of the wire to ours and back. The rules that the contract declares have been checked by the codec; what is
 //! left to check here are the rules of [`Content`] and its like.
 
+mod facts;
+
 use std::time::Duration;
 
 use chassis::caller::CallerKind;
 use chassis::clock::Timestamp;
 use prost::Message as _;
-use proto::auth::v1::{ReviewChange, UserFact, user_fact};
-use proto::conversation::v1::{
-    ConversationFact, RemovalReason, RequestKind, RequestState, conversation_fact,
-};
 use proto::id::{ConversationId, InvalidId, MessageId, UserId};
 use proto::messaging::v1 as pb;
 use uuid::Uuid;
@@ -18,12 +16,10 @@ use crate::alert::{Alert, Effect, News, fits};
 use crate::content::Content;
 use crate::details::Details;
 use crate::error::Error;
-use crate::event::{Event, Fact, FactKind, Happening, UserEvent, UserHappening};
+use crate::event::{Event, Happening, UserEvent, UserHappening};
 use crate::forward::Forwarding;
 use crate::message::{Asked, ClientMessageId, Draft, Message, Sequence, Target};
-use crate::people::PersonFact;
 use crate::receipt::{Progress, Reached, Watermark};
-use crate::request::{RequestChange, Waits};
 use crate::revisions::Edition;
 use crate::store::{Appended, Failure};
 
@@ -363,136 +359,6 @@ impl UserHappening {
     }
 }
 
-impl TryFrom<ConversationFact> for Fact {
-    type Error = Error;
-
-    fn try_from(fact: ConversationFact) -> Result<Self, Error> {
-        use conversation_fact::Payload as From;
-        use pb::event::Payload as To;
-        let occur_time = fact_time(fact.occur_time.as_ref());
-        let (mut gained, mut lost) = (Vec::new(), Vec::new());
-        let mut gain = |members: &[proto::conversation::v1::Member]| {
-            for member in members {
-                let since = member.join_time.as_ref().and_then(Timestamp::from_proto).unwrap_or(occur_time);
-                gained.push((fact_user(&member.user_id)?, since));
-            }
-            Ok::<_, Error>(())
-        };
-        let (kind, payload) = match fact.payload {
-            Some(From::ConversationCreated(created)) => {
-                gain(&created.members)?;
-                (FactKind::Created, To::ConversationCreated(created))
-            }
-            Some(From::ConversationUpdated(updated)) => (FactKind::Updated, To::ConversationUpdated(updated)),
-            Some(From::ConversationDeleted(deleted)) => {
-                for user in &deleted.user_ids {
-                    lost.push((fact_user(user)?, RemovalReason::Unspecified.into()));
-                }
-                (FactKind::Deleted, To::ConversationDeleted(deleted))
-            }
-            Some(From::MembersAdded(added)) => {
-                gain(&added.members)?;
-                (FactKind::MembersAdded, To::MembersAdded(added))
-            }
-            Some(From::MemberRemoved(removed)) => {
-                lost.push((fact_user(&removed.user_id)?, removed.reason));
-                (FactKind::MemberRemoved, To::MemberRemoved(removed))
-            }
-            Some(From::MemberRoleChanged(changed)) => (FactKind::RoleChanged, To::MemberRoleChanged(changed)),
-            // What became of a request is none of the conversation's log.
-            Some(From::RequestChanged(_)) | None => return Err(unreadable(fact.position)),
-        };
-        Ok(Self {
-            conversation: ConversationId::parse(&fact.conversation_id)
-                .map_err(|InvalidId| unreadable(fact.position))?,
-            membership_version: fact.membership_version,
-            occur_time,
-            actor: UserId::parse(&fact.actor_user_id).ok(),
-            kind,
-            payload: pb::Event { payload: Some(payload), ..pb::Event::default() }.encode_to_vec(),
-            gained,
-            lost,
-        })
-    }
-}
-
-impl TryFrom<ConversationFact> for RequestChange {
-    type Error = Error;
-
-    fn try_from(fact: ConversationFact) -> Result<Self, Error> {
-        let unreadable = || unreadable(fact.position);
-        let Some(conversation_fact::Payload::RequestChanged(changed)) = &fact.payload else {
-            return Err(unreadable());
-        };
-        let state = match changed.state() {
-            RequestState::Pending => pb::AlertState::RequestPending,
-            RequestState::Accepted => pb::AlertState::RequestAccepted,
-            RequestState::Rejected => pb::AlertState::RequestRejected,
-            RequestState::Cancelled => pb::AlertState::RequestCancelled,
-            RequestState::Unspecified => return Err(unreadable()),
-        };
-        let (kind, waits) = match changed.kind() {
-            RequestKind::Connection => (pb::AlertKind::ConnectionRequest, None),
-            RequestKind::Message => {
-                let conversation =
-                    ConversationId::parse(&fact.conversation_id).map_err(|InvalidId| unreadable())?;
-                let (request_version, membership_version) =
-                    (changed.request_version, fact.membership_version);
-                let waits = Waits { conversation, request_version, membership_version };
-                (pb::AlertKind::MessageRequest, Some(waits))
-            }
-            RequestKind::Unspecified => return Err(unreadable()),
-        };
-        Ok(Self {
-            request: Uuid::try_parse(&changed.request_id).map_err(|_| unreadable())?,
-            kind,
-            from: fact_user(&changed.from_user_id)?,
-            to: fact_user(&changed.to_user_id)?,
-            state,
-            version: changed.version,
-            time: fact_time(fact.occur_time.as_ref()),
-            waits,
-        })
-    }
-}
-
-impl TryFrom<UserFact> for PersonFact {
-    type Error = Error;
-
-    /// Of a fact that does not concern us this is an error, too.
-    fn try_from(fact: UserFact) -> Result<Self, Error> {
-        let unreadable = || {
-            tracing::error!(fact.position, "a fact of auth cannot be read");
-            Error::Internal
-        };
-        let user = UserId::parse(&fact.user_id).map_err(|InvalidId| unreadable())?;
-        let changed = match fact.payload {
-            Some(user_fact::Payload::UserDeleted(_)) => return Ok(Self::Gone(user)),
-            Some(user_fact::Payload::ReviewChanged(changed)) => changed,
-            None => return Err(unreadable()),
-        };
-        let state = match changed.change() {
-            ReviewChange::Written => pb::AlertState::ReviewWritten,
-            ReviewChange::Updated => pb::AlertState::ReviewUpdated,
-            ReviewChange::Deleted => pb::AlertState::ReviewDeleted,
-            ReviewChange::Unspecified => return Err(unreadable()),
-        };
-        let reviewer = UserId::parse(&changed.reviewer_user_id).map_err(|InvalidId| unreadable())?;
-        Ok(Self::Reviewed(News {
-            user,
-            kind: pb::AlertKind::Review,
-            subject: Uuid::try_parse(&changed.review_id).map_err(|_| unreadable())?,
-            state,
-            version: changed.version,
-            actor: Some(reviewer),
-            conversation: None,
-            message: None,
-            time: fact_time(fact.occur_time.as_ref()),
-            effect: Effect::Unread,
-        }))
-    }
-}
-
 impl News {
     /// What a service asks us to tell a user now.
     pub fn parse(request: &pb::RaiseAlertRequest, now: Timestamp) -> Result<Self, Error> {
@@ -525,19 +391,6 @@ impl News {
         let version = request.version;
         Ok(Self { user, kind, subject, state, version, actor, conversation, message, time: now, effect })
     }
-}
-
-fn fact_time(time: Option<&prost_types::Timestamp>) -> Timestamp {
-    time.and_then(Timestamp::from_proto).unwrap_or(Timestamp::from_millis(0))
-}
-
-fn fact_user(text: &str) -> Result<UserId, Error> {
-    UserId::parse(text).map_err(|InvalidId| unreadable(0))
-}
-
-fn unreadable(position: i64) -> Error {
-    tracing::error!(position, "a fact of conversation cannot be read");
-    Error::Internal
 }
 
 fn text_of(id: Option<impl ToString>) -> String {

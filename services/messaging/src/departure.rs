@@ -194,28 +194,38 @@ impl Undertaker {
                     () = self.wake.notified() => {}
                     _ = ticks.tick() => {}
                 }
-                // What fails is done at the next tick.
-                if let Err(Error::Store(failure)) = self.erase(&shutdown).await {
-                    failure.log();
-                }
+                self.erase(&shutdown).await;
             }
         });
     }
 
-    /// Erases all that is due.
-    async fn erase(&self, shutdown: &Shutdown) -> Result<(), Error> {
+    /// Erases all that is due. What fails is tried again at the next tick.
+    async fn erase(&self, shutdown: &Shutdown) {
         loop {
-            let due = self.store.departures(self.clock.now(), ACCOUNTS).await?;
-            if due.is_empty() {
-                return Ok(());
-            }
-            // One step of each in turn: a small account does not wait for a large one.
+            let due = match self.store.departures(self.clock.now(), ACCOUNTS).await {
+                Ok(due) => due,
+                Err(failure) => return failure.log(),
+            };
+            let mut goes_on = false;
+            // One step of each in turn: a small account does not wait for a large one, nor for one that fails.
             for departure in due {
                 if shutdown.is_set() {
-                    return Ok(());
+                    return;
                 }
-                let events = self.step(&departure).await?;
-                events.into_iter().for_each(|event| self.publisher.event(event));
+                match self.step(&departure).await {
+                    Ok(events) => {
+                        goes_on = true;
+                        events.into_iter().for_each(|event| self.publisher.event(event));
+                    }
+                    Err(Error::Store(failure)) => failure.log(),
+                    Err(error) => {
+                        let user = departure.user;
+                        tracing::error!(user.id = %user, "what user {user} left cannot be erased: {error}");
+                    }
+                }
+            }
+            if !goes_on {
+                return;
             }
         }
     }

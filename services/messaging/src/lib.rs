@@ -10,12 +10,12 @@
 //! moved, that somebody types. The logs themselves are what others rely on, through `ListEvents` and `Sync`.
 //!
 //! It calls conversation (who may do what, which conversations somebody is in) and auth (whose a token is, who exists, by
-//! which keys somebody signs), and follows conversation's facts.
+//! which keys somebody signs), and follows the facts of both.
 //!
 //! Read in this order: `content`, `message` and `receipt` (the values and their rules), `kinds` and `secure` (what else a
 //! content is asked about), `lane` and `send` (how a message is written), `store/append.rs` (in which transaction), `sync`,
-//! `inbox` and `stream` (how it is read), `words` and `search` (how it is found), `store/erase.rs` and
-//! `sweep` (how it goes).
+//! `inbox` and `stream` (how it is read), `words` and `search` (how it is found), `alert` and `request` (what people
+//! are told of each other), `store/erase.rs`, `sweep` and `departure` (how it goes).
 
 mod alert;
 mod alerts;

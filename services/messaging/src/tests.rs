@@ -4,18 +4,22 @@
 mod alerting;
 mod annotating;
 mod carrying;
+mod departing;
 mod ending;
 mod expiring;
+mod exporting;
 mod finding;
 mod fold;
 mod folding;
 mod forwarding;
+mod inboxes;
 mod kinds;
 mod others;
 mod policing;
 mod previewing;
 mod reading;
 mod reporting;
+mod requesting;
 mod secure;
 mod streaming;
 mod uploading;
@@ -37,6 +41,7 @@ use proto::conversation::v1::ConversationKind;
 use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::alert_service_client::AlertServiceClient;
 use proto::messaging::v1::annotation_service_client::AnnotationServiceClient;
+use proto::messaging::v1::export_service_client::ExportServiceClient;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
 use proto::messaging::v1::report_service_client::ReportServiceClient;
 use proto::messaging::v1::search_service_client::SearchServiceClient;
@@ -69,6 +74,7 @@ struct World {
     search: SearchServiceClient<Transport>,
     alerts: AlertServiceClient<Transport>,
     uploads: UploadServiceClient<Transport>,
+    exports: ExportServiceClient<Transport>,
     config: Config,
     unit: Unit,
     _scratch: Option<Scratch>,
@@ -127,7 +133,8 @@ impl World {
             annotations: AnnotationServiceClient::new(transport.clone()),
             search: SearchServiceClient::new(transport.clone()),
             alerts: AlertServiceClient::new(transport.clone()),
-            uploads: UploadServiceClient::new(transport),
+            uploads: UploadServiceClient::new(transport.clone()),
+            exports: ExportServiceClient::new(transport),
             config,
             unit,
             _scratch: scratch,

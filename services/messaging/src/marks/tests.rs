@@ -61,13 +61,14 @@ impl Scene {
         now: Timestamp,
     ) -> Result<Option<MessageChange>, Error> {
         let own = self.marks.entry(by).or_default();
-        let beside = Beside { own: own.clone(), pins: self.pins };
+        let beside = Beside { own: own.clone(), pins: self.pins, is_request: false };
         let Some(after) = mark.apply(by, &self.message, &beside, access, now)? else { return Ok(None) };
         match mark {
             Mark::React(emoji) => own.reactions.push(emoji.to_string()),
             Mark::Unreact(emoji) => own.reactions.retain(|had| had != emoji.as_str()),
             Mark::Vote(choice) => own.votes = choice.places().to_vec(),
-            Mark::Pin | Mark::Unpin | Mark::ClosePoll => {}
+            Mark::Withdraw => own.votes.clear(),
+            Mark::Pin | Mark::Unpin | Mark::ClosePoll | Mark::Disown => {}
         }
         self.message = after;
         match mark.happening(by, &self.message) {
@@ -169,6 +170,45 @@ fn an_anonymous_vote_names_nobody() {
     assert_eq!(voted.result.unwrap().counts, [0, 1, 0]);
     assert_eq!(vote(&[1]).actor(ann, &scene.message), None);
     assert_eq!(Mark::Pin.actor(ann, &scene.message), Some(ann));
+}
+
+#[test]
+fn what_one_who_is_gone_left_is_taken_back_and_its_pin_stays() {
+    let [ann, bob] = [UserId::generate(), UserId::generate()];
+    let mut scene = Scene::of(asked(true, false, None));
+    for user in [ann, bob] {
+        scene.does(user, &vote(&[0, 2])).unwrap().unwrap();
+    }
+    scene.does_with(ann, &Mark::ClosePoll, &Access::moderator(), NOW).unwrap().unwrap();
+    // Also out of a poll that takes no votes any more.
+    let Some(MessageChange::Voted(voted)) = scene.does(ann, &Mark::Withdraw).unwrap() else { panic!() };
+    let result = voted.result.unwrap();
+    assert_eq!((result.counts, result.voter_count), (vec![1, 0, 1], 1));
+    assert!(result.close_time.is_some() && voted.option_indexes.is_empty());
+    assert!(scene.does(ann, &Mark::Withdraw).unwrap().is_none());
+
+    let mut scene = Scene::of(text());
+    scene.does(ann, &Mark::Pin).unwrap().unwrap();
+    assert!(scene.does(bob, &Mark::Disown).unwrap().is_none(), "it is not by this one");
+    let Some(MessageChange::Pinned(pinned)) = scene.does(ann, &Mark::Disown).unwrap() else { panic!() };
+    assert!(pinned.pin.as_ref().is_some_and(|pin| pin.user_id.is_empty() && pin.pin_time.is_some()));
+    assert_eq!(
+        (scene.message.details.pin.clone(), Mark::Disown.actor(ann, &scene.message)),
+        (pinned.pin, None)
+    );
+}
+
+#[test]
+fn nobody_is_reached_before_it_has_said_yes() {
+    let (mut scene, ann) = (Scene::of(asked(false, false, None)), UserId::generate());
+    let needed = Access { request_needed: true, ..Access::member() };
+    for mark in [react("👍"), vote(&[1]), Mark::Pin, Mark::Unpin] {
+        let refused = scene.does_with(ann, &mark, &needed, NOW);
+        assert!(matches!(refused, Err(Error::ContactNotAccepted(_))));
+        let refused = scene.does_with(ann, &mark, &Access::asking(3), NOW);
+        assert!(matches!(refused, Err(Error::RequestPending(_))));
+    }
+    assert!(scene.does_with(ann, &unreact("👍"), &needed, NOW).unwrap().is_none());
 }
 
 #[test]

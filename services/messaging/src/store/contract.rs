@@ -47,12 +47,14 @@ macro_rules! promises {
 }
 
 mod copies;
+mod departures;
 mod ends;
 mod expiry;
 mod find;
 mod marks;
 mod preview;
 mod reports;
+mod subjects;
 mod uploads;
 
 promises! {

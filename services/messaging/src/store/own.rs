@@ -101,14 +101,15 @@ impl Store {
     }
 
     pub async fn own_votes(&self, user: UserId, after: &Spot, limit: i64) -> Result<Vec<OwnVote>, Failure> {
+        // The few polls outside: otherwise all votes of the user are read for every page.
         let rows = sqlx::query::<Db>(
             "SELECT x.conversation_id, x.message_sequence, m.message_id, v.option_index FROM (
                  SELECT DISTINCT conversation_id, message_sequence FROM votes
                  WHERE user_id = $1 AND (conversation_id, message_sequence) > ($2, $3)
                  ORDER BY conversation_id, message_sequence LIMIT $4) x
-             JOIN votes v ON v.conversation_id = x.conversation_id AND v.message_sequence = x.message_sequence
-                 AND v.user_id = $1
-             JOIN messages m ON m.conversation_id = x.conversation_id AND m.sequence = x.message_sequence
+             CROSS JOIN votes v CROSS JOIN messages m
+             WHERE v.conversation_id = x.conversation_id AND v.message_sequence = x.message_sequence AND v.user_id = $1
+                 AND m.conversation_id = x.conversation_id AND m.sequence = x.message_sequence
              ORDER BY x.conversation_id, x.message_sequence, v.option_index",
         )
         .bind(user.uuid())

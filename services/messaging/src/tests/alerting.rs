@@ -6,15 +6,19 @@ use proto::id::AlertId;
 use super::*;
 
 impl World {
-    async fn list_alerts(&self, by: UserId, request: pb::ListAlertsRequest) -> pb::ListAlertsResponse {
+    pub(super) async fn list_alerts(
+        &self,
+        by: UserId,
+        request: pb::ListAlertsRequest,
+    ) -> pb::ListAlertsResponse {
         self.alerts.clone().list_alerts(by.says(request)).await.unwrap().into_inner()
     }
 
-    async fn alerts_of(&self, by: UserId) -> Vec<pb::Alert> {
+    pub(super) async fn alerts_of(&self, by: UserId) -> Vec<pb::Alert> {
         self.list_alerts(by, pb::ListAlertsRequest::default()).await.alerts
     }
 
-    async fn mark(&self, by: UserId, request: pb::MarkAlertsRequest) -> Result<i32, Status> {
+    pub(super) async fn mark(&self, by: UserId, request: pb::MarkAlertsRequest) -> Result<i32, Status> {
         let answer = self.alerts.clone().mark_alerts(by.says(request)).await;
         answer.map(|answer| answer.into_inner().unread_count)
     }
@@ -31,7 +35,7 @@ impl World {
     }
 
     /// The alerts in somebody's log.
-    async fn told(&self, by: UserId) -> Vec<pb::Alert> {
+    pub(super) async fn told(&self, by: UserId) -> Vec<pb::Alert> {
         let alert = |event: pb::UserEvent| match event.payload {
             Some(pb::user_event::Payload::AlertChanged(alert)) => Some(alert),
             _ => None,
@@ -222,7 +226,8 @@ async fn alerts_come_in_pages() {
     }
     assert_eq!(listed, (0..7).rev().map(|n| format!("@bob {n}")).collect::<Vec<_>>());
     let page = world.list_alerts(bob, pb::ListAlertsRequest { page_size: 3, ..Default::default() }).await;
-    let other = pb::ListAlertsRequest { only_unread: true, page_token: page.next_page_token, page_size: 3 };
+    let page_token = page.next_page_token;
+    let other = pb::ListAlertsRequest { only_unread: true, page_token, page_size: 3, ..Default::default() };
     let refused = world.alerts.clone().list_alerts(bob.says(other)).await;
     assert_eq!(refused.unwrap_err().code(), Code::InvalidArgument);
 }

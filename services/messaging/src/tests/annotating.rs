@@ -25,22 +25,27 @@ fn closing(multiple_choice: bool, anonymous: bool, close_time: Option<Timestamp>
 }
 
 /// A message, and how one does something to it.
-struct Marked<'a> {
+pub(super) struct Marked<'a> {
     world: &'a World,
     conversation: ConversationId,
-    id: String,
+    pub(super) id: String,
 }
 
-type Outcome = Result<pb::Message, Status>;
+pub(super) type Outcome = Result<pb::Message, Status>;
 
 impl<'a> Marked<'a> {
-    async fn sent(world: &'a World, by: UserId, conversation: ConversationId, content: pb::Content) -> Self {
+    pub(super) async fn sent(
+        world: &'a World,
+        by: UserId,
+        conversation: ConversationId,
+        content: pb::Content,
+    ) -> Self {
         let request = pb::SendMessageRequest { content: Some(content), ..to(conversation, "") };
         let id = world.send(by, request).await.unwrap().message.unwrap().message_id;
         Self { world, conversation, id }
     }
 
-    async fn text(world: &'a World, by: UserId, conversation: ConversationId) -> Self {
+    pub(super) async fn text(world: &'a World, by: UserId, conversation: ConversationId) -> Self {
         Self::sent(world, by, conversation, content("hello").unwrap()).await
     }
 
@@ -48,7 +53,7 @@ impl<'a> Marked<'a> {
         (self.conversation.to_string(), self.id.clone())
     }
 
-    async fn react(&self, by: UserId, emoji: &str) -> Outcome {
+    pub(super) async fn react(&self, by: UserId, emoji: &str) -> Outcome {
         let (conversation_id, message_id) = self.ids();
         let request = pb::AddReactionRequest { conversation_id, message_id, emoji: emoji.to_owned() };
         Ok(self.world.annotations().add_reaction(by.says(request)).await?.into_inner().message.unwrap())
@@ -60,7 +65,7 @@ impl<'a> Marked<'a> {
         Ok(self.world.annotations().remove_reaction(by.says(request)).await?.into_inner().message.unwrap())
     }
 
-    async fn pin(&self, by: UserId) -> Outcome {
+    pub(super) async fn pin(&self, by: UserId) -> Outcome {
         let (conversation_id, message_id) = self.ids();
         let request = pb::PinMessageRequest { conversation_id, message_id };
         Ok(self.world.annotations().pin_message(by.says(request)).await?.into_inner().message.unwrap())
@@ -72,13 +77,13 @@ impl<'a> Marked<'a> {
         Ok(self.world.annotations().unpin_message(by.says(request)).await?.into_inner().message.unwrap())
     }
 
-    async fn vote(&self, by: UserId, places: &[i32]) -> Outcome {
+    pub(super) async fn vote(&self, by: UserId, places: &[i32]) -> Outcome {
         let (conversation_id, message_id) = self.ids();
         let request = pb::VotePollRequest { conversation_id, message_id, option_indexes: places.to_vec() };
         Ok(self.world.annotations().vote_poll(by.says(request)).await?.into_inner().message.unwrap())
     }
 
-    async fn close(&self, by: UserId) -> Outcome {
+    pub(super) async fn close(&self, by: UserId) -> Outcome {
         let (conversation_id, message_id) = self.ids();
         let request = pb::ClosePollRequest { conversation_id, message_id };
         Ok(self.world.annotations().close_poll(by.says(request)).await?.into_inner().message.unwrap())
@@ -96,7 +101,7 @@ impl<'a> Marked<'a> {
         Ok(self.world.annotations().list_reactions(to.says(request)).await?.into_inner())
     }
 
-    async fn votes(
+    pub(super) async fn votes(
         &self,
         to: UserId,
         page_size: i32,
@@ -114,7 +119,7 @@ impl<'a> Marked<'a> {
         self.world.messaging().delete_message(by.says(request)).await.unwrap();
     }
 
-    async fn shown_to(&self, user: UserId) -> pb::Message {
+    pub(super) async fn shown_to(&self, user: UserId) -> pb::Message {
         let (conversation_id, message_id) = self.ids();
         let request = pb::GetMessageRequest { conversation_id, message_id };
         self.world.messaging().get_message(user.says(request)).await.unwrap().into_inner().message.unwrap()

@@ -1,5 +1,7 @@
 //! Auth and conversation as far as messaging can see them: people and their tokens, conversations and who is in them.
 
+mod telling;
+
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -42,6 +44,11 @@ struct State {
     conversations: BTreeMap<ConversationId, Conversation>,
     versions: BTreeMap<UserId, i64>,
     facts: Vec<pb::ConversationFact>,
+    facts_held: bool,
+    user_facts: Vec<auth::UserFact>,
+    display_names: BTreeMap<UserId, String>,
+    no_more_requests: bool,
+    opened: usize,
     is_down: bool,
     checks: usize,
 }
@@ -53,6 +60,26 @@ struct Conversation {
     members: BTreeMap<UserId, (MemberRole, Timestamp)>,
     slow_mode: Duration,
     secure: bool,
+    title: String,
+    /// How those stand here whom the other person has not accepted.
+    strangers: BTreeMap<UserId, Stranger>,
+}
+
+#[derive(Clone)]
+enum Stranger {
+    /// Has to ask first.
+    Unknown,
+    /// Has asked, and waits.
+    Waits(Asking),
+    /// Was told no.
+    Rejected,
+}
+
+/// A message request that waits.
+#[derive(Clone)]
+struct Asking {
+    request_id: String,
+    request_version: i64,
 }
 
 impl Others {
@@ -120,7 +147,10 @@ impl Others {
         members.keys().for_each(|user| *state.versions.entry(*user).or_default() += 1);
         let list = members.iter().map(|(user, membership)| member(*user, membership)).collect();
         let slow_mode = Duration::ZERO;
-        state.conversations.insert(id, Conversation { kind, version: 1, members, slow_mode, secure: false });
+        let (title, strangers) = (String::new(), BTreeMap::new());
+        let conversation =
+            Conversation { kind, version: 1, members, slow_mode, secure: false, title, strangers };
+        state.conversations.insert(id, conversation);
         let created = pb::ConversationCreated { kind: kind.into(), members: list, ..Default::default() };
         self.tell(&mut state, id, Payload::ConversationCreated(created));
         id
@@ -206,6 +236,7 @@ impl Others {
         let users = |method: &str| format!("/parlor.auth.v1.UserService/{method}");
         let router = Router::new()
             .route("/parlor.auth.v1.AuthService/Introspect", introspect)
+            .route("/parlor.auth.v1.AuthService/ListUserFacts", self.rpc(Self::list_user_facts))
             .route(&users("GetUser"), self.rpc(Self::get_user))
             .route(&users("ListDeviceKeys"), self.rpc(Self::list_device_keys))
             .route(&users("BatchGetUsers"), self.rpc(Self::batch_get_users));
@@ -253,14 +284,33 @@ impl Others {
             ..Default::default()
         };
         let names = request.get_ref().usernames.iter().map(|name| name.to_lowercase());
-        let users = names.filter_map(|name| state.names.get_key_value(&name).map(user)).collect();
+        let mut users: Vec<_> = names.filter_map(|name| state.names.get_key_value(&name).map(user)).collect();
+        for id in request.get_ref().user_ids.iter().map(|id| user_id(id)) {
+            let username = state.names.iter().find(|(_, named)| **named == id);
+            users.push(auth::User {
+                user_id: id.to_string(),
+                username: username.map(|(name, _)| name.clone()).unwrap_or_default(),
+                display_name: state.display_names.get(&id).cloned().unwrap_or_default(),
+                ..Default::default()
+            });
+        }
         Ok(auth::BatchGetUsersResponse { users })
+    }
+
+    fn list_user_facts(
+        &self,
+        request: &Request<auth::ListUserFactsRequest>,
+    ) -> Result<auth::ListUserFactsResponse, Status> {
+        let after = usize::try_from(request.get_ref().after_position).unwrap();
+        let facts = self.state().user_facts.iter().skip(after).take(3).cloned().collect();
+        Ok(auth::ListUserFactsResponse { facts })
     }
 
     /// The way to conversation.
     pub fn conversation(&self) -> Transport {
         let router = Router::new()
             .route(&path("CheckAccess"), self.rpc(Self::check_access))
+            .route(&path("OpenMessageRequest"), self.rpc(Self::open_message_request))
             .route(&path("ListMemberships"), self.rpc(Self::list_memberships))
             .route(&path("ListMembers"), self.rpc(Self::list_members))
             .route(&path("BatchGetConversations"), self.rpc(Self::batch_get))
@@ -296,22 +346,42 @@ impl Others {
         state.checks += 1;
         let answer = |question: &pb::AccessQuestion| {
             let (id, user) = (conversation_id(&question.conversation_id), user_id(&question.user_id));
-            let Some(conversation) = state.conversations.get(&id) else { return pb::Access::default() };
-            let role = conversation.members.get(&user).map(|(role, _)| *role);
-            let is_paced = role == Some(MemberRole::Member);
-            pb::Access {
-                exists: true,
-                visible: role.is_some() || conversation.kind == ConversationKind::Room,
-                may_read: role.is_some(),
-                may_write: role.is_some_and(|role| role > MemberRole::Muted),
-                role: role.unwrap_or(MemberRole::Unspecified).into(),
-                kind: conversation.kind.into(),
-                membership_version: conversation.version,
-                slow_mode_millis: if is_paced { conversation.slow_mode.as_millis() as i64 } else { 0 },
-                secure: conversation.secure,
-            }
+            access(&state, id, user)
         };
         Ok(pb::CheckAccessResponse { answers: request.get_ref().questions.iter().map(answer).collect() })
+    }
+
+    fn open_message_request(
+        &self,
+        request: &Request<pb::OpenMessageRequestRequest>,
+    ) -> Result<pb::OpenMessageRequestResponse, Status> {
+        let (id, user) =
+            (conversation_id(&request.get_ref().conversation_id), user_id(&request.get_ref().user_id));
+        let mut state = self.state();
+        state.opened += 1;
+        if state.no_more_requests {
+            let fault = Fault::new(Code::ResourceExhausted, "ERROR_REASON_RATE_LIMITED");
+            return Err(fault.retry_after(Duration::from_secs(60)).into());
+        }
+        let conversation = state.conversations.get_mut(&id).unwrap();
+        if let Some(stranger @ Stranger::Unknown) = conversation.strangers.get_mut(&user) {
+            conversation.version += 1;
+            let asking =
+                Asking { request_id: EventId::generate().to_string(), request_version: conversation.version };
+            *stranger = Stranger::Waits(asking.clone());
+            let to = *conversation.members.keys().find(|member| **member != user).unwrap();
+            let changed = pb::RequestChanged {
+                request_id: asking.request_id,
+                kind: pb::RequestKind::Message.into(),
+                from_user_id: user.to_string(),
+                to_user_id: to.to_string(),
+                state: pb::RequestState::Pending.into(),
+                version: 1,
+                request_version: asking.request_version,
+            };
+            self.tell(&mut state, id, Payload::RequestChanged(changed));
+        }
+        Ok(pb::OpenMessageRequestResponse { access: Some(access(&state, id, user)) })
     }
 
     fn list_memberships(
@@ -371,7 +441,10 @@ impl Others {
         let describe = |id: ConversationId| {
             let conversation =
                 state.conversations.get(&id).filter(|found| found.members.contains_key(&user))?;
-            Some(described(id, conversation))
+            Some(pb::Conversation {
+                peer_user_id: peer_of(conversation, user),
+                ..described(id, conversation)
+            })
         };
         Ok(pb::BatchGetConversationsResponse { conversations: wanted.filter_map(describe).collect() })
     }
@@ -408,7 +481,9 @@ impl Others {
         request: &Request<pb::ListConversationFactsRequest>,
     ) -> Result<pb::ListConversationFactsResponse, Status> {
         let after = usize::try_from(request.get_ref().after_position).unwrap();
-        let facts = self.state().facts.iter().skip(after).take(3).cloned().collect();
+        let state = self.state();
+        let facts =
+            state.facts.iter().skip(after).take(if state.facts_held { 0 } else { 3 }).cloned().collect();
         Ok(pb::ListConversationFactsResponse { facts })
     }
 }
@@ -421,9 +496,42 @@ fn described(id: ConversationId, conversation: &Conversation) -> pb::Conversatio
     pb::Conversation {
         conversation_id: id.to_string(),
         kind: conversation.kind.into(),
+        title: conversation.title.clone(),
         member_count: conversation.members.len() as i32,
         membership_version: conversation.version,
         ..Default::default()
+    }
+}
+
+/// The other one in a direct conversation.
+fn peer_of(conversation: &Conversation, user: UserId) -> String {
+    let is_direct = conversation.kind == ConversationKind::Direct;
+    let peer = conversation.members.keys().find(|member| is_direct && **member != user);
+    peer.map(ToString::to_string).unwrap_or_default()
+}
+
+/// What somebody may do in a conversation now.
+fn access(state: &State, id: ConversationId, user: UserId) -> pb::Access {
+    let Some(conversation) = state.conversations.get(&id) else { return pb::Access::default() };
+    let role = conversation.members.get(&user).map(|(role, _)| *role);
+    let is_paced = role == Some(MemberRole::Member);
+    let stranger = conversation.strangers.get(&user);
+    let is_rejected = matches!(stranger, Some(Stranger::Rejected));
+    pb::Access {
+        exists: true,
+        visible: role.is_some() || conversation.kind == ConversationKind::Room,
+        may_read: role.is_some(),
+        may_write: role.is_some_and(|role| role > MemberRole::Muted) && !is_rejected,
+        role: role.unwrap_or(MemberRole::Unspecified).into(),
+        kind: conversation.kind.into(),
+        membership_version: conversation.version,
+        slow_mode_millis: if is_paced { conversation.slow_mode.as_millis() as i64 } else { 0 },
+        secure: conversation.secure,
+        request_version: match stranger {
+            Some(Stranger::Waits(asking)) => asking.request_version,
+            _ => 0,
+        },
+        request_needed: matches!(stranger, Some(Stranger::Unknown)),
     }
 }
 

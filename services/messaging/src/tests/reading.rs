@@ -157,7 +157,7 @@ async fn the_inbox_shows_what_is_new_first() {
         world.says(ann, conversation, text).await;
     }
     let inbox = async |page_size, token: &str| {
-        let request = pb::ListInboxRequest { page_size, page_token: token.to_owned() };
+        let request = pb::ListInboxRequest { page_size, page_token: token.to_owned(), ..Default::default() };
         world.sync().list_inbox(bob.says(request)).await.unwrap().into_inner()
     };
     let summary = |entry: &pb::InboxEntry| {

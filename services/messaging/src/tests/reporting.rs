@@ -6,7 +6,11 @@ use proto::id::MessageId;
 use super::*;
 
 impl World {
-    async fn report(&self, by: UserId, request: pb::ReportMessageRequest) -> Result<pb::Report, Status> {
+    pub(super) async fn report(
+        &self,
+        by: UserId,
+        request: pb::ReportMessageRequest,
+    ) -> Result<pb::Report, Status> {
         let answer = self.reports.clone().report_message(by.says(request)).await?.into_inner();
         Ok(answer.report.unwrap())
     }
@@ -19,7 +23,7 @@ impl World {
         self.reports.clone().list_reports(by.says(request)).await.map(tonic::Response::into_inner)
     }
 
-    async fn reports_of(&self, by: UserId, conversation: ConversationId) -> Vec<pb::Report> {
+    pub(super) async fn reports_of(&self, by: UserId, conversation: ConversationId) -> Vec<pb::Report> {
         self.list_reports(by, page(conversation)).await.unwrap().reports
     }
 
@@ -46,7 +50,7 @@ impl World {
     }
 }
 
-fn spam(message: &pb::Message) -> pb::ReportMessageRequest {
+pub(super) fn spam(message: &pb::Message) -> pb::ReportMessageRequest {
     pb::ReportMessageRequest {
         conversation_id: message.conversation_id.clone(),
         message_id: message.message_id.clone(),

@@ -33,6 +33,16 @@ impl Reader {
         }
     }
 
+    /// Waits for this word, whatever comes before it about alerts.
+    pub(super) async fn expects_event(&mut self, expected: &str) {
+        loop {
+            let update = self.next().await.unwrap();
+            if !matches!(&update, Update::UserEvent(_)) {
+                break assert_eq!(word(update), expected);
+            }
+        }
+    }
+
     pub(super) async fn expects(&mut self, expected: &[&str]) {
         for expected in expected {
             assert_eq!(word(self.next().await.unwrap()), *expected);

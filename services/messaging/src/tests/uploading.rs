@@ -47,12 +47,12 @@ impl World {
     }
 
     /// A file that is there.
-    async fn uploaded(&self, by: UserId, bytes: &[u8]) -> String {
+    pub(super) async fn uploaded(&self, by: UserId, bytes: &[u8]) -> String {
         let place = self.create(by, "a.png", "image/png", bytes.len() as i64).await.unwrap();
         self.write(&place, bytes).await.unwrap().upload_id
     }
 
-    async fn file(&self, by: UserId, id: &str) -> Result<pb::GetUploadResponse, Status> {
+    pub(super) async fn file(&self, by: UserId, id: &str) -> Result<pb::GetUploadResponse, Status> {
         let request = pb::GetUploadRequest { upload_id: id.to_owned() };
         self.uploads().get_upload(by.says(request)).await.map(tonic::Response::into_inner)
     }
@@ -76,19 +76,19 @@ impl World {
         self.read(&found.ticket, id, 0, 0).await
     }
 
-    async fn sweep(&self) {
+    pub(super) async fn sweep(&self) {
         let store = Store::new(self.database.clone(), self.clock.clone());
         let depot = Depot::open(&self.config.uploads).unwrap();
         Sweeper { store, depot, clock: self.clock.clone() }.sweep().await.unwrap();
     }
 
     /// How many files there are in the folder.
-    fn objects(&self) -> usize {
+    pub(super) fn objects(&self) -> usize {
         let folders = std::fs::read_dir(self._folder.path()).unwrap();
         folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
     }
 
-    async fn sends_file(&self, by: UserId, conversation: ConversationId, id: &str) -> pb::Message {
+    pub(super) async fn sends_file(&self, by: UserId, conversation: ConversationId, id: &str) -> pb::Message {
         self.send(by, showing(conversation, &[id])).await.unwrap().message.unwrap()
     }
 

@@ -300,7 +300,7 @@ async fn nothing_of_a_deleted_conversation_is_found_or_alerts(store: Store) {
 }
 
 fn all_of(user: UserId) -> Alerts {
-    Alerts { user, only_unread: false, before: None, limit: 1000 }
+    Alerts { user, only_unread: false, kind: None, before: None, limit: 1000 }
 }
 
 /// The alerts in a user's log.
