@@ -137,7 +137,11 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     Ok(Unit {
         name: NAME,
         services: vec![SERVICE_NAME, call_service_server::SERVICE_NAME],
-        grpc: Some(unit::routes(Routes::new(service).add_service(calls), Identity::new(verifier, accepted), &limits)),
+        grpc: Some(unit::routes(
+            Routes::new(service).add_service(calls),
+            Identity::new(verifier, accepted),
+            &limits,
+        )),
         listening: vec![],
         database: Some(database),
         tasks,

@@ -80,11 +80,8 @@ pub fn begun(begun: &Begun, viewer: UserId) -> pb::StartCallResponse {
 /// A call as one of the two sees it.
 pub fn render(call: &Call, viewer: UserId) -> pb::Call {
     let (talk, ending) = (call.talk(), call.ending());
-    let own_session = if viewer == call.caller.user {
-        Some(call.caller.session)
-    } else {
-        talk.map(|talk| talk.session)
-    };
+    let own_session =
+        if viewer == call.caller.user { Some(call.caller.session) } else { talk.map(|talk| talk.session) };
     pb::Call {
         call_id: call.id.to_string(),
         conversation_id: call.conversation.to_string(),

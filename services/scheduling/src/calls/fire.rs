@@ -66,8 +66,7 @@ impl Calls {
             && let Some(ending) = call.ending()
         {
             // Beside each other: when one of the two is away, the other one is told all the same.
-            let (shown, known) =
-                tokio::join!(self.messaging.show_call(&call, ending), self.acquaint(&call));
+            let (shown, known) = tokio::join!(self.messaging.show_call(&call, ending), self.acquaint(&call));
             outcomes.extend(shown.into_iter().chain(known));
         }
         let mut setback = None;

@@ -25,6 +25,9 @@ mod publish;
 mod start;
 mod stream;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use chassis::events::Events;

@@ -96,8 +96,7 @@ impl Calls {
             Target::Person(user) => call.caller.user == user,
             Target::Conversation(id) => call.conversation == id,
         };
-        let pair =
-            Pair { from, to: call.caller.user, conversation: call.conversation, media: request.media };
+        let pair = Pair { from, to: call.caller.user, conversation: call.conversation, media: request.media };
         Ok(Some(pair).filter(|_| is_meant && call.callee == from.user))
     }
 

@@ -1,5 +1,8 @@
 //! What the store does with calls, whichever it is, and what comes of it.
 
+#[cfg(test)]
+mod contract;
+
 use std::time::Duration;
 
 use chassis::clock::Timestamp;

@@ -15,7 +15,7 @@ use super::super::super::{Failure, code};
 use super::super::{Tx, now_within};
 use super::{Store, remove_claimed};
 use crate::calls::machine::{
-    Act, Call, Device, Ending, Media, Outcome, Stage, Talk, Wish, nobody, wish, Spans,
+    Act, Call, Device, Ending, Media, Outcome, Spans, Stage, Talk, Wish, nobody, wish,
 };
 use crate::error::Error;
 use crate::scheduled_message::Retry;
@@ -234,13 +234,8 @@ impl Store {
         }
         let (mut live, overdue) = live_calls(&mut tx, [from.user, to], now, spans).await?;
         let (own, others) = (position(&live, from.user), position(&live, to));
-        let wish = wish(
-            from,
-            to,
-            start.pair.media,
-            own.map(|place| &live[place]),
-            others.map(|place| &live[place]),
-        );
+        let wish =
+            wish(from, to, start.pair.media, own.map(|place| &live[place]), others.map(|place| &live[place]));
         let outcome = match (wish, own) {
             (Wish::Ring | Wish::Busy, _) if start.only_meet => Started::NotMet,
             (Wish::Ring | Wish::Busy, _) => match too_many(&mut tx, start, now).await? {
@@ -544,13 +539,11 @@ async fn remember(tx: &mut Tx, user: UserId, retry: &Retry, id: CallId) -> sqlx:
 /// Takes a user out of everything that is kept about calls. A call that nobody is in any more goes.
 async fn forget(tx: &mut Tx, user: UserId, now: Timestamp) -> sqlx::Result<()> {
     let (user, nobody) = (user.uuid(), nobody().uuid());
-    sqlx::query(
-        "UPDATE call_users SET delete_time = COALESCE(delete_time, $2) WHERE user_id = $1",
-    )
-    .bind(user)
-    .bind(now.as_millis())
-    .execute(&mut **tx)
-    .await?;
+    sqlx::query("UPDATE call_users SET delete_time = COALESCE(delete_time, $2) WHERE user_id = $1")
+        .bind(user)
+        .bind(now.as_millis())
+        .execute(&mut **tx)
+        .await?;
     for forgetting in [
         "UPDATE calls SET caller_id = $2, caller_session = $2 WHERE caller_id = $1
              AND call_id IN (SELECT call_id FROM call_members WHERE user_id = $1)",

@@ -7,8 +7,11 @@ use proptest::prelude::*;
 use super::*;
 
 const SECOND: Duration = Duration::from_secs(1);
-const SPANS: Spans =
-    Spans { ring: Duration::from_secs(45), connect: Duration::from_secs(60), longest: Duration::from_secs(3600) };
+const SPANS: Spans = Spans {
+    ring: Duration::from_secs(45),
+    connect: Duration::from_secs(60),
+    longest: Duration::from_secs(3600),
+};
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
 fn user(number: u128) -> UserId {
@@ -112,7 +115,10 @@ fn the_time_that_counts_is_between_connected_and_the_end() {
     unchanged(&mut call, Act::Connected(device(ANN, 0), None), now.plus(SECOND));
     done(&mut call, Act::End(device(ANN, 1)), now.plus(90 * SECOND));
     let ending = call.ending().unwrap();
-    assert_eq!((ending.outcome, ending.duration, ending.by), (Outcome::Ended, Some(90 * SECOND), Some(user(ANN))));
+    assert_eq!(
+        (ending.outcome, ending.duration, ending.by),
+        (Outcome::Ended, Some(90 * SECOND), Some(user(ANN)))
+    );
     // Answered, and hung up before the devices had found each other.
     let (mut call, now) = accepted();
     done(&mut call, Act::End(device(BOB, 0)), now.plus(SECOND));
@@ -306,8 +312,12 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let media = prop_oneof![Just(Media::Audio), Just(Media::Video)];
     let said = proptest::option::of(-200_000..200_000_i64);
     let start = (who(), 0..3_u128, media).prop_map(|(from, to, media)| Step::Start { from, to, media });
-    let act = (0..6_u8, who(), 0..3_usize, said)
-        .prop_map(|(kind, who, call, said)| Step::Act { kind, who, call, said });
+    let act = (0..6_u8, who(), 0..3_usize, said).prop_map(|(kind, who, call, said)| Step::Act {
+        kind,
+        who,
+        call,
+        said,
+    });
     let wait = prop_oneof![4 => 0..5_000_u64, 2 => 20_000..70_000_u64, 1 => 3_000_000..4_000_000_u64];
     proptest::collection::vec(prop_oneof![3 => start, 8 => act, 2 => wait.prop_map(Step::Wait)], 1..120)
 }
