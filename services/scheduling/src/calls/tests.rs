@@ -337,7 +337,7 @@ async fn nothing_shows_a_call_that_rings_past_its_time_however_late_the_timer_is
     let (ann, bob, cem) = (world.phone(), world.phone(), world.phone());
     let active = pb::ListCallsRequest { active: true, ..Default::default() };
     let id = world.call(ann, bob.user).await.unwrap().call_id;
-    assert_eq!(world.list(bob, active.clone()).await.unwrap(), [id.clone()]);
+    assert_eq!(world.list(bob, active.clone()).await.unwrap(), std::slice::from_ref(&id));
     world.clock.advance(45 * SECOND);
     let seen = world.get(bob, &id).await.unwrap();
     assert_eq!((seen.state(), seen.version), (State::Missed, 2));

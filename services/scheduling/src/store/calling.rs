@@ -35,7 +35,7 @@ pub enum Started {
     /// There is this call.
     Call {
         /// As it is now.
-        call: Call,
+        call: Box<Call>,
         /// Whether the other had called.
         met: bool,
         /// Whether this has begun or changed it.

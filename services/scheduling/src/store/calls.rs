@@ -228,7 +228,7 @@ impl Store {
             if first.is_some() {
                 drop(tx);
                 let (call, met) = self.find_call(from.user, Some(retry)).await?.ok_or(Error::Lost)?;
-                let outcome = Started::Call { call, met, changed: false };
+                let outcome = Started::Call { call: Box::new(call), met, changed: false };
                 return Ok(Settled { outcome, overdue: Vec::new(), now });
             }
         }
@@ -246,7 +246,7 @@ impl Store {
                         _ => Call::ringing(start.id, start.pair, now, spans),
                     };
                     insert(&mut tx, &call, now).await?;
-                    Started::Call { call, met: false, changed: true }
+                    Started::Call { call: Box::new(call), met: false, changed: true }
                 }
             },
             (Wish::Meet, Some(own)) => {
@@ -254,10 +254,10 @@ impl Store {
                 let before = call.version;
                 let acted = call.act(Act::Accept(from), now, spans);
                 write(&mut tx, before, &call, now).await?;
-                Started::Call { call, met: true, changed: acted.changed }
+                Started::Call { call: Box::new(call), met: true, changed: acted.changed }
             }
             (Wish::Again { met }, Some(own)) => {
-                Started::Call { call: live.swap_remove(own), met, changed: false }
+                Started::Call { call: Box::new(live.swap_remove(own)), met, changed: false }
             }
             (Wish::Refused, Some(own)) => Started::InCall(live[own].id),
             (_, None) => return Err(Error::Lost),

@@ -44,7 +44,7 @@ impl World {
     /// A call that rings.
     async fn rings(&self, from: Device, to: UserId) -> Call {
         match self.start(from, to).await {
-            Started::Call { call, met: false, changed: true } if call.stage == Stage::Ringing => call,
+            Started::Call { call, met: false, changed: true } if call.stage == Stage::Ringing => *call,
             other => panic!("{other:?}"),
         }
     }
@@ -69,7 +69,7 @@ impl World {
         self.clock.advance(Duration::from_millis(5));
         tokio::time::sleep(Duration::from_millis(5)).await;
         match settled.outcome {
-            Started::Call { call, .. } => call,
+            Started::Call { call, .. } => *call,
             other => panic!("{other:?}"),
         }
     }
@@ -159,7 +159,7 @@ async fn what_was_written_is_read(world: World) {
     let busy = {
         world.rings(ann, bob.user).await;
         let Started::Call { call, .. } = world.start(device(), bob.user).await else { panic!() };
-        call
+        *call
     };
     assert_eq!((world.get(&busy).await, outcome(&busy)), (busy.clone(), Some(Outcome::Busy)));
     let nothing = world.store.change_call(CallId::generate(), Act::Pass, &SPANS).await.unwrap();
@@ -223,17 +223,20 @@ async fn one_of_many_devices_answers(world: World) {
 async fn two_who_call_each_other_at_once_meet(world: World) {
     for _ in 0..20 {
         let (ann, bob) = (device(), device());
-        let call = |from, to: Device| {
+        let mut both = JoinSet::new();
+        for (from, to) in [(ann, bob.user), (bob, ann.user)] {
             let store = world.store.clone();
-            async move { store.start_call(&start(from, to.user), &SPANS).await.unwrap().outcome }
-        };
-        let (one, other) = tokio::join!(tokio::spawn(call(ann, bob)), tokio::spawn(call(bob, ann)));
-        let (one, other) = (one.unwrap(), other.unwrap());
-        let (Started::Call { call: first, met: one, .. }, Started::Call { call: second, met: other, .. }) =
-            (one, other)
-        else {
-            panic!("refused")
-        };
+            both.spawn(async move {
+                let outcome = store.start_call(&start(from, to), &SPANS).await.unwrap().outcome;
+                match outcome {
+                    Started::Call { call, met, .. } => (from, *call, met),
+                    other => panic!("{other:?}"),
+                }
+            });
+        }
+        let mut both = both.join_all().await;
+        both.sort_by_key(|(from, ..)| from.user != ann.user);
+        let [(_, first, one), (_, second, other)] = both.try_into().unwrap();
         assert_eq!(first.id, second.id, "one call remains");
         assert!(one != other, "the second one accepts the first");
         let stored = world.get(&first).await;
