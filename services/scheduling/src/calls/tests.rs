@@ -11,8 +11,9 @@ use chassis::database::Database;
 use chassis::database::testing::{self, Scratch};
 use chassis::events::{Delivery, Events, Subscription};
 use chassis::fault::Fault;
-use chassis::identity::AcceptedServices;
+use chassis::identity::{AcceptedServices, Verifier};
 use chassis::middleware::LimitsConfig;
+use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::Unit;
 use prost::Message as _;
@@ -29,7 +30,9 @@ use tokio::task::JoinSet;
 use tonic::{Code, Request, Status};
 
 use self::peers::{Peers, Shown};
-use super::CallsConfig;
+use super::{CallDeps, Calls, CallsConfig, render};
+use crate::messaging::Messaging;
+use crate::store::Store;
 use crate::tests::others::Others;
 use crate::{Config, Deps, MIGRATOR, NAME};
 
@@ -626,6 +629,42 @@ async fn a_list_has_pages_and_says_only_what_is_ones_own() {
 }
 
 #[tokio::test]
+async fn everything_about_a_user_can_be_taken_along() {
+    let world = World::start().await;
+    let (ann, bob) = (world.phone(), world.phone());
+    let mut made = Vec::new();
+    for _ in 0..5 {
+        let id = world.call(ann, bob.user).await.unwrap().call_id;
+        world.end(ann, &id).await.unwrap();
+        made.insert(0, id);
+    }
+    let tasks = Tasks::default();
+    let deps = CallDeps {
+        store: Store::new(world.database.clone(), world.clock.clone()),
+        events: world.events.clone(),
+        messaging: Messaging::new(world.peers.messaging(), Others::credential()),
+        conversation: world.peers.conversation(),
+        auth: world.peers.auth(),
+        credential: Others::credential(),
+        verifier: Verifier::new(world.peers.auth(), Some(Others::credential())),
+        timing: config().timing(),
+        tasks: tasks.clone(),
+    };
+    let calls = Calls::start(&CallsConfig::default(), deps);
+    let (mut found, mut before) = (Vec::new(), None);
+    loop {
+        let page = calls.export(bob.user, before, 2).await.unwrap();
+        found.extend(page.calls.iter().map(|call| render(call, bob.user).call_id));
+        before = page.next;
+        if before.is_none() {
+            break;
+        }
+    }
+    assert_eq!(found, made);
+    assert!(tasks.stop(PATIENCE).await);
+}
+
+#[tokio::test]
 async fn a_stream_begins_with_the_active_call_and_ends_with_the_session() {
     let world = World::start().await;
     let (ann, bob) = (world.phone(), world.phone());
@@ -658,6 +697,10 @@ async fn a_stream_begins_with_the_active_call_and_ends_with_the_session() {
         matches!(next(&mut stream).await.unwrap(), Update::CallSignal(signal) if signal.payload == "offer")
     );
     assert_eq!(state(next(&mut stream).await.unwrap()), State::Ended);
+    let cem = world.phone();
+    let idle = world.client().stream_calls(cem.asks(pb::StreamCallsRequest {})).await.unwrap();
+    let first = next(&mut idle.into_inner()).await.unwrap();
+    assert!(matches!(first, Update::CallChanged(notice) if notice.call.is_none()));
     // The other device hears of the call, not of the signal.
     assert_eq!(state(next(&mut other).await.unwrap()), State::Accepted);
     assert_eq!(state(next(&mut other).await.unwrap()), State::Ended);
