@@ -58,10 +58,15 @@ pub mod messaging {
     }
 }
 
-/// Messages to be sent later.
+/// What waits for a time: messages to be sent later, and calls.
 pub mod scheduling {
     /// Version 1.
-    #[expect(clippy::allow_attributes, unused_qualifications, reason = "generated")]
+    #[expect(
+        clippy::allow_attributes,
+        clippy::large_enum_variant,
+        unused_qualifications,
+        reason = "generated"
+    )]
     pub mod v1 {
         tonic::include_proto!("parlor.scheduling.v1");
     }

@@ -1,7 +1,7 @@
 //! The service through its door: its own routes with all their middleware, over other services that are made for the
 //! purpose.
 
-mod others;
+pub mod others;
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -59,6 +59,7 @@ async fn start(config: Config, database: Database, others: &Others, clock: Clock
         events,
         clock,
         messaging: others.messaging(),
+        conversation: Transport::local(axum::Router::new()),
         auth: others.auth(),
         credential: Others::credential(),
         accepted: AcceptedServices::default(),

@@ -24,6 +24,7 @@ pub(super) struct Prepared {
     method: MethodDescriptor,
     request: DynamicMessage,
     conversation: Option<String>,
+    call: Option<String>,
 }
 
 /// Finds the rpc and reads its request. Refuses what is not public, and what comes too often.
@@ -40,8 +41,11 @@ pub(super) fn prepare(
         )
     })?;
     let body = call.request.map_or_else(|| serde_json::json!({}), object);
-    let conversation = body.get("conversationId").or_else(|| body.get("conversation_id"));
-    let conversation = conversation.and_then(|id| id.as_str()).map(str::to_owned);
+    let named = |name: &str, other: &str| {
+        body.get(name).or_else(|| body.get(other)).and_then(|id| id.as_str()).map(str::to_owned)
+    };
+    let conversation = named("conversationId", "conversation_id");
+    let call_of_people = named("callId", "call_id");
     let request = json::from_json(&method.input(), body.to_string().as_bytes())?;
 
     let limits = gateway.limits();
@@ -55,13 +59,18 @@ pub(super) fn prepare(
             }
         }
     }
-    Ok(Prepared { method, request, conversation })
+    Ok(Prepared { method, request, conversation, call: call_of_people })
 }
 
 impl Prepared {
     /// The conversation that the request names.
     pub(super) fn conversation(&self) -> Option<&str> {
         self.conversation.as_deref()
+    }
+
+    /// The call of two people that the request names.
+    pub(super) fn call_of_people(&self) -> Option<&str> {
+        self.call.as_deref()
     }
 
     /// Makes the call.

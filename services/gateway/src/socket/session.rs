@@ -23,7 +23,7 @@ use proto::Incoming;
 use proto::gateway::v1::client_frame::Command;
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::gateway::v1::{ClientFrame, ErrorReason, Hello, Pong, Ready, Subscribe, Unsubscribed};
-use proto::id::ConversationId;
+use proto::id::{CallId, ConversationId};
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::{AdvanceWatermarkRequest, SendMessageRequest, SendSignalRequest};
 use tokio::time::{Instant, Sleep};
@@ -57,6 +57,9 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The same for a client that is slow: what was written before has to leave first.
 const SLOW_FAREWELL: Duration = Duration::from_secs(10);
+
+/// What passes a signal of a call on: the candidates of a device come many at once.
+const RELAY_SIGNAL: &str = "parlor.scheduling.v1.CallService/RelaySignal";
 
 /// In which time commands are counted.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -226,6 +229,8 @@ enum Lane {
     Conversation(ConversationId),
     /// A conversation that is named by those who are in it.
     People(Vec<String>),
+    /// A call of two people: its signals arrive in the order in which they were sent.
+    Call(CallId),
 }
 
 /// A command that is carried out by a service.
@@ -484,8 +489,13 @@ impl Session {
     }
 
     fn command(&mut self, id: String, command: Option<Command>) -> Result<(), Close> {
-        let is_send = matches!(command, Some(Command::SendMessage(_)));
-        if !is_send {
+        // Sends and signals have limits of their own.
+        let is_counted = match &command {
+            Some(Command::SendMessage(_)) => false,
+            Some(Command::Call(call)) => call.method != RELAY_SIGNAL,
+            _ => true,
+        };
+        if is_counted {
             self.count()?;
         }
         let is_hello = matches!(command, Some(Command::Hello(_)));
@@ -534,7 +544,8 @@ impl Session {
                 if self.holds(&id, &request) {
                     match call::prepare(&self.gateway, &self.connection, self.address, request) {
                         Ok(call) => {
-                            let lane = call.conversation().and_then(conversation_lane);
+                            let of_people = || Some(Lane::Call(CallId::parse(call.call_of_people()?).ok()?));
+                            let lane = call.conversation().and_then(conversation_lane).or_else(of_people);
                             self.enter(lane, id, Job::Call(Box::new(call)));
                         }
                         Err(fault) => self.refuse(id, fault),

@@ -46,7 +46,7 @@ impl Conversations {
 
     /// The other person of a direct conversation.
     pub async fn peer(&self, user: UserId, id: ConversationId) -> Result<UserId, Error> {
-        let message = pb::GetConversationRequest { conversation_id: id.to_string(), ..Default::default() };
+        let message = pb::GetConversationRequest { conversation_id: id.to_string() };
         let answer = self.client.clone().get_conversation(self.on_behalf(message, user)).await;
         let answer = answer.map_err(|status| refusal(status, Error::ConversationNotFound(id)))?;
         let conversation = answer.into_inner().conversation.unwrap_or_default();

@@ -12,11 +12,18 @@
 //! device has gone. The deadline is applied before anything else, so that what comes too late finds the call over,
 //! whether a timer has said so before or not.
 
+mod talk;
+mod wish;
+
 use std::time::Duration;
 
 use chassis::clock::Timestamp;
 use proto::id::{CallId, ConversationId, SessionId, UserId};
 use uuid::Uuid;
+
+pub use talk::Talk;
+use talk::within;
+pub use wish::{Wish, wish};
 
 /// Stands for one whose account is gone.
 pub fn nobody() -> UserId {
@@ -84,25 +91,6 @@ pub enum Stage {
     Accepted(Talk),
     /// Nothing becomes of it any more.
     Over(Ending),
-}
-
-/// What is known of a call that was answered.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Talk {
-    /// The device that answered.
-    pub session: SessionId,
-    /// When.
-    pub accept_time: Timestamp,
-    /// Without a word it is over then.
-    pub deadline: Timestamp,
-    /// It lasts no longer than this, whatever is said.
-    pub longest_until: Timestamp,
-    /// Since when they are connected.
-    pub connect_time: Option<Timestamp>,
-    /// Since when the caller has lost the other.
-    pub caller_lost: Option<Timestamp>,
-    /// Since when the one who was called has lost the other.
-    pub callee_lost: Option<Timestamp>,
 }
 
 /// How a call is over.
@@ -178,39 +166,6 @@ pub struct Acted {
     pub changed: bool,
     /// Why the act itself was not done; `None` when it is done, now or since before.
     pub refusal: Option<Refusal>,
-}
-
-/// What is to become of somebody's wish to call.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Wish {
-    /// It rings.
-    Ring,
-    /// The other is in another call.
-    Busy,
-    /// The other calls at this moment: that call is accepted.
-    Meet,
-    /// This device has begun that call before. `met` when it was the other's.
-    Again {
-        /// Whether the other had called.
-        met: bool,
-    },
-    /// The one who wants to call is in a call already.
-    Refused,
-}
-
-/// Decides about a wish to call, by the live calls of the two: none whose time is over.
-pub fn wish(from: Device, to: UserId, media: Media, own: Option<&Call>, others: Option<&Call>) -> Wish {
-    let Some(own) = own else {
-        return if others.is_some() { Wish::Busy } else { Wish::Ring };
-    };
-    let (is_theirs, is_mine) =
-        (own.caller.user == to && own.callee == from.user, own.caller == from && own.callee == to);
-    match &own.stage {
-        Stage::Ringing if is_theirs => Wish::Meet,
-        Stage::Ringing if is_mine && own.media == media => Wish::Again { met: false },
-        Stage::Accepted(talk) if is_theirs && talk.session == from.session => Wish::Again { met: true },
-        Stage::Ringing | Stage::Accepted(_) | Stage::Over(_) => Wish::Refused,
-    }
 }
 
 /// The two of a call, and where they have it from.
@@ -516,27 +471,6 @@ impl Call {
     }
 }
 
-impl Talk {
-    fn lost_of(&mut self, side: Side) -> &mut Option<Timestamp> {
-        match side {
-            Side::Caller => &mut self.caller_lost,
-            Side::Callee => &mut self.callee_lost,
-        }
-    }
-
-    /// How long they were connected when it is over at a time: until the first of the two was lost for good.
-    fn duration(&self, outcome: Outcome, end: Timestamp) -> Option<Duration> {
-        let lost = [self.caller_lost, self.callee_lost].into_iter().flatten().min();
-        let Some(connect_time) = self.connect_time else { return Some(Duration::ZERO) };
-        match lost {
-            Some(lost) => Some(lost.min(end).since(connect_time)),
-            // Both went without a word, and nobody knows when.
-            None if outcome == Outcome::Failed => None,
-            None => Some(end.since(connect_time)),
-        }
-    }
-}
-
 impl Outcome {
     /// As a word in a sentence.
     pub const fn name(self) -> &'static str {
@@ -549,11 +483,6 @@ impl Outcome {
             Self::Failed => "failed",
         }
     }
-}
-
-/// A time that a device says, but never before what must have been and never after now.
-fn within(said: Option<Timestamp>, earliest: Timestamp, now: Timestamp) -> Timestamp {
-    said.unwrap_or(now).min(now).max(earliest)
 }
 
 #[cfg(test)]

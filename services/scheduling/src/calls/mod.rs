@@ -25,6 +25,9 @@ mod publish;
 mod start;
 mod stream;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use chassis::events::Events;
@@ -35,6 +38,7 @@ use proto::id::{CallId, UserId};
 use proto::scheduling::v1::call_service_server::CallServiceServer;
 
 pub use config::CallsConfig;
+pub use convert::render;
 
 use self::acquaintances::Acquaintances;
 use self::conversations::Conversations;
@@ -178,7 +182,8 @@ impl Calls {
         Ok(Listed { calls, next })
     }
 
-    /// Everything about a user's calls, page by page: `None` at the end.
+    /// Everything about a user's calls, newest first, page by page: the first page begins before nothing, and each other
+    /// one where the one before it says.
     pub async fn export(&self, user: UserId, before: Option<Place>, limit: i64) -> Result<Listed, Error> {
         self.list(Listing { before, ..Listing::all(user, limit) }).await
     }

@@ -72,7 +72,10 @@ impl Calls {
         }
         match outcome {
             Started::Call { call, met, changed } => {
-                self.tell_of(&Changed { call: call.clone(), acted: Acted { changed, refusal: None }, now });
+                let acted = Acted { changed, refusal: None };
+                let told = Changed { call: *call, acted, now };
+                self.tell_of(&told);
+                let call = told.call;
                 if changed {
                     let (id, conversation, user) = (call.id, call.conversation, start.pair.from.user);
                     tracing::info!(

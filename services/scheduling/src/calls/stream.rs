@@ -45,11 +45,9 @@ impl Calls {
         let subscription = self.events.subscribe(&proto::subject::calls(device.user), hints).await;
         let (updates, taken) = mpsc::channel(WAITING + 1);
         let active = self.list(Listing { active: true, ..Listing::all(device.user, 1) }).await?;
-        for call in &active.calls {
-            let notice = pb::CallNotice { call: Some(convert::render(call, device.user)) };
-            // There is room for the first.
-            let _ = updates.try_send(Ok(answer(Update::CallChanged(notice))));
-        }
+        let call = active.calls.first().map(|call| convert::render(call, device.user));
+        // There is room for the first.
+        let _ = updates.try_send(Ok(answer(Update::CallChanged(pb::CallNotice { call }))));
         let feed = Feed { calls: self.clone(), device, token, updates, _subscription: subscription };
         self.tasks.spawn("stream-calls", |shutdown| feed.run(heard, shutdown));
         Ok(ReceiverStream::new(taken))

@@ -1,5 +1,8 @@
 //! What the store does with calls, whichever it is, and what comes of it.
 
+#[cfg(test)]
+mod contract;
+
 use std::time::Duration;
 
 use chassis::clock::Timestamp;
@@ -32,7 +35,7 @@ pub enum Started {
     /// There is this call.
     Call {
         /// As it is now.
-        call: Call,
+        call: Box<Call>,
         /// Whether the other had called.
         met: bool,
         /// Whether this has begun or changed it.

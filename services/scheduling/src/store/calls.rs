@@ -4,150 +4,29 @@
 //! of theirs, each with its members and timers. Whoever holds the row of one of the two may write down that the time of
 //! their call is over; everything else needs both.
 
+#[path = "call_rows.rs"]
+#[macro_use]
+mod rows;
+
 use std::time::Duration;
 
 use chassis::clock::Timestamp;
 use proto::id::{CallId, UserId};
 use uuid::Uuid;
 
-use super::super::super::calling::{Changed, Listing, Settled, Start, Started, StateName};
-use super::super::super::{Failure, code};
+use super::super::super::calling::{Changed, Listing, Settled, Start, Started};
+use super::super::super::code;
 use super::super::{Tx, now_within};
 use super::{Store, remove_claimed};
-use crate::calls::machine::{
-    Act, Call, Device, Ending, Media, Outcome, Spans, Stage, Talk, Wish, nobody, wish,
-};
+use crate::calls::machine::{Act, Call, Spans, Wish, nobody, wish};
 use crate::error::Error;
 use crate::scheduled_message::Retry;
 use crate::timer::{Claim, Kind};
 
+use rows::{Record, code_of_media, code_of_state, name_of};
+
 /// In this time the calls of a user are counted.
 const MINUTE: Duration = Duration::from_secs(60);
-
-/// What a [`Call`] is made of, after `$before` and before `$after`; the table is `c`.
-macro_rules! with_columns {
-    ($before:literal, $after:literal) => {
-        concat!(
-            $before,
-            " c.call_id, c.conversation_id, c.caller_id, c.caller_session, c.callee_id, c.media, c.state, c.version,
-              c.create_time, c.ring_until, c.deadline, c.callee_session, c.accept_time, c.longest_until,
-              c.connect_time, c.caller_lost_time, c.callee_lost_time, c.end_time, c.ended_by, c.duration ",
-            $after
-        )
-    };
-}
-
-#[derive(sqlx::FromRow)]
-struct Record {
-    call_id: Uuid,
-    conversation_id: Uuid,
-    caller_id: Uuid,
-    caller_session: Uuid,
-    callee_id: Uuid,
-    media: i64,
-    state: i64,
-    version: i64,
-    create_time: i64,
-    ring_until: i64,
-    deadline: Option<i64>,
-    callee_session: Option<Uuid>,
-    accept_time: Option<i64>,
-    longest_until: Option<i64>,
-    connect_time: Option<i64>,
-    caller_lost_time: Option<i64>,
-    callee_lost_time: Option<i64>,
-    end_time: Option<i64>,
-    ended_by: Option<Uuid>,
-    duration: Option<i64>,
-}
-
-const CORRUPT: Error = Error::Store(Failure::Corrupt("a call without what belongs to its state"));
-
-impl Record {
-    fn read(self) -> Result<Call, Error> {
-        let time = Timestamp::from_millis;
-        let talk = match (self.callee_session, self.accept_time, self.longest_until) {
-            (Some(session), Some(accept_time), Some(longest_until)) => Some(Talk {
-                session: session.into(),
-                accept_time: time(accept_time),
-                deadline: time(self.deadline.unwrap_or(longest_until)),
-                longest_until: time(longest_until),
-                connect_time: self.connect_time.map(time),
-                caller_lost: self.caller_lost_time.map(time),
-                callee_lost: self.callee_lost_time.map(time),
-            }),
-            _ => None,
-        };
-        let stage = match (state(self.state)?, talk, self.end_time) {
-            (StateName::Ringing, None, None) => Stage::Ringing,
-            (StateName::Accepted, Some(talk), None) => Stage::Accepted(talk),
-            (StateName::Over(outcome), talk, Some(end_time)) => Stage::Over(Ending {
-                outcome,
-                time: time(end_time),
-                by: self.ended_by.map(UserId::from),
-                talk,
-                duration: self
-                    .duration
-                    .map(|millis| Duration::from_millis(u64::try_from(millis).unwrap_or(0))),
-            }),
-            _ => return Err(CORRUPT),
-        };
-        Ok(Call {
-            id: self.call_id.into(),
-            conversation: self.conversation_id.into(),
-            caller: Device { user: self.caller_id.into(), session: self.caller_session.into() },
-            callee: self.callee_id.into(),
-            media: if self.media == code_of_media(Media::Video) { Media::Video } else { Media::Audio },
-            version: self.version,
-            create_time: time(self.create_time),
-            ring_until: time(self.ring_until),
-            stage,
-        })
-    }
-}
-
-/// As the contract has them.
-fn code_of_media(media: Media) -> i64 {
-    match media {
-        Media::Audio => 1,
-        Media::Video => 2,
-    }
-}
-
-fn code_of_state(state: StateName) -> i64 {
-    match state {
-        StateName::Ringing => 1,
-        StateName::Accepted => 2,
-        StateName::Over(Outcome::Ended) => 3,
-        StateName::Over(Outcome::Rejected) => 4,
-        StateName::Over(Outcome::Busy) => 5,
-        StateName::Over(Outcome::Missed) => 6,
-        StateName::Over(Outcome::Cancelled) => 7,
-        StateName::Over(Outcome::Failed) => 8,
-    }
-}
-
-fn state(code: i64) -> Result<StateName, Error> {
-    Ok(match code {
-        1 => StateName::Ringing,
-        2 => StateName::Accepted,
-        3 => StateName::Over(Outcome::Ended),
-        4 => StateName::Over(Outcome::Rejected),
-        5 => StateName::Over(Outcome::Busy),
-        6 => StateName::Over(Outcome::Missed),
-        7 => StateName::Over(Outcome::Cancelled),
-        8 => StateName::Over(Outcome::Failed),
-        _ => return Err(Error::Store(Failure::Corrupt("an unknown state of a call"))),
-    })
-}
-
-fn name_of(call: &Call) -> StateName {
-    match &call.stage {
-        Stage::Ringing => StateName::Ringing,
-        Stage::Accepted(_) => StateName::Accepted,
-        Stage::Over(ending) => StateName::Over(ending.outcome),
-    }
-}
 
 impl Store {
     pub async fn find_call(
@@ -190,7 +69,7 @@ impl Store {
         // After the last place: no time is as late, and no id as large.
         let (time, id) =
             listing.before.map_or((i64::MAX, Uuid::max()), |(time, id)| (time.as_millis(), id.uuid()));
-        let records: Vec<Record> = sqlx::query_as(with_columns!(
+        let records: Vec<Record> = sqlx::query_as(call_columns!(
             "SELECT",
             "FROM call_members m JOIN calls c ON c.call_id = m.call_id
              WHERE m.user_id = $1 AND (m.create_time, m.call_id) < ($2, $3)
@@ -228,7 +107,7 @@ impl Store {
             if first.is_some() {
                 drop(tx);
                 let (call, met) = self.find_call(from.user, Some(retry)).await?.ok_or(Error::Lost)?;
-                let outcome = Started::Call { call, met, changed: false };
+                let outcome = Started::Call { call: Box::new(call), met, changed: false };
                 return Ok(Settled { outcome, overdue: Vec::new(), now });
             }
         }
@@ -246,7 +125,7 @@ impl Store {
                         _ => Call::ringing(start.id, start.pair, now, spans),
                     };
                     insert(&mut tx, &call, now).await?;
-                    Started::Call { call, met: false, changed: true }
+                    Started::Call { call: Box::new(call), met: false, changed: true }
                 }
             },
             (Wish::Meet, Some(own)) => {
@@ -254,10 +133,10 @@ impl Store {
                 let before = call.version;
                 let acted = call.act(Act::Accept(from), now, spans);
                 write(&mut tx, before, &call, now).await?;
-                Started::Call { call, met: true, changed: acted.changed }
+                Started::Call { call: Box::new(call), met: true, changed: acted.changed }
             }
             (Wish::Again { met }, Some(own)) => {
-                Started::Call { call: live.swap_remove(own), met, changed: false }
+                Started::Call { call: Box::new(live.swap_remove(own)), met, changed: false }
             }
             (Wish::Refused, Some(own)) => Started::InCall(live[own].id),
             (_, None) => return Err(Error::Lost),
@@ -327,9 +206,9 @@ impl Store {
 
 const FIND: &str = "SELECT call_id, fingerprint FROM call_requests WHERE user_id = $1 AND request_id = $2";
 
-const READ: &str = with_columns!("SELECT", "FROM calls c WHERE c.call_id = $1");
+const READ: &str = call_columns!("SELECT", "FROM calls c WHERE c.call_id = $1");
 
-const READ_LIVE: &str = with_columns!(
+const READ_LIVE: &str = call_columns!(
     "SELECT",
     "FROM call_members m JOIN calls c ON c.call_id = m.call_id WHERE m.user_id = $1 AND m.live"
 );

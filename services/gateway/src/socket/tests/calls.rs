@@ -1,5 +1,7 @@
 //! What happens to calls, on the connections of those whose calls they are.
 
+use std::time::Duration;
+
 use prost::Message as _;
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::gateway::v1::{ClientFrame, Hello, client_frame};
@@ -111,4 +113,28 @@ async fn who_comes_back_hears_calls_again() {
         let id = rings(&world, &ann, version);
         assert_eq!(client.next().await["callChanged"]["call"]["callId"], id);
     }
+}
+
+#[tokio::test]
+async fn signals_keep_their_order_and_are_not_counted_as_commands() {
+    const SIGNALS: u32 = 12;
+    let world = World::with(|sockets| sockets.commands_per_minute = 3).await;
+    let ann = world.person();
+    let mut client = world.connect(&ann).await;
+    // The first ones take longest.
+    world.backend.facts().signals_take =
+        (0..SIGNALS).map(|n| Duration::from_millis(5) * (SIGNALS - n)).collect();
+    let call_id = CallId::generate().to_string();
+    for number in 0..SIGNALS {
+        let request = json!({"callId": call_id, "payload": number.to_string()});
+        let call = json!({"method": "parlor.scheduling.v1.CallService/RelaySignal", "request": request});
+        client.say(json!({"id": number.to_string(), "call": call})).await;
+    }
+    let mut heard = Vec::new();
+    while heard.len() < SIGNALS as usize {
+        let frame = client.next().await;
+        assert!(frame.get("error").is_none(), "{frame}");
+        heard.extend(frame["callSignal"]["payload"].as_str().map(str::to_owned));
+    }
+    assert_eq!(heard, (0..SIGNALS).map(|number| number.to_string()).collect::<Vec<_>>());
 }

@@ -1,6 +1,6 @@
 //! A world for the tests: a real gateway at a free port, and the services behind it in a few lines each.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -24,6 +24,7 @@ use proto::gateway::v1::{ClientFrame, ServerFrame};
 use proto::id::{ConversationId, MessageId, SessionId, UserId};
 use proto::messaging::v1 as messaging;
 use proto::messaging::v1::{Event, Notice, UserEvent, event, notice, send_outcome, user_event};
+use proto::scheduling::v1 as scheduling;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_stream::wrappers::ReceiverStream;
@@ -58,6 +59,8 @@ pub(crate) struct Facts {
     pub(crate) break_streams: usize,
     /// How long a send takes.
     pub(crate) send_takes: Duration,
+    /// How long the next signals of calls take, each.
+    pub(crate) signals_take: VecDeque<Duration>,
     /// How long sessions last from the next look at them on; for ever when absent.
     pub(crate) sessions_last: Option<Duration>,
     /// What was reported of who is here.
@@ -657,6 +660,45 @@ service!(messaging::sync_service_server::SyncService {
     list_inbox(messaging::ListInboxRequest) -> messaging::ListInboxResponse;
 });
 
+service!(scheduling::call_service_server::CallService {
+    type StreamCallsStream = Pin<Box<dyn Stream<Item = Result<scheduling::StreamCallsResponse, Status>> + Send>>;
+
+    async fn relay_signal(
+        &self,
+        request: Request<scheduling::RelaySignalRequest>,
+    ) -> Reply<scheduling::RelaySignalResponse> {
+        let from_user_id = self.who(&request)?.to_string();
+        let request = request.into_inner();
+        let takes = self.facts().signals_take.pop_front().unwrap_or_default();
+        tokio::time::sleep(takes).await;
+        // In this world everybody calls oneself.
+        let user = UserId::parse(&from_user_id).expect("a user");
+        let signal = scheduling::CallSignal {
+            call_id: request.call_id,
+            from_user_id,
+            to_session_id: String::new(),
+            payload: request.payload,
+        };
+        let event = Some(scheduling::call_event::Event::Signal(signal));
+        let payload = scheduling::CallEvent { event }.encode_to_vec();
+        self.events.publish(&proto::subject::calls(user), payload.into());
+        Ok(Response::new(scheduling::RelaySignalResponse {}))
+    }
+
+    async fn stream_calls(&self, _: Request<scheduling::StreamCallsRequest>) -> Reply<Self::StreamCallsStream> {
+        Err(Status::unimplemented("not in this world"))
+    }
+} absent {
+    start_call(scheduling::StartCallRequest) -> scheduling::StartCallResponse;
+    accept_call(scheduling::AcceptCallRequest) -> scheduling::AcceptCallResponse;
+    reject_call(scheduling::RejectCallRequest) -> scheduling::RejectCallResponse;
+    end_call(scheduling::EndCallRequest) -> scheduling::EndCallResponse;
+    mark_call_connected(scheduling::MarkCallConnectedRequest) -> scheduling::MarkCallConnectedResponse;
+    mark_call_disconnected(scheduling::MarkCallDisconnectedRequest) -> scheduling::MarkCallDisconnectedResponse;
+    get_call(scheduling::GetCallRequest) -> scheduling::GetCallResponse;
+    list_calls(scheduling::ListCallsRequest) -> scheduling::ListCallsResponse;
+});
+
 /// Somebody with an account.
 #[derive(Clone)]
 pub(crate) struct Person {
@@ -694,7 +736,8 @@ impl World {
             ))
             .add_service(conversation::presence_service_server::PresenceServiceServer::new(backend.clone()))
             .add_service(messaging::messaging_service_server::MessagingServiceServer::new(backend.clone()))
-            .add_service(messaging::sync_service_server::SyncServiceServer::new(backend.clone()));
+            .add_service(messaging::sync_service_server::SyncServiceServer::new(backend.clone()))
+            .add_service(scheduling::call_service_server::CallServiceServer::new(backend.clone()));
         let transport = Transport::local(routes.into_axum_router());
         let credential = ServiceCredential::new("gateway", &Secret::new("secret")).expect("a credential");
         let mut config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
