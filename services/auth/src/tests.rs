@@ -24,6 +24,7 @@ use tonic::{Code, Request, Status};
 use crate::{AttemptsConfig, Config, Deps, MIGRATOR, PasswordsConfig};
 
 mod background_checks;
+mod issuer;
 mod mailing;
 mod otps;
 mod providers;

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::contract::{after, close, create, hash, user};
 use super::*;
 use crate::background_check::{BackgroundCheck, End, LIFETIME, NewCheck, State};
-use crate::errand::Errand;
+use crate::errand::{Errand, Kind};
 use crate::refusal::Refusal;
 use crate::vault::{Use, Vault};
 
@@ -70,7 +70,7 @@ async fn mark(store: &Store, user: &User) -> Option<Timestamp> {
 }
 
 async fn errands(store: &Store, seconds: u64) -> Vec<Errand> {
-    store.claim_errands(after(seconds), Duration::from_secs(1), 10).await.unwrap()
+    store.claim_errands(Kind::BackgroundCheck, after(seconds), Duration::from_secs(1), 10).await.unwrap()
 }
 
 async fn the_same_request_makes_one_check(store: Store) {
@@ -127,6 +127,8 @@ async fn there_are_three_checks_in_thirty_days(store: Store) {
 async fn a_check_that_is_handed_in_is_submitted_and_its_words_are_gone(store: Store) {
     let ann = somebody(&store, "ann").await;
     let check = ask(&store, &ann, 1, 0).await.unwrap();
+    // Who sends mails has nothing to do with it.
+    assert!(store.claim_errands(Kind::Mail, after(0), LIFETIME, 10).await.unwrap().is_empty());
     let lost = errands(&store, 0).await.pop().unwrap();
     let taken = errands(&store, 5).await.pop().unwrap();
     assert_eq!((taken.check_id(), taken.attempts), (check.id, 2));

@@ -9,7 +9,7 @@ use tokio::task::JoinSet;
 use super::contract::{after, close, create, grant, hash, opens, user};
 use super::*;
 use crate::email::Email;
-use crate::errand::{Errand, Task};
+use crate::errand::{Errand, Kind, Task};
 use crate::mail::Letter;
 use crate::otp::{Code, Issue, LIFETIME, Purpose, Slot, WINDOW};
 use crate::user::Changes;
@@ -180,7 +180,7 @@ async fn a_fourth_code_has_to_wait(store: Store) {
         other => panic!("{other:?}"),
     }
     // What was refused has sent nothing, and ends nothing.
-    assert_eq!(store.claim_errands(after(1000), LIFETIME, 100).await.unwrap().len(), 3);
+    assert_eq!(store.claim_errands(Kind::Mail, after(1000), LIFETIME, 100).await.unwrap().len(), 3);
     ask(Purpose::ResetPassword, 180).await.unwrap();
     let end = WINDOW.as_secs();
     assert!(ask(Purpose::VerifyEmail, end - 1).await.is_err());
@@ -275,7 +275,7 @@ async fn an_errand_comes_with_its_code_or_not_at_all(store: Store) {
     assert!(refused.is_err());
     let slot = slot("ann@example.org", Purpose::ResetPassword);
     assert!(store.try_code(slot, after(1)).await.unwrap().is_none());
-    let claimed = store.claim_errands(after(1), LIFETIME, 10).await.unwrap();
+    let claimed = store.claim_errands(Kind::Mail, after(1), LIFETIME, 10).await.unwrap();
     let [claimed] = claimed.as_slice() else { panic!("{claimed:?}") };
     assert_eq!((claimed.id, claimed.attempts, claimed.user_id), (kept.id, 1, Some(ann.id)));
     assert!(matches!(claimed.open(&vault()), Some(Task::Mail(_))));
@@ -297,11 +297,19 @@ async fn an_errand_is_taken_by_one(store: Store) {
     let mut processes = JoinSet::new();
     for _ in 0..6 {
         let store = store.clone();
-        processes.spawn(async move { store.claim_errands(after(100), LIFETIME, 3).await.unwrap() });
+        processes
+            .spawn(async move { store.claim_errands(Kind::Mail, after(100), LIFETIME, 3).await.unwrap() });
     }
     let mut taken: Vec<_> = processes.join_all().await.into_iter().flatten().map(|one| one.id).collect();
     // What somebody is taking at this moment is passed over, so a few may be left.
-    taken.extend(store.claim_errands(after(100), LIFETIME, 10).await.unwrap().into_iter().map(|one| one.id));
+    taken.extend(
+        store
+            .claim_errands(Kind::Mail, after(100), LIFETIME, 10)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|one| one.id),
+    );
     taken.sort_unstable();
     assert_eq!(taken, ids);
 }
@@ -310,20 +318,20 @@ async fn an_errand_that_was_lost_is_taken_again(store: Store) {
     keep(&store, 2).await;
     let lease = Duration::from_secs(60);
     // The first is due before the second.
-    let lost = store.claim_errands(after(0), lease, 10).await.unwrap().pop().unwrap();
-    assert_eq!(store.claim_errands(after(10), lease, 10).await.unwrap().len(), 1);
-    assert!(store.claim_errands(after(59), lease, 10).await.unwrap().is_empty());
-    let taken = store.claim_errands(after(60), lease, 10).await.unwrap().pop().unwrap();
+    let lost = store.claim_errands(Kind::Mail, after(0), lease, 10).await.unwrap().pop().unwrap();
+    assert_eq!(store.claim_errands(Kind::Mail, after(10), lease, 10).await.unwrap().len(), 1);
+    assert!(store.claim_errands(Kind::Mail, after(59), lease, 10).await.unwrap().is_empty());
+    let taken = store.claim_errands(Kind::Mail, after(60), lease, 10).await.unwrap().pop().unwrap();
     assert_eq!((taken.id, taken.attempts), (lost.id, 2));
     // Whoever lost it neither ends it nor puts it off.
     store.finish_errand(&lost).await.unwrap();
     store.postpone_errand(&lost, after(0)).await.unwrap();
-    assert!(store.claim_errands(after(61), lease, 1).await.unwrap().is_empty());
+    assert!(store.claim_errands(Kind::Mail, after(61), lease, 1).await.unwrap().is_empty());
     store.postpone_errand(&taken, after(65)).await.unwrap();
-    let again = store.claim_errands(after(65), lease, 1).await.unwrap().pop().unwrap();
+    let again = store.claim_errands(Kind::Mail, after(65), lease, 1).await.unwrap().pop().unwrap();
     assert_eq!((again.id, again.attempts), (lost.id, 3));
     store.finish_errand(&again).await.unwrap();
-    let left = store.claim_errands(after(1000), lease, 10).await.unwrap();
+    let left = store.claim_errands(Kind::Mail, after(1000), lease, 10).await.unwrap();
     assert!(left.len() == 1 && left[0].id != lost.id);
 }
 
@@ -346,6 +354,6 @@ async fn a_deleted_user_leaves_no_codes_and_no_errands(store: Store) {
         store.try_code(slot(&format!("{name}@example.org"), Purpose::VerifyEmail), after(2)).await.unwrap()
     };
     assert!(tried("ann").await.is_none() && tried("bob").await.is_some());
-    let left = store.claim_errands(after(2), LIFETIME, 10).await.unwrap();
+    let left = store.claim_errands(Kind::Mail, after(2), LIFETIME, 10).await.unwrap();
     assert!(left.len() == 1 && left[0].user_id == Some(bob.id));
 }

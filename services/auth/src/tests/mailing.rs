@@ -1,12 +1,13 @@
 //! Codes by e-mail with a real mail server: what arrives, and that it arrives although the server was away.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::net::TcpListener;
 
 use super::otps::{ask, in_production, otps, reset, verify};
 use super::*;
 use crate::MailConfig;
+use crate::errand::Kind;
 
 /// Names the mail server for tests: `smtp://127.0.0.1:2525`.
 const SMTP: &str = "PARLOR_TEST_SMTP";
@@ -35,7 +36,7 @@ fn config(url: &str) -> Config {
 }
 
 /// The mails for an address that lie in the folder.
-fn mails(folder: &PathBuf, address: &str) -> Vec<String> {
+fn mails(folder: &Path, address: &str) -> Vec<String> {
     let Ok(files) = std::fs::read_dir(folder.join("new")) else { return Vec::new() };
     let texts = files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok());
     let to = format!("To: {address}");
@@ -43,7 +44,7 @@ fn mails(folder: &PathBuf, address: &str) -> Vec<String> {
 }
 
 /// Waits for a mail to an address that there was not before.
-async fn mail(folder: &PathBuf, address: &str, known: usize) -> String {
+async fn mail(folder: &Path, address: &str, known: usize) -> String {
     let deadline = tokio::time::Instant::now() + Duration::from_secs(20);
     loop {
         let mut found = mails(folder, address);
@@ -121,7 +122,7 @@ async fn an_address_that_nobody_has_gets_no_mail() {
     mail(&folder, &format!("{name}@example.org"), 0).await;
     assert!(world.unit.tasks.stop(Duration::from_secs(20)).await);
     let later = START.plus(Duration::from_secs(250));
-    assert!(store.claim_errands(later, Duration::from_secs(60), 10).await.unwrap().is_empty());
+    assert!(store.claim_errands(Kind::Mail, later, Duration::from_secs(60), 10).await.unwrap().is_empty());
     assert_eq!(mails(&folder, &nobody), Vec::<String>::new());
 }
 
