@@ -12,6 +12,7 @@ use crate::email::Email;
 use crate::errand::{Errand, Kind, Task};
 use crate::mail::Letter;
 use crate::otp::{Code, Issue, LIFETIME, Purpose, Slot, WINDOW};
+use crate::providers::Link;
 use crate::user::Changes;
 use crate::vault::Vault;
 
@@ -27,6 +28,7 @@ promises! {
     a_code_does_nothing_for_an_address_that_has_changed,
     another_address_is_not_verified,
     a_new_password_by_code_ends_all_sessions,
+    links_outlive_a_new_password_only_under_a_verified_address,
     old_codes_are_swept,
     the_key_is_drawn_once,
     an_errand_comes_with_its_code_or_not_at_all,
@@ -244,6 +246,20 @@ async fn a_new_password_by_code_ends_all_sessions(store: Store) {
     assert!(store.sessions_of(ann.id).await.unwrap().is_empty());
     let found = store.find_credentials(ann.id).await.unwrap().unwrap();
     assert_eq!((found.hash, found.user.standing.email_verify_time), (Some(hash("new")), Some(after(2))));
+}
+
+async fn links_outlive_a_new_password_only_under_a_verified_address(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let [issuer, subject, provider] = ["https://one.example.org", "42", "one"].map(str::to_owned);
+    let link = Link { user_id: ann.id, issuer, subject, provider, create_time: after(0) };
+    for (number, seconds) in [(0, 0), (1, 100)] {
+        store.link(&link).await.unwrap();
+        let kept = issue(&ann, Purpose::ResetPassword, "123456", seconds);
+        store.issue_code(&kept, None).await.unwrap();
+        let right = redemption(&ann, &kept, "ann@example.org", seconds + 1);
+        assert!(store.reset_password(&right, &hash("new")).await.unwrap());
+        assert_eq!(store.links_of(ann.id).await.unwrap().len(), number);
+    }
 }
 
 async fn old_codes_are_swept(store: Store) {

@@ -53,7 +53,8 @@ impl Store {
         on!(self, store => store.verify_email(redemption).await)
     }
 
-    /// Uses a code to set a password, marks the address as verified and ends all sessions. `false` as above.
+    /// Uses a code to set a password, marks the address as verified and ends all sessions; the links to providers too,
+    /// when the address was not verified before. `false` as above.
     pub async fn reset_password(
         &self,
         redemption: &Redemption<'_>,
