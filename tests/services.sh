@@ -102,7 +102,34 @@ start_s3() { # an S3 server for the tests, in memory; after start_services, and 
   fail 'the S3 server does not start'
 }
 
+start_mail() { # an SMTP server for the tests, which puts mails into a Maildir; after start_services, until this shell ends
+  local tools=$PWD/target/tools/mail port
+  if ! [ -x "$tools/bin/aiosmtpd" ]; then
+    say 'installing aiosmtpd, an SMTP server for tests'
+    rm -rf "$tools"
+    if ! { python3 -m venv "$tools" && "$tools/bin/pip" install -q --disable-pip-version-check 'aiosmtpd==1.4.6'; } >&2; then
+      rm -rf "$tools"
+      say 'the tests on mail are skipped: aiosmtpd cannot be installed, which needs python3 with venv and pip, and PyPI'
+      return
+    fi
+  fi
+  port=$(free_port)
+  "$tools/bin/aiosmtpd" -n -l "127.0.0.1:$port" -c aiosmtpd.handlers.Mailbox "$folder/mail" >"$folder/mail.log" 2>&1 &
+  mail_pid=$!
+  for _ in $(seq 300); do
+    if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+      export PARLOR_TEST_SMTP="smtp://127.0.0.1:$port" PARLOR_TEST_MAILDIR="$folder/mail"
+      return
+    fi
+    kill -0 "$mail_pid" 2>/dev/null || break
+    sleep 0.1
+  done
+  cat "$folder/mail.log" >&2
+  fail 'the SMTP server does not start'
+}
+
 stop_services() {
+  [ -z "${mail_pid:-}" ] || kill "$mail_pid" 2>/dev/null || true
   [ -z "${s3_pid:-}" ] || kill "$s3_pid" 2>/dev/null || true
   [ -z "${nats_pid:-}" ] || kill "$nats_pid" 2>/dev/null || true
   [ ! -e "$folder/pg/postmaster.pid" ] || "${as_owner[@]}" "$postgres/pg_ctl" -D "$folder/pg" -m immediate -s stop || true

@@ -13,7 +13,7 @@ CREATE TABLE errands (
     expire_time BIGINT NOT NULL
 );
 
--- What is due first.
-CREATE INDEX errands_due ON errands (due_time);
+-- What is due first. Each kind has workers of its own.
+CREATE INDEX errands_due ON errands (kind, due_time);
 -- The errands of a user who goes.
 CREATE INDEX errands_user ON errands (user_id);

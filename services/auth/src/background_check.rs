@@ -306,7 +306,7 @@ mod tests {
             );
         }
         for [first, last, region] in
-            [["", "b", "c"], ["a", " ", "c"], ["a", "b", "c\n"], ["a\u{202E}", "b", "c"]]
+            [["", "b", "c"], ["a", " ", "c"], ["a", "b", "c\nd"], ["a\u{202E}", "b", "c"]]
         {
             assert!(Particulars::parse([first, last, region], "1990-05-17", &[], NOW).is_err());
         }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::background_check::{BackgroundCheck, LIFETIME, NewCheck, Particulars, Report, State};
 use crate::check_provider::CheckProvider;
-use crate::errand::Errand;
+use crate::errand::{Errand, Kind};
 use crate::errands::Bell;
 use crate::error::Error;
 use crate::refusal::Refusal;
@@ -54,7 +54,7 @@ impl BackgroundChecks {
         let new = NewCheck { check, request_id, request_sum: particulars.sum(&self.vault)? };
         let kept = self.store.request_check(&new, &errand).await?;
         if kept.id == id {
-            self.bell.ring();
+            self.bell.ring(Kind::BackgroundCheck);
             tracing::info!(user.id = %caller.user_id, check.id = %id, "user {} asked for check {id}", caller.user_id);
         }
         Ok(kept)

@@ -51,10 +51,10 @@ impl Doors {
         let mailer = Mailer::new(&config.mail, profile)?;
         let provider = CheckProvider::new(&config.background_checks)?;
         let networks = Arc::new(Networks::new(&config.networks, profile, clock.clone())?);
-        let (web, bell) = (Web::new(PATIENCE)?, Bell::default());
+        let bell = Bell::default();
         let known = config.oidc.iter().cloned();
-        let all =
-            known.map(|one| Provider::new(one, web.clone(), clock.clone())).collect::<Result<_, _>>()?;
+        let all = known.map(|one| Provider::new(one, Web::new(PATIENCE)?, clock.clone()));
+        let all = all.collect::<anyhow::Result<_>>()?;
         let doors = Self {
             otps: Otps {
                 accounts: accounts.clone(),

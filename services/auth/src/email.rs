@@ -6,7 +6,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::error::Error;
 
-/// An e-mail address. Nobody has proven yet that its owner reads it.
+/// An e-mail address. Whether its owner reads it is another matter.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Email {
     text: String,

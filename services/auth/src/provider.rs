@@ -230,7 +230,7 @@ mod tests {
             ProviderConfig { client_ids: Vec::new(), ..config("c", "https://c.example.org") },
             ProviderConfig { client_ids: vec![String::new()], ..config("c", "https://c.example.org") },
         ] {
-            let all = [good.as_slice(), &[bad.clone()]].concat();
+            let all = [good.as_slice(), std::slice::from_ref(&bad)].concat();
             assert!(ProviderConfig::check(&all).is_err(), "{bad:?}");
         }
     }

@@ -72,7 +72,7 @@ mod tests {
         assert_eq!((WORDS.len(), different.len()), (2048, 2048));
         let is_plain =
             |word: &&str| (3..=8).contains(&word.len()) && word.bytes().all(|b| b.is_ascii_lowercase());
-        assert!(WORDS.iter().all(|word| is_plain(word)));
+        assert!(WORDS.iter().all(is_plain));
     }
 
     #[test]

@@ -27,6 +27,12 @@ use tonic::{Code, Request, Status};
 
 use crate::{AttemptsConfig, Config, Deps, MIGRATOR, PasswordsConfig};
 
+mod background_checks;
+mod issuer;
+mod mailing;
+mod otps;
+mod providers;
+
 const START: Timestamp = Timestamp::from_millis(1_795_000_000_000);
 const PASSWORD: &str = "correct horse battery";
 
@@ -52,6 +58,10 @@ impl World {
     }
 
     async fn start_at(database: Database, config: Config, now: Timestamp) -> Self {
+        Self::start_in(Profile::Development, database, config, now).await
+    }
+
+    async fn start_in(profile: Profile, database: Database, config: Config, now: Timestamp) -> Self {
         let (clock, events) = (Clock::manual(now), Events::local());
         let secret = Secret::new("the secret of the gateway");
         let deps = Deps {
@@ -62,7 +72,7 @@ impl World {
                 ["gateway", "conversation", "messaging"].map(|name| (name, &secret)),
             ),
             limits: LimitsConfig::default(),
-            profile: Profile::Development,
+            profile,
         };
         let unit = crate::start(config, deps).await.unwrap();
         let transport = Transport::local(unit.grpc.clone().unwrap());

@@ -14,7 +14,7 @@ use crate::username::Username;
 /// What kind of account it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum UserKind {
-    /// Signs in with a password.
+    /// Signs in with a password, a provider, or both.
     Registered,
     /// Came in without registering; lives as long as its session.
     Guest,

@@ -105,7 +105,7 @@ pub(super) fn hash(text: &str) -> PasswordHash {
     PasswordHash::new(text.to_owned())
 }
 
-fn grant(user: &User, now: Timestamp) -> Grant {
+pub(super) fn grant(user: &User, now: Timestamp) -> Grant {
     let device_name = DeviceName::parse("phone").unwrap();
     Grant { token: Token::generate().unwrap(), session: Session::begin(user.id, device_name, LIFETIME, now) }
 }
@@ -124,7 +124,7 @@ async fn sign_in(store: &Store, user: &User, now: Timestamp, most: u32) -> (Gran
     (grant, ended)
 }
 
-async fn opens(store: &Store, token: &Token) -> bool {
+pub(super) async fn opens(store: &Store, token: &Token) -> bool {
     store.find_session(token).await.unwrap().is_some()
 }
 

@@ -7,7 +7,7 @@ use proto::id::{BackgroundCheckId, SessionId, UserId};
 
 use super::Store;
 use crate::background_check::{BackgroundCheck, End, NewCheck, State};
-use crate::errand::Errand;
+use crate::errand::{Errand, Kind};
 use crate::error::Error;
 use crate::otp::{Issue, Slot, Tried};
 use crate::password::PasswordHash;
@@ -53,7 +53,8 @@ impl Store {
         on!(self, store => store.verify_email(redemption).await)
     }
 
-    /// Uses a code to set a password, marks the address as verified and ends all sessions. `false` as above.
+    /// Uses a code to set a password, marks the address as verified and ends all sessions; the links to providers too,
+    /// when the address was not verified before. `false` as above.
     pub async fn reset_password(
         &self,
         redemption: &Redemption<'_>,
@@ -67,14 +68,15 @@ impl Store {
         on!(self, store => store.sweep_codes(now, limit).await)
     }
 
-    /// Takes errands that are due, at most so many: nobody else takes them for the length of the lease.
+    /// Takes errands of a kind that are due, at most so many: nobody else takes them for the length of the lease.
     pub async fn claim_errands(
         &self,
+        kind: Kind,
         now: Timestamp,
         lease: Duration,
         limit: usize,
     ) -> Result<Vec<Errand>, Error> {
-        on!(self, store => store.claim_errands(now, lease, limit).await)
+        on!(self, store => store.claim_errands(kind, now, lease, limit).await)
     }
 
     /// Removes an errand, unless somebody else has taken it meanwhile.

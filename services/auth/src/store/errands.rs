@@ -15,24 +15,26 @@ use crate::error::Error;
 impl Store {
     pub async fn claim_errands(
         &self,
+        kind: Kind,
         now: Timestamp,
         lease: Duration,
         limit: usize,
     ) -> Result<Vec<Errand>, Error> {
         // Most of the time there is nothing to do, and then nobody has to wait for the only writer.
-        let due: Option<Uuid> = sqlx::query_scalar(
-            "SELECT errand_id FROM errands WHERE due_time <= $1 ORDER BY due_time LIMIT 1",
-        )
-        .bind(now.as_millis())
-        .fetch_optional(self.pool.read())
-        .await?;
+        let due: Option<Uuid> =
+            sqlx::query_scalar("SELECT errand_id FROM errands WHERE kind = $1 AND due_time <= $2 LIMIT 1")
+                .bind(kind.number())
+                .bind(now.as_millis())
+                .fetch_optional(self.pool.read())
+                .await?;
         if due.is_none() {
             return Ok(Vec::new());
         }
         let mut tx = self.pool.begin().await?;
         let sql = "SELECT errand_id, kind, user_id, sealed, due_time, attempts, expire_time FROM errands
-                   WHERE due_time <= $1 ORDER BY due_time LIMIT $2";
+                   WHERE kind = $1 AND due_time <= $2 ORDER BY due_time LIMIT $3";
         let rows: Vec<ErrandRow> = sqlx::query_as(AssertSqlSafe(format!("{sql}{SKIP_LOCKED}")))
+            .bind(kind.number())
             .bind(now.as_millis())
             .bind(i64::try_from(limit).unwrap_or(i64::MAX))
             .fetch_all(&mut *tx)

@@ -7,7 +7,13 @@ mod sqlite;
 #[macro_use]
 mod contract;
 #[cfg(test)]
+mod contract_background_checks;
+#[cfg(test)]
+mod contract_codes;
+#[cfg(test)]
 mod contract_device_keys;
+#[cfg(test)]
+mod contract_links;
 #[cfg(test)]
 mod contract_people;
 #[cfg(test)]

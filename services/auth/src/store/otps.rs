@@ -10,6 +10,7 @@ use crate::errand::Errand;
 use crate::error::Error;
 use crate::otp::{Issue, Slot, TRIES, Tried, WINDOW};
 use crate::password::PasswordHash;
+use crate::standing::Standing;
 use crate::store::Redemption;
 use crate::vault::Sum;
 
@@ -93,7 +94,7 @@ impl Store {
 
     pub async fn verify_email(&self, redemption: &Redemption<'_>) -> Result<bool, Error> {
         let mut tx = self.pool.begin().await?;
-        if !redeem(&mut tx, redemption).await? {
+        if redeem(&mut tx, redemption).await?.is_none() {
             return Ok(false);
         }
         tx.commit().await?;
@@ -106,8 +107,13 @@ impl Store {
         hash: &PasswordHash,
     ) -> Result<bool, Error> {
         let mut tx = self.pool.begin().await?;
-        if !redeem(&mut tx, redemption).await? {
-            return Ok(false);
+        let Some(before) = redeem(&mut tx, redemption).await? else { return Ok(false) };
+        // Whoever made the account may have given somebody else's address, and may have kept a way in for later.
+        if before.email_verify_time.is_none() {
+            sqlx::query("DELETE FROM provider_links WHERE user_id = $1")
+                .bind(redemption.user_id.uuid())
+                .execute(&mut *tx)
+                .await?;
         }
         set_password(&mut tx, redemption.user_id, hash, redemption.now).await?;
         sqlx::query("DELETE FROM sessions WHERE user_id = $1")
@@ -135,12 +141,13 @@ impl Store {
     }
 }
 
-/// Uses up a code and marks the address as verified, as far as both are still what they were.
-async fn redeem(tx: &mut Tx, redemption: &Redemption<'_>) -> Result<bool, Error> {
+/// Uses up a code and marks the address as verified, as far as both are still what they were. Returns what was known of
+/// the user before.
+async fn redeem(tx: &mut Tx, redemption: &Redemption<'_>) -> Result<Option<Standing>, Error> {
     let Redemption { user_id, email_key, slot, sum, now } = redemption;
-    let Some(credentials) = lock_user(tx, *user_id).await? else { return Ok(false) };
+    let Some(credentials) = lock_user(tx, *user_id).await? else { return Ok(None) };
     if credentials.user.email.as_ref().map(Email::key) != Some(*email_key) {
-        return Ok(false);
+        return Ok(None);
     }
     let used = sqlx::query(
         "UPDATE one_time_codes SET used = TRUE
@@ -154,12 +161,12 @@ async fn redeem(tx: &mut Tx, redemption: &Redemption<'_>) -> Result<bool, Error>
     .execute(&mut **tx)
     .await?;
     if used.rows_affected() == 0 {
-        return Ok(false);
+        return Ok(None);
     }
     sqlx::query("UPDATE users SET email_verify_time = $2, update_time = $2 WHERE user_id = $1")
         .bind(user_id.uuid())
         .bind(now.as_millis())
         .execute(&mut **tx)
         .await?;
-    Ok(true)
+    Ok(Some(credentials.user.standing))
 }

@@ -1,0 +1,375 @@
+//! What the store promises about one-time codes and errands, on both databases.
+
+use std::time::Duration;
+
+use chassis::database::testing;
+use proto::id::ErrandId;
+use tokio::task::JoinSet;
+
+use super::contract::{after, close, create, grant, hash, opens, user};
+use super::*;
+use crate::email::Email;
+use crate::errand::{Errand, Kind, Task};
+use crate::mail::Letter;
+use crate::otp::{Code, Issue, LIFETIME, Purpose, Slot, WINDOW};
+use crate::providers::Link;
+use crate::user::Changes;
+use crate::vault::Vault;
+
+promises! {
+    a_code_is_right_for_its_slot_only,
+    a_code_verifies_once,
+    a_code_used_by_many_at_once_is_used_by_one,
+    a_new_code_ends_the_one_before,
+    a_code_ends_by_itself,
+    tries_at_once_are_no_more_than_five,
+    a_fourth_code_has_to_wait,
+    of_requests_at_once_three_get_a_code,
+    a_code_does_nothing_for_an_address_that_has_changed,
+    another_address_is_not_verified,
+    a_new_password_by_code_ends_all_sessions,
+    links_outlive_a_new_password_only_under_a_verified_address,
+    old_codes_are_swept,
+    the_key_is_drawn_once,
+    an_errand_comes_with_its_code_or_not_at_all,
+    an_errand_is_taken_by_one,
+    an_errand_that_was_lost_is_taken_again,
+    errands_that_make_no_sense_are_swept,
+    a_deleted_user_leaves_no_codes_and_no_errands,
+}
+
+fn vault() -> Vault {
+    Vault::new(b"a key for tests")
+}
+
+fn slot(email: &str, purpose: Purpose) -> Slot {
+    Slot::new(&vault(), &Email::parse("email", email).unwrap(), purpose)
+}
+
+fn code(digits: &str) -> Code {
+    Code::parse(digits).unwrap()
+}
+
+/// A code for the address of a user, asked for so many seconds after the start.
+fn issue(user: &User, purpose: Purpose, digits: &str, seconds: u64) -> Issue {
+    let slot = slot(user.email.as_ref().unwrap().as_str(), purpose);
+    let expire_time = after(seconds).plus(LIFETIME);
+    let sum = slot.sum(&vault(), &code(digits));
+    Issue { slot, sum, user_id: Some(user.id), issue_time: after(seconds), expire_time }
+}
+
+fn letter(user: Option<&User>) -> Task {
+    let email = Email::parse("email", "ann@example.org").unwrap();
+    let to = if user.is_some() { Ok(email) } else { Err(email) };
+    Task::Mail(Letter::with_code(to, Purpose::VerifyEmail, &code("123456")))
+}
+
+fn errand(user: Option<&User>, seconds: u64) -> Errand {
+    let (due_time, expire_time) = (after(seconds), after(seconds).plus(LIFETIME));
+    Errand::new(&vault(), &letter(user), user.map(|user| user.id), due_time, expire_time).unwrap()
+}
+
+async fn somebody(store: &Store, name: &str) -> User {
+    let email = Email::parse("email", &format!("{name}@example.org")).unwrap();
+    let user = User { email: Some(email), ..user(name) };
+    create(store, &user).await;
+    user
+}
+
+fn redemption<'a>(user: &User, issue: &Issue, email_key: &'a str, seconds: u64) -> Redemption<'a> {
+    Redemption { user_id: user.id, email_key, slot: issue.slot, sum: issue.sum, now: after(seconds) }
+}
+
+async fn is_verified(store: &Store, user: &User) -> bool {
+    store.find_credentials(user.id).await.unwrap().unwrap().user.standing.email_verify_time.is_some()
+}
+
+async fn a_code_is_right_for_its_slot_only(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    let tried = store.try_code(kept.slot, after(1)).await.unwrap().unwrap();
+    assert_eq!((tried.sum, tried.user_id), (kept.sum, Some(ann.id)));
+    for other in
+        [slot("ann@example.org", Purpose::ResetPassword), slot("bob@example.org", Purpose::VerifyEmail)]
+    {
+        assert!(store.try_code(other, after(1)).await.unwrap().is_none());
+    }
+    // One for nobody is kept like any other.
+    let nobody = Issue { slot: slot("bob@example.org", Purpose::VerifyEmail), user_id: None, ..kept };
+    store.issue_code(&nobody, None).await.unwrap();
+    assert_eq!(store.try_code(nobody.slot, after(1)).await.unwrap().unwrap().user_id, None);
+}
+
+async fn a_code_verifies_once(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    let right = redemption(&ann, &kept, "ann@example.org", 5);
+    let wrong = Redemption { sum: issue(&ann, Purpose::VerifyEmail, "654321", 0).sum, ..right };
+    assert!(!store.verify_email(&wrong).await.unwrap() && !is_verified(&store, &ann).await);
+    assert!(store.verify_email(&right).await.unwrap());
+    let found = store.find_credentials(ann.id).await.unwrap().unwrap().user;
+    assert_eq!((found.standing.email_verify_time, found.update_time), (Some(after(5)), after(5)));
+    assert!(!store.verify_email(&right).await.unwrap());
+    assert!(store.try_code(kept.slot, after(6)).await.unwrap().is_none());
+}
+
+async fn a_code_used_by_many_at_once_is_used_by_one(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let kept = issue(&ann, Purpose::ResetPassword, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    let mut tries = JoinSet::new();
+    for number in 0..6 {
+        let (store, ann, kept) = (store.clone(), ann.clone(), kept.clone());
+        tries.spawn(async move {
+            let right = redemption(&ann, &kept, "ann@example.org", 5);
+            store.reset_password(&right, &hash(&format!("new {number}"))).await.unwrap()
+        });
+    }
+    assert_eq!(tries.join_all().await.into_iter().filter(|used| *used).count(), 1);
+}
+
+async fn a_new_code_ends_the_one_before(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let first = issue(&ann, Purpose::VerifyEmail, "111111", 0);
+    let second = issue(&ann, Purpose::VerifyEmail, "222222", 10);
+    store.issue_code(&first, None).await.unwrap();
+    for _ in 0..5 {
+        store.try_code(first.slot, after(5)).await.unwrap().unwrap();
+    }
+    assert!(store.try_code(first.slot, after(5)).await.unwrap().is_none());
+    store.issue_code(&second, None).await.unwrap();
+    // It has tries of its own.
+    assert_eq!(store.try_code(first.slot, after(11)).await.unwrap().unwrap().sum, second.sum);
+    assert!(!store.verify_email(&redemption(&ann, &first, "ann@example.org", 11)).await.unwrap());
+    assert!(store.verify_email(&redemption(&ann, &second, "ann@example.org", 11)).await.unwrap());
+}
+
+async fn a_code_ends_by_itself(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    let end = LIFETIME.as_secs();
+    assert!(store.try_code(kept.slot, after(end - 1)).await.unwrap().is_some());
+    assert!(store.try_code(kept.slot, after(end)).await.unwrap().is_none());
+    assert!(!store.verify_email(&redemption(&ann, &kept, "ann@example.org", end)).await.unwrap());
+}
+
+async fn tries_at_once_are_no_more_than_five(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    let mut tries = JoinSet::new();
+    for _ in 0..24 {
+        let (store, slot) = (store.clone(), kept.slot);
+        tries.spawn(async move { store.try_code(slot, after(1)).await.unwrap().is_some() });
+    }
+    assert_eq!(tries.join_all().await.into_iter().filter(|tried| *tried).count(), 5);
+}
+
+async fn a_fourth_code_has_to_wait(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let ask = async |purpose, seconds| {
+        let kept = issue(&ann, purpose, "123456", seconds);
+        store.issue_code(&kept, Some(&errand(Some(&ann), seconds))).await
+    };
+    for seconds in [0, 60, 120] {
+        ask(Purpose::VerifyEmail, seconds).await.unwrap();
+    }
+    match ask(Purpose::VerifyEmail, 180).await {
+        Err(Error::RateLimited { wait }) => assert_eq!(wait, WINDOW - Duration::from_secs(180)),
+        other => panic!("{other:?}"),
+    }
+    // What was refused has sent nothing, and ends nothing.
+    assert_eq!(store.claim_errands(Kind::Mail, after(1000), LIFETIME, 100).await.unwrap().len(), 3);
+    ask(Purpose::ResetPassword, 180).await.unwrap();
+    let end = WINDOW.as_secs();
+    assert!(ask(Purpose::VerifyEmail, end - 1).await.is_err());
+    ask(Purpose::VerifyEmail, end).await.unwrap();
+    assert!(ask(Purpose::VerifyEmail, end + 59).await.is_err());
+    ask(Purpose::VerifyEmail, end + 60).await.unwrap();
+}
+
+async fn of_requests_at_once_three_get_a_code(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let mut requests = JoinSet::new();
+    for _ in 0..12 {
+        let (store, kept) = (store.clone(), issue(&ann, Purpose::VerifyEmail, "123456", 0));
+        requests.spawn(async move { store.issue_code(&kept, None).await });
+    }
+    let outcomes = requests.join_all().await;
+    assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 3);
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(()) | Err(Error::RateLimited { .. }))));
+}
+
+fn moving_to(email: &str) -> Changes {
+    Changes { email: Some(Some(Email::parse("email", email).unwrap())), ..Changes::default() }
+}
+
+async fn a_code_does_nothing_for_an_address_that_has_changed(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let kept = issue(&ann, Purpose::ResetPassword, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    store.update_user(ann.id, &moving_to("new@example.org"), after(1)).await.unwrap();
+    let right = redemption(&ann, &kept, "ann@example.org", 2);
+    assert!(!store.reset_password(&right, &hash("new")).await.unwrap());
+    let found = store.find_credentials(ann.id).await.unwrap().unwrap();
+    assert_eq!((found.hash, found.user.standing.email_verify_time), (Some(hash("secret")), None));
+}
+
+async fn another_address_is_not_verified(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    assert!(store.verify_email(&redemption(&ann, &kept, "ann@example.org", 1)).await.unwrap());
+    let same = store.update_user(ann.id, &moving_to("Ann@Example.ORG"), after(2)).await.unwrap().unwrap();
+    assert!(same.standing.email_verify_time.is_some() && is_verified(&store, &ann).await);
+    for email in ["new@example.org", "ann@example.org"] {
+        let moved = store.update_user(ann.id, &moving_to(email), after(3)).await.unwrap().unwrap();
+        assert!(moved.standing.email_verify_time.is_none() && !is_verified(&store, &ann).await, "{email}");
+    }
+}
+
+async fn a_new_password_by_code_ends_all_sessions(store: Store) {
+    let (ann, bob) = (somebody(&store, "ann").await, somebody(&store, "bob").await);
+    let (anns, bobs) = (grant(&ann, after(1)), grant(&bob, after(1)));
+    for grant in [&anns, &bobs] {
+        let sign_in = SignIn { grant, verified: &hash("secret"), rehashed: None, most: 20 };
+        store.sign_in(sign_in).await.unwrap();
+    }
+    let kept = issue(&ann, Purpose::ResetPassword, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    let right = redemption(&ann, &kept, "ann@example.org", 2);
+    assert!(store.reset_password(&right, &hash("new")).await.unwrap());
+    assert!(!opens(&store, &anns.token).await && opens(&store, &bobs.token).await);
+    assert!(store.sessions_of(ann.id).await.unwrap().is_empty());
+    let found = store.find_credentials(ann.id).await.unwrap().unwrap();
+    assert_eq!((found.hash, found.user.standing.email_verify_time), (Some(hash("new")), Some(after(2))));
+}
+
+async fn links_outlive_a_new_password_only_under_a_verified_address(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let [issuer, subject, provider] = ["https://one.example.org", "42", "one"].map(str::to_owned);
+    let link = Link { user_id: ann.id, issuer, subject, provider, create_time: after(0) };
+    for (number, seconds) in [(0, 0), (1, 100)] {
+        store.link(&link).await.unwrap();
+        let kept = issue(&ann, Purpose::ResetPassword, "123456", seconds);
+        store.issue_code(&kept, None).await.unwrap();
+        let right = redemption(&ann, &kept, "ann@example.org", seconds + 1);
+        assert!(store.reset_password(&right, &hash("new")).await.unwrap());
+        assert_eq!(store.links_of(ann.id).await.unwrap().len(), number);
+    }
+}
+
+async fn old_codes_are_swept(store: Store) {
+    let (ann, bob) = (somebody(&store, "ann").await, somebody(&store, "bob").await);
+    store.issue_code(&issue(&ann, Purpose::VerifyEmail, "123456", 0), None).await.unwrap();
+    store.issue_code(&issue(&bob, Purpose::VerifyEmail, "123456", 60), None).await.unwrap();
+    assert_eq!(store.sweep_codes(after(WINDOW.as_secs() - 1), 10).await.unwrap(), 0);
+    assert_eq!(store.sweep_codes(after(WINDOW.as_secs()), 10).await.unwrap(), 1);
+    assert_eq!(store.sweep_codes(after(WINDOW.as_secs() + 60), 10).await.unwrap(), 1);
+}
+
+async fn the_key_is_drawn_once(store: Store) {
+    let mut processes = JoinSet::new();
+    for number in 0..6_u8 {
+        let store = store.clone();
+        processes.spawn(async move { store.service_key("vault", &[number; 32]).await.unwrap() });
+    }
+    let keys = processes.join_all().await;
+    assert!(keys.iter().all(|key| *key == keys[0] && key.len() == 32), "{keys:?}");
+    assert_ne!(store.service_key("another", &[9; 32]).await.unwrap(), keys[0]);
+}
+
+async fn an_errand_comes_with_its_code_or_not_at_all(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let kept = errand(Some(&ann), 0);
+    store.issue_code(&issue(&ann, Purpose::VerifyEmail, "123456", 0), Some(&kept)).await.unwrap();
+    // The second has the id of the first: it is refused, and with it its code.
+    let refused = store.issue_code(&issue(&ann, Purpose::ResetPassword, "123456", 0), Some(&kept)).await;
+    assert!(refused.is_err());
+    let slot = slot("ann@example.org", Purpose::ResetPassword);
+    assert!(store.try_code(slot, after(1)).await.unwrap().is_none());
+    let claimed = store.claim_errands(Kind::Mail, after(1), LIFETIME, 10).await.unwrap();
+    let [claimed] = claimed.as_slice() else { panic!("{claimed:?}") };
+    assert_eq!((claimed.id, claimed.attempts, claimed.user_id), (kept.id, 1, Some(ann.id)));
+    assert!(matches!(claimed.open(&vault()), Some(Task::Mail(_))));
+}
+
+async fn keep(store: &Store, count: u64) -> Vec<ErrandId> {
+    let mut ids = Vec::new();
+    for number in 0..count {
+        let ann = somebody(store, &format!("ann{number}")).await;
+        let kept = errand(Some(&ann), number);
+        store.issue_code(&issue(&ann, Purpose::VerifyEmail, "123456", 0), Some(&kept)).await.unwrap();
+        ids.push(kept.id);
+    }
+    ids
+}
+
+async fn an_errand_is_taken_by_one(store: Store) {
+    let ids = keep(&store, 8).await;
+    let mut processes = JoinSet::new();
+    for _ in 0..6 {
+        let store = store.clone();
+        processes
+            .spawn(async move { store.claim_errands(Kind::Mail, after(100), LIFETIME, 3).await.unwrap() });
+    }
+    let mut taken: Vec<_> = processes.join_all().await.into_iter().flatten().map(|one| one.id).collect();
+    // What somebody is taking at this moment is passed over, so a few may be left.
+    taken.extend(
+        store
+            .claim_errands(Kind::Mail, after(100), LIFETIME, 10)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|one| one.id),
+    );
+    taken.sort_unstable();
+    assert_eq!(taken, ids);
+}
+
+async fn an_errand_that_was_lost_is_taken_again(store: Store) {
+    keep(&store, 2).await;
+    let lease = Duration::from_secs(60);
+    // The first is due before the second.
+    let lost = store.claim_errands(Kind::Mail, after(0), lease, 10).await.unwrap().pop().unwrap();
+    assert_eq!(store.claim_errands(Kind::Mail, after(10), lease, 10).await.unwrap().len(), 1);
+    assert!(store.claim_errands(Kind::Mail, after(59), lease, 10).await.unwrap().is_empty());
+    let taken = store.claim_errands(Kind::Mail, after(60), lease, 10).await.unwrap().pop().unwrap();
+    assert_eq!((taken.id, taken.attempts), (lost.id, 2));
+    // Whoever lost it neither ends it nor puts it off.
+    store.finish_errand(&lost).await.unwrap();
+    store.postpone_errand(&lost, after(0)).await.unwrap();
+    assert!(store.claim_errands(Kind::Mail, after(61), lease, 1).await.unwrap().is_empty());
+    store.postpone_errand(&taken, after(65)).await.unwrap();
+    let again = store.claim_errands(Kind::Mail, after(65), lease, 1).await.unwrap().pop().unwrap();
+    assert_eq!((again.id, again.attempts), (lost.id, 3));
+    store.finish_errand(&again).await.unwrap();
+    let left = store.claim_errands(Kind::Mail, after(1000), lease, 10).await.unwrap();
+    assert!(left.len() == 1 && left[0].id != lost.id);
+}
+
+async fn errands_that_make_no_sense_are_swept(store: Store) {
+    keep(&store, 3).await;
+    let end = LIFETIME.as_secs();
+    assert_eq!(store.sweep_errands(after(end - 1), 10).await.unwrap(), 0);
+    assert_eq!(store.sweep_errands(after(end + 1), 1).await.unwrap(), 1);
+    assert_eq!(store.sweep_errands(after(end + 2), 10).await.unwrap(), 2);
+}
+
+async fn a_deleted_user_leaves_no_codes_and_no_errands(store: Store) {
+    let (ann, bob) = (somebody(&store, "ann").await, somebody(&store, "bob").await);
+    for user in [&ann, &bob] {
+        let kept = issue(user, Purpose::VerifyEmail, "123456", 0);
+        store.issue_code(&kept, Some(&errand(Some(user), 0))).await.unwrap();
+    }
+    store.delete_user(ann.id, Some(&hash("secret")), after(1)).await.unwrap();
+    let tried = async |name: &str| {
+        store.try_code(slot(&format!("{name}@example.org"), Purpose::VerifyEmail), after(2)).await.unwrap()
+    };
+    assert!(tried("ann").await.is_none() && tried("bob").await.is_some());
+    let left = store.claim_errands(Kind::Mail, after(2), LIFETIME, 10).await.unwrap();
+    assert!(left.len() == 1 && left[0].user_id == Some(bob.id));
+}
