@@ -15,6 +15,7 @@ pub mod clock;
 pub mod config;
 pub mod database;
 pub mod events;
+pub mod export;
 pub mod fault;
 pub mod feed;
 pub mod follow;
