@@ -8,6 +8,7 @@ use proto::scheduling::v1::ErrorReason as Reason;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use crate::calendar::error::Refusal;
 use crate::convert;
 use crate::scheduled_message::State;
 use crate::store::Failure;
@@ -71,6 +72,9 @@ pub enum Error {
     /// The request id was used with another body.
     #[error("request_id {0} was used with another body")]
     RequestIdReused(Uuid),
+    /// Something about a calendar.
+    #[error(transparent)]
+    Calendar(#[from] Refusal),
     /// Another service does not say what it is asked.
     #[error("{service} is not available at the moment")]
     Unavailable {
@@ -127,6 +131,7 @@ impl From<&Error> for Fault {
             Error::RequestIdReused(id) => {
                 fault(Code::AlreadyExists, Reason::RequestIdReused).with("request_id", id)
             }
+            Error::Calendar(refusal) => refusal.into(),
             Error::Unavailable { service, .. } => Self::unavailable(service),
             Error::Store(Failure::Transient(_)) => Self::unavailable("scheduling"),
             Error::Misunderstood(_)

@@ -144,7 +144,7 @@ fn sent(answer: pb::SendMessageResponse) -> Outcome {
 
 /// What a status says about the message. What is not certainly a refusal is tried again, and what is not certainly
 /// nothing may have been sent.
-fn judge(status: &Status) -> Outcome {
+pub(crate) fn judge(status: &Status) -> Outcome {
     let fault = Fault::of(status);
     let why = || format!("{:?} {} {}", fault.code(), fault.reason(), fault.text());
     match fault.code() {

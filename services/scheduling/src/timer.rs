@@ -47,6 +47,10 @@ const TROUBLE: Duration = Duration::from_secs(1);
 pub enum Kind {
     /// A scheduled message is to be sent.
     ScheduledMessage,
+    /// The other person is to be told of a booking as it is now.
+    Booking,
+    /// The two of a booking are to be reminded.
+    Reminder,
 }
 
 impl Kind {
@@ -54,6 +58,8 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::ScheduledMessage => "scheduled_message",
+            Self::Booking => "booking",
+            Self::Reminder => "reminder",
         }
     }
 }

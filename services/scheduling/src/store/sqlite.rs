@@ -12,3 +12,8 @@ pub use store::Store;
 async fn now(_: &Pool, clock: &Clock) -> sqlx::Result<Timestamp> {
     Ok(clock.now())
 }
+
+/// Whether it was refused because two bookings of a person would meet.
+fn is_overlap(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.message() == "occurrences_overlap")
+}
