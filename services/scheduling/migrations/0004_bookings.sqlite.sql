@@ -56,7 +56,8 @@ CREATE TABLE occurrences (
     schedule_id UUID NOT NULL,
     start_time BIGINT NOT NULL,
     end_time BIGINT NOT NULL,
-    PRIMARY KEY (user_id, start_time),
+    -- The booking is in it so that what begins together is refused as an overlap, like all that meets.
+    PRIMARY KEY (user_id, start_time, schedule_id),
     -- A look for what meets a time goes back one day.
     CHECK (end_time > start_time AND end_time - start_time <= 86400000)
 );

@@ -29,7 +29,7 @@ use crate::timer::{Key, Kind};
 const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What a [`Schedule`] is made of, with the time that is under way or comes next as of `$1`.
-const SELECT: &str = "SELECT s.schedule_id, s.booker_id, s.attendee_id, s.title, s.video, s.start_time, s.end_time,
+const SELECT: &str = "SELECT s.schedule_id, s.booker_id, s.attendee_id, s.title, s.folded_title, s.video, s.start_time, s.end_time,
         s.rrule, s.time_zone, s.reminders, s.occurrence_count, s.last_end_time, s.version, s.actor_id, s.state,
         s.failure_reason, s.told_version, s.conversation_id, s.message_id, s.reminder_count, s.remind_time,
         s.create_time, s.update_time,

@@ -2,6 +2,10 @@
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contract_bookings;
+#[cfg(test)]
+mod contract_timers;
 mod postgres;
 mod sqlite;
 

@@ -290,11 +290,11 @@ fn said(request: &messaging::SendMessageRequest) -> (ConversationId, String) {
     }
 }
 
-fn id<T: From<uuid::Uuid>>(text: &str) -> T {
+pub(super) fn id<T: From<uuid::Uuid>>(text: &str) -> T {
     uuid::Uuid::try_parse(text).unwrap().into()
 }
 
-fn is_scheduling<T>(request: &Request<T>) -> Result<(), Status> {
+pub(super) fn is_scheduling<T>(request: &Request<T>) -> Result<(), Status> {
     let shown = request.metadata().get("authorization").and_then(|value| value.to_str().ok());
     if shown == Some(&format!("Service scheduling:{SECRET}")) {
         Ok(())
@@ -304,7 +304,7 @@ fn is_scheduling<T>(request: &Request<T>) -> Result<(), Status> {
 }
 
 /// One rpc, served as the generated servers do it, without the others of its service.
-fn rpc<Q, A, F, Fut>(answer: F) -> axum::routing::MethodRouter
+pub(super) fn rpc<Q, A, F, Fut>(answer: F) -> axum::routing::MethodRouter
 where
     Q: Message + Default + Incoming + Send + Sync + 'static,
     A: Message + Default + Incoming + Send + Sync + 'static,
