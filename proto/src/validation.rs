@@ -152,7 +152,6 @@ pub(crate) fn is_email(text: &str) -> bool {
 }
 
 /// Whether no item stands in the list twice.
-#[cfg_attr(not(test), expect(dead_code, reason = "no rule of the contract needs it at present"))]
 pub(crate) fn is_unique<T: Eq + Hash>(items: &[T]) -> bool {
     let mut seen = HashSet::with_capacity(items.len());
     items.iter().all(|item| seen.insert(item))

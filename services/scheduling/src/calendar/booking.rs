@@ -74,7 +74,7 @@ impl Calendar {
         self.announcer.check(&schedule, booker).await?;
         let booking = Booking { schedule: &schedule, times: &times, buffers: buffers(&hours) };
         match self.store.book(booking, draft.retry.as_ref(), self.max_upcoming).await? {
-            Booked::Already(first) => outcome(first),
+            Booked::Already(first) => outcome(*first),
             Booked::New => {
                 tracing::info!(
                     schedule.id = %schedule.id, user.id = %booker, times = times.len(),

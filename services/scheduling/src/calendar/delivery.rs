@@ -10,7 +10,7 @@
 use std::time::Duration;
 
 use chassis::clock::Timestamp;
-use proto::id::UserId;
+use proto::id::{ConversationId, MessageId, UserId};
 
 use crate::calendar::Calendar;
 use crate::calendar::announce::{Answer, News};
@@ -25,8 +25,8 @@ const AT_ONCE: Duration = Duration::from_secs(1);
 /// What came of what was claimed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Done {
-    /// It is done.
-    Done,
+    /// Everybody knows.
+    Told,
     /// It is refused, and that is written down.
     Refused,
     /// It will be tried again.
@@ -38,7 +38,7 @@ pub enum Done {
 impl Done {
     fn name(self) -> &'static str {
         match self {
-            Self::Done => "done",
+            Self::Told => "done",
             Self::Refused => "refused",
             Self::Later => "later",
             Self::Lost => "lost",
@@ -80,14 +80,11 @@ impl Calendar {
             }
         }
         let is_written = self.store.finish_delivery(claim, schedule.version, told).await?;
-        Ok(if is_written { Done::Done } else { Done::Lost })
+        Ok(if is_written { Done::Told } else { Done::Lost })
     }
 
     /// Sends the message about a version, when there is somebody in whose name it can be sent.
-    async fn tell(
-        &self,
-        schedule: &Schedule,
-    ) -> Result<Answer<Option<(proto::id::ConversationId, proto::id::MessageId)>>, Error> {
+    async fn tell(&self, schedule: &Schedule) -> Result<Answer<Option<(ConversationId, MessageId)>>, Error> {
         let Some(actor) = schedule.actor else { return Ok(Answer::Taken(None)) };
         if self.store.is_gone(actor).await? {
             return Ok(Answer::Taken(None));
@@ -127,10 +124,7 @@ impl Calendar {
         // The first time, and then now and then: an outage has many tries.
         match (attempt % 100, is_ours) {
             (1, true) => {
-                tracing::error!(
-                    attempt,
-                    "messaging does not take {key}, and nobody's doing it is but ours: {why}"
-                );
+                tracing::error!(attempt, "{key} cannot be told, and nobody can help it but us: {why}");
             }
             (1, false) => {
                 tracing::warn!(attempt, "{key} is not told yet and will be tried again: {why}");

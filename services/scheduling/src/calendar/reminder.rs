@@ -51,6 +51,6 @@ impl Calendar {
         if let Some(next) = next {
             self.reminders.expect(next, now);
         }
-        Ok(Done::Done)
+        Ok(Done::Told)
     }
 }

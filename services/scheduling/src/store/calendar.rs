@@ -55,7 +55,7 @@ pub enum Booked {
     /// It is booked now.
     New,
     /// An earlier try has booked this.
-    Already(Schedule),
+    Already(Box<Schedule>),
 }
 
 /// Bookings. Those who have no part in one do not find it.

@@ -112,7 +112,7 @@ async fn nothing_is_missed_or_done_twice(database: Database) {
     for tasks in last {
         assert!(tasks.stop(PATIENCE).await);
     }
-    let done = done.0.lock().unwrap();
+    let done = std::mem::take(&mut *done.0.lock().unwrap());
     let missed = rows.iter().filter(|(id, _)| !done.contains_key(id)).count();
     let twice = done.values().filter(|fired| fired.len() > 1).count();
     let mut late: Vec<Duration> = done.values().flatten().copied().collect();
@@ -120,7 +120,11 @@ async fn nothing_is_missed_or_done_twice(database: Database) {
     let at = |share: usize| late[(late.len() - 1) * share / 100];
     println!(
         "{}: {} due, {missed} missed, {twice} twice; late by {:?} in the middle, {:?} for one in a hundred, {:?} at most",
-        database.kind(), rows.len(), at(50), at(99), at(100)
+        database.kind(),
+        rows.len(),
+        at(50),
+        at(99),
+        at(100)
     );
     assert_eq!((missed, twice), (0, 0));
     assert_eq!(store.next_wake_time(KIND, Timestamp::from_millis(0)).await.unwrap(), None);

@@ -9,6 +9,8 @@ mod availability;
 mod bookings;
 #[path = "deliveries.rs"]
 mod deliveries;
+#[path = "schedules.rs"]
+mod schedules;
 
 use std::time::Duration;
 

@@ -49,7 +49,13 @@ fn at(text: &str) -> Timestamp {
     Timestamp::from_millis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
 }
 
-async fn start(config: Config, database: Database, neighbours: &Neighbours, clock: Clock, events: Events) -> Unit {
+async fn start(
+    config: Config,
+    database: Database,
+    neighbours: &Neighbours,
+    clock: Clock,
+    events: Events,
+) -> Unit {
     let deps = Deps {
         database,
         events,
@@ -182,6 +188,15 @@ impl World {
         request: pb::ListFreeSlotsRequest,
     ) -> Result<Vec<pb::FreeSlot>, Status> {
         Ok(self.client().list_free_slots(by.asks(request)).await?.into_inner().slots)
+    }
+
+    /// Waits until this is the message about a booking: it is written down after everybody was told.
+    async fn knows_message(&self, by: UserId, id: &str, message: &str) {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while self.get(by, id).await.unwrap().message_id != message {
+            assert!(tokio::time::Instant::now() < end, "{message} is not the message about {id}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Waits until an alert of a user about a booking says this.

@@ -106,15 +106,20 @@ async fn either_of_the_two_can_cancel_and_both_know() {
         let id = &booked.schedule_id;
         let cancelled = world.delete(by, id).await.unwrap();
         assert_eq!((cancelled.state(), cancelled.version), (State::Cancelled, 2));
-        assert_eq!((cancelled.next_start_time, cancelled.cancelled_by_user_id.as_str()), (None, &*by.to_string()));
+        assert_eq!(
+            (cancelled.next_start_time, cancelled.cancelled_by_user_id.as_str()),
+            (None, &*by.to_string())
+        );
         // At once, whatever else has to be done.
         let again = world.book(bob, ann, HOUR).await;
         world.delete(bob, &again.schedule_id).await.unwrap();
-        eventually(|| world.neighbours.alerts(other, id).last() == Some(&AlertState::ScheduleCancelled)).await;
+        eventually(|| world.neighbours.alerts(other, id).last() == Some(&AlertState::ScheduleCancelled))
+            .await;
         assert_ne!(world.neighbours.alerts(by, id).last(), Some(&AlertState::ScheduleCancelled));
         eventually(|| {
             let told = world.neighbours.told();
-            told.iter().any(|told| told.key == format!("schedule:{id}:2") && told.by == by && told.content.cancelled)
+            told.iter()
+                .any(|told| told.key == format!("schedule:{id}:2") && told.by == by && told.content.cancelled)
         })
         .await;
         let same = world.delete(other, id).await.unwrap();
@@ -125,7 +130,10 @@ async fn either_of_the_two_can_cancel_and_both_know() {
     let past = world.book(ann, bob, HOUR).await;
     world.clock.advance(2 * HOUR);
     assert_eq!(world.get(ann, &past.schedule_id).await.unwrap().state(), State::Past);
-    assert_eq!(reason(world.delete(ann, &past.schedule_id).await), is(Code::FailedPrecondition, "SCHEDULE_OVER"));
+    assert_eq!(
+        reason(world.delete(ann, &past.schedule_id).await),
+        is(Code::FailedPrecondition, "SCHEDULE_OVER")
+    );
 }
 
 #[tokio::test]
@@ -168,12 +176,9 @@ async fn lists_have_an_order_words_and_pages() {
     let world = World::start().await;
     let [ann, bob] = world.two();
     let cem = world.neighbours.register("cem", "");
-    for (title, hours, rrule) in [
-        ("100% Tea", 1, ""),
-        ("Coffee", 3, "FREQ=DAILY;COUNT=3"),
-        ("TEA again", 5, ""),
-        ("Übung_1", 7, ""),
-    ] {
+    for (title, hours, rrule) in
+        [("100% Tea", 1, ""), ("Coffee", 3, "FREQ=DAILY;COUNT=3"), ("TEA again", 5, ""), ("Übung_1", 7, "")]
+    {
         let request = pb::ScheduleCallRequest {
             title: title.to_owned(),
             rrule: rrule.to_owned(),
@@ -191,7 +196,9 @@ async fn lists_have_an_order_words_and_pages() {
     assert_eq!(world.titles(ann, Upcoming).await, ["TEA again", "Übung_1", "Tea", "Coffee"]);
     let find = |keyword: &str| {
         let request = pb::ListSchedulesRequest { keyword: keyword.to_owned(), ..Default::default() };
-        async { world.list(bob, request).await.schedules.into_iter().map(|one| one.title).collect::<Vec<_>>() }
+        async {
+            world.list(bob, request).await.schedules.into_iter().map(|one| one.title).collect::<Vec<_>>()
+        }
     };
     assert_eq!(find("tea").await, ["TEA again", "100% Tea"]);
     assert_eq!(find("ÜBUNG").await, ["Übung_1"]);
@@ -263,7 +270,9 @@ async fn a_booking_is_a_file_for_other_calendars() {
     let file = world.client().export_schedule(bob.asks(request.clone())).await.unwrap().into_inner();
     assert_eq!(file.file_name, format!("{}.ics", booked.schedule_id));
     assert_eq!(file.media_type, "text/calendar; charset=utf-8");
-    for line in ["BEGIN:VCALENDAR\r\n", "DTSTART:20270201T010000Z\r\n", "SUMMARY:Tea\r\n", "STATUS:CONFIRMED\r\n"] {
+    for line in
+        ["BEGIN:VCALENDAR\r\n", "DTSTART:20270201T010000Z\r\n", "SUMMARY:Tea\r\n", "STATUS:CONFIRMED\r\n"]
+    {
         assert!(file.content.contains(line), "{line} in {}", file.content);
     }
     let unfolded = file.content.replace("\r\n ", "");
@@ -294,12 +303,15 @@ async fn everything_about_a_person_can_be_taken_along() {
         files.entry(piece.path).or_default().push_str(std::str::from_utf8(&piece.data).unwrap());
     }
     let names: Vec<_> = files.keys().map(String::as_str).collect();
-    assert_eq!(names, [
-        "scheduling/availability.json",
-        "scheduling/custom_days.ndjson",
-        "scheduling/scheduled_messages.ndjson",
-        "scheduling/schedules.ndjson",
-    ]);
+    assert_eq!(
+        names,
+        [
+            "scheduling/availability.json",
+            "scheduling/custom_days.ndjson",
+            "scheduling/scheduled_messages.ndjson",
+            "scheduling/schedules.ndjson",
+        ]
+    );
     assert!(files["scheduling/availability.json"].contains(r#""start":"00:00""#));
     assert!(files["scheduling/custom_days.ndjson"].contains("2027-02-05"));
     let schedules: Vec<_> = files["scheduling/schedules.ndjson"].lines().collect();

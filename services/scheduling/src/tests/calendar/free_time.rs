@@ -170,16 +170,23 @@ async fn slots_keep_to_the_clock_of_the_one_who_is_free() {
     };
     world.set_weekly(ann, week).await.unwrap();
     let seen = world.slots(bob, window(ann, "2027-03-27T00:00:00Z", "2027-03-29T00:00:00Z")).await.unwrap();
-    assert_eq!(starts(&seen, "Europe/Berlin"), [
-        "2027-03-27 01:00", "2027-03-27 02:00", "2027-03-27 03:00",
-        // The clock goes from two to three.
-        "2027-03-28 01:00", "2027-03-28 03:00",
-        "2027-03-29 01:00",
-    ]);
+    assert_eq!(
+        starts(&seen, "Europe/Berlin"),
+        [
+            "2027-03-27 01:00",
+            "2027-03-27 02:00",
+            "2027-03-27 03:00",
+            // The clock goes from two to three.
+            "2027-03-28 01:00",
+            "2027-03-28 03:00",
+            "2027-03-29 01:00",
+        ]
+    );
     let seen = world.slots(bob, window(ann, "2027-10-30T22:00:00Z", "2027-10-31T22:00:00Z")).await.unwrap();
-    assert_eq!(starts(&seen, "Europe/Berlin"), [
-        "2027-10-31 01:00", "2027-10-31 02:00", "2027-10-31 02:00", "2027-10-31 03:00",
-    ]);
+    assert_eq!(
+        starts(&seen, "Europe/Berlin"),
+        ["2027-10-31 01:00", "2027-10-31 02:00", "2027-10-31 02:00", "2027-10-31 03:00",]
+    );
 }
 
 #[tokio::test]
