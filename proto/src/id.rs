@@ -71,6 +71,8 @@ ids! {
     AlertId;
     /// A message to be sent later.
     ScheduledMessageId;
+    /// A call that is booked.
+    ScheduleId;
     /// A fact in a service's outbox.
     EventId;
     /// The public key of a user's device.

@@ -31,6 +31,10 @@ pub const SAMPLES: &[(&str, &str)] = &[
     ("unused_name", "ann"),
     ("unused_id", "3f1c9a52-7d0e-4b86-a1f4-95c27e8b60d3"),
     ("soon", "2030-01-01T09:00:00Z"),
+    ("schedule", "01937b73-a2c4-7e61-b37f-5c7d9eb0c2db"),
+    ("slot_start", "2030-01-01T09:00:00Z"),
+    ("slot_end", "2030-01-01T09:30:00Z"),
+    ("local_date", "2030-01-01"),
 ];
 
 /// What the document shows for a name.
@@ -75,7 +79,17 @@ mod tests {
 
     #[test]
     fn samples_are_ids_names_and_times() {
-        const NO_IDS: [&str; 6] = ["login", "password", "token", "unused_email", "unused_name", "soon"];
+        const NO_IDS: [&str; 9] = [
+            "login",
+            "password",
+            "token",
+            "unused_email",
+            "unused_name",
+            "soon",
+            "slot_start",
+            "slot_end",
+            "local_date",
+        ];
         let ids = SAMPLES.iter().filter(|(_, value)| uuid::Uuid::parse_str(value).is_ok()).count();
         assert_eq!(ids, SAMPLES.len() - NO_IDS.len());
         assert!(NO_IDS.iter().all(|name| sample(name).is_some()));

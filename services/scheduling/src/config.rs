@@ -16,10 +16,13 @@ const YEAR: u32 = 365;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
-    /// How far ahead a message may be scheduled, from 1 day to 365 days.
+    /// How far ahead a message may be scheduled, or a call booked for the first time; from 1 day to 365 days.
     pub horizon_days: u32,
     /// How many messages of one user may be pending at a time. A user who has more already keeps them.
     pub max_pending: u32,
+    /// How many booked calls of one user may be to come at a time, counted for the one who books. A user who has more
+    /// already keeps them.
+    pub max_upcoming: u32,
     /// How long whoever fires a message has it for itself. When a process is killed while it sends, another one takes
     /// over after this long. At least 10 s, which is twice what a send may take.
     #[serde(with = "humantime_serde")]
@@ -45,6 +48,7 @@ impl Default for Config {
         Self {
             horizon_days: YEAR,
             max_pending: 100,
+            max_upcoming: 200,
             lease: Duration::from_secs(30),
             rate: 200,
             in_flight: 16,
@@ -64,6 +68,7 @@ impl Config {
             self.horizon_days
         );
         ensure!(self.max_pending > 0, "max_pending of scheduling must be at least 1");
+        ensure!(self.max_upcoming > 0, "max_upcoming of scheduling must be at least 1");
         ensure!(
             self.lease >= messaging::SEND_TIMEOUT * 2,
             "lease of scheduling must be at least {:?}: a send may take {:?}",
@@ -108,6 +113,7 @@ mod tests {
             Config { horizon_days: 366, ..Config::default() },
             Config { horizon_days: 0, ..Config::default() },
             Config { max_pending: 0, ..Config::default() },
+            Config { max_upcoming: 0, ..Config::default() },
             Config { lease: Duration::from_secs(9), ..Config::default() },
             Config { rate: 0, ..Config::default() },
             Config { in_flight: 0, ..Config::default() },

@@ -8,6 +8,7 @@ use proto::scheduling::v1::ErrorReason as Reason;
 use tonic::{Code, Status};
 use uuid::Uuid;
 
+use crate::calendar::error::Refusal;
 use crate::calls::error::CallError;
 use crate::convert;
 use crate::scheduled_message::State;
@@ -72,6 +73,9 @@ pub enum Error {
     /// The request id was used with another body.
     #[error("request_id {0} was used with another body")]
     RequestIdReused(Uuid),
+    /// Something about a calendar.
+    #[error(transparent)]
+    Calendar(#[from] Refusal),
     /// Another service does not say what it is asked.
     #[error("{service} is not available at the moment")]
     Unavailable {
@@ -132,6 +136,7 @@ impl From<&Error> for Fault {
                 fault(Code::AlreadyExists, Reason::RequestIdReused).with("request_id", id)
             }
             Error::Call(error) => error.into(),
+            Error::Calendar(refusal) => refusal.into(),
             Error::Unavailable { service, .. } => Self::unavailable(service),
             Error::Store(Failure::Transient(_)) => Self::unavailable("scheduling"),
             Error::Misunderstood(_)

@@ -1,22 +1,27 @@
-//! Scheduling: everything that waits for a time: messages to be sent later, and calls, which ring until it is over.
+//! Scheduling: everything that waits for a time: messages to be sent later, calls that are booked, and calls that ring
+//! until it is over.
 //!
-//! **Owns** scheduled messages, [`calls`] and the durable [`timer`] that fires them: once, never early, whichever process
-//! is alive when the time comes.
+//! **Owns** scheduled messages, the [`calendar`] of each person (when it is free, and what is booked), [`calls`], and the
+//! durable [`timer`] that fires what is due: once, never early, whichever process is alive when the time comes.
 //!
 //! **Refuses** to schedule what messaging would not take from the author now, further ahead than a year, or more than a
 //! hundred at a time; and to change or take back what is being sent. Messaging judges again when the time comes: what it
 //! refuses then has failed, with its reason.
 //!
-//! **Emits** hints about calls and their signals, to the two of each; may be lost. What must not be is a message of
-//! messaging's: a scheduled message that is sent, and what became of a call.
+//! Of bookings it refuses what meets another one of either person, and what the other person would not be told of.
 //!
-//! **Follows** auth's facts: what a deleted account has scheduled is cancelled and erased.
+//! **Emits** hints about calls and their signals, to the two of each; may be lost. What must not be is a message of
+//! messaging's: a scheduled message that is sent, what is booked, and what became of a call.
+//!
+//! **Follows** auth's facts: what a deleted account has scheduled is cancelled and erased, and its bookings are cancelled.
 
+pub mod calendar;
 pub mod calls;
 mod config;
 mod consume;
 mod convert;
 pub mod error;
+mod export;
 pub mod fire;
 mod grpc;
 pub mod messaging;
@@ -38,13 +43,18 @@ use chassis::middleware::LimitsConfig;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
+use proto::scheduling::v1::calendar_service_server::{self, CalendarServiceServer};
 use proto::scheduling::v1::call_service_server;
+use proto::scheduling::v1::export_service_server::{self, ExportServiceServer};
 use proto::scheduling::v1::scheduled_message_service_server::{SERVICE_NAME, ScheduledMessageServiceServer};
 use sqlx::migrate::Migrator;
 use tonic::service::Routes;
 
 pub use config::Config;
 
+use crate::calendar::Calendar;
+use crate::calendar::announce::Announcer;
+use crate::calendar::people::People;
 use crate::calls::{CallDeps, Calls};
 use crate::grpc::Grpc;
 use crate::messaging::Messaging;
@@ -94,12 +104,12 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     config.check()?;
     describe_metrics();
     let Deps { database, events, clock, messaging, conversation, auth, credential, accepted, limits } = deps;
+    let announcer = Announcer::new(messaging.clone(), credential.clone());
     let tasks = Tasks::default();
     let verifier = Verifier::new(auth.clone(), Some(credential.clone()));
     verifier.forget_ended_sessions(&events, &tasks).await;
 
     let store = Store::new(database.clone(), clock);
-    let timer = Timer::new(Kind::ScheduledMessage, config.timing(), store.clone(), tasks.clone());
     let messaging = Messaging::new(messaging, credential.clone());
     let call_deps = CallDeps {
         store: store.clone(),
@@ -113,6 +123,17 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         tasks: tasks.clone(),
     };
     let calls = Calls::start(&config.calls, call_deps);
+    let timer_of = |kind| Timer::new(kind, config.timing(), store.clone(), tasks.clone());
+    let timer = timer_of(Kind::ScheduledMessage);
+    let calendar = Calendar {
+        store: store.clone(),
+        deliveries: timer_of(Kind::Booking),
+        reminders: timer_of(Kind::Reminder),
+        announcer,
+        people: People::new(auth.clone(), credential.clone()),
+        horizon_days: config.horizon_days,
+        max_upcoming: config.max_upcoming,
+    };
     let scheduling = Scheduling {
         store,
         timer: timer.clone(),
@@ -131,22 +152,52 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         timer.run(shutdown, fire).await;
     });
 
-    let service =
+    run_calendar(&calendar, &tasks);
+
+    let exports = export::Grpc::new(scheduling.clone(), calendar.clone());
+    let messages =
         ScheduledMessageServiceServer::new(Grpc::new(scheduling)).max_decoding_message_size(REQUEST_BYTES);
+    let calendars =
+        CalendarServiceServer::new(calendar::Grpc::new(calendar)).max_decoding_message_size(REQUEST_BYTES);
     let calls = calls.server().max_decoding_message_size(REQUEST_BYTES);
+    let routes = Routes::new(messages)
+        .add_service(calendars)
+        .add_service(calls)
+        .add_service(ExportServiceServer::new(exports).max_decoding_message_size(REQUEST_BYTES));
     Ok(Unit {
         name: NAME,
-        services: vec![SERVICE_NAME, call_service_server::SERVICE_NAME],
-        grpc: Some(unit::routes(
-            Routes::new(service).add_service(calls),
-            Identity::new(verifier, accepted),
-            &limits,
-        )),
+        services: vec![
+            SERVICE_NAME,
+            calendar_service_server::SERVICE_NAME,
+            call_service_server::SERVICE_NAME,
+            export_service_server::SERVICE_NAME,
+        ],
+        grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
         listening: vec![],
         database: Some(database),
         tasks,
         ready: vec![events.readiness()],
     })
+}
+
+/// Lets the timers of calendars run for as long as the service does.
+fn run_calendar(calendar: &Calendar, tasks: &Tasks) {
+    let telling = calendar.clone();
+    tasks.spawn("bookings", |shutdown| async move {
+        let tell = |claim| {
+            let calendar = telling.clone();
+            async move { calendar.deliver_and_log(claim).await }
+        };
+        telling.deliveries.run(shutdown, tell).await;
+    });
+    let reminding = calendar.clone();
+    tasks.spawn("reminders", |shutdown| async move {
+        let remind = |claim| {
+            let calendar = reminding.clone();
+            async move { calendar.remind_and_log(claim).await }
+        };
+        reminding.reminders.run(shutdown, remind).await;
+    });
 }
 
 /// Starts the service as a process of its own.

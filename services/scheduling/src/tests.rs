@@ -1,6 +1,7 @@
 //! The service through its door: its own routes with all their middleware, over other services that are made for the
 //! purpose.
 
+mod calendar;
 pub mod others;
 
 use std::collections::HashSet;

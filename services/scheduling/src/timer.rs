@@ -47,6 +47,10 @@ const TROUBLE: Duration = Duration::from_secs(1);
 pub enum Kind {
     /// A scheduled message is to be sent.
     ScheduledMessage,
+    /// The other person is to be told of a booking as it is now.
+    Booking,
+    /// The two of a booking are to be reminded.
+    Reminder,
     /// The time of a call is over: of its ringing, of getting connected, or altogether.
     CallDeadline,
     /// A call is over, and others are to be told.
@@ -58,6 +62,8 @@ impl Kind {
     pub const fn name(self) -> &'static str {
         match self {
             Self::ScheduledMessage => "scheduled_message",
+            Self::Booking => "booking",
+            Self::Reminder => "reminder",
             Self::CallDeadline => "call_deadline",
             Self::CallOutcome => "call_outcome",
         }

@@ -2,6 +2,10 @@
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod contract_bookings;
+#[cfg(test)]
+mod contract_timers;
 mod postgres;
 mod sqlite;
 
@@ -35,7 +39,10 @@ macro_rules! either {
     };
 }
 
+mod calendar;
 pub mod calling;
+
+pub use calendar::{Booked, Booking};
 
 impl Store {
     /// The store in an open database. The clock is for databases without one.
@@ -257,9 +264,16 @@ mod code {
         }
     }
 
+    /// What a booking is: it stands, somebody has cancelled it, or messaging does not take its message.
+    pub const BOOKED: i64 = 1;
+    pub const CANCELLED: i64 = 2;
+    pub const REFUSED: i64 = 3;
+
     pub fn of_kind(kind: Kind) -> i64 {
         match kind {
             Kind::ScheduledMessage => 1,
+            Kind::Booking => 2,
+            Kind::Reminder => 3,
             Kind::CallDeadline => 4,
             Kind::CallOutcome => 5,
         }

@@ -23,3 +23,8 @@ async fn now(pool: &Pool, _: &Clock) -> sqlx::Result<Timestamp> {
     let millis: i64 = sqlx::query_scalar(CLOCK).fetch_one(pool.read()).await?;
     Ok(Timestamp::from_millis(millis))
 }
+
+/// Whether it was refused because two bookings of a person would meet.
+fn is_overlap(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.constraint() == Some("occurrences_overlap"))
+}

@@ -17,3 +17,8 @@ async fn now_within(_: &mut Tx, clock: &Clock) -> sqlx::Result<Timestamp> {
 async fn now(_: &Pool, clock: &Clock) -> sqlx::Result<Timestamp> {
     Ok(clock.now())
 }
+
+/// Whether it was refused because two bookings of a person would meet.
+fn is_overlap(error: &sqlx::Error) -> bool {
+    error.as_database_error().is_some_and(|error| error.message() == "occurrences_overlap")
+}

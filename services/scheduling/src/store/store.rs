@@ -3,8 +3,16 @@
 //! Locks are taken in one order everywhere: the author's row, the timer's row, the message's row. Claiming takes timers
 //! only, and waits for none of them.
 
+#[path = "availability.rs"]
+mod availability;
+#[path = "bookings.rs"]
+mod bookings;
 #[path = "calls.rs"]
 mod calls;
+#[path = "deliveries.rs"]
+mod deliveries;
+#[path = "schedules.rs"]
+mod schedules;
 
 use std::time::Duration;
 
@@ -20,6 +28,7 @@ use crate::error::Error;
 use crate::scheduled_message::{self, Changes, Content, Listing, Retry, ScheduledMessage, State, StateName};
 use crate::timer::{Claim, Entry, Key, Kind, Return};
 use crate::users::Happening;
+use deliveries::{arm, disarm};
 
 /// The name of the cursor over auth's facts.
 const AUTH: &str = "auth";
@@ -573,5 +582,6 @@ async fn end(tx: &mut Tx, user_id: UserId, now: Timestamp) -> sqlx::Result<u64> 
         .bind(code::of_state(StateName::Failed))
         .execute(&mut **tx)
         .await?;
+    bookings::end(tx, user_id, now).await?;
     Ok(cancelled.rows_affected())
 }

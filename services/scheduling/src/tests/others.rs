@@ -290,7 +290,7 @@ fn said(request: &messaging::SendMessageRequest) -> (ConversationId, String) {
     }
 }
 
-fn id<T: From<uuid::Uuid>>(text: &str) -> T {
+pub(super) fn id<T: From<uuid::Uuid>>(text: &str) -> T {
     uuid::Uuid::try_parse(text).unwrap().into()
 }
 

@@ -1,0 +1,126 @@
+//! Calendars: when people are free, and calls that are booked. The use cases about free time are here; those about
+//! bookings are in [`booking`], and what follows from bookings is in [`delivery`] and [`reminder`].
+
+pub mod announce;
+pub mod availability;
+mod booking;
+pub mod convert;
+mod delivery;
+pub mod error;
+mod grpc;
+mod ical;
+pub mod people;
+pub mod recurrence;
+mod reminder;
+pub mod schedule;
+pub mod slots;
+pub mod zone;
+
+use std::time::Duration;
+
+use chassis::clock::Timestamp;
+use proto::id::UserId;
+
+pub use grpc::Grpc;
+
+use crate::calendar::announce::Announcer;
+use crate::calendar::availability::{Availability, CustomChanges, Weekly};
+use crate::calendar::people::{People, Person};
+use crate::calendar::slots::Span;
+use crate::calendar::zone::{Day, Zone};
+use crate::error::Error;
+use crate::store::Store;
+use crate::timer::Timer;
+
+/// Calendars.
+#[derive(Clone)]
+pub struct Calendar {
+    /// Where they are kept.
+    pub store: Store,
+    /// Tells the other person of bookings.
+    pub deliveries: Timer,
+    /// Reminds both.
+    pub reminders: Timer,
+    /// Messaging.
+    pub announcer: Announcer,
+    /// Auth.
+    pub people: People,
+    /// How many days ahead one can book.
+    pub horizon_days: u32,
+    /// How many bookings of a person can be to come.
+    pub max_upcoming: u32,
+}
+
+/// When somebody is free, and where its clocks are.
+#[derive(Clone, Debug)]
+pub struct Hours {
+    /// What the person has said.
+    pub availability: Availability,
+    /// The zone that holds now.
+    pub zone: Zone,
+}
+
+impl Hours {
+    fn new(availability: Option<Availability>, person: Person) -> Self {
+        let availability = availability.unwrap_or_else(Availability::unsaid);
+        let zone = availability.weekly.zone.clone().unwrap_or(person.zone);
+        Self { availability, zone }
+    }
+}
+
+impl Calendar {
+    /// What somebody has said about when it is free, with all dates from yesterday on.
+    pub async fn hours(&self, user: UserId) -> Result<Hours, Error> {
+        let person = self.people.anybody(user).await?;
+        self.hours_of(person).await
+    }
+
+    async fn hours_of(&self, person: Person) -> Result<Hours, Error> {
+        // Nobody's yesterday is earlier than this.
+        let oldest = Zone::utc().local(self.store.now().await?).day.plus(-2);
+        let availability = self.store.availability(person.id, oldest).await?;
+        let mut hours = Hours::new(availability, person);
+        let yesterday = self.yesterday(&hours.zone).await?;
+        hours.availability.custom.retain(|day, _| *day >= yesterday);
+        Ok(hours)
+    }
+
+    /// Keeps what somebody says about its weeks.
+    pub async fn set_weekly(&self, user: UserId, weekly: Weekly) -> Result<Hours, Error> {
+        let now = self.store.now().await?;
+        self.store.set_weekly(user, &weekly, now).await?;
+        self.hours(user).await
+    }
+
+    /// Keeps what somebody says about single dates.
+    pub async fn set_custom(&self, user: UserId, changes: CustomChanges) -> Result<Hours, Error> {
+        let now = self.store.now().await?;
+        let zone = self.hours(user).await?.zone;
+        let yesterday = self.yesterday(&zone).await?;
+        changes.check(yesterday.plus(1)).map_err(|rule| Error::Field { field: "days", rule })?;
+        self.store.set_custom(user, &changes, yesterday, now).await?;
+        self.hours(user).await
+    }
+
+    async fn yesterday(&self, zone: &Zone) -> Result<Day, Error> {
+        Ok(zone.local(self.store.now().await?).day.plus(-1))
+    }
+
+    /// The slots at which somebody can be booked, of this length when one is given.
+    pub async fn free_slots(
+        &self,
+        user: UserId,
+        window: Span,
+        length: Option<Duration>,
+    ) -> Result<Vec<Span>, Error> {
+        let person = self.people.get(user).await?;
+        let hours = self.hours_of(person).await?;
+        let terms = &hours.availability.weekly.terms;
+        let free = slots::free(&hours.availability, &hours.zone, window);
+        // What is booked near the window reaches into it with what is kept free around it.
+        let near = window.widened(terms.buffer_after, terms.buffer_before);
+        let busy = slots::widened(&self.store.busy(user, near, None).await?, terms);
+        let earliest: Timestamp = self.store.now().await?.plus(terms.notice);
+        Ok(slots::cut(&free, &busy, length.unwrap_or(terms.slot_length), earliest, window))
+    }
+}
