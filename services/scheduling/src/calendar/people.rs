@@ -59,7 +59,9 @@ impl People {
 
     async fn user(&self, id: UserId) -> Result<pb::User, Error> {
         let message = pb::GetUserRequest { user_id: id.to_string() };
-        let answer = self.client.clone().get_user(as_service(message, &self.credential, None)).await;
+        // In the person's own name: when it is free is the person's own word, whoever else may see the profile.
+        let request = as_service(message, &self.credential, Some(id));
+        let answer = self.client.clone().get_user(request).await;
         match answer {
             Ok(answer) => answer.into_inner().user.ok_or(Error::Misunderstood("auth has told of nobody")),
             Err(status) => match Fault::of(&status).code() {
