@@ -74,5 +74,5 @@ pub fn instead(case: &Case, role: Role) -> Option<&'static str> {
 
 /// Whether only accounts have something of this name.
 fn takes_an_account(own: &str) -> bool {
-    !matches!(own, "session" | "device_key" | "alert")
+    matches!(own, "asking" | "asked" | "writing" | "reviewed" | "schedule")
 }
