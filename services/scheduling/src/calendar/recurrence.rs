@@ -4,7 +4,6 @@
 //! much later as the gap is long, and one that it shows twice is the first. The length is real time, and always the same.
 
 use std::fmt;
-use std::time::Duration;
 
 use chassis::clock::Timestamp;
 
@@ -269,11 +268,10 @@ fn until(text: &str) -> Option<End> {
     Some(End::Instant(local.as_millis() / 1000))
 }
 
-/// The last time of a booking is over so long after the first at most.
-pub const LONGEST: Duration = Duration::from_secs(368 * 24 * 60 * 60);
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::calendar::zone::MINUTE;
 
@@ -394,7 +392,7 @@ mod tests {
         }
         assert_eq!(count("FREQ=DAILY;UNTIL=20270602T090000Z"), Ok(1));
         let longest = times_in("Europe/Lisbon", "2027-06-02T09:00:00Z", "FREQ=DAILY;COUNT=366").unwrap();
-        assert!(longest[365].end.since(longest[0].start) < LONGEST);
+        assert!(longest[365].end.since(longest[0].start) < Duration::from_secs(367 * 24 * 60 * 60));
     }
 
     #[test]

@@ -460,10 +460,13 @@ impl Store {
         let mut tx = self.pool.begin().await?;
         // Only the first of each lane: what is before it is gone, or is waited for. Somebody who is claiming the first of
         // a lane at this moment makes us pass over it, and what comes after it is not the first.
+        //
+        // Nothing wakes before it is due, so the first condition on times changes nothing; it and the `+ 0`, which keeps the
+        // index of the other time out of it, let the rows be read in their order and only as far as they are claimed.
         let sql = format!(
             "WITH due AS MATERIALIZED (
                  SELECT t.owner_id, t.kind, t.id FROM timers t
-                 WHERE t.kind = $1 AND t.wake_time <= $2
+                 WHERE t.kind = $1 AND t.due_time <= $2 AND t.wake_time + 0 <= $2
                    AND NOT EXISTS (
                        SELECT 1 FROM timers e
                        WHERE e.kind = t.kind AND e.lane = t.lane AND (e.due_time, e.id) < (t.due_time, t.id)
