@@ -10,7 +10,7 @@ use uuid::Uuid;
 
 use super::rows::RequestRow;
 use super::{Connection, Db, FOR_UPDATE, ITEMS, Store, Tx, acquaintances, outbox, padded};
-use crate::acquaintance::Acquaintance;
+use crate::acquaintance::{self, Acquaintance};
 use crate::conversation::Pair;
 use crate::error::Error;
 use crate::fact::Fact;
@@ -299,13 +299,25 @@ async fn write(
         .execute(&mut **tx)
         .await?;
     }
-    let meets_or_parts = before.connected.is_some() != after.connected.is_some();
-    if meets_or_parts {
-        let news =
-            Acquaintance { pair: after.pair, version: after.version, has_ended: after.connected.is_none() };
-        acquaintances::note(tx, &news, at.now).await?;
+    let is_news = note(tx, before, after, at.now).await?;
+    Ok(is_news || outcome.blocks || outcome.changes.iter().any(|change| change.told))
+}
+
+/// Notes down what auth has to be told. Says whether that is anything.
+async fn note(tx: &mut Tx, before: &Standing, after: &Standing, now: Timestamp) -> Result<bool, Error> {
+    let was_and_is = [
+        (acquaintance::Kind::Connection, before.connected.is_some(), after.connected.is_some()),
+        (acquaintance::Kind::Block, before.is_blocked(), after.is_blocked()),
+    ];
+    let mut is_news = false;
+    for (kind, was, is) in was_and_is {
+        if was != is {
+            let news = Acquaintance { pair: after.pair, kind, version: after.version, has_ended: !is };
+            acquaintances::note(tx, &news, now).await?;
+            is_news = true;
+        }
     }
-    Ok(meets_or_parts || outcome.blocks || outcome.changes.iter().any(|change| change.told))
+    Ok(is_news)
 }
 
 /// Writes the facts: the last thing before the commit.

@@ -348,6 +348,39 @@ async fn auth_learns_who_knows_whom_however_long_it_is_away() {
 }
 
 #[tokio::test]
+async fn auth_learns_while_there_is_a_block_but_not_whose() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let told = async |count: usize| {
+        let told = async || {
+            let told = world.auth.acquaintances();
+            (told.len() >= count).then_some(told)
+        };
+        let news = |news: proto::auth::v1::RecordAcquaintanceRequest| {
+            assert_eq!(news.user_ids, [ann.min(bob).to_string(), ann.max(bob).to_string()]);
+            (news.kind(), news.ended, news.version)
+        };
+        world.until("auth to know", told).await.into_iter().map(news).collect::<Vec<_>>()
+    };
+    world.connect(ann, bob).await;
+    told(1).await;
+    world.block_user(ann, bob).await.unwrap();
+    let mut expected = vec![
+        (AcquaintanceKind::Connection, false, 2),
+        (AcquaintanceKind::Connection, true, 3),
+        (AcquaintanceKind::Block, false, 3),
+    ];
+    assert_eq!(told(3).await, expected);
+    // As long as one of them blocks the other, nothing is new.
+    world.block_user(bob, ann).await.unwrap();
+    world.unblock(ann, bob).await.unwrap();
+    world.unblock(bob, ann).await.unwrap();
+    expected.push((AcquaintanceKind::Block, true, 6));
+    assert_eq!(told(4).await, expected);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn everyone_says_what_others_may() {
     let world = World::start().await;
     let [ann] = world.people();
