@@ -16,7 +16,7 @@ use crate::error::Error;
 use crate::fact::Fact;
 use crate::publish;
 use crate::request::{Kind, Request};
-use crate::standing::{Act, Circumstances, DAY, Direct, Load, Outcome, REQUESTS_A_DAY, Standing};
+use crate::standing::{Act, Change, Circumstances, DAY, Direct, Load, Outcome, REQUESTS_A_DAY, Standing};
 use crate::store::{Acted, code};
 
 /// The columns of a request.
@@ -329,8 +329,8 @@ pub async fn append(
 ) -> Result<(), Error> {
     let version = at.conversation.map_or(0, |direct| direct.membership_version);
     let version = version + i64::from(outcome.begins_round);
-    let told = outcome.changes.iter().filter(|change| change.told);
-    let facts = told.map(|change| Fact::of_request(change.request.clone(), version, actor, at.now));
+    let news = outcome.changes.iter().filter_map(Change::news);
+    let facts = news.map(|(request, only)| Fact::of_request(request, only, version, actor, at.now));
     let block = actor.filter(|_| outcome.blocks);
     let block = block.map(|by| Fact::of_block(by, outcome.standing.pair.other_than(by), at.now));
     let payloads: Vec<Vec<u8>> = facts.chain(block).map(|fact| publish::encode(&fact)).collect();

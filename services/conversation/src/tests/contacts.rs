@@ -80,8 +80,16 @@ impl World {
         self.set_privacy(user, privacy, &["first_contact"]).await.unwrap();
     }
 
-    /// The facts about requests.
+    /// The facts about requests that are for both.
     pub(super) async fn told(&self) -> Vec<pb::RequestChanged> {
+        let (told, for_one): (Vec<_>, Vec<_>) =
+            self.told_each().await.into_iter().partition(|changed| changed.only_user_id.is_empty());
+        assert!(for_one.iter().all(|changed| changed.only_user_id == changed.to_user_id));
+        told
+    }
+
+    /// The facts about requests.
+    async fn told_each(&self) -> Vec<pb::RequestChanged> {
         let facts = self.facts(0, 1000).await;
         let told = facts.into_iter().filter_map(|fact| match fact.payload {
             Some(Payload::RequestChanged(changed)) => Some(changed),
@@ -303,6 +311,22 @@ async fn who_is_blocked_learns_nothing() {
     assert!(world.pending(bob, pb::RequestDirection::Incoming).await.is_empty(), "nothing comes back");
     world.cancel_connection_request(ann, bob).await.unwrap();
     assert_eq!(world.told().await.len(), told);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn what_waits_for_one_who_blocks_is_over_for_that_one_alone() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let asked = world.send_connection_request(ann, bob).await.unwrap();
+    for _ in 0..2 {
+        world.block_user(bob, ann).await.unwrap();
+    }
+    let told = world.told_each().await;
+    assert_eq!(told.len(), 2);
+    assert_eq!((&told[1].request_id, told[1].version), (&asked.request_id, 2));
+    assert_eq!((told[1].state(), &told[1].only_user_id), (pb::RequestState::Cancelled, &bob.to_string()));
+    assert_eq!(world.check_contact(ann, bob).await.unwrap().connection_request, Some(asked));
     world.stop().await;
 }
 

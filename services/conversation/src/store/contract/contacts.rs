@@ -49,10 +49,10 @@ impl World {
         self.acts(other, one, Act::Accept(Asked::Connection)).await.unwrap();
     }
 
-    /// The facts about requests: of which kind, in which state, in which version.
+    /// The facts about requests that are for both: of which kind, in which state, in which version.
     async fn told(&self) -> Vec<(pb::RequestKind, pb::RequestState, i64)> {
         let told = self.facts().await.into_iter().filter_map(|fact| match fact.payload {
-            Some(Payload::RequestChanged(changed)) => {
+            Some(Payload::RequestChanged(changed)) if changed.only_user_id.is_empty() => {
                 assert_eq!(fact.conversation_id.is_empty(), changed.kind() == pb::RequestKind::Connection);
                 Some((changed.kind(), changed.state(), changed.version))
             }
@@ -265,6 +265,15 @@ async fn a_block_is_felt_at_once_and_told_to_nobody(world: World) {
     let told = world.told().await.len();
     world.acts(bob, ann, Act::Block).await.unwrap();
     assert_eq!(world.told().await.len(), told);
+    let alone = world.facts().await.into_iter().filter_map(|fact| match fact.payload {
+        Some(Payload::RequestChanged(changed)) if !changed.only_user_id.is_empty() => {
+            Some((changed.kind(), changed.state(), changed.only_user_id))
+        }
+        _ => None,
+    });
+    let over = |kind| (kind, pb::RequestState::Cancelled, bob.to_string());
+    let both = [pb::RequestKind::Connection, pb::RequestKind::Message].map(over);
+    assert_eq!(alone.collect::<Vec<_>>(), both, "but what waits for who blocks is over");
     assert_eq!(world.writing(id, [ann, bob]).await.0, [Writing::Refused; 2]);
     let page = Page { after: None, limit: 10 };
     for kind in [Asked::Connection, Asked::Message] {
