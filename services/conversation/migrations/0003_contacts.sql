@@ -74,6 +74,7 @@ CREATE UNIQUE INDEX requests_that_wait ON requests (from_user_id, to_user_id, ki
 
 -- A retried call finds what the first one made.
 CREATE UNIQUE INDEX requests_by_retry ON requests (from_user_id, retry_id) WHERE retry_id IS NOT NULL;
+CREATE UNIQUE INDEX requests_by_met_retry ON requests (to_user_id, met_retry_id) WHERE met_retry_id IS NOT NULL;
 
 -- How often one person has asked another of late, and what ends with an account.
 CREATE INDEX requests_between ON requests (from_user_id, to_user_id, kind, create_time);

@@ -58,7 +58,7 @@ impl Store {
             && let Some(first) = made_by(&mut tx, by, retry).await?
         {
             tx.rollback().await?;
-            if (first.to, first.kind) != (other, Kind::Connection) {
+            if (first.other_than(by), first.kind) != (other, Kind::Connection) {
                 return Err(Error::RequestIdReused(retry));
             }
             let answer = first.seen_by(by);
@@ -218,14 +218,19 @@ async fn request(from: &mut Connection, id: Option<Uuid>) -> Result<Option<Reque
     row.map(RequestRow::request).transpose()
 }
 
-/// What an earlier try of the same call has made.
+/// What an earlier try of the same call has made, or met.
 async fn made_by(tx: &mut Tx, by: UserId, retry: Uuid) -> Result<Option<Request>, Error> {
-    let row: Option<RequestRow> = sqlx::query_as(requests!("from_user_id = $1 AND retry_id = $2"))
-        .bind(by.uuid())
-        .bind(retry)
-        .fetch_optional(&mut **tx)
-        .await?;
-    row.map(RequestRow::request).transpose()
+    // One after the other: each has its index.
+    for statement in
+        [requests!("from_user_id = $1 AND retry_id = $2"), requests!("to_user_id = $1 AND met_retry_id = $2")]
+    {
+        let row: Option<RequestRow> =
+            sqlx::query_as(statement).bind(by.uuid()).bind(retry).fetch_optional(&mut **tx).await?;
+        if let Some(row) = row {
+            return Ok(Some(row.request()?));
+        }
+    }
+    Ok(None)
 }
 
 /// When somebody last asked another for what it is about to ask for.

@@ -11,6 +11,7 @@ promises![
     two_who_ask_at_once_are_connected,
     of_many_tries_at_once_one_asks,
     a_retry_finds_its_request_for_ever,
+    a_retry_of_a_call_that_met_a_request_asks_for_nothing_anew,
     whatever_many_do_at_once_the_numbers_are_right,
     of_many_first_messages_one_begins_a_round,
     a_round_ends_with_its_answer_and_the_next_has_another_version,
@@ -124,6 +125,23 @@ async fn a_retry_finds_its_request_for_ever(world: World) {
     assert!(matches!(world.acts(ann, cem, retry).await, Err(Error::RequestIdReused(_))));
     // Another person's ids are that person's own.
     assert!(world.acts(cem, ann, retry).await.unwrap().is_new);
+}
+
+async fn a_retry_of_a_call_that_met_a_request_asks_for_nothing_anew(world: World) {
+    let [ann, bob, cem] = people();
+    let first = world.acts(ann, bob, Act::Connect(None)).await.unwrap().answer.unwrap();
+    let retry = Act::Connect(Some(Uuid::from_u128(1)));
+    let met = world.acts(bob, ann, retry).await.unwrap().answer.unwrap();
+    assert_eq!((met.id, met.state), (first.id, State::Accepted));
+    world.acts(ann, bob, Act::Disconnect).await.unwrap();
+    let again = world.acts(bob, ann, retry).await.unwrap();
+    assert_eq!((again.answer, again.is_new, again.has_effects), (Some(met), false, false));
+    let standing = world.standing(ann, bob).await;
+    assert!(standing.connected.is_none() && standing.connection.is_none());
+    let elsewhere = world.acts(bob, cem, retry).await;
+    assert!(matches!(elsewhere, Err(Error::RequestIdReused(_))), "{elsewhere:?}");
+    // It is Bob's name for the call, and nobody else's.
+    assert!(world.acts(ann, bob, retry).await.unwrap().is_new);
 }
 
 async fn whatever_many_do_at_once_the_numbers_are_right(world: World) {
