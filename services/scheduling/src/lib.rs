@@ -19,6 +19,7 @@ pub mod calendar;
 pub mod calls;
 mod config;
 mod consume;
+pub mod conversations;
 mod convert;
 pub mod error;
 mod export;
@@ -56,6 +57,7 @@ use crate::calendar::Calendar;
 use crate::calendar::announce::Announcer;
 use crate::calendar::people::People;
 use crate::calls::{CallDeps, Calls};
+use crate::conversations::Conversations;
 use crate::grpc::Grpc;
 use crate::messaging::Messaging;
 use crate::scheduling::{Bounds, Scheduling};
@@ -105,6 +107,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     describe_metrics();
     let Deps { database, events, clock, messaging, conversation, auth, credential, accepted, limits } = deps;
     let announcer = Announcer::new(messaging.clone(), credential.clone());
+    let conversations = Conversations::new(conversation, credential.clone());
     let tasks = Tasks::default();
     let verifier = Verifier::new(auth.clone(), Some(credential.clone()));
     verifier.forget_ended_sessions(&events, &tasks).await;
@@ -115,7 +118,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         store: store.clone(),
         events: events.clone(),
         messaging: messaging.clone(),
-        conversation,
+        conversations: conversations.clone(),
         auth: auth.clone(),
         credential: credential.clone(),
         verifier: verifier.clone(),
@@ -130,6 +133,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         deliveries: timer_of(Kind::Booking),
         reminders: timer_of(Kind::Reminder),
         announcer,
+        conversations,
         people: People::new(auth.clone(), credential.clone()),
         horizon_days: config.horizon_days,
         max_upcoming: config.max_upcoming,
