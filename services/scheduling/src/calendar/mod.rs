@@ -109,7 +109,7 @@ impl Calendar {
         let now = self.store.now().await?;
         let zone = self.hours(user).await?.zone;
         let yesterday = self.yesterday(&zone).await?;
-        changes.check(yesterday.plus(1)).map_err(|rule| Error::Field { field: "days", rule })?;
+        changes.check(yesterday.plus(1)).map_err(|(place, rule)| convert::date_broken(place, rule))?;
         self.store.set_custom(user, &changes, yesterday, now).await?;
         self.hours(user).await
     }
