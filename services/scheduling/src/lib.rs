@@ -8,7 +8,8 @@
 //! hundred at a time; and to change or take back what is being sent. Messaging judges again when the time comes: what it
 //! refuses then has failed, with its reason.
 //!
-//! Of bookings it refuses what meets another one of either person, and what the other person would not be told of.
+//! Of bookings it refuses what meets another one of either person, what is more than the other person wants to be called,
+//! and what the other person would not be told of.
 //!
 //! **Emits** hints about calls and their signals, to the two of each; may be lost. What must not be is a message of
 //! messaging's: a scheduled message that is sent, what is booked, and what became of a call.

@@ -212,7 +212,8 @@ impl Calendar {
     }
 
     /// Whether the two are free at these times and it is not more than the attendee wants to be called, as far as one can
-    /// say before the booking is written. What the attendee accepts is judged here and nowhere else.
+    /// say before the booking is written. What others can change meanwhile the store judges again; the rest of what the
+    /// attendee accepts is judged here and nowhere else.
     async fn accepts(
         &self,
         schedule: &Schedule,
