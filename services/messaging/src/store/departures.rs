@@ -48,8 +48,25 @@ const REST: [&str; 7] = [
           AND NOT EXISTS (SELECT 1 FROM upload_references r WHERE r.upload_id = u.upload_id) LIMIT $2)",
 ];
 
-/// Those of these users who are gone, for ever: who asks has locked the heads of their logs.
-pub(super) async fn departed(tx: &mut Tx, users: &BTreeSet<UserId>) -> Result<BTreeSet<UserId>, Failure> {
+/// Locks the heads of users' logs, then answers which of them are gone, for ever: nothing is made for those. Asked the other
+/// way round, an account that goes in between would be left with what it never sees.
+pub(super) async fn lock_present(tx: &mut Tx, users: &BTreeSet<UserId>) -> Result<BTreeSet<UserId>, Failure> {
+    lock_users(tx, users).await?;
+    let gone = departed(tx, users).await?;
+    // To lock a head that is not there is to make it.
+    for part in Vec::from_iter(gone.iter().copied()).chunks(MAX_ROWS) {
+        let mut query =
+            QueryBuilder::<Db>::new("DELETE FROM user_heads WHERE last_sequence = 0 AND user_id IN (");
+        let mut list = query.separated(", ");
+        for user in padded(part) {
+            list.push_bind(user.uuid());
+        }
+        query.push(")").build().execute(&mut **tx).await?;
+    }
+    Ok(gone)
+}
+
+async fn departed(tx: &mut Tx, users: &BTreeSet<UserId>) -> Result<BTreeSet<UserId>, Failure> {
     let mut gone = BTreeSet::new();
     for part in Vec::from_iter(users.iter().copied()).chunks(MAX_ROWS) {
         let mut query = QueryBuilder::<Db>::new("SELECT user_id FROM departures WHERE user_id IN (");

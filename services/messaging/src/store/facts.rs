@@ -10,7 +10,7 @@ use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use super::alerts::tell;
-use super::departures::{depart, departed};
+use super::departures::{depart, lock_present};
 use super::erase::{Going, tombstone};
 use super::log::{Advance, advance_heads, insert_events};
 use super::user_log::{append_user_events, lock_users};
@@ -113,10 +113,9 @@ impl Store {
         }
         // All at once and before anything is erased: who marks its alerts holds the head of its log and then the alerts.
         let mut users: BTreeSet<_> = happened.iter().map(|(user, ..)| *user).collect();
-        let gone = departed(&mut tx, &users).await?;
-        happened.retain(|(user, ..)| !gone.contains(user));
         users.extend(news.iter().map(|one| one.user));
-        lock_users(&mut tx, &users).await?;
+        let gone = lock_present(&mut tx, &users).await?;
+        happened.retain(|(user, ..)| !gone.contains(user));
         let mut user_events = append_user_events(&mut tx, happened).await?;
         user_events.extend(tell(&mut tx, &news).await?);
         for event in &events {

@@ -14,6 +14,7 @@ use crate::report::{Complaint, Remark, Resolution, Verdict};
 promises! {
     every_message_of_one_goes_and_none_of_others
     a_step_happens_once
+    a_fact_that_comes_after_its_user_leaves_nothing
     marks_are_taken_back_step_by_step
     what_only_one_has_seen_goes_and_reports_stay
     what_one_did_is_listed_page_by_page
@@ -24,6 +25,65 @@ promises! {
 async fn gone(store: &Store, user: UserId) {
     let from = store.person_facts_cursor().await.unwrap();
     store.apply_to_people(from, from + 1, &[PersonFact::Gone(user)], NOW).await.unwrap().unwrap();
+}
+
+async fn a_fact_that_comes_after_its_user_leaves_nothing(store: Store) {
+    let ann = UserId::generate();
+    gone(&store, ann).await;
+    take_marks_back(&store).await;
+    while let Some(departure) = the_departure(&store, NOW).await {
+        store.erase_rest(&departure, NOW).await.unwrap();
+    }
+    let facts = [fact(ConversationId::generate(), FactKind::Created, &[ann], &[])];
+    let applied = store.apply(0, 1, &facts, &[]).await.unwrap().unwrap();
+    assert!(applied.user_events.is_empty() && applied.events.len() == 1);
+    assert!(store.user_events(ann, Sequence::NONE, 9).await.unwrap().is_empty());
+    assert!(store.user_heads(&[ann]).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_fact_beside_a_departure_waits_for_it() {
+    let (Some((store, scratch)), ann) = (postgres().await, UserId::generate()) else { return };
+    let database = Database::open(&scratch.config(), "messaging", &MIGRATOR).await.unwrap();
+    let Database::Postgres(pool) = &database else { panic!("on PostgreSQL") };
+    // Another replica is about to take note of the departure.
+    let mut departing = pool.begin().await.unwrap();
+    sqlx::query("INSERT INTO user_heads (user_id, last_sequence) VALUES ($1, 0)")
+        .bind(ann.uuid())
+        .execute(&mut *departing)
+        .await
+        .unwrap();
+    let backend: i32 =
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *departing).await.unwrap();
+    let facts = [fact(ConversationId::generate(), FactKind::Created, &[ann], &[])];
+    let applying = tokio::spawn({
+        let store = store.clone();
+        async move { store.apply(0, 1, &facts, &[]).await.unwrap().unwrap() }
+    });
+    let is_waited_for = async || {
+        sqlx::query_scalar::<_, bool>(
+            "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)))",
+        )
+        .bind(backend)
+        .fetch_one(pool.read())
+        .await
+        .unwrap()
+    };
+    while !is_waited_for().await {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    sqlx::query(
+        "INSERT INTO departures (user_id, stage, after_time, after_conversation, after_sequence, after_key, steps, round,
+             due_time) VALUES ($1, 0, 0, $1, 0, '', 0, 1, $2)",
+    )
+    .bind(ann.uuid())
+    .bind(NOW.as_millis())
+    .execute(&mut *departing)
+    .await
+    .unwrap();
+    departing.commit().await.unwrap();
+    assert!(applying.await.unwrap().user_events.is_empty());
+    assert!(store.user_events(ann, Sequence::NONE, 9).await.unwrap().is_empty());
 }
 
 async fn the_departure(store: &Store, now: Timestamp) -> Option<Departure> {
