@@ -89,8 +89,8 @@ pub(super) async fn depart(tx: &mut Tx, users: &BTreeSet<UserId>, now: Timestamp
     for user in users {
         sqlx::query::<Db>(
             "INSERT INTO departures (user_id, stage, after_time, after_conversation, after_sequence, after_key, steps,
-                 round, due_time)
-             VALUES ($1, 0, $2, $3, $4, $5, 0, 1, $6) ON CONFLICT (user_id) DO NOTHING",
+                 round, due_time, ready_time)
+             VALUES ($1, 0, $2, $3, $4, $5, 0, 1, $6, $6) ON CONFLICT (user_id) DO NOTHING",
         )
         .bind(user.uuid())
         .bind(start.time.as_millis())
@@ -115,7 +115,7 @@ async fn go_on(tx: &mut Tx, departure: &Departure, next: &Next, now: Timestamp) 
     };
     let moved = sqlx::query::<Db>(
         "UPDATE departures SET stage = $3, after_time = $4, after_conversation = $5, after_sequence = $6, after_key = $7,
-             steps = $8, round = $9, due_time = $10
+             steps = $8, round = $9, due_time = $10, ready_time = $10, failures = 0
          WHERE user_id = $1 AND steps = $2",
     )
     .bind(departure.user.uuid())
@@ -136,7 +136,8 @@ async fn go_on(tx: &mut Tx, departure: &Departure, next: &Next, now: Timestamp) 
 impl Store {
     pub async fn departures(&self, now: Timestamp, limit: i64) -> Result<Vec<Departure>, Failure> {
         let rows = sqlx::query::<Db>(
-            "SELECT user_id, stage, after_time, after_conversation, after_sequence, after_key, steps, round
+            "SELECT user_id, stage, after_time, after_conversation, after_sequence, after_key, steps, round,
+                 failures
              FROM departures WHERE due_time <= $1 ORDER BY due_time LIMIT $2",
         )
         .bind(now.as_millis())
@@ -158,9 +159,35 @@ impl Store {
                     after,
                     steps: row.try_get(6)?,
                     round: row.try_get(7)?,
+                    failures: row.try_get(8)?,
                 })
             })
             .collect()
+    }
+
+    pub async fn put_off_departure(&self, departure: &Departure, until: Timestamp) -> Result<(), Failure> {
+        let mut tx = self.pool.begin().await?;
+        // Of replicas that failed at the same step at once one counts it.
+        sqlx::query::<Db>(
+            "UPDATE departures SET due_time = $4, failures = failures + 1
+             WHERE user_id = $1 AND steps = $2 AND failures = $3 AND due_time IS NOT NULL",
+        )
+        .bind(departure.user.uuid())
+        .bind(departure.steps)
+        .bind(departure.failures)
+        .bind(until.as_millis())
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    pub async fn departure_ready(&self, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
+        let since: Option<i64> =
+            sqlx::query_scalar("SELECT MIN(ready_time) FROM departures WHERE ready_time <= $1")
+                .bind(now.as_millis())
+                .fetch_one(self.pool.read())
+                .await?;
+        Ok(since.map(Timestamp::from_millis))
     }
 
     pub async fn written(&self, user: UserId, after: &Spot, limit: i64) -> Result<Vec<Written>, Failure> {

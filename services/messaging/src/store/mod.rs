@@ -479,6 +479,17 @@ impl Store {
         either!(self.departures(now, limit))
     }
 
+    /// Leaves an account alone until then whose step has failed. Nothing happens when another replica has done the step, or
+    /// has put it off.
+    pub async fn put_off_departure(&self, departure: &Departure, until: Timestamp) -> Result<(), Failure> {
+        either!(self.put_off_departure(departure, until))
+    }
+
+    /// Since when the account has waited that waits longest for its next step; `None` when none waits.
+    pub async fn departure_ready(&self, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
+        either!(self.departure_ready(now))
+    }
+
     /// Where somebody wrote, after a place, oldest first. Tombstones are there, too.
     pub async fn written(&self, user: UserId, after: &Spot, limit: i64) -> Result<Vec<Written>, Failure> {
         either!(self.written(user, after, limit))

@@ -15,6 +15,7 @@ promises! {
     every_message_of_one_goes_and_none_of_others
     a_step_happens_once
     a_fact_that_comes_after_its_user_leaves_nothing
+    what_fails_is_put_off_and_the_others_come_first
     marks_are_taken_back_step_by_step
     what_only_one_has_seen_goes_and_reports_stay
     what_one_did_is_listed_page_by_page
@@ -25,6 +26,34 @@ promises! {
 async fn gone(store: &Store, user: UserId) {
     let from = store.person_facts_cursor().await.unwrap();
     store.apply_to_people(from, from + 1, &[PersonFact::Gone(user)], NOW).await.unwrap().unwrap();
+}
+
+async fn what_fails_is_put_off_and_the_others_come_first(store: Store) {
+    let users: Vec<_> = (0..3).map(|_| UserId::generate()).collect();
+    for user in &users {
+        gone(&store, *user).await;
+    }
+    let first = store.departures(NOW, 2).await.unwrap();
+    assert_eq!((first.len(), store.departure_ready(later(9)).await.unwrap()), (2, Some(NOW)));
+    for departure in &first {
+        // Two replicas at once: it counts once.
+        store.put_off_departure(departure, later(100)).await.unwrap();
+        store.put_off_departure(departure, later(200)).await.unwrap();
+    }
+    let [last] = store.departures(later(99), 2).await.unwrap().try_into().unwrap();
+    assert!(first.iter().all(|one| one.user != last.user) && last.failures == 0);
+    store.erase_written(&last, &[], &HashMap::new(), later(99)).await.unwrap();
+    let again = store.departures(later(100), 9).await.unwrap();
+    let failures: Vec<_> = again.iter().map(|one| (one.user == last.user, one.failures)).collect();
+    assert_eq!(failures, [(true, 0), (false, 1), (false, 1)]);
+    // That it was tried is no progress; what is done is.
+    assert_eq!(store.departure_ready(later(100)).await.unwrap(), Some(NOW));
+    for departure in &again[1..] {
+        store.erase_written(departure, &[], &HashMap::new(), later(100)).await.unwrap();
+    }
+    assert_eq!(store.departure_ready(later(100)).await.unwrap(), Some(later(99)));
+    let again = store.departures(later(100), 9).await.unwrap();
+    assert!(again.iter().all(|one| one.failures == 0 && one.stage == Stage::Reactions));
 }
 
 async fn a_fact_that_comes_after_its_user_leaves_nothing(store: Store) {
