@@ -13,7 +13,7 @@ use super::erase::{Going, push_places, tombstone};
 use super::log::{Advance, advance_heads};
 use super::revise::{Revising, rewrite};
 use super::user_log::lock_users;
-use super::{Db, Row, Store, Tx, conversation_at, padded, sequence_at, time_at, user_at};
+use super::{Db, Row, Store, Tx, conversation_at, padded, requests, sequence_at, time_at, user_at};
 use crate::conversations::Access;
 use crate::departure::{AGAIN, Departure, Left, Next, Spot, Stage, Written};
 use crate::emoji::Emoji;
@@ -355,8 +355,13 @@ impl Store {
 
     pub async fn erase_rest(&self, departure: &Departure, now: Timestamp) -> Result<(), Failure> {
         let mut tx = self.pool.begin().await?;
+        // What is known of requests changes under the heads of their conversations.
+        let asked = requests::requested(&mut tx, departure.user, ROWS).await?;
+        let locks = asked.iter().map(|conversation| (*conversation, Advance::LOCK));
+        advance_heads(&mut tx, &locks.collect()).await?;
         lock_users(&mut tx, &BTreeSet::from([departure.user])).await?;
-        let mut most = 0;
+        requests::forget(&mut tx, departure.user, &asked).await?;
+        let mut most = u64::try_from(asked.len()).unwrap_or(u64::MAX);
         for text in REST {
             let query = sqlx::query::<Db>(text).bind(departure.user.uuid()).bind(ROWS);
             most = most.max(query.execute(&mut *tx).await?.rows_affected());

@@ -23,7 +23,7 @@ promises! {
     own_messages_come_oldest_first_and_once
 }
 
-async fn gone(store: &Store, user: UserId) {
+pub(super) async fn gone(store: &Store, user: UserId) {
     let from = store.person_facts_cursor().await.unwrap();
     store.apply_to_people(from, from + 1, &[PersonFact::Gone(user)], NOW).await.unwrap().unwrap();
 }
@@ -115,7 +115,7 @@ async fn a_fact_beside_a_departure_waits_for_it() {
     assert!(store.user_events(ann, Sequence::NONE, 9).await.unwrap().is_empty());
 }
 
-async fn the_departure(store: &Store, now: Timestamp) -> Option<Departure> {
+pub(super) async fn the_departure(store: &Store, now: Timestamp) -> Option<Departure> {
     store.departures(now, 9).await.unwrap().into_iter().next()
 }
 
@@ -287,7 +287,7 @@ async fn poll(store: &Store, conversation: ConversationId, by: UserId) -> Messag
 }
 
 /// Goes through the stages of marks; answers the events.
-async fn take_marks_back(store: &Store) -> Vec<Event> {
+pub(super) async fn take_marks_back(store: &Store) -> Vec<Event> {
     erase_messages(store).await;
     let mut events = Vec::new();
     loop {
