@@ -23,7 +23,7 @@ use crate::conversations::Access;
 use crate::departure::{Departure, Left, Spot, Stage, Written};
 use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
-use crate::export::{OwnReaction, OwnVote};
+use crate::export::{OwnHidden, OwnPin, OwnReaction, OwnVote};
 use crate::marks::{Marks, Reaction, Vote};
 use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
 use crate::people::PersonFact;
@@ -566,6 +566,31 @@ impl Store {
     /// How a user voted, after a place.
     pub async fn own_votes(&self, user: UserId, after: &Spot, limit: i64) -> Result<Vec<OwnVote>, Failure> {
         either!(self.own_votes(user, after, limit))
+    }
+
+    /// What a user pinned, after a place.
+    pub async fn own_pins(&self, user: UserId, after: &Spot, limit: i64) -> Result<Vec<OwnPin>, Failure> {
+        either!(self.own_pins(user, after, limit))
+    }
+
+    /// What a user deleted for itself, after a place.
+    pub async fn own_hidden(
+        &self,
+        user: UserId,
+        after: &Spot,
+        limit: i64,
+    ) -> Result<Vec<OwnHidden>, Failure> {
+        either!(self.own_hidden(user, after, limit))
+    }
+
+    /// How far a user has come, after a conversation in the order of their ids.
+    pub async fn own_watermarks(
+        &self,
+        user: UserId,
+        after: Option<ConversationId>,
+        limit: i64,
+    ) -> Result<Vec<Watermark>, Failure> {
+        either!(self.own_watermarks(user, after, limit))
     }
 
     /// The reports that a user made, after one, oldest first.

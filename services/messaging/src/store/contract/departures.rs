@@ -19,6 +19,7 @@ promises! {
     marks_are_taken_back_step_by_step
     what_only_one_has_seen_goes_and_reports_stay
     what_one_did_is_listed_page_by_page
+    what_one_pinned_hid_and_read_is_listed_page_by_page
     only_one_s_own_messages_count_and_only_in_their_time
     own_messages_come_oldest_first_and_once
 }
@@ -396,6 +397,54 @@ async fn what_only_one_has_seen_goes_and_reports_stay(store: Store) {
         assert!(resolved.user_events.is_empty() && resolved.report.reporter.is_none());
     }
     assert_eq!(store.user_events(bob, Sequence::NONE, 1000).await.unwrap().len(), 300);
+}
+
+async fn what_one_pinned_hid_and_read_is_listed_page_by_page(store: Store) {
+    let [ann, bob] = [UserId::generate(), UserId::generate()];
+    let mut messages = HashSet::new();
+    for n in 0..7 {
+        let conversation = ConversationId::generate();
+        let message = send(&store, conversation, bob, "hello").await;
+        for user in [ann, bob] {
+            let read = Watermark {
+                read: message.sequence,
+                update_time: Some(NOW),
+                ..Watermark::start(conversation, user)
+            };
+            store.advance(&[Move { to: read, reads: false }]).await.unwrap();
+            store.hide(user, conversation, message.message_id, NOW).await.unwrap();
+        }
+        marks(&store, &message, ann, Mark::Pin).await;
+        let other = send(&store, conversation, bob, &n.to_string()).await;
+        marks(&store, &other, bob, Mark::Pin).await;
+        messages.insert((conversation, message.message_id));
+    }
+    let (mut after, mut pins) = (Spot::start(), Vec::new());
+    loop {
+        let page = store.own_pins(ann, &after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.spot.clone();
+        pins.extend(page.into_iter().map(|pin| (pin.spot.conversation, pin.message_id)));
+    }
+    assert_eq!((pins.len(), HashSet::from_iter(pins)), (7, messages.clone()));
+    let (mut after, mut hidden) = (Spot::start(), Vec::new());
+    loop {
+        let page = store.own_hidden(ann, &after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.spot.clone();
+        hidden.extend(page.into_iter().map(|one| (one.spot.conversation, one.message_id)));
+    }
+    assert_eq!((hidden.len(), HashSet::from_iter(hidden)), (7, messages.clone()));
+    let (mut after, mut places) = (None, Vec::new());
+    loop {
+        let page = store.own_watermarks(ann, after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.conversation);
+        assert!(page.iter().all(|one| one.user == ann && one.read == Sequence::new(1)));
+        places.extend(page.into_iter().map(|one| one.conversation));
+    }
+    let conversations: HashSet<_> = messages.iter().map(|(conversation, _)| *conversation).collect();
+    assert_eq!((places.len(), HashSet::from_iter(places)), (7, conversations));
 }
 
 async fn what_one_did_is_listed_page_by_page(store: Store) {
