@@ -408,7 +408,22 @@ async fn a_review_is_one_alert_of_the_reviewed() {
     world.others.review([ann, bob], &review, ReviewChange::Updated, 2);
     let updated = world.alert_is(bob, AlertState::ReviewUpdated).await;
     assert_eq!(updated.alert_id, written.alert_id);
+    assert_eq!(world.unread_alerts(bob).await, 1);
+    // Once it has looked, only a review that is written makes it look again. It hears of each change all the same.
+    let all = pb::MarkAlertsRequest { all: true, ..Default::default() };
+    assert_eq!(world.mark(bob, all).await.unwrap(), 0);
+    let told = world.told(bob).await.len();
     world.others.review([ann, bob], &review, ReviewChange::Deleted, 3);
     world.alert_is(bob, AlertState::ReviewDeleted).await;
+    assert_eq!(world.unread_alerts(bob).await, 0);
+    world.others.review([ann, bob], &review, ReviewChange::Written, 4);
+    world.alert_is(bob, AlertState::ReviewWritten).await;
+    assert_eq!(world.unread_alerts(bob).await, 1);
+    let all = pb::MarkAlertsRequest { all: true, ..Default::default() };
+    assert_eq!(world.mark(bob, all).await.unwrap(), 0);
+    world.others.review([ann, bob], &review, ReviewChange::Updated, 5);
+    let again = world.alert_is(bob, AlertState::ReviewUpdated).await;
+    assert!(again.read_time.is_some());
+    assert_eq!((world.unread_alerts(bob).await, world.told(bob).await.len()), (0, told + 4));
     assert!(world.alerts_of(ann).await.is_empty());
 }
