@@ -155,14 +155,15 @@ impl Store {
         on!(self, store => store.list_interests(listing).await)
     }
 
-    /// Keeps that two users know each other, or do so no longer. What is not newer than what is known changes nothing, and
+    /// Keeps that two users know each other or that one blocks the other, or that it is so no longer. What is not newer than what is known changes nothing, and
     /// neither does what is said about somebody who is gone.
     pub async fn record_acquaintance(&self, acquaintance: &Acquaintance) -> Result<(), Error> {
         on!(self, store => store.record_acquaintance(acquaintance).await)
     }
 
     /// Keeps a review, or gives the one that is there its verdict and its time, and says so in the outbox. The same
-    /// verdict again changes nothing. Refuses one about nobody, and a new one between two who are not acquainted.
+    /// verdict again changes nothing. Refuses one about nobody, a new one between two who are not acquainted, and any
+    /// between two of whom one blocks the other.
     pub async fn put_review(&self, review: &Review) -> Result<Put, Error> {
         on!(self, store => store.put_review(review).await)
     }
