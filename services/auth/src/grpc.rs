@@ -239,8 +239,9 @@ impl UserService for Api {
         request: Request<pb::UpdateUserRequest>,
     ) -> Result<Response<pb::UpdateUserResponse>, Status> {
         let caller = Caller::of(&request)?;
+        let password = Password::presented(&request.get_ref().password);
         let changes = request.into_inner().try_into()?;
-        let user = self.users.update(&caller, &changes).await?;
+        let user = self.users.update(&caller, &changes, password).await?;
         Ok(Response::new(pb::UpdateUserResponse { user: Some(convert::own_user(user)) }))
     }
 

@@ -19,7 +19,7 @@ use crate::otp::{Code, Issue, LIFETIME, Purpose, Slot, Tried};
 use crate::password::{NewPassword, Password, Weakness};
 use crate::refusal::Refusal;
 use crate::store::{Credentials, Login, Redemption};
-use crate::user::UserKind;
+use crate::user::{User, UserKind};
 use crate::vault::Vault;
 
 /// The use cases around one-time codes.
@@ -62,7 +62,12 @@ impl Otps {
         }
         self.networks.count(Knock::Code, from)?;
         let found = self.accounts.store.find_login(&Login::Email(email.key().to_owned())).await?;
-        let user = found.map(|found| found.user).filter(|user| user.kind == UserKind::Registered);
+        let counts = |user: &User| match purpose {
+            Purpose::VerifyEmail => true,
+            Purpose::ResetPassword => user.standing.may_reset_password(),
+        };
+        let user = found.map(|found| found.user);
+        let user = user.filter(|user| user.kind == UserKind::Registered && counts(user));
         let (code, now) = (Code::generate()?, self.accounts.clock.now());
         let slot = Slot::new(&self.vault, &email, purpose);
         let issue = Issue {

@@ -6,7 +6,7 @@ use chassis::database::testing;
 use proto::id::ErrandId;
 use tokio::task::JoinSet;
 
-use super::contract::{after, close, create, grant, hash, opens, user};
+use super::contract::{after, amend, close, create, grant, hash, opens, user};
 use super::*;
 use crate::email::Email;
 use crate::errand::{Errand, Kind, Task};
@@ -26,6 +26,8 @@ promises! {
     a_fourth_code_has_to_wait,
     of_requests_at_once_three_get_a_code,
     a_code_does_nothing_for_an_address_that_has_changed,
+    an_address_is_replaced_by_who_has_proven_it,
+    what_replaces_a_verified_address_resets_nothing_unverified,
     another_address_is_not_verified,
     a_new_password_by_code_ends_all_sessions,
     links_outlive_a_new_password_only_under_a_verified_address,
@@ -211,11 +213,57 @@ async fn a_code_does_nothing_for_an_address_that_has_changed(store: Store) {
     let ann = somebody(&store, "ann").await;
     let kept = issue(&ann, Purpose::ResetPassword, "123456", 0);
     store.issue_code(&kept, None).await.unwrap();
-    store.update_user(ann.id, &moving_to("new@example.org"), after(1)).await.unwrap();
+    amend(&store, ann.id, &moving_to("new@example.org"), after(1)).await.unwrap();
     let right = redemption(&ann, &kept, "ann@example.org", 2);
     assert!(!store.reset_password(&right, &hash("new")).await.unwrap());
     let found = store.find_credentials(ann.id).await.unwrap().unwrap();
     assert_eq!((found.hash, found.user.standing.email_verify_time), (Some(hash("secret")), None));
+}
+
+async fn an_address_is_replaced_by_who_has_proven_it(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let (farewell, other) = (errand(Some(&ann), 1), Email::parse("email", "eve@example.org").unwrap());
+    let email = ann.email.as_ref().unwrap();
+    let (right, wrong) = (hash("secret"), hash("another"));
+    let gone = Changes { email: Some(None), ..Changes::default() };
+    let replace = async |changes: &Changes, email: Option<&Email>, verified: Option<&PasswordHash>| {
+        let replacing = email.map(|email| Replacing { email, verified, farewell: Some(&farewell) });
+        store.update_user(&Update { user_id: ann.id, changes, replacing, now: after(1) }).await
+    };
+    for changes in [&gone, &moving_to("new@example.org")] {
+        // Nothing is proven, or that of another address or under another password: somebody was faster.
+        for (email, verified) in
+            [(None, None), (Some(&other), Some(&right)), (Some(email), Some(&wrong)), (Some(email), None)]
+        {
+            assert!(matches!(replace(changes, email, verified).await, Err(Error::BadCredentials)));
+        }
+    }
+    assert!(store.claim_errands(Kind::Mail, after(1), LIFETIME, 10).await.unwrap().is_empty());
+    let moved = replace(&moving_to("new@example.org"), Some(email), Some(&right)).await.unwrap().unwrap();
+    assert_eq!(moved.email.unwrap().as_str(), "new@example.org");
+    let told = store.claim_errands(Kind::Mail, after(1), LIFETIME, 10).await.unwrap();
+    assert_eq!(told.into_iter().map(|one| one.id).collect::<Vec<_>>(), [farewell.id]);
+}
+
+async fn what_replaces_a_verified_address_resets_nothing_unverified(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    assert!(store.verify_email(&redemption(&ann, &kept, "ann@example.org", 1)).await.unwrap());
+    let none = Changes { email: Some(None), ..Changes::default() };
+    amend(&store, ann.id, &none, after(2)).await.unwrap();
+    let moved = amend(&store, ann.id, &moving_to("new@example.org"), after(3)).await.unwrap().unwrap();
+    let reset = async |seconds| {
+        let kept = issue(&moved, Purpose::ResetPassword, "123456", seconds);
+        store.issue_code(&kept, None).await.unwrap();
+        let right = redemption(&moved, &kept, "new@example.org", seconds);
+        store.reset_password(&right, &hash("new")).await.unwrap()
+    };
+    assert!(!reset(4).await);
+    let kept = issue(&moved, Purpose::VerifyEmail, "123456", 5);
+    store.issue_code(&kept, None).await.unwrap();
+    assert!(store.verify_email(&redemption(&moved, &kept, "new@example.org", 5)).await.unwrap());
+    assert!(reset(6).await);
 }
 
 async fn another_address_is_not_verified(store: Store) {
@@ -223,10 +271,10 @@ async fn another_address_is_not_verified(store: Store) {
     let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
     store.issue_code(&kept, None).await.unwrap();
     assert!(store.verify_email(&redemption(&ann, &kept, "ann@example.org", 1)).await.unwrap());
-    let same = store.update_user(ann.id, &moving_to("Ann@Example.ORG"), after(2)).await.unwrap().unwrap();
+    let same = amend(&store, ann.id, &moving_to("Ann@Example.ORG"), after(2)).await.unwrap().unwrap();
     assert!(same.standing.email_verify_time.is_some() && is_verified(&store, &ann).await);
     for email in ["new@example.org", "ann@example.org"] {
-        let moved = store.update_user(ann.id, &moving_to(email), after(3)).await.unwrap().unwrap();
+        let moved = amend(&store, ann.id, &moving_to(email), after(3)).await.unwrap().unwrap();
         assert!(moved.standing.email_verify_time.is_none() && !is_verified(&store, &ann).await, "{email}");
     }
 }

@@ -54,7 +54,7 @@ impl Store {
     }
 
     /// Uses a code to set a password, marks the address as verified and ends all sessions; the links to providers too,
-    /// when the address was not verified before. `false` as above.
+    /// when the address was not verified before. `false` as above, and when the address does not count for it yet.
     pub async fn reset_password(
         &self,
         redemption: &Redemption<'_>,

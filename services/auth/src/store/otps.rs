@@ -8,7 +8,7 @@ use super::{Store, Tx, insert_errand, lock_user, set_password, unreadable};
 use crate::email::Email;
 use crate::errand::Errand;
 use crate::error::Error;
-use crate::otp::{Issue, Slot, TRIES, Tried, WINDOW};
+use crate::otp::{Issue, Purpose, Slot, TRIES, Tried, WINDOW};
 use crate::password::PasswordHash;
 use crate::standing::Standing;
 use crate::store::Redemption;
@@ -147,6 +147,9 @@ async fn redeem(tx: &mut Tx, redemption: &Redemption<'_>) -> Result<Option<Stand
     let Redemption { user_id, email_key, slot, sum, now } = redemption;
     let Some(credentials) = lock_user(tx, *user_id).await? else { return Ok(None) };
     if credentials.user.email.as_ref().map(Email::key) != Some(*email_key) {
+        return Ok(None);
+    }
+    if slot.purpose == Purpose::ResetPassword && !credentials.user.standing.may_reset_password() {
         return Ok(None);
     }
     let used = sqlx::query(

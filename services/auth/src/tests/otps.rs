@@ -5,7 +5,9 @@ use proto::auth::v1::otp_service_client::OtpServiceClient;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::{MailConfig, NetworksConfig};
+use crate::errand::{Kind, Task};
+use crate::vault::Vault;
+use crate::{MailConfig, NetworksConfig, VaultConfig};
 
 /// The otp service of a world.
 pub(super) fn otps(world: &World) -> OtpServiceClient<Transport> {
@@ -37,6 +39,20 @@ fn other_than(code: &str) -> String {
 
 async fn me(world: &mut World, person: &Person) -> pb::User {
     world.users.get_me(person.asks(pb::GetMeRequest {})).await.unwrap().into_inner().user.unwrap()
+}
+
+/// A mail server that is away: a port where nobody listens.
+fn no_server() -> MailConfig {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    MailConfig {
+        smtp_url: Some(format!("smtp://{}", listener.local_addr().unwrap())),
+        from: Some("no-reply@example.org".to_owned()),
+        ..MailConfig::default()
+    }
+}
+
+fn vault(secret: &str) -> VaultConfig {
+    VaultConfig { secret: Some(Secret::new(secret)), secret_file: None }
 }
 
 /// What production wants of every configuration.
@@ -86,9 +102,17 @@ async fn codes(database: Database) {
     // Another address is another matter.
     let user = pb::UserChanges { email: "ann@example.net".to_owned(), ..Default::default() };
     let update_mask = Some(prost_types::FieldMask { paths: vec!["email".to_owned()] });
-    let moved = phone.asks(pb::UpdateUserRequest { user: Some(user), update_mask });
+    let moved =
+        phone.asks(pb::UpdateUserRequest { user: Some(user), update_mask, password: PASSWORD.to_owned() });
     let moved = world.users.update_user(moved).await.unwrap().into_inner().user.unwrap();
     assert!(!moved.email_verified && !me(&mut world, &phone).await.email_verified);
+
+    // It takes the place of one that was verified: until it is verified too it sets no password.
+    let refused = code(&world, "ann@example.net", ResetPassword).await;
+    let refused = service.reset_password(reset("ann@example.net", &refused, "a new password")).await;
+    assert_refused(refused, Code::InvalidArgument, "OTP_INVALID");
+    let proof = code(&world, "ann@example.net", VerifyEmail).await;
+    service.verify_otp(verify("ann@example.net", &proof)).await.unwrap();
 
     // A code for one thing is none for another.
     let to_reset = code(&world, "ann@example.net", ResetPassword).await;
@@ -223,15 +247,7 @@ async fn production_without_a_mail_server_says_so_and_keeps_nothing() {
 #[tokio::test]
 async fn production_tells_codes_to_nobody_but_the_mail_server() {
     let (database, _scratch) = testing::sqlite(&MIGRATOR, "auth").await;
-    // A port where nobody listens: the answer does not wait for the mail.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let mail = MailConfig {
-        smtp_url: Some(format!("smtp://{}", listener.local_addr().unwrap())),
-        from: Some("no-reply@example.org".to_owned()),
-        ..MailConfig::default()
-    };
-    drop(listener);
-    let config = Config { mail, ..in_production() };
+    let config = Config { mail: no_server(), ..in_production() };
     let mut world = World::start_in(Profile::Production, database, config, START).await;
     world.register("ann").await;
     let mut said = Vec::new();
@@ -271,11 +287,45 @@ async fn a_guest_cannot_be_taken_over_by_a_code() {
     let guest = world.guest().await;
     let user = pb::UserChanges { email: "guest@example.org".to_owned(), ..Default::default() };
     let update_mask = Some(prost_types::FieldMask { paths: vec!["email".to_owned()] });
-    let moved = guest.asks(pb::UpdateUserRequest { user: Some(user), update_mask });
+    let moved = guest.asks(pb::UpdateUserRequest { user: Some(user), update_mask, ..Default::default() });
     world.users.update_user(moved).await.unwrap();
     let code = code(&world, "guest@example.org", pb::OtpPurpose::ResetPassword).await;
     let refused = otps(&world).reset_password(reset("guest@example.org", &code, "a new password")).await;
     assert_refused(refused, Code::InvalidArgument, "OTP_INVALID");
+}
+
+#[tokio::test]
+async fn a_session_alone_replaces_no_address() {
+    let (database, _scratch) = testing::sqlite(&MIGRATOR, "auth").await;
+    let store = crate::store::Store::new(&database);
+    let secret = "the secret of a vault for tests only";
+    let config = Config { mail: no_server(), vault: vault(secret), ..in_production() };
+    let mut world = World::start_in(Profile::Production, database, config, START).await;
+    let ann = world.register("ann").await;
+    let set = async |email: &str, password: &str| {
+        let user = pb::UserChanges { email: email.to_owned(), ..Default::default() };
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["email".to_owned()] });
+        let request = pb::UpdateUserRequest { user: Some(user), update_mask, password: password.to_owned() };
+        let answer = world.users.clone().update_user(ann.asks(request)).await?;
+        Ok::<_, Status>(answer.into_inner().user.unwrap().email)
+    };
+    for email in ["eve@example.org", ""] {
+        for password in ["", "not the password"] {
+            assert_refused(set(email, password).await, Code::Unauthenticated, "BAD_CREDENTIALS");
+        }
+    }
+    assert_eq!(set("ANN@example.org", "").await.unwrap(), "ANN@example.org", "the same address");
+    assert_eq!(set("", PASSWORD).await.unwrap(), "");
+    assert_eq!(set("new@example.org", "").await.unwrap(), "new@example.org", "the first one");
+
+    // One was taken away, and its owner is told.
+    let later = START.plus(Duration::from_secs(3600));
+    let told = store.claim_errands(Kind::Mail, later, Duration::from_secs(60), 10).await.unwrap();
+    let [errand] = told.as_slice() else { panic!("{told:?}") };
+    let Some(Task::Mail(letter)) = errand.open(&Vault::new(secret.as_bytes())) else { panic!("no letter") };
+    let letter = serde_json::to_value(letter).unwrap();
+    assert_eq!((&letter["to"], &letter["has_reader"]), (&"ANN@example.org".into(), &true.into()));
+    assert!(letter["text"].as_str().unwrap().contains("The account ann does not use"), "{letter}");
 }
 
 #[tokio::test]
