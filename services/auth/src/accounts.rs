@@ -218,12 +218,7 @@ impl Accounts {
     }
 
     /// Proves with a password that the caller is the user; counts the try.
-    pub(crate) async fn prove(
-        &self,
-        user_id: UserId,
-        password: Password,
-        verified: &PasswordHash,
-    ) -> Result<(), Error> {
+    async fn prove(&self, user_id: UserId, password: Password, verified: &PasswordHash) -> Result<(), Error> {
         self.attempts.by_user(user_id)?;
         if self.hasher.verify(password, Some(verified)).await? {
             return Ok(());

@@ -168,7 +168,8 @@ impl AuthService for Api {
         request: Request<pb::UnlinkProviderRequest>,
     ) -> Result<Response<pb::UnlinkProviderResponse>, Status> {
         let caller = Caller::of(&request)?;
-        self.doors.providers.unlink(&caller, &request.into_inner().provider).await?;
+        let pb::UnlinkProviderRequest { provider, password } = request.into_inner();
+        self.doors.providers.unlink(&caller, &provider, Password::presented(&password)).await?;
         Ok(Response::new(pb::UnlinkProviderResponse {}))
     }
 
