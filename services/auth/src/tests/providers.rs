@@ -291,6 +291,22 @@ async fn keys_are_asked_for_seldom_and_outlive_an_outage() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_was_taken_back_ends_with_the_fetch_that_shows_it() {
+    let [old, new] = [Signer::p256(), Signer::p256()];
+    let issuer = Issuer::start(&[("old", &old)]).await;
+    let (mut world, _scratch) = on_sqlite(issuer.config()).await;
+    enter(&mut world, with(issuer.token(&old, "old", "42"))).await.unwrap();
+    // Time goes on while the provider answers, as it does.
+    let clock = world.clock.clone();
+    issuer.change(|served| served.clock = Some(clock));
+    issuer.has(&[("new", &new)]);
+    world.clock.advance(Duration::from_secs(3600));
+    let refused = enter(&mut world, with(issuer.token(&old, "old", "42"))).await;
+    assert_refused(refused, Code::Unauthenticated, "ID_TOKEN_INVALID");
+    assert_eq!(issuer.asked(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_says_something_else_is_not_believed() {
     let signer = Signer::p256();
     let issuer = Issuer::start(&[("1", &signer)]).await;
