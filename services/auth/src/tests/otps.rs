@@ -37,6 +37,13 @@ fn other_than(code: &str) -> String {
     format!("{:06}", (code.parse::<u32>().unwrap() + 1) % 1_000_000)
 }
 
+/// A request that comes from an address.
+fn from<T>(world: &World, address: &str, message: T) -> Request<T> {
+    let mut request = as_service(message, &world.gateway, None);
+    request.metadata_mut().insert(CLIENT_ADDRESS, address.parse().unwrap());
+    request
+}
+
 async fn me(world: &mut World, person: &Person) -> pb::User {
     world.users.get_me(person.asks(pb::GetMeRequest {})).await.unwrap().into_inner().user.unwrap()
 }
@@ -266,9 +273,7 @@ async fn a_network_that_knocks_too_often_waits() {
         World::start_in(Profile::Production, database, Config { networks, ..in_production() }, START).await;
     let guess = async |address: &str, name: usize| {
         let message = verify(&format!("somebody{name}@example.org"), "123456");
-        let mut request = as_service(message, &world.gateway, None);
-        request.metadata_mut().insert(CLIENT_ADDRESS, address.parse().unwrap());
-        otps(&world).verify_otp(request).await
+        otps(&world).verify_otp(from(&world, address, message)).await
     };
     for name in 0..3 {
         assert_refused(guess("203.0.113.7", name).await, Code::InvalidArgument, "OTP_INVALID");
@@ -279,6 +284,33 @@ async fn a_network_that_knocks_too_often_waits() {
     assert_refused(guess("198.51.100.7", 9).await, Code::InvalidArgument, "OTP_INVALID");
     world.clock.advance(Duration::from_secs(30));
     assert_refused(guess("203.0.113.7", 9).await, Code::InvalidArgument, "OTP_INVALID");
+}
+
+#[tokio::test]
+async fn nobody_is_kept_from_coming_back_by_others() {
+    let (mut world, _scratch) = on_sqlite(config()).await;
+    world.register("ann").await;
+    let email = "ann@example.org";
+    let mut service = otps(&world);
+    // Eve asks as often as she may, ...
+    for _ in 0..3 {
+        let asked = from(&world, "203.0.113.7", ask(email, pb::OtpPurpose::ResetPassword));
+        service.generate_otp(asked).await.unwrap();
+    }
+    let asked = from(&world, "203.0.113.9", ask(email, pb::OtpPurpose::ResetPassword));
+    assert_refused(service.generate_otp(asked).await, Code::ResourceExhausted, "RATE_LIMITED");
+    let asked = from(&world, "198.51.100.7", ask(email, pb::OtpPurpose::ResetPassword));
+    let right = service.generate_otp(asked).await.unwrap().into_inner().code;
+    // ... and guesses more often than she may.
+    for _ in 0..6 {
+        let guess = from(&world, "203.0.113.7", reset(email, &other_than(&right), "a new password"));
+        assert_refused(service.reset_password(guess).await, Code::InvalidArgument, "OTP_INVALID");
+    }
+    let late = from(&world, "203.0.113.7", reset(email, &right, "a new password"));
+    assert_refused(service.reset_password(late).await, Code::InvalidArgument, "OTP_INVALID");
+    let anns = from(&world, "198.51.100.7", reset(email, &right, "a new password"));
+    service.reset_password(anns).await.unwrap();
+    world.login("ann", "a new password").await.unwrap();
 }
 
 #[tokio::test]
