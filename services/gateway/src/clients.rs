@@ -28,6 +28,7 @@ use proto::messaging::v1::sync_service_client::SyncServiceClient;
 use proto::messaging::v1::upload_service_client::UploadServiceClient;
 use proto::policy::Access;
 use proto::scheduling::v1::ListScheduledMessagesRequest;
+use proto::scheduling::v1::calendar_service_client::CalendarServiceClient;
 use proto::scheduling::v1::export_service_client as scheduling;
 use proto::scheduling::v1::scheduled_message_service_client::ScheduledMessageServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -131,6 +132,11 @@ impl Clients {
     /// Files.
     pub fn uploads(&self) -> UploadServiceClient<Transport> {
         UploadServiceClient::new(self.messaging.clone())
+    }
+
+    /// When people are free, and what is booked.
+    pub fn calendars(&self) -> CalendarServiceClient<Transport> {
+        CalendarServiceClient::new(self.scheduling.clone())
     }
 
     /// Everything that auth keeps about a person.

@@ -6,6 +6,7 @@
 //! cost: bodies that are too large, too many requests, pages of foreign origins.
 
 mod address;
+mod calendar_file;
 mod carrier;
 mod clients;
 mod config;
@@ -105,6 +106,7 @@ fn router(gateway: &Gateway) -> anyhow::Result<axum::Router> {
         .merge(home::router())
         .merge(files::router(gateway.clone()))
         .merge(export::router(gateway.clone()))
+        .merge(calendar_file::router(gateway.clone()))
         .merge(socket::router(gateway.clone()))
         .merge(sse::router(gateway.clone()));
     Ok(serve::stack(gateway, routes))

@@ -270,6 +270,15 @@ async fn a_booking_goes_into_any_calendar(world: Arc<World>) {
     let file = bob.get(&format!("{}/calendar-file", path(&schedule))).await.ok();
     let content = text(&file["content"]);
     assert!(text(&file["mediaType"]).starts_with("text/calendar"), "{file}");
+    // The same, not in JSON.
+    let raw = bob.fetches_signed_in(&format!("{}/calendar.ics", path(&schedule))).await;
+    assert_eq!(
+        (raw.status, raw.header("content-type")),
+        (200, file["mediaType"].as_str().unwrap_or_default())
+    );
+    assert_eq!(String::from_utf8(raw.bytes).expect("text"), content);
+    let stranger = world.person("cid").await;
+    assert_eq!(stranger.fetches_signed_in(&format!("{}/calendar.ics", path(&schedule))).await.status, 404);
     assert_eq!(content.matches("\r\nBEGIN:VEVENT\r\n").count(), 1, "{content}");
     assert!(
         content.starts_with("BEGIN:VCALENDAR\r\n") && content.contains("SUMMARY:Tea\\, cake\\;"),

@@ -13,6 +13,7 @@ pub(crate) fn described() -> Map<String, Value> {
             that breaks off cannot be opened.",
         "tags": ["ExportService"],
         "x-authz": {"access": "user", "relation": "self"},
+        "parameters": [],
         "responses": {
             "200": {
                 "description": "The archive.",

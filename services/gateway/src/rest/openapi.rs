@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::example::Example;
 use super::rule::{Body, Endpoint, FieldPath};
 use super::schema::{Comments, Schemas, is_json_value};
-use crate::{export, files};
+use crate::{calendar_file, export, files};
 
 const ABOUT: &str = "\
 A chat backend. What stands here is the whole public API over HTTP; the same calls are there as gRPC, under the names in \
@@ -75,6 +75,7 @@ pub(super) fn document(pool: &DescriptorPool, endpoints: &[Endpoint]) -> anyhow:
     // The bytes of files and archives are no messages: no rpc has these paths.
     paths.insert(files::PATH, files::described());
     paths.insert(export::PATH, export::described());
+    paths.insert(calendar_file::PATH, calendar_file::described());
 
     Ok(json!({
         "openapi": "3.1.0",

@@ -307,6 +307,7 @@ async fn everything_about_a_person_can_be_taken_along() {
         names,
         [
             "scheduling/availability.json",
+            "scheduling/calls.ndjson",
             "scheduling/custom_days.ndjson",
             "scheduling/scheduled_messages.ndjson",
             "scheduling/schedules.ndjson",
