@@ -2,15 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::figure::{Figures, Target};
 use tests::http::Answer;
 use tests::person::text;
-use tests::waiting::until;
-use tests::{Person, Shape};
+use tests::{Person, Shape, waiting};
 use tokio::time::timeout;
 
 use crate::fragile::{Fragile, alert_changes, insists, is_definite, lists, messages, time};
@@ -137,7 +136,7 @@ pub async fn a_booking_is_whole_or_not_at_all(shape: Shape) {
     let (mut acknowledged, mut unknown, mut unknown_done) = (0, 0, 0);
     for (booker, wishes) in bookers.iter().zip(&wishes) {
         let conversation = booker.starts_direct_with(&bob).await;
-        until_agreed(booker, &bob, &conversation).await;
+        agreed(booker, &bob, &conversation).await;
         // A second message or alert of the same would be seen soon after the first.
         pass(Duration::from_millis(300)).await;
         let traces = traces(booker, &bob, &conversation).await;
@@ -166,12 +165,12 @@ pub async fn a_booking_is_whole_or_not_at_all(shape: Shape) {
     figures.conclude();
 }
 
-/// Waits until all that has been booked has been told.
-async fn until_agreed(booker: &Person, bob: &Person, conversation: &str) {
-    until("every booking to be told", || async {
-        traces(booker, bob, conversation).await.agree().then_some(())
-    })
-    .await;
+/// Waits until all that has been booked has been told, as long as that may take.
+async fn agreed(booker: &Person, bob: &Person, conversation: &str) {
+    let began = Instant::now();
+    while !traces(booker, bob, conversation).await.agree() && began.elapsed() < waiting::PATIENCE {
+        pass(Duration::from_millis(50)).await;
+    }
 }
 
 /// Cancels everything, and books all of it again; says how often that was refused.
