@@ -13,8 +13,8 @@ promises! {
     so_many_alerts_are_kept
     one_message_is_written_under_a_request
     a_message_finds_its_alert_whichever_is_first
-    what_is_cancelled_goes_with_the_fact_and_takes_nothing_more,
-    what_is_over_for_one_leaves_the_message_and_the_other_alone,
+    what_is_cancelled_goes_with_the_fact_and_takes_nothing_more
+    what_is_over_for_one_leaves_the_message_and_the_other_alone
     requests_of_both_sides_never_block_each_other
     a_fact_about_people_takes_effect_once
 }
