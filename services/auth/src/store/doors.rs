@@ -149,6 +149,11 @@ impl Store {
         on!(self, store => store.latest_check(user_id).await)
     }
 
+    /// All checks of a user, newest first.
+    pub async fn checks_of(&self, user_id: UserId) -> Result<Vec<BackgroundCheck>, Error> {
+        on!(self, store => store.checks_of(user_id).await)
+    }
+
     /// Ends a check, erases what the provider was to be told, and shows it on the user. `false` when it has ended so
     /// before; refuses when it has ended otherwise.
     pub async fn report_check(

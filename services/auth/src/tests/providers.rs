@@ -77,6 +77,11 @@ async fn a_life_with_a_provider(database: Database) {
     let [first] = linked.as_slice() else { panic!("{linked:?}") };
     assert_eq!((first.provider.as_str(), first.subject.as_str()), ("example", "42"));
     assert_eq!(first.create_time, Some(START.to_proto()));
+    let expected = json!({"linked": [{
+        "provider": "example", "subject": "42", "createTime": "2026-11-18T11:06:40Z",
+    }]});
+    let exported = &world.export(&ann).await["auth/linked_providers.json"];
+    assert_eq!(serde_json::from_str::<Value>(exported).unwrap(), expected);
 
     // There is no password: not to try, not to change, and no way to lose the only way in.
     assert_refused(world.login("ann", PASSWORD).await, Code::Unauthenticated, "BAD_CREDENTIALS");
