@@ -63,7 +63,7 @@ async fn report(gateway: Gateway, shutdown: Shutdown) {
     // The others have been told to go; who is here still when they should have gone is told to have left all the same.
     drop(tokio::time::timeout(FINISH + FAREWELL, gateway.sockets().door().emptied()).await);
     ledger.close();
-    let farewell = async { while let Ok(true) = tell(&gateway, &mut ledger).await {} };
+    let farewell = async { while tell(&gateway, &mut ledger).await.is_ok_and(|more| more) {} };
     drop(tokio::time::timeout(LAST_PATIENCE, farewell).await);
 }
 
@@ -73,10 +73,11 @@ async fn round(gateway: &Gateway, ledger: &mut Ledger) -> Result<(), Status> {
         ledger.note(user, is_in, now);
     }
     ledger.pass(now);
-    tell(gateway, ledger).await.map(drop)
+    while tell(gateway, ledger).await? {}
+    Ok(())
 }
 
-/// Makes one report, if one is due. Says whether there was one.
+/// Makes one report, if one is due. Says whether there is more to tell at once.
 async fn tell(gateway: &Gateway, ledger: &mut Ledger) -> Result<bool, Status> {
     let Some(report) = ledger.due(Instant::now()) else { return Ok(false) };
     let mut request = as_service(report.clone(), gateway.clients().credential(), None);
@@ -84,10 +85,11 @@ async fn tell(gateway: &Gateway, ledger: &mut Ledger) -> Result<bool, Status> {
     let answer = gateway.clients().presence().report_presence(request).await?.into_inner();
     if answer.restate {
         ledger.begin_anew(gateway.sockets().door().users());
-    } else {
-        ledger.taken(&report, Instant::now());
+        // Not at once: should conversation say so again and again, it is not asked without a pause.
+        return Ok(false);
     }
-    Ok(true)
+    ledger.taken(&report, Instant::now());
+    Ok(!ledger.news.is_empty())
 }
 
 /// What conversation knows, and what it does not know yet.
