@@ -38,10 +38,11 @@ impl Fact {
         }
     }
 
-    /// That a request of one person to another is new or different. Of a message request the membership version of its
-    /// conversation is told.
+    /// That a request of one person to another is new or different, for one of the two alone or for both. Of a message
+    /// request the membership version of its conversation is told.
     pub fn of_request(
         request: Request,
+        only: Option<UserId>,
         membership_version: i64,
         actor: Option<UserId>,
         at: Timestamp,
@@ -53,7 +54,19 @@ impl Fact {
             conversation_id,
             membership_version: conversation_id.map_or(0, |_| membership_version),
             actor,
-            event: Event::RequestChanged(request),
+            event: Event::RequestChanged { request, only },
+        }
+    }
+
+    /// That one person blocks another.
+    pub fn of_block(blocker: UserId, blocked: UserId, at: Timestamp) -> Self {
+        Self {
+            id: EventId::generate(),
+            occur_time: at,
+            conversation_id: None,
+            membership_version: 0,
+            actor: Some(blocker),
+            event: Event::ContactBlocked { blocker, blocked },
         }
     }
 }
@@ -108,5 +121,17 @@ pub enum Event {
         role: Role,
     },
     /// A request of one person to another is new or different.
-    RequestChanged(Request),
+    RequestChanged {
+        /// The request.
+        request: Request,
+        /// Whom to tell; `None` for both.
+        only: Option<UserId>,
+    },
+    /// A person blocks another. Services end what they have under way between the two; no user is told.
+    ContactBlocked {
+        /// Who blocks.
+        blocker: UserId,
+        /// Who is blocked.
+        blocked: UserId,
+    },
 }

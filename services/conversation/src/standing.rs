@@ -140,6 +140,8 @@ pub struct Outcome {
     pub begins_round: bool,
     /// Whether the conversation depends on what the two have set, from now on.
     pub closes: bool,
+    /// Whether the one who acts blocks the other, and did not before.
+    pub blocks: bool,
 }
 
 /// A request that is new or different.
@@ -149,6 +151,18 @@ pub struct Change {
     pub request: Request,
     /// Whether others are told.
     pub told: bool,
+    /// For whom alone it is over, and who alone is told so. It goes on waiting for its author, who is told nothing.
+    pub over_for: Option<UserId>,
+}
+
+impl Change {
+    /// The request as others are told of it, and whom alone to tell; `None` when nobody is told.
+    pub fn news(&self) -> Option<(Request, Option<UserId>)> {
+        if self.over_for.is_some() {
+            return Some((Request { state: State::Cancelled, ..self.request.clone() }, self.over_for));
+        }
+        self.told.then(|| (self.request.clone(), None))
+    }
 }
 
 /// Whether one of the two may write into their direct conversation.
@@ -268,6 +282,7 @@ impl Standing {
             changes: vec![],
             begins_round: false,
             closes: false,
+            blocks: false,
         };
         let mut turn = Turn { by, other: self.pair.other_than(by), at, outcome };
         let about = match act {

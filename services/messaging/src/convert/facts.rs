@@ -52,8 +52,10 @@ impl TryFrom<ConversationFact> for Fact {
                 (FactKind::MemberRemoved, To::MemberRemoved(removed))
             }
             Some(From::MemberRoleChanged(changed)) => (FactKind::RoleChanged, To::MemberRoleChanged(changed)),
-            // What became of a request is none of the conversation's log.
-            Some(From::RequestChanged(_)) | None => return Err(unreadable(fact.position)),
+            // What is between people is none of the conversation's log.
+            Some(From::RequestChanged(_) | From::ContactBlocked(_)) | None => {
+                return Err(unreadable(fact.position));
+            }
         };
         Ok(Self {
             conversation: ConversationId::parse(&fact.conversation_id)
@@ -76,6 +78,10 @@ impl TryFrom<ConversationFact> for RequestChange {
         let unreadable = || unreadable(fact.position);
         let Some(conversation_fact::Payload::RequestChanged(changed)) = &fact.payload else {
             return Err(unreadable());
+        };
+        let only = match changed.only_user_id.as_str() {
+            "" => None,
+            user => Some(fact_user(user)?),
         };
         let state = match changed.state() {
             RequestState::Pending => pb::AlertState::RequestPending,
@@ -105,6 +111,7 @@ impl TryFrom<ConversationFact> for RequestChange {
             version: changed.version,
             time: fact_time(fact.occur_time.as_ref()),
             waits,
+            only,
         })
     }
 }
