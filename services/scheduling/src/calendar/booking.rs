@@ -72,7 +72,8 @@ impl Calendar {
         let hours = self.hours_of(attendee).await?;
         self.accepts(&schedule, &times, &hours, now).await?;
         self.announcer.check(&schedule, booker).await?;
-        let booking = Booking { schedule: &schedule, times: &times, buffers: buffers(&hours) };
+        let booking =
+            Booking { schedule: &schedule, times: &times, gap: hours.availability.weekly.terms.gap() };
         match self.store.book(booking, draft.retry.as_ref(), self.max_upcoming).await? {
             Booked::Already(first) => outcome(*first),
             Booked::New => {
@@ -115,15 +116,15 @@ impl Calendar {
             let times =
                 if moves { self.times(&plan, now, UPDATED)? } else { self.store.times(&before).await? };
             let schedule = before.changed(plan, user, &times, now);
-            let mut kept = (Duration::ZERO, Duration::ZERO);
+            let mut gap = Duration::ZERO;
             if moves {
                 let attendee = self.people.get(schedule.attendee).await?;
                 let hours = self.hours_of(attendee).await?;
                 self.accepts(&schedule, &times, &hours, now).await?;
-                kept = buffers(&hours);
+                gap = hours.availability.weekly.terms.gap();
             }
             self.announcer.check(&schedule, user).await?;
-            let booking = Booking { schedule: &schedule, times: &times, buffers: kept };
+            let booking = Booking { schedule: &schedule, times: &times, gap };
             if self.store.rebook(booking, moves).await? {
                 return outcome(self.told(schedule, user, now).await?);
             }
@@ -207,7 +208,7 @@ impl Calendar {
         let attendee = schedule.attendee;
         let terms = &hours.availability.weekly.terms;
         let whole = Span::new(first.start, last.end);
-        let near = whole.widened(terms.buffer_after, terms.buffer_before);
+        let near = whole.widened(terms.gap(), terms.gap());
         let theirs = self.store.busy(attendee, near, Some(schedule.id)).await?;
         let own = self.store.busy(schedule.booker, whole, Some(schedule.id)).await?;
         for (user, busy) in [(attendee, &theirs), (schedule.booker, &own)] {
@@ -216,7 +217,7 @@ impl Calendar {
             }
         }
         let free = slots::free(&hours.availability, &hours.zone, whole);
-        let kept = slots::widened(&theirs, terms);
+        let kept = slots::widened(&theirs, terms.gap());
         let earliest = now.plus(terms.notice);
         let is_free = |time: &Span| {
             slots::covers(&free, *time)
@@ -253,12 +254,6 @@ impl Calendar {
             sleep(LOOK).await;
         }
     }
-}
-
-/// What the attendee keeps free around bookings.
-fn buffers(hours: &Hours) -> (Duration, Duration) {
-    let terms = &hours.availability.weekly.terms;
-    (terms.buffer_before, terms.buffer_after)
 }
 
 /// Whether a plan takes place at other times than another one.

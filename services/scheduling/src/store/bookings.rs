@@ -15,7 +15,7 @@ use super::schedules::{BUSY, FIND, LONGEST, span};
 use super::{Store, Tx};
 use crate::calendar::error::Refusal;
 use crate::calendar::schedule::{Media, Reminders, Schedule};
-use crate::calendar::slots::Span;
+use crate::calendar::slots::{self, Span};
 use crate::error::Error;
 use crate::scheduled_message::Retry;
 use crate::timer::{Key, Kind};
@@ -180,13 +180,13 @@ pub(super) async fn lock_people(tx: &mut Tx, mut people: [UserId; 2]) -> sqlx::R
 
 /// Refuses what comes too near to another booking of the attendee. What meets it is for the constraint to refuse.
 async fn keep_apart(tx: &mut Tx, booking: Booking<'_>) -> Result<(), Error> {
-    let (before, after) = booking.buffers;
-    if before.is_zero() && after.is_zero() {
+    let gap = booking.gap;
+    if gap.is_zero() {
         return Ok(());
     }
     let attendee = booking.schedule.attendee;
     // Others reach as far before and after themselves.
-    let within = whole(booking.times).widened(after, before);
+    let within = whole(booking.times).widened(gap, gap);
     let rows: Vec<(i64, i64)> = sqlx::query_as(BUSY)
         .bind(attendee.uuid())
         .bind(within.start.as_millis())
@@ -196,7 +196,7 @@ async fn keep_apart(tx: &mut Tx, booking: Booking<'_>) -> Result<(), Error> {
         .fetch_all(&mut **tx)
         .await?;
     let busy: Vec<Span> = rows.into_iter().map(|(start, end)| span(start, end)).collect();
-    let kept: Vec<Span> = busy.iter().map(|other| other.widened(before, after)).collect();
+    let kept = slots::widened(&busy, gap);
     match (first_meeting(booking.times, &kept), first_meeting(booking.times, &busy)) {
         (Some(time), None) => Err(Refusal::SlotNotFree { user: attendee, start: time.start }.into()),
         _ => Ok(()),

@@ -45,8 +45,8 @@ pub struct Booking<'a> {
     pub schedule: &'a Schedule,
     /// When it takes place; in order of time.
     pub times: &'a [Span],
-    /// What the attendee keeps free before and after each booking that stands.
-    pub buffers: (Duration, Duration),
+    /// What lies at least between this and every other booking of the attendee.
+    pub gap: Duration,
 }
 
 /// What came of booking.
