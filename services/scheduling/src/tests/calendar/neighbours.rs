@@ -33,6 +33,7 @@ struct State {
     /// Whether it says before a message is sent that it would refuse it.
     can_be_asked: bool,
     is_down: bool,
+    takes_no_alerts: bool,
     mishaps: VecDeque<Status>,
     stored: BTreeMap<String, Told>,
     told: Vec<Told>,
@@ -114,6 +115,11 @@ impl Neighbours {
     /// It says that it cannot say before a message to a person is sent whether it would take it.
     pub fn cannot_be_asked(&self) {
         self.state().can_be_asked = false;
+    }
+
+    /// What alerts say is not understood any more.
+    pub fn take_no_alerts(&self) {
+        self.state().takes_no_alerts = true;
     }
 
     /// Makes messaging answer nothing from now on, or again.
@@ -288,6 +294,9 @@ impl Neighbours {
             return Err(Status::unavailable("down"));
         }
         assert_eq!(alert.kind(), messaging::AlertKind::Schedule);
+        if state.takes_no_alerts {
+            return Err(Fault::invalid("subject_id", "must be something else").into());
+        }
         let user: UserId = id(&alert.user_id);
         if !state.users.contains_key(&user) {
             return Ok(messaging::RaiseAlertResponse { alert: None });
