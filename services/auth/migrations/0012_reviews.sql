@@ -3,7 +3,7 @@
 CREATE TABLE acquaintances (
     low_user_id UUID NOT NULL REFERENCES users (user_id),
     high_user_id UUID NOT NULL REFERENCES users (user_id),
-    -- 1 they are connected, 2 they had a call.
+    -- 1 they are connected, 2 they had a call, 3 one of them blocks the other: then neither reviews.
     kind BIGINT NOT NULL,
     -- What was told under a smaller version changes nothing any more.
     version BIGINT NOT NULL,

@@ -181,12 +181,9 @@ impl Accounts {
     /// is linked to a provider, is only deleted by a session that was signed in a moment ago.
     pub async fn delete(&self, caller: &Caller, password: Password) -> Result<(), Error> {
         let found = self.store.find_credentials(caller.user_id).await?;
-        let Credentials { user, hash } = found.ok_or(Error::Unauthenticated)?;
-        if let Some(verified) = &hash {
-            self.prove(user.id, password, verified).await?;
-        } else if user.kind == UserKind::Registered && !self.is_just_signed_in(caller).await? {
-            return Err(Refusal::SignInAgain.into());
-        }
+        let found = found.ok_or(Error::Unauthenticated)?;
+        self.prove_owner(caller, &found, password).await?;
+        let Credentials { user, hash } = found;
         self.store.delete_user(user.id, hash.as_ref(), self.clock.now()).await?;
         self.publisher.all_sessions_ended(user.id);
         self.publisher.facts();
@@ -201,13 +198,27 @@ impl Accounts {
         Ok(current.is_some_and(|session| now.since(session.create_time) < JUST))
     }
 
-    /// Proves with a password that the caller is the user; counts the try.
-    pub(crate) async fn prove(
+    /// Proves that the caller is the owner of the account and not somebody who got hold of a session: with the password
+    /// when there is one, otherwise by having signed in a moment ago. A guest has nothing but the session. Counts the try.
+    pub(crate) async fn prove_owner(
         &self,
-        user_id: UserId,
+        caller: &Caller,
+        found: &Credentials,
         password: Password,
-        verified: &PasswordHash,
     ) -> Result<(), Error> {
+        let Credentials { user, hash } = found;
+        if let Some(verified) = hash {
+            return self.prove(user.id, password, verified).await;
+        }
+        self.attempts.by_user(user.id)?;
+        if user.kind == UserKind::Registered && !self.is_just_signed_in(caller).await? {
+            return Err(Refusal::SignInAgain.into());
+        }
+        Ok(())
+    }
+
+    /// Proves with a password that the caller is the user; counts the try.
+    async fn prove(&self, user_id: UserId, password: Password, verified: &PasswordHash) -> Result<(), Error> {
         self.attempts.by_user(user_id)?;
         if self.hasher.verify(password, Some(verified)).await? {
             return Ok(());

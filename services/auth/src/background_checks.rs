@@ -65,6 +65,12 @@ impl BackgroundChecks {
         self.store.latest_check(caller.user_id).await
     }
 
+    /// All of the caller's checks, newest first. There are at most [`MOST`](crate::background_check::MOST) more of them
+    /// with every [`LIFETIME`].
+    pub async fn all(&self, caller: &Caller) -> Result<Vec<BackgroundCheck>, Error> {
+        self.store.checks_of(caller.user_id).await
+    }
+
     /// Writes down what came of a check, when the provider says it.
     pub async fn report(&self, report: &Report) -> Result<(), Error> {
         let now = self.clock.now();

@@ -226,7 +226,9 @@ mod tests {
 
     fn update(paths: &[&str], user: pb::UserChanges) -> Result<Changes, Error> {
         let mask = prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
-        Changes::try_from(pb::UpdateUserRequest { user: Some(user), update_mask: Some(mask) })
+        let request =
+            pb::UpdateUserRequest { user: Some(user), update_mask: Some(mask), ..Default::default() };
+        Changes::try_from(request)
     }
 
     #[test]

@@ -11,7 +11,7 @@ use crate::accounts::Accounts;
 use crate::background_checks::BackgroundChecks;
 use crate::check_provider::CheckProvider;
 use crate::config::Config;
-use crate::errands::{Bell, Errands};
+use crate::errands::{Bell, Errands, Mails};
 use crate::error::Error;
 use crate::mail::Mailer;
 use crate::networks::Networks;
@@ -36,6 +36,8 @@ pub struct Doors {
     pub providers: Providers,
     /// Background checks.
     pub checks: BackgroundChecks,
+    /// Mails about accounts.
+    pub mails: Mails,
 }
 
 impl Doors {
@@ -72,6 +74,7 @@ impl Doors {
                 provider: provider.clone(),
                 bell: bell.clone(),
             },
+            mails: Mails { vault: vault.clone(), can_mail: mailer.is_some(), bell: bell.clone() },
         };
         Errands { store, vault, clock, mailer, checks: provider, bell }.start(tasks);
         tasks.spawn("tidy-doors", |shutdown| tidy(accounts, networks, shutdown));

@@ -7,8 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use chassis::clock::Clock;
+use chassis::clock::{Clock, Timestamp};
 use chassis::tasks::{Shutdown, Tasks};
+use proto::id::UserId;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 
@@ -16,7 +17,7 @@ use crate::background_check::End;
 use crate::check_provider::CheckProvider;
 use crate::errand::{Errand, Kind, Outcome, Task};
 use crate::error::Error;
-use crate::mail::Mailer;
+use crate::mail::{Letter, Mailer};
 use crate::store::Store;
 use crate::vault::Vault;
 
@@ -28,6 +29,9 @@ const LEASE: Duration = Duration::from_secs(120);
 
 /// How long a try may take, so that it is over before somebody else begins one.
 const LONGEST: Duration = Duration::from_secs(90);
+
+/// For how long it is tried to send news.
+const NEWS: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How often to look for what has become due.
 const POLL: Duration = Duration::from_secs(1);
@@ -53,6 +57,27 @@ impl Bell {
             Kind::Mail => &self.mail,
             Kind::BackgroundCheck => &self.background_check,
         }
+    }
+}
+
+/// Writes down mails that are to be sent.
+#[derive(Clone, Debug)]
+pub struct Mails {
+    /// Encrypts them.
+    pub vault: Vault,
+    /// Whether there is somebody to send them.
+    pub can_mail: bool,
+    /// Wakes the one who does.
+    pub bell: Bell,
+}
+
+impl Mails {
+    /// The errand of a mail about something that happened to a user; `None` when there is nobody to send it.
+    pub fn news(&self, letter: Letter, user_id: UserId, now: Timestamp) -> Result<Option<Errand>, Error> {
+        if !self.can_mail {
+            return Ok(None);
+        }
+        Errand::new(&self.vault, &Task::Mail(letter), Some(user_id), now, now.plus(NEWS)).map(Some)
     }
 }
 

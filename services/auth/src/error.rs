@@ -54,8 +54,9 @@ pub enum Error {
     /// No such key of the caller.
     #[error("you have no device key {0}")]
     DeviceKeyNotFound(DeviceKeyId),
-    /// The caller and this user have had no call and are not connected.
-    #[error("you have had no call with user {0} and are not connected")]
+    /// The caller and this user have had no call and are not connected, or one of them blocks the other; nobody is told
+    /// which.
+    #[error("you have had no call with user {0} and are not connected, or one of you blocks the other")]
     NotAcquainted(UserId),
     /// The caller has written no review of this user.
     #[error("you have written no review of user {0}")]

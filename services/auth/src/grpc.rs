@@ -168,7 +168,8 @@ impl AuthService for Api {
         request: Request<pb::UnlinkProviderRequest>,
     ) -> Result<Response<pb::UnlinkProviderResponse>, Status> {
         let caller = Caller::of(&request)?;
-        self.doors.providers.unlink(&caller, &request.into_inner().provider).await?;
+        let pb::UnlinkProviderRequest { provider, password } = request.into_inner();
+        self.doors.providers.unlink(&caller, &provider, Password::presented(&password)).await?;
         Ok(Response::new(pb::UnlinkProviderResponse {}))
     }
 
@@ -239,8 +240,9 @@ impl UserService for Api {
         request: Request<pb::UpdateUserRequest>,
     ) -> Result<Response<pb::UpdateUserResponse>, Status> {
         let caller = Caller::of(&request)?;
+        let password = Password::presented(&request.get_ref().password);
         let changes = request.into_inner().try_into()?;
-        let user = self.users.update(&caller, &changes).await?;
+        let user = self.users.update(&caller, &changes, password).await?;
         Ok(Response::new(pb::UpdateUserResponse { user: Some(convert::own_user(user)) }))
     }
 

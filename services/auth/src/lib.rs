@@ -156,7 +156,13 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         lifetime,
     });
     let reviews = Arc::new(Reviews { store: store.clone(), clock: clock.clone(), publisher });
-    let users = Arc::new(Users { store, clock, categories: config.categories()? });
+    let users = Arc::new(Users {
+        store,
+        clock,
+        categories: config.categories()?,
+        accounts: accounts.clone(),
+        mails: doors.mails.clone(),
+    });
     let api = Api { accounts, sessions, users, reviews, doors };
 
     // Auth verifies tokens like everybody else, by asking auth: itself, without the layer that would ask again.

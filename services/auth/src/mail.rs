@@ -20,6 +20,7 @@ use url::{Host, Url};
 use crate::email::Email;
 use crate::errand::Outcome;
 use crate::otp::{Code, LIFETIME, Purpose};
+use crate::username::Username;
 
 /// How mails are sent. Without an address of a server none are; then nobody can verify an address or set a password with
 /// a code, but in development, where the code is in the answer.
@@ -117,6 +118,18 @@ impl Letter {
         let has_reader = to.is_ok();
         let (Ok(email) | Err(email)) = to;
         Self { to: email.as_str().to_owned(), has_reader, subject: subject.to_owned(), text }
+    }
+
+    /// A mail to an address that is not a user's any more.
+    pub fn of_replaced(to: &Email, username: Option<&Username>) -> Self {
+        let whose = username.map(|name| format!(" {}", name.as_str())).unwrap_or_default();
+        let text = format!(
+            "The account{whose} does not use this e-mail address any more: another one, or none, has taken its place.\n\n\
+             If that was you, you need not do anything.\n\
+             If not, somebody else is in your account: sign in, change the password, and ask those who run this service.\n"
+        );
+        let subject = "Your e-mail address was replaced".to_owned();
+        Self { to: to.as_str().to_owned(), has_reader: true, subject, text }
     }
 }
 

@@ -3,8 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use chassis::caller::ClientNetwork;
 use chassis::clock::Timestamp;
-use proto::id::UserId;
+use proto::id::{EventId, UserId};
 use zeroize::Zeroizing;
 
 use crate::email::Email;
@@ -15,11 +16,23 @@ use crate::vault::{Sum, Use, Vault};
 /// How long a code lives.
 pub const LIFETIME: Duration = Duration::from_secs(5 * 60);
 
-/// How often a code may be tried.
+/// How often a code may be tried from one network. Whoever guesses shuts out nobody else.
 pub const TRIES: i64 = 5;
 
-/// Within this time three codes are sent to an address for one purpose, and no fourth.
+/// How often a code may be tried in all: a guesser with many networks is right once in 50,000 codes.
+pub const TRIES_IN_ALL: i64 = 20;
+
+/// So many codes go to an address for one purpose within [`WINDOW`] when one network asks for them.
+pub const CODES: usize = 3;
+
+/// The time for [`CODES`].
 pub const WINDOW: Duration = Duration::from_secs(15 * 60);
+
+/// So many codes go to an address for one purpose within [`LONG_WINDOW`], whoever asks.
+pub const CODES_IN_ALL: usize = 10;
+
+/// The time for [`CODES_IN_ALL`].
+pub const LONG_WINDOW: Duration = Duration::from_secs(60 * 60);
 
 /// What a code is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,11 +107,22 @@ impl Slot {
     }
 }
 
+/// The keyed sum of the network that somebody comes from. Those who come without one, past the gateway, are counted
+/// together.
+pub fn network(vault: &Vault, from: Option<ClientNetwork>) -> Sum {
+    let text = from.map(|network| network.to_string()).unwrap_or_default();
+    vault.sum(Use::Network, &[text.as_bytes()])
+}
+
 /// A code to keep.
 #[derive(Clone, Debug)]
 pub struct Issue {
+    /// Names the request.
+    pub id: EventId,
     /// Where.
     pub slot: Slot,
+    /// Who asks for it.
+    pub network: Sum,
     /// What is kept of it.
     pub sum: Sum,
     /// Who has the address; `None` when nobody has.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use chassis::caller::ClientNetwork;
 use chassis::clock::Timestamp;
 use chassis::profile::Profile;
-use proto::id::UserId;
+use proto::id::{EventId, UserId};
 
 use crate::accounts::Accounts;
 use crate::email::Email;
@@ -15,11 +15,11 @@ use crate::errands::Bell;
 use crate::error::Error;
 use crate::mail::Letter;
 use crate::networks::{Knock, Networks};
-use crate::otp::{Code, Issue, LIFETIME, Purpose, Slot, Tried};
+use crate::otp::{self, Code, Issue, LIFETIME, Purpose, Slot, Tried};
 use crate::password::{NewPassword, Password, Weakness};
 use crate::refusal::Refusal;
 use crate::store::{Credentials, Login, Redemption};
-use crate::user::UserKind;
+use crate::user::{User, UserKind};
 use crate::vault::Vault;
 
 /// The use cases around one-time codes.
@@ -62,11 +62,18 @@ impl Otps {
         }
         self.networks.count(Knock::Code, from)?;
         let found = self.accounts.store.find_login(&Login::Email(email.key().to_owned())).await?;
-        let user = found.map(|found| found.user).filter(|user| user.kind == UserKind::Registered);
+        let counts = |user: &User| match purpose {
+            Purpose::VerifyEmail => true,
+            Purpose::ResetPassword => user.standing.may_reset_password(),
+        };
+        let user = found.map(|found| found.user);
+        let user = user.filter(|user| user.kind == UserKind::Registered && counts(user));
         let (code, now) = (Code::generate()?, self.accounts.clock.now());
         let slot = Slot::new(&self.vault, &email, purpose);
         let issue = Issue {
+            id: EventId::generate(),
             slot,
+            network: otp::network(&self.vault, from),
             sum: slot.sum(&self.vault, &code),
             user_id: user.as_ref().map(|user| user.id),
             issue_time: now,
@@ -94,7 +101,7 @@ impl Otps {
     ) -> Result<(), Error> {
         self.networks.count(Knock::Try, from)?;
         let slot = Slot::new(&self.vault, &email, Purpose::VerifyEmail);
-        let (tried, user_id) = self.right(slot, &code).await?;
+        let (tried, user_id) = self.right(slot, &code, from).await?;
         let redemption = self.redemption(&email, slot, tried, user_id);
         if !self.accounts.store.verify_email(&redemption).await? {
             return Err(Refusal::OtpInvalid.into());
@@ -116,7 +123,7 @@ impl Otps {
         // Before it is known whether the code is right: whoever guesses waits as long as whoever knows.
         let hash = self.accounts.hasher.hash(chosen.clone().into_inner()).await?;
         let slot = Slot::new(&self.vault, &email, Purpose::ResetPassword);
-        let (tried, user_id) = self.right(slot, &code).await?;
+        let (tried, user_id) = self.right(slot, &code, from).await?;
         let found = self.accounts.store.find_credentials(user_id).await?;
         let Credentials { user, .. } = found.ok_or(Refusal::OtpInvalid)?;
         if user.username.is_some_and(|name| chosen.contains(&name)) {
@@ -132,8 +139,14 @@ impl Otps {
     }
 
     /// Tries a code, and says whose it is when it is right.
-    async fn right(&self, slot: Slot, code: &Code) -> Result<(Tried, UserId), Error> {
-        let tried = self.accounts.store.try_code(slot, self.accounts.clock.now()).await?;
+    async fn right(
+        &self,
+        slot: Slot,
+        code: &Code,
+        from: Option<ClientNetwork>,
+    ) -> Result<(Tried, UserId), Error> {
+        let network = otp::network(&self.vault, from);
+        let tried = self.accounts.store.try_code(slot, network, self.accounts.clock.now()).await?;
         let presented = slot.sum(&self.vault, code);
         let right = tried.filter(|tried| tried.sum == presented);
         match right.and_then(|tried| Some((tried, tried.user_id?))) {

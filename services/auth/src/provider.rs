@@ -128,10 +128,9 @@ impl Provider {
             // What is old still counts: nobody waits for somebody else who is asking already.
             (Some(_), Some(key)) => match self.tried.try_lock() {
                 Ok(mut tried) => {
-                    self.refresh(&mut tried).await;
-                    let fresh = self.known().filter(|known| known.time == self.clock.now());
-                    match fresh {
-                        Some(fresh) => fresh.keys.of(token).cloned().ok_or_else(unknown_key),
+                    match self.refresh(&mut tried).await {
+                        // A key that the provider has taken back counts no more.
+                        Some(fresh) => fresh.of(token).cloned().ok_or_else(unknown_key),
                         None => Ok(key),
                     }
                 }
@@ -158,24 +157,27 @@ impl Provider {
         self.known.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Fetches the keys, unless that was tried a moment ago. What is known stays when it does not work.
-    async fn refresh(&self, tried: &mut Option<Timestamp>) {
+    /// Fetches the keys and returns them, unless that was tried a moment ago. What is known stays when it does not work.
+    async fn refresh(&self, tried: &mut Option<Timestamp>) -> Option<Arc<Keys>> {
         let now = self.clock.now();
         let pause = if self.known().is_some() { PAUSE } else { FIRST_PAUSE };
         if tried.is_some_and(|tried| now.since(tried) < pause) {
-            return;
+            return None;
         }
         *tried = Some(now);
         let name = &self.config.name;
         match self.fetch().await {
             Ok(keys) => {
-                let known = Known { keys: Arc::new(keys), time: now };
+                let keys = Arc::new(keys);
+                let known = Known { keys: keys.clone(), time: now };
                 *self.known.write().unwrap_or_else(PoisonError::into_inner) = Some(known);
                 tracing::info!(provider = name, "fetched the keys of provider {name}");
+                Some(keys)
             }
             Err(error) => {
                 metrics::counter!("auth_provider_failures_total", "provider" => name.clone()).increment(1);
                 tracing::warn!(provider = name, "the keys of provider {name} cannot be fetched: {error:#}");
+                None
             }
         }
     }

@@ -15,7 +15,6 @@ use crate::provider::Provider;
 use crate::refusal::Refusal;
 use crate::session::DeviceName;
 use crate::standing::Standing;
-use crate::store::Credentials;
 use crate::suggest;
 use crate::user::{DisplayName, User, UserKind};
 use crate::username::Username;
@@ -114,14 +113,13 @@ impl Providers {
     ) -> Result<Link, Error> {
         let provider = self.named(name)?;
         let found = self.accounts.store.find_credentials(caller.user_id).await?;
-        let Credentials { user, hash } = found.ok_or(Error::Unauthenticated)?;
-        if user.kind == UserKind::Guest {
+        let found = found.ok_or(Error::Unauthenticated)?;
+        if found.user.kind == UserKind::Guest {
             return Err(Error::GuestAccount);
         }
         // A session that fell into wrong hands must not become a way in that outlives it.
-        if let Some(verified) = &hash {
-            self.accounts.prove(user.id, password, verified).await?;
-        }
+        self.accounts.prove_owner(caller, &found, password).await?;
+        let user = found.user;
         let identity = provider.verify(token, nonce).await?;
         let link = self.new_link(provider, &identity, user.id);
         let kept = self.accounts.store.link(&link).await?;
@@ -135,7 +133,10 @@ impl Providers {
     }
 
     /// Takes back a link of the caller's account. Works for a provider that is not configured any more.
-    pub async fn unlink(&self, caller: &Caller, name: &str) -> Result<(), Error> {
+    pub async fn unlink(&self, caller: &Caller, name: &str, password: Password) -> Result<(), Error> {
+        let found = self.accounts.store.find_credentials(caller.user_id).await?;
+        // Nor must it shut the owner out.
+        self.accounts.prove_owner(caller, &found.ok_or(Error::Unauthenticated)?, password).await?;
         self.accounts.store.unlink(caller.user_id, name).await?;
         let id = caller.user_id;
         tracing::info!(user.id = %id, provider = name, "took back the link of user {id} to provider {name}");

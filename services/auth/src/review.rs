@@ -160,6 +160,11 @@ pub enum Tie {
     },
     /// They had a call. That stays so.
     Call,
+    /// One of the two blocks the other, or does so no longer.
+    Block {
+        /// Whether one does.
+        is_there: bool,
+    },
 }
 
 /// What a service says about two people.

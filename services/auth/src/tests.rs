@@ -658,7 +658,7 @@ async fn a_user_sets_what_the_mask_names() {
     let update = |paths: &[&str], user| {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
         let update_mask = Some(prost_types::FieldMask { paths });
-        ann.asks(pb::UpdateUserRequest { user: Some(user), update_mask })
+        ann.asks(pb::UpdateUserRequest { user: Some(user), update_mask, password: PASSWORD.to_owned() })
     };
     let new = pb::UserChanges {
         display_name: "Ann Ä".to_owned(),

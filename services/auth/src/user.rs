@@ -99,6 +99,14 @@ pub struct Changes {
 }
 
 impl Changes {
+    /// The address of a user that another one, or none, takes the place of; `None` when there is none or it stays.
+    pub fn replaced<'a>(&self, user: &'a User) -> Option<&'a Email> {
+        let (new, old) = (self.email.as_ref()?, user.email.as_ref()?);
+        // More than case in ASCII may make another mailbox, whatever the keys have in common.
+        let stays = new.as_ref().is_some_and(|new| new.as_str().eq_ignore_ascii_case(old.as_str()));
+        (!stays).then_some(old)
+    }
+
     /// Makes them. Refuses what does not fit together.
     pub fn apply_to(&self, user: &mut User, at: Timestamp) -> Result<(), Error> {
         let Self { display_name, email, bio, picture, profile } = self.clone();
@@ -107,6 +115,7 @@ impl Changes {
             .as_ref()
             .is_some_and(|new| new.as_ref().map(Email::key) != user.email.as_ref().map(Email::key))
         {
+            user.standing.has_replaced_verified |= user.standing.email_verify_time.is_some();
             user.standing.email_verify_time = None;
         }
         user.email = email.unwrap_or(user.email.clone());
@@ -345,10 +354,7 @@ mod tests {
             update_time: Timestamp::from_millis(1),
             profile: Profile::default(),
             rating: Rating::default(),
-            standing: Standing {
-                email_verify_time: Some(Timestamp::from_millis(1)),
-                background_check_time: None,
-            },
+            standing: Standing { email_verify_time: Some(Timestamp::from_millis(1)), ..Standing::default() },
         };
         let mut after = before.clone();
         let changes = Changes { email: Some(None), bio: Some(Bio::default()), ..Changes::default() };
@@ -357,7 +363,7 @@ mod tests {
             email: None,
             bio: Bio::default(),
             update_time: Timestamp::from_millis(2),
-            standing: Standing::default(),
+            standing: Standing { has_replaced_verified: true, ..Standing::default() },
             ..before
         };
         assert_eq!(after, expected);
@@ -389,6 +395,39 @@ mod tests {
         Changes::default().apply_to(&mut user, Timestamp::from_millis(2)).unwrap();
         assert_eq!(user.standing, verified);
         with_email("other@example.org").apply_to(&mut user, Timestamp::from_millis(2)).unwrap();
-        assert_eq!(user.standing, Standing::default());
+        assert_eq!(user.standing, Standing { has_replaced_verified: true, ..Standing::default() });
+        assert!(verified.may_reset_password() && !user.standing.may_reset_password());
+    }
+
+    #[test]
+    fn only_a_first_address_takes_the_place_of_none() {
+        let with_email = |text: &str| Changes {
+            email: Some(
+                Some(text).filter(|text| !text.is_empty()).map(|text| Email::parse("email", text).unwrap()),
+            ),
+            ..Changes::default()
+        };
+        let nobody = User {
+            id: UserId::generate(),
+            kind: UserKind::Registered,
+            username: None,
+            display_name: DisplayName::stored("Ann".to_owned()),
+            email: None,
+            bio: Bio::default(),
+            picture: None,
+            create_time: Timestamp::from_millis(1),
+            update_time: Timestamp::from_millis(1),
+            profile: Profile::default(),
+            rating: Rating::default(),
+            standing: Standing::default(),
+        };
+        let kim = User { email: Some(Email::parse("email", "Kim@example.org").unwrap()), ..nobody.clone() };
+        assert_eq!(with_email("kim@example.org").replaced(&nobody), None);
+        assert_eq!(Changes::default().replaced(&kim), None);
+        assert_eq!(with_email("kim@Example.org").replaced(&kim), None);
+        // The last one begins with a sign for kelvins, which folds to a k.
+        for other in ["", "tim@example.org", "\u{212a}im@example.org"] {
+            assert_eq!(with_email(other).replaced(&kim), kim.email.as_ref(), "{other}");
+        }
     }
 }

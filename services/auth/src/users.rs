@@ -1,14 +1,20 @@
 //! Users as others see them, and oneself.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
 
 use chassis::caller::Caller;
 use chassis::clock::Clock;
 use proto::id::UserId;
 
+use crate::accounts::Accounts;
+use crate::errand::Kind;
+use crate::errands::Mails;
 use crate::error::Error;
+use crate::mail::Letter;
+use crate::password::Password;
 use crate::profile::{Category, Day};
-use crate::store::Store;
+use crate::store::{Credentials, Replacing, Store, Update};
 use crate::user::{Account, Changes, Listing, User, UserPage};
 use crate::username::Username;
 use crate::view::{View, Viewer};
@@ -22,6 +28,10 @@ pub struct Users {
     pub clock: Clock,
     /// The categories that users can be of; none means any.
     pub categories: BTreeSet<Category>,
+    /// Whose they are.
+    pub accounts: Arc<Accounts>,
+    /// Writes down mails.
+    pub mails: Mails,
 }
 
 /// A page of users as somebody sees them, and whether there are more.
@@ -112,8 +122,13 @@ impl Users {
         self.store.facts_after(position, limit).await
     }
 
-    /// Changes the caller's own user.
-    pub async fn update(&self, caller: &Caller, changes: &Changes) -> Result<User, Error> {
+    /// Changes the caller's own user. The password is looked at when an address is to be replaced.
+    pub async fn update(
+        &self,
+        caller: &Caller,
+        changes: &Changes,
+        password: Password,
+    ) -> Result<User, Error> {
         if let Some(Some(birth)) = changes.profile.birth {
             birth.check("user.date_of_birth", self.today())?;
         }
@@ -123,7 +138,36 @@ impl Users {
                 return Err(Error::invalid(field, format!("must be one of {}", known.join(", "))));
             }
         }
-        let changed = self.store.update_user(caller.user_id, changes, self.clock.now()).await?;
-        changed.ok_or(Error::Unauthenticated)
+        if changes.email.is_some() {
+            return self.update_with_email(caller, changes, password).await;
+        }
+        let update = Update { user_id: caller.user_id, changes, replacing: None, now: self.clock.now() };
+        self.store.update_user(&update).await?.ok_or(Error::Unauthenticated)
+    }
+
+    /// The same with an address. One that is set opens the account to whoever reads it, so that somebody who has got hold
+    /// of a session must not replace it.
+    async fn update_with_email(
+        &self,
+        caller: &Caller,
+        changes: &Changes,
+        password: Password,
+    ) -> Result<User, Error> {
+        let found = self.store.find_credentials(caller.user_id).await?.ok_or(Error::Unauthenticated)?;
+        let (Credentials { user, hash }, now) = (&found, self.clock.now());
+        let old = changes.replaced(user);
+        let mut farewell = None;
+        if let Some(old) = old {
+            self.accounts.prove_owner(caller, &found, password).await?;
+            farewell = self.mails.news(Letter::of_replaced(old, user.username.as_ref()), user.id, now)?;
+        }
+        let proof = |email| Replacing { email, verified: hash.as_ref(), farewell: farewell.as_ref() };
+        let update = Update { user_id: user.id, changes, replacing: old.map(proof), now };
+        let changed = self.store.update_user(&update).await?.ok_or(Error::Unauthenticated)?;
+        if old.is_some() {
+            self.mails.bell.ring(Kind::Mail);
+            tracing::info!(user.id = %user.id, "replaced the e-mail address of user {}", user.id);
+        }
+        Ok(changed)
     }
 }

@@ -55,6 +55,8 @@ impl VaultConfig {
 pub enum Use {
     /// Sums of e-mail addresses.
     Address,
+    /// Sums of networks.
+    Network,
     /// Sums of one-time codes.
     Code,
     /// Sums of requests.
@@ -67,6 +69,7 @@ impl Use {
     const fn label(self) -> &'static [u8] {
         match self {
             Self::Address => b"parlor.auth.v1 address",
+            Self::Network => b"parlor.auth.v1 network",
             Self::Code => b"parlor.auth.v1 one-time code",
             Self::Request => b"parlor.auth.v1 request",
             Self::Errand => b"parlor.auth.v1 errand",

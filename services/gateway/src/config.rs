@@ -95,8 +95,8 @@ pub struct RatesConfig {
     pub sends_per_second: u32,
     /// How many messages a user may send into one conversation, at once and with every second.
     pub sends_per_conversation_per_second: u32,
-    /// How many times a user may ask for something heavy (search, report, purge, a place for a file) at once after a
-    /// pause.
+    /// How many times a user may ask for something heavy (search in messages or among people, report, purge, a place for
+    /// a file, free times, a booking) at once after a pause.
     pub heavy_burst: u32,
     /// How many more times a user may ask for something heavy with every second.
     pub heavy_per_second: u32,
@@ -106,6 +106,9 @@ pub struct RatesConfig {
     pub guests_per_address_per_hour: u32,
     /// How many times an address may try to sign in within 15 minutes. Multiplied by 100 in development.
     pub logins_per_address_per_quarter: u32,
+    /// How many times an address may ask for a code by e-mail, bring one, or report on a background check within 15
+    /// minutes. Multiplied by 100 in development.
+    pub codes_per_address_per_quarter: u32,
     /// How many requests an address may make at once without being signed in. Multiplied by 100 in development.
     pub anonymous_burst_per_address: u32,
     /// How many more requests an address may make with every second without being signed in. Multiplied by 100 in
@@ -124,6 +127,7 @@ impl Default for RatesConfig {
             registrations_per_address_per_hour: 5,
             guests_per_address_per_hour: 60,
             logins_per_address_per_quarter: 100,
+            codes_per_address_per_quarter: 60,
             anonymous_burst_per_address: 100,
             anonymous_per_address_per_second: 20,
         }
@@ -229,6 +233,7 @@ impl Config {
             ("rates.registrations_per_address_per_hour", rates.registrations_per_address_per_hour),
             ("rates.guests_per_address_per_hour", rates.guests_per_address_per_hour),
             ("rates.logins_per_address_per_quarter", rates.logins_per_address_per_quarter),
+            ("rates.codes_per_address_per_quarter", rates.codes_per_address_per_quarter),
             ("rates.anonymous_burst_per_address", rates.anonymous_burst_per_address),
             ("rates.anonymous_per_address_per_second", rates.anonymous_per_address_per_second),
             ("sockets.handshakes_per_address_per_second", self.sockets.handshakes_per_address_per_second),
@@ -253,6 +258,7 @@ impl Config {
             &mut self.rates.registrations_per_address_per_hour,
             &mut self.rates.guests_per_address_per_hour,
             &mut self.rates.logins_per_address_per_quarter,
+            &mut self.rates.codes_per_address_per_quarter,
             &mut self.rates.anonymous_burst_per_address,
             &mut self.rates.anonymous_per_address_per_second,
             &mut self.sockets.handshakes_per_address_per_second,
@@ -318,6 +324,7 @@ mod tests {
     fn an_address_may_do_more_in_development() {
         let config = Config::default().under(Profile::Development).expect("config");
         assert_eq!(config.rates.registrations_per_address_per_hour, 500);
+        assert_eq!(config.rates.codes_per_address_per_quarter, 6_000);
         assert_eq!(config.sockets.per_address, 20_000);
         assert_eq!(config.rates.sends_burst, 60, "what a user may do stays the same");
     }

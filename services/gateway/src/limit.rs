@@ -41,6 +41,7 @@ pub(crate) struct Limits {
     registrations: Keyed<IpAddr>,
     guests: Keyed<IpAddr>,
     logins: Keyed<IpAddr>,
+    codes: Keyed<IpAddr>,
     anonymous: Keyed<IpAddr>,
     handshakes_per_address: Keyed<IpAddr>,
     handshakes: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
@@ -53,8 +54,26 @@ pub(crate) enum Attempt {
     Registration,
     /// To come in as a guest.
     Guest,
-    /// To sign in with a password.
+    /// To sign in with a password, or with what a provider says.
     Login,
+    /// To have a code sent, or to bring something that is easily tried until it fits: a code, or a signature.
+    Code,
+}
+
+impl Attempt {
+    /// What an rpc is an attempt at, by its full name; nothing for those that are none.
+    pub(crate) fn of(rpc: &str) -> Option<Self> {
+        Some(match rpc.strip_prefix("parlor.auth.v1.")? {
+            "AuthService.Register" => Self::Registration,
+            "AuthService.LoginAsGuest" => Self::Guest,
+            "AuthService.Login" | "AuthService.LoginWithProvider" => Self::Login,
+            "OtpService.GenerateOtp"
+            | "OtpService.VerifyOtp"
+            | "OtpService.ResetPassword"
+            | "BackgroundCheckService.ReportBackgroundCheck" => Self::Code,
+            _ => return None,
+        })
+    }
 }
 
 /// What a call of a signed-in user counts as, over REST and on the socket alike.
@@ -64,6 +83,8 @@ pub(crate) enum Counted {
     Send(&'static str),
     /// Something that is much more work for us than for the one who asks, or for the people who deal with it.
     Heavy,
+    /// The same, when one of these fields is set: what narrows a list without an index is a search.
+    Search(&'static [&'static str]),
 }
 
 impl Counted {
@@ -74,10 +95,27 @@ impl Counted {
             "messaging.v1.MessagingService.ForwardMessage" => Self::Send("target_conversation_id"),
             // A time that has passed sends at once.
             "scheduling.v1.ScheduledMessageService.ScheduleMessage" => Self::Send("conversation_id"),
+            // By address there is one at most, and it is found at once.
+            "auth.v1.UserService.ListUsers" => Self::Search(&[
+                "keyword",
+                "kind",
+                "category",
+                "min_age",
+                "max_age",
+                "age",
+                "gender",
+                "location",
+                "language",
+                "interest_ids",
+            ]),
+            // Calls and requests to connect are counted where they are made.
             "messaging.v1.MessagingService.PurgeMessages"
             | "messaging.v1.ReportService.ReportMessage"
             | "messaging.v1.SearchService.SearchMessages"
-            | "messaging.v1.UploadService.CreateUpload" => Self::Heavy,
+            | "messaging.v1.UploadService.CreateUpload"
+            | "scheduling.v1.CalendarService.ListFreeSlots"
+            | "scheduling.v1.CalendarService.ScheduleCall"
+            | "scheduling.v1.CalendarService.UpdateSchedule" => Self::Heavy,
             _ => return None,
         })
     }
@@ -106,6 +144,7 @@ impl Limits {
                 within(rates.logins_per_address_per_quarter, QUARTER),
                 Full::Refuses,
             ),
+            codes: Keyed::new("codes", within(rates.codes_per_address_per_quarter, QUARTER), Full::Refuses),
             anonymous: Keyed::new(
                 "anonymous",
                 per_second(rates.anonymous_burst_per_address, rates.anonymous_per_address_per_second),
@@ -148,6 +187,10 @@ impl Limits {
                 self.send(user, conversation.and_then(|id| ConversationId::parse(id.as_str()?).ok()))
             }
             Counted::Heavy => self.heavy(user),
+            Counted::Search(fields) if fields.iter().any(|field| message.has_field_by_name(field)) => {
+                self.heavy(user)
+            }
+            Counted::Search(_) => Ok(()),
         }
     }
 
@@ -157,6 +200,7 @@ impl Limits {
             Attempt::Registration => &self.registrations,
             Attempt::Guest => &self.guests,
             Attempt::Login => &self.logins,
+            Attempt::Code => &self.codes,
         };
         limiter.check(network(address))
     }
@@ -192,9 +236,14 @@ impl Limits {
         self.sends.forget();
         self.sends_per_conversation.forget();
         self.heavy.forget();
-        for by_address in
-            [&self.registrations, &self.guests, &self.logins, &self.anonymous, &self.handshakes_per_address]
-        {
+        for by_address in [
+            &self.registrations,
+            &self.guests,
+            &self.logins,
+            &self.codes,
+            &self.anonymous,
+            &self.handshakes_per_address,
+        ] {
             by_address.forget();
         }
     }
@@ -272,6 +321,8 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
+    use prost_reflect::MethodDescriptor;
+
     use super::*;
 
     fn limits(rates: RatesConfig) -> Limits {
@@ -317,17 +368,66 @@ mod tests {
         assert!(limits.send(ann, None).is_err());
     }
 
+    fn rpcs() -> Vec<MethodDescriptor> {
+        proto::pool().services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
+    }
+
     #[test]
     fn what_counts_is_an_rpc_with_the_field_that_it_is_counted_by() {
-        let pool = proto::pool();
-        let rpcs = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
-        let counted: Vec<_> = rpcs.filter_map(|rpc| Some((Counted::of(rpc.full_name())?, rpc))).collect();
-        assert_eq!(counted.len(), 7);
+        let counted = rpcs().into_iter().filter_map(|rpc| Some((Counted::of(rpc.full_name())?, rpc)));
+        let counted: Vec<_> = counted.collect();
+        assert_eq!(counted.len(), 11);
         for (counted, rpc) in counted {
-            if let Counted::Send(field) = counted {
-                assert!(rpc.input().get_field_by_name(field).is_some(), "{}", rpc.full_name());
+            let fields = match &counted {
+                Counted::Send(field) => std::slice::from_ref(field),
+                Counted::Heavy => &[],
+                Counted::Search(fields) => fields,
+            };
+            for field in fields {
+                assert!(rpc.input().get_field_by_name(field).is_some(), "{field} of {}", rpc.full_name());
             }
         }
+    }
+
+    /// What somebody may ask without being signed in, and that opens something or sends something, counts for the
+    /// address that asks.
+    #[test]
+    fn every_door_for_strangers_is_counted() {
+        let attempts =
+            rpcs().into_iter().filter_map(|rpc| Some((rpc.name().to_owned(), Attempt::of(rpc.full_name())?)));
+        let mut attempts: Vec<_> = attempts.collect();
+        attempts.sort_by(|one, other| one.0.cmp(&other.0));
+        let expected = [
+            ("GenerateOtp", Attempt::Code),
+            ("Login", Attempt::Login),
+            ("LoginAsGuest", Attempt::Guest),
+            ("LoginWithProvider", Attempt::Login),
+            ("Register", Attempt::Registration),
+            ("ReportBackgroundCheck", Attempt::Code),
+            ("ResetPassword", Attempt::Code),
+            ("VerifyOtp", Attempt::Code),
+        ];
+        assert_eq!(attempts, expected.map(|(name, attempt)| (name.to_owned(), attempt)));
+    }
+
+    #[test]
+    fn a_list_that_is_narrowed_is_a_search() {
+        let limits = limits(RatesConfig { heavy_burst: 1, heavy_per_second: 1, ..RatesConfig::default() });
+        let list = "parlor.auth.v1.UserService.ListUsers";
+        let (counted, ann) = (Counted::of(list).expect("counted"), UserId::generate());
+        let with = |field: &str| {
+            let input = proto::pool().get_message_by_name("parlor.auth.v1.ListUsersRequest");
+            let mut message = DynamicMessage::new(input.expect("a message"));
+            message.set_field_by_name("page_size", prost_reflect::Value::I32(20));
+            message.set_field_by_name(field, prost_reflect::Value::String("ann".to_owned()));
+            message
+        };
+        for _ in 0..3 {
+            assert!(limits.call(counted, ann, &with("email")).is_ok());
+        }
+        assert!(limits.call(counted, ann, &with("keyword")).is_ok());
+        assert!(limits.call(counted, ann, &with("location")).is_err());
+        assert!(limits.call(counted, ann, &with("email")).is_ok());
     }
 
     #[test]
@@ -361,6 +461,18 @@ mod tests {
         let wait = fault.wait().expect("a time to wait");
         assert!(wait > Duration::from_secs(11 * 60) && wait <= Duration::from_secs(12 * 60), "{wait:?}");
         assert!(limits.attempt(Attempt::Registration, address("192.0.2.2")).is_ok());
+        assert!(limits.attempt(Attempt::Login, address("192.0.2.1")).is_ok());
+    }
+
+    #[test]
+    fn an_address_tries_so_many_codes_in_a_quarter_of_an_hour() {
+        let limits = limits(RatesConfig { codes_per_address_per_quarter: 3, ..RatesConfig::default() });
+        for _ in 0..3 {
+            assert!(limits.attempt(Attempt::Code, address("192.0.2.1")).is_ok());
+        }
+        let fault = limits.attempt(Attempt::Code, address("192.0.2.1")).expect_err("too many");
+        let wait = fault.wait().expect("a time to wait");
+        assert!(wait > Duration::from_secs(4 * 60) && wait <= Duration::from_secs(5 * 60), "{wait:?}");
         assert!(limits.attempt(Attempt::Login, address("192.0.2.1")).is_ok());
     }
 

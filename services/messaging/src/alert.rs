@@ -87,10 +87,22 @@ pub struct News {
 pub enum Effect {
     /// It should look, also when it has looked before.
     Unread,
+    /// It may look: what it has read stays read, so that nobody calls for it again and again.
+    Kept,
     /// It did this itself: what it had not read it has not read still, and what is new to the list is not new to it.
     Own,
     /// There is nothing left to look at: what it has not read counts as read, and no alert is made of it.
     Settled,
+}
+
+impl Effect {
+    /// What it means that others did this. Who changes a review as often as it likes does not make the reviewed look as often.
+    pub const fn of(state: AlertState) -> Self {
+        match state {
+            AlertState::ReviewUpdated | AlertState::ReviewDeleted => Self::Kept,
+            _ => Self::Unread,
+        }
+    }
 }
 
 impl News {
@@ -111,7 +123,7 @@ impl News {
             update_time: before.update_time.max(self.time),
             read_time: match self.effect {
                 Effect::Unread => None,
-                Effect::Own => before.read_time,
+                Effect::Kept | Effect::Own => before.read_time,
                 Effect::Settled => before.read_time.or(Some(self.time)),
             },
             ..before.clone()
@@ -120,7 +132,7 @@ impl News {
 
     fn first(&self) -> Option<Alert> {
         let read_time = match self.effect {
-            Effect::Unread => None,
+            Effect::Unread | Effect::Kept => None,
             Effect::Own => Some(self.time),
             Effect::Settled => return None,
         };
@@ -189,6 +201,17 @@ mod tests {
         assert_eq!((again.alert_id, again.read_time), (read.alert_id, None));
         assert_eq!((again.create_time, again.update_time), (read.create_time, Timestamp::from_millis(30)));
         assert!(news(1, Effect::Own).apply(None).unwrap().read_time.is_some());
+    }
+
+    #[test]
+    fn what_may_be_looked_at_stays_as_it_was() {
+        let first = news(1, Effect::Kept).apply(None).unwrap();
+        assert_eq!(first.read_time, None);
+        assert_eq!(news(2, Effect::Kept).apply(Some(&first)).unwrap().read_time, None);
+        let read = Alert { read_time: Some(Timestamp::from_millis(11)), ..first };
+        let after = news(2, Effect::Kept).apply(Some(&read)).unwrap();
+        assert_eq!((after.version, after.read_time), (2, read.read_time));
+        assert_eq!(after.update_time, Timestamp::from_millis(20));
     }
 
     #[test]

@@ -42,7 +42,7 @@ pub struct Access {
     pub may_read: bool,
     /// Write into it.
     pub may_write: bool,
-    /// React and vote: a member who is not muted.
+    /// React and vote: a member who is not muted, and between two people one who may write.
     pub may_react: bool,
     /// Delete what others wrote.
     pub moderates: bool,
@@ -64,20 +64,24 @@ pub struct Access {
 
 impl From<pb::Access> for Access {
     fn from(access: pb::Access) -> Self {
+        let is_direct = access.kind() == ConversationKind::Direct;
+        let takes_part = access.exists && access.may_read && access.role() >= MemberRole::Member;
         Self {
             visible: access.exists && access.visible,
             may_read: access.exists && access.may_read,
             may_write: access.exists && access.may_read && access.may_write,
             // In a direct conversation nobody stands over the other.
-            moderates: access.role() >= MemberRole::Moderator && access.kind() != ConversationKind::Direct,
-            owns: access.role() == MemberRole::Owner && access.kind() != ConversationKind::Direct,
-            may_react: access.exists && access.may_read && access.role() >= MemberRole::Member,
+            moderates: access.role() >= MemberRole::Moderator && !is_direct,
+            owns: access.role() == MemberRole::Owner && !is_direct,
+            // Readers of a channel react to what they cannot answer. Of two people, who may not write is blocked or has to
+            // answer first, and whatever it leaves on a message reaches the other.
+            may_react: takes_part && (access.may_write || !is_direct),
             secure_only: access.secure,
             membership_version: access.membership_version,
             pace: u64::try_from(access.slow_mode_millis).ok().filter(|&ms| ms > 0).map(Duration::from_millis),
             request_version: access.request_version.max(0),
             request_needed: access.request_needed,
-            is_direct: access.kind() == ConversationKind::Direct,
+            is_direct,
         }
     }
 }
@@ -109,6 +113,12 @@ impl Access {
             Self { request_version: 1.., .. } => Err(Error::RequestPending(conversation)),
             _ => Ok(()),
         }
+    }
+
+    /// Whether the two people of a direct conversation are not to learn from each other how far they have come: one blocks
+    /// the other, or one has to answer first.
+    pub const fn hides_progress(&self) -> bool {
+        self.is_direct && !self.may_write
     }
 
     /// Refuses a letter that may not go where it wants to. One that may go by a message request only passes: whether it is

@@ -387,7 +387,7 @@ impl News {
         };
         let subject = Uuid::try_parse(&request.subject_id)
             .map_err(|_| Error::Invalid { field: "subject_id", rule: "must be a UUID" })?;
-        let effect = if actor == Some(user) { Effect::Own } else { Effect::Unread };
+        let effect = if actor == Some(user) { Effect::Own } else { Effect::of(state) };
         let version = request.version;
         Ok(Self { user, kind, subject, state, version, actor, conversation, message, time: now, effect })
     }

@@ -2,8 +2,9 @@
 //! pinned stays pinned, and what it reported stays reported, by nobody.
 //!
 //! What there is to do stands in a row that came with the fact, and each step moves the row on in the transaction that
-//! erases: a restart goes on where the last process was, and of replicas that do a step at once one does it. What others
-//! wrote is left alone, also where it is a copy.
+//! erases: a restart goes on where the last process was, and of replicas that do a step at once one does it. A step that
+//! fails is put off, for longer each time, and nobody else waits for it. What others wrote is left alone, also where it is a
+//! copy.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,6 +36,18 @@ const ACCOUNTS: i64 = 16;
 /// When everything is gone through once more. Sessions end within seconds of their account, and so does what was on its way.
 pub const AGAIN: Duration = Duration::from_secs(600);
 
+/// How long one is left alone after its step has failed for the first time; twice as long after each further time.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// But never longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// The gauge of how long the departure that waits longest has waited.
+pub const WAITING: &str = "messaging_departures_waiting_seconds";
+
+/// The counter of steps that failed.
+pub const FAILED: &str = "messaging_departures_failed_total";
+
 /// An account that is gone, and how far what it left has been erased.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Departure {
@@ -48,6 +61,8 @@ pub struct Departure {
     pub steps: i64,
     /// Whether this is the first time that everything is gone through, or the second.
     pub round: i64,
+    /// How often the next step has failed.
+    pub failures: i64,
 }
 
 /// A place among what somebody left.
@@ -139,6 +154,12 @@ impl Departure {
             (None, None) => Next::Done,
         }
     }
+
+    /// How long it is left alone when its step fails once more.
+    pub fn pause(&self) -> Duration {
+        let doublings = u32::try_from(self.failures).unwrap_or(u32::MAX).min(16);
+        PAUSE.saturating_mul(1 << doublings).min(LONGEST_PAUSE)
+    }
 }
 
 /// A message that somebody wrote.
@@ -195,11 +216,12 @@ impl Undertaker {
                     _ = ticks.tick() => {}
                 }
                 self.erase(&shutdown).await;
+                self.measure().await;
             }
         });
     }
 
-    /// Erases all that is due. What fails is tried again at the next tick.
+    /// Erases all that is due. What fails is put off.
     async fn erase(&self, shutdown: &Shutdown) {
         loop {
             let due = match self.store.departures(self.clock.now(), ACCOUNTS).await {
@@ -217,16 +239,46 @@ impl Undertaker {
                         goes_on = true;
                         events.into_iter().for_each(|event| self.publisher.event(event));
                     }
-                    Err(Error::Store(failure)) => failure.log(),
-                    Err(error) => {
-                        let user = departure.user;
-                        tracing::error!(user.id = %user, "what user {user} left cannot be erased: {error}");
-                    }
+                    Err(error) => goes_on |= self.put_off(&departure, error).await,
                 }
             }
             if !goes_on {
                 return;
             }
+        }
+    }
+
+    /// Leaves one alone whose step has failed, so that the others come first. Says whether that could be written down.
+    async fn put_off(&self, departure: &Departure, error: Error) -> bool {
+        let (user, pause) = (departure.user, departure.pause());
+        metrics::counter!(FAILED).increment(1);
+        tracing::warn!(
+            user.id = %user,
+            failures = departure.failures + 1,
+            "what user {user} left cannot be erased now, and is put off for {} s: {error}",
+            pause.as_secs()
+        );
+        if let Error::Store(failure) = error {
+            failure.log();
+        }
+        match self.store.put_off_departure(departure, self.clock.now().plus(pause)).await {
+            Ok(()) => true,
+            Err(failure) => {
+                failure.log();
+                false
+            }
+        }
+    }
+
+    /// Shows how long the one has waited that waits longest.
+    async fn measure(&self) {
+        let now = self.clock.now();
+        match self.store.departure_ready(now).await {
+            Ok(since) => {
+                let waits = since.map_or(Duration::ZERO, |since| now.since(since));
+                metrics::gauge!(WAITING).set(waits.as_secs_f64());
+            }
+            Err(failure) => failure.log(),
         }
     }
 
@@ -274,6 +326,7 @@ mod tests {
             after: Spot::start(),
             steps: 0,
             round: 1,
+            failures: 0,
         };
         let mut stages = vec![departure.stage];
         let spot = Spot { time: Timestamp::from_millis(1), ..Spot::start() };
@@ -288,6 +341,22 @@ mod tests {
             stages.push(departure.stage);
         }
         assert_eq!(stages, [Stage::ALL, Stage::ALL].concat());
+    }
+
+    #[test]
+    fn what_fails_is_left_alone_for_longer_each_time_and_never_for_ever() {
+        let pauses = [0, 1, 2, 9, 10, 1000, i64::MAX].map(|failures| {
+            let departure = Departure {
+                user: UserId::generate(),
+                stage: Stage::Rest,
+                after: Spot::start(),
+                steps: 0,
+                round: 1,
+                failures,
+            };
+            departure.pause().as_secs()
+        });
+        assert_eq!(pauses, [5, 10, 20, 2560, 3600, 3600, 3600]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
-//! What messaging keeps about a person, as files: what it wrote, how it reacted and voted, its alerts, its reports and its
-//! uploads with their bytes. Read page by page, so that an export of any size takes the memory of one page.
+//! What messaging keeps about a person, as files: what it wrote, and what that said before; how it reacted and voted, what it
+//! pinned and hid, how far it has read; its alerts, its reports and its uploads with their bytes. Read page by page, so that an export of any size takes the memory of one page.
 
 use chassis::clock::Timestamp;
 use chassis::export::{self, Archive, Piece};
@@ -10,6 +10,7 @@ use tonic::Status;
 
 use crate::departure::Spot;
 use crate::error::Error;
+use crate::message::Message;
 use crate::store::{Alerts, Store};
 use crate::uploads::{Upload, Uploads};
 
@@ -38,6 +39,26 @@ pub struct OwnVote {
     pub options: Vec<i32>,
 }
 
+/// That somebody pinned a message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnPin {
+    /// Where.
+    pub spot: Spot,
+    /// Which message.
+    pub message_id: MessageId,
+    /// When.
+    pub pin_time: Timestamp,
+}
+
+/// That somebody deleted a message for itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OwnHidden {
+    /// Where.
+    pub spot: Spot,
+    /// Which message.
+    pub message_id: MessageId,
+}
+
 /// Writes what there is about a person.
 #[derive(Clone)]
 pub struct Exporter {
@@ -58,8 +79,12 @@ impl Exporter {
 
     async fn write(&self, user: UserId, mut archive: Archive) -> Result<(), Status> {
         self.write_messages(user, &mut archive).await?;
+        self.write_revisions(user, &mut archive).await?;
         self.write_reactions(user, &mut archive).await?;
         self.write_votes(user, &mut archive).await?;
+        self.write_pins(user, &mut archive).await?;
+        self.write_hidden(user, &mut archive).await?;
+        self.write_watermarks(user, &mut archive).await?;
         self.write_alerts(user, &mut archive).await?;
         self.write_reports(user, &mut archive).await?;
         self.write_uploads(user, &mut archive).await?;
@@ -72,15 +97,42 @@ impl Exporter {
         loop {
             let page = self.store.own_messages(user, &after, PAGE).await.map_err(Error::from)?;
             let Some(last) = page.last() else { return Ok(()) };
-            after = Spot {
-                time: last.create_time,
-                conversation: last.conversation,
-                sequence: last.sequence,
-                ..Spot::start()
-            };
+            after = spot(last);
             // Of what is deleted nothing is left.
             for message in page.into_iter().filter(|message| message.deletion.is_none()) {
                 archive.line("parlor.messaging.v1.Message", &pb::Message::from(message)).await?;
+            }
+        }
+    }
+
+    async fn write_revisions(&self, user: UserId, archive: &mut Archive) -> Result<(), Status> {
+        archive.lines("messaging/revisions.ndjson").await?;
+        let mut after = Spot::start();
+        loop {
+            let page = self.store.own_messages(user, &after, PAGE).await.map_err(Error::from)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = spot(last);
+            let edited = |message: &&Message| message.deletion.is_none() && message.edit_time.is_some();
+            for message in page.iter().filter(edited) {
+                self.write_revisions_of(message, archive).await?;
+            }
+        }
+    }
+
+    async fn write_revisions_of(&self, message: &Message, archive: &mut Archive) -> Result<(), Status> {
+        let (conversation, id, mut version) = (message.conversation, message.message_id, 0);
+        loop {
+            let page = self.store.revisions(conversation, message.sequence, version, PAGE).await;
+            let page = page.map_err(Error::from)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            version = i64::from(last.version);
+            for edition in page {
+                let line = pb::ExportedRevision {
+                    conversation_id: conversation.to_string(),
+                    message_id: id.to_string(),
+                    revision: Some(edition.into()),
+                };
+                archive.line("parlor.messaging.v1.ExportedRevision", &line).await?;
             }
         }
     }
@@ -118,6 +170,54 @@ impl Exporter {
                     option_indexes: vote.options,
                 };
                 archive.line("parlor.messaging.v1.ExportedVote", &line).await?;
+            }
+        }
+    }
+
+    async fn write_pins(&self, user: UserId, archive: &mut Archive) -> Result<(), Status> {
+        archive.lines("messaging/pins.ndjson").await?;
+        let mut after = Spot::start();
+        loop {
+            let page = self.store.own_pins(user, &after, PAGE).await.map_err(Error::from)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.spot.clone();
+            for pin in page {
+                let line = pb::ExportedPin {
+                    conversation_id: pin.spot.conversation.to_string(),
+                    message_id: pin.message_id.to_string(),
+                    pin_time: Some(pin.pin_time.to_proto()),
+                };
+                archive.line("parlor.messaging.v1.ExportedPin", &line).await?;
+            }
+        }
+    }
+
+    async fn write_hidden(&self, user: UserId, archive: &mut Archive) -> Result<(), Status> {
+        archive.lines("messaging/hidden.ndjson").await?;
+        let mut after = Spot::start();
+        loop {
+            let page = self.store.own_hidden(user, &after, PAGE).await.map_err(Error::from)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = last.spot.clone();
+            for hidden in page {
+                let line = pb::ExportedHidden {
+                    conversation_id: hidden.spot.conversation.to_string(),
+                    message_id: hidden.message_id.to_string(),
+                };
+                archive.line("parlor.messaging.v1.ExportedHidden", &line).await?;
+            }
+        }
+    }
+
+    async fn write_watermarks(&self, user: UserId, archive: &mut Archive) -> Result<(), Status> {
+        archive.lines("messaging/watermarks.ndjson").await?;
+        let mut after = None;
+        loop {
+            let page = self.store.own_watermarks(user, after, PAGE).await.map_err(Error::from)?;
+            let Some(last) = page.last() else { return Ok(()) };
+            after = Some(last.conversation);
+            for watermark in page {
+                archive.line("parlor.messaging.v1.Watermark", &pb::Watermark::from(watermark)).await?;
             }
         }
     }
@@ -198,6 +298,16 @@ impl Exporter {
             stream::iter(cut.into_iter().map(move |data| Ok(Piece { path: path.clone(), data })))
         });
         stream::iter(first).chain(pieces.try_flatten()).boxed()
+    }
+}
+
+/// Where a message stands among all that somebody wrote.
+fn spot(message: &Message) -> Spot {
+    Spot {
+        time: message.create_time,
+        conversation: message.conversation,
+        sequence: message.sequence,
+        ..Spot::start()
     }
 }
 

@@ -274,7 +274,7 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
 }
 
 fn describe_metrics() {
-    use metrics::{Unit, describe_counter, describe_histogram};
+    use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_histogram!("messaging_batch_size", Unit::Count, "Pieces of work of one batch, by lane.");
     describe_histogram!("messaging_commit_seconds", Unit::Seconds, "Time to commit a batch of messages.");
     describe_counter!("messaging_previews_total", Unit::Count, "Previews of links, by what became of them.");
@@ -286,4 +286,10 @@ fn describe_metrics() {
         "Time to hear from the operator's policy."
     );
     describe_counter!(sweep::SWEPT, Unit::Count, "Messages that were erased after they had gone, by how.");
+    describe_gauge!(
+        departure::WAITING,
+        Unit::Seconds,
+        "How long the deleted account that waits longest has waited for its next step of erasing."
+    );
+    describe_counter!(departure::FAILED, Unit::Count, "Steps of erasing deleted accounts that failed.");
 }

@@ -157,6 +157,10 @@ impl Mark {
             Self::ClosePoll if message.sender != by && !access.moderates => {
                 Err(Error::NotAuthor(message.message_id))
             }
+            // In a group its author ends what it began, muted or not.
+            Self::ClosePoll if access.is_direct && !access.may_write => {
+                Err(Error::WriteDenied(message.conversation))
+            }
             _ => Ok(()),
         }
     }

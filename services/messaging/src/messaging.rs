@@ -228,8 +228,9 @@ impl Messaging {
         let mut receipts = self.store.receipts(conversation, after.map(UserId::from), limit + 1).await?;
         let is_last = !cut(&mut receipts, limit, |_| 0);
         let next = receipts.last().filter(|_| !is_last).map(|last| Token::at(&query, &last.user.uuid()));
-        // Who asks learns from the answer, and not from being read.
-        receipts.retain(|receipt| access.request_version == 0 || receipt.user == user);
+        // Who asks learns from the answer, and not from being read; whom the other blocks learns nothing at all.
+        let hides = access.request_version > 0 || access.hides_progress();
+        receipts.retain(|receipt| !hides || receipt.user == user);
         Ok((receipts, next.unwrap_or_default()))
     }
 
@@ -247,7 +248,8 @@ impl Messaging {
         let Some(to) = place.watermark.advance(progress, place.head, self.clock.now()) else {
             return Ok(place.watermark);
         };
-        let is_quiet = access.is_direct && self.store.is_asked(conversation, user).await?;
+        let is_quiet =
+            access.hides_progress() || (access.is_direct && self.store.is_asked(conversation, user).await?);
         let (answer, answered) = Answer::channel();
         let reads = to.read > place.watermark.read;
         self.receipts.enter(Advancing { to, reads, is_quiet, answer });

@@ -39,7 +39,8 @@ pub struct Advancing {
     pub to: Watermark,
     /// Whether the user reads on.
     pub reads: bool,
-    /// Whether the others do not hear of it: one who asks to write learns from the answer, and not from being read.
+    /// Whether the others do not hear of it: one who asks to write learns from the answer, and not from being read, and
+    /// of two of whom one blocks the other nobody learns anything.
     pub is_quiet: bool,
     /// Who waits.
     pub answer: Answer<Watermark>,

@@ -47,9 +47,12 @@ CREATE TABLE schedules (
 
 -- A call that is made twice books once.
 CREATE UNIQUE INDEX schedules_by_request ON schedules (booker_id, request_id) WHERE request_id IS NOT NULL;
--- Somebody's bookings, and how many are to come.
+-- Somebody's bookings by when they are over, and how many are to come.
 CREATE INDEX schedules_by_booker ON schedules (booker_id, last_end_time, schedule_id);
 CREATE INDEX schedules_by_attendee ON schedules (attendee_id, last_end_time, schedule_id);
+-- The same by when they begin.
+CREATE INDEX schedules_by_booker_start ON schedules (booker_id, start_time, schedule_id);
+CREATE INDEX schedules_by_attendee_start ON schedules (attendee_id, start_time, schedule_id);
 
 -- An instant in somebody's life. Ordered by person and then by time, a range of them is within one life, and two ranges
 -- meet just when they are of one person and meet in time. So the constraint needs no extension that a server might lack.

@@ -46,9 +46,12 @@ CREATE TABLE schedules (
 
 -- A call that is made twice books once.
 CREATE UNIQUE INDEX schedules_by_request ON schedules (booker_id, request_id) WHERE request_id IS NOT NULL;
--- Somebody's bookings, and how many are to come.
+-- Somebody's bookings by when they are over, and how many are to come.
 CREATE INDEX schedules_by_booker ON schedules (booker_id, last_end_time, schedule_id);
 CREATE INDEX schedules_by_attendee ON schedules (attendee_id, last_end_time, schedule_id);
+-- The same by when they begin.
+CREATE INDEX schedules_by_booker_start ON schedules (booker_id, start_time, schedule_id);
+CREATE INDEX schedules_by_attendee_start ON schedules (attendee_id, start_time, schedule_id);
 
 -- Each time that a booking takes place, for each of the two: from the start up to, and without, the end.
 CREATE TABLE occurrences (

@@ -48,6 +48,8 @@ CREATE TABLE call_members (
     outgoing BOOLEAN NOT NULL,
     -- Whether something may still become of the call.
     live BOOLEAN NOT NULL,
+    -- That of the call, so that a list of somebody's calls in one state is read from here alone.
+    state BIGINT NOT NULL,
     create_time BIGINT NOT NULL,
     PRIMARY KEY (user_id, call_id)
 );
@@ -55,6 +57,12 @@ CREATE TABLE call_members (
 CREATE UNIQUE INDEX call_members_live ON call_members (user_id) WHERE live;
 -- A page of somebody's calls, newest first.
 CREATE INDEX call_members_by_time ON call_members (user_id, create_time, call_id);
+-- The same of those with one person, of those in one state, and of those that nobody has answered: somebody may have few
+-- of them among many.
+CREATE INDEX call_members_by_peer ON call_members (user_id, peer_id, create_time, call_id);
+CREATE INDEX call_members_by_state ON call_members (user_id, state, create_time, call_id);
+CREATE INDEX call_members_missed ON call_members (user_id, create_time, call_id)
+    WHERE NOT outgoing AND state IN (5, 6, 7);
 -- The members of a call.
 CREATE INDEX call_members_by_call ON call_members (call_id);
 

@@ -25,6 +25,14 @@ pub enum Error {
         /// What must hold.
         rule: &'static str,
     },
+    /// An item of a list breaks such a rule.
+    #[error("{field} {rule}")]
+    Item {
+        /// The item, with its place from 0 on: `days[0].ranges[1].end`.
+        field: String,
+        /// What must hold.
+        rule: &'static str,
+    },
     /// The page token is not one of this list.
     #[error("{}", .0.text())]
     Page(Fault),
@@ -103,6 +111,7 @@ impl From<&Error> for Fault {
         let fault = |code, reason: Reason| Self::new(code, reason.as_str_name()).message(error.to_string());
         match error {
             Error::Field { field, rule } => Self::invalid(*field, *rule),
+            Error::Item { field, rule } => Self::invalid(field.clone(), *rule),
             Error::Page(fault) | Error::Content(fault) => fault.clone(),
             Error::TooFarAhead { field, days } => {
                 Self::invalid(*field, format!("must be at most {days} days ahead"))

@@ -8,7 +8,8 @@
 //! hundred at a time; and to change or take back what is being sent. Messaging judges again when the time comes: what it
 //! refuses then has failed, with its reason.
 //!
-//! Of bookings it refuses what meets another one of either person, and what the other person would not be told of.
+//! Of bookings it refuses what meets another one of either person, what is more than the other person wants to be called,
+//! and what the other person would not be told of.
 //!
 //! **Emits** hints about calls and their signals, to the two of each; may be lost. What must not be is a message of
 //! messaging's: a scheduled message that is sent, what is booked, and what became of a call.
@@ -19,6 +20,7 @@ pub mod calendar;
 pub mod calls;
 mod config;
 mod consume;
+pub mod conversations;
 mod convert;
 pub mod error;
 mod export;
@@ -56,6 +58,7 @@ use crate::calendar::Calendar;
 use crate::calendar::announce::Announcer;
 use crate::calendar::people::People;
 use crate::calls::{CallDeps, Calls};
+use crate::conversations::Conversations;
 use crate::grpc::Grpc;
 use crate::messaging::Messaging;
 use crate::scheduling::{Bounds, Scheduling};
@@ -105,6 +108,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     describe_metrics();
     let Deps { database, events, clock, messaging, conversation, auth, credential, accepted, limits } = deps;
     let announcer = Announcer::new(messaging.clone(), credential.clone());
+    let conversations = Conversations::new(conversation, credential.clone());
     let tasks = Tasks::default();
     let verifier = Verifier::new(auth.clone(), Some(credential.clone()));
     verifier.forget_ended_sessions(&events, &tasks).await;
@@ -115,7 +119,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         store: store.clone(),
         events: events.clone(),
         messaging: messaging.clone(),
-        conversation,
+        conversations: conversations.clone(),
         auth: auth.clone(),
         credential: credential.clone(),
         verifier: verifier.clone(),
@@ -130,6 +134,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         deliveries: timer_of(Kind::Booking),
         reminders: timer_of(Kind::Reminder),
         announcer,
+        conversations,
         people: People::new(auth.clone(), credential.clone()),
         horizon_days: config.horizon_days,
         max_upcoming: config.max_upcoming,

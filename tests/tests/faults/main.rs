@@ -9,11 +9,17 @@
     reason = "tests: what cannot go on ends them, and they say why"
 )]
 
+mod bookings;
+mod calls;
 mod crashes;
+mod departures;
 mod drains;
+mod fragile;
 mod load;
 mod outages;
 mod reader;
+mod reminders;
+mod requests;
 mod schedules;
 mod settled;
 mod writer;
@@ -24,9 +30,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
-use tests::World;
 use tests::storage::Cluster;
 use tests::world::WITHOUT_LIMITS;
+use tests::{Shape, World};
 use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
@@ -34,7 +40,7 @@ fn main() -> ExitCode {
     // Each test has processes of its own, and waits most of the time; more than two would be in each other's way.
     arguments.test_threads.get_or_insert(2);
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
-    let trials = vec![
+    let mut trials = vec![
         trial(&runtime, "any_process_may_crash", crashes::any_process_may_crash),
         trial(&runtime, "the_only_process_may_crash", crashes::the_only_process_may_crash),
         trial(&runtime, "the_bus_may_be_away", outages::the_bus_may_be_away),
@@ -45,7 +51,37 @@ fn main() -> ExitCode {
         ),
         trial(&runtime, "scheduled_messages_are_sent_once", schedules::scheduled_messages_are_sent_once),
         trial(&runtime, "any_process_may_be_restarted", drains::any_process_may_be_restarted),
+        trial(
+            &runtime,
+            "who_has_talked_is_known_once_auth_is_back",
+            calls::who_has_talked_is_known_once_auth_is_back,
+        ),
     ];
+    for shape in [Shape::Embedded, Shape::Separate] {
+        trials.extend([
+            shaped(&runtime, shape, "a_call_outlives_its_service", calls::a_call_outlives_its_service),
+            shaped(
+                &runtime,
+                shape,
+                "a_call_that_is_over_by_its_time_is_missed",
+                calls::a_call_that_is_over_by_its_time_is_missed,
+            ),
+            shaped(
+                &runtime,
+                shape,
+                "a_booking_is_whole_or_not_at_all",
+                bookings::a_booking_is_whole_or_not_at_all,
+            ),
+            shaped(&runtime, shape, "both_are_reminded_once", reminders::both_are_reminded_once),
+            shaped(&runtime, shape, "a_request_is_one_for_both", requests::a_request_is_one_for_both),
+            shaped(
+                &runtime,
+                shape,
+                "an_account_is_erased_to_the_end",
+                departures::an_account_is_erased_to_the_end,
+            ),
+        ]);
+    }
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
@@ -53,6 +89,20 @@ fn trial<F: Future<Output = ()> + 'static>(runtime: &Arc<Runtime>, name: &str, t
     let runtime = runtime.clone();
     Trial::test(name, move || {
         runtime.block_on(test());
+        Ok(())
+    })
+}
+
+/// A test that runs in both shapes, in one of them.
+fn shaped<F: Future<Output = ()> + 'static>(
+    runtime: &Arc<Runtime>,
+    shape: Shape,
+    name: &str,
+    test: fn(Shape) -> F,
+) -> Trial {
+    let runtime = runtime.clone();
+    Trial::test(format!("{}::{name}", shape.name()), move || {
+        runtime.block_on(test(shape));
         Ok(())
     })
 }

@@ -19,7 +19,7 @@ const LEAD: Duration = Duration::from_secs(3);
 
 /// What a process that is killed was sending is sent by another after this long; until then its conversation waits, so
 /// that nothing overtakes. The shortest that can be set.
-const LEASE: (&str, &str) = ("scheduling.lease", "10s");
+pub const LEASE: (&str, &str) = ("scheduling.lease", "10s");
 
 /// How long it may take from the last due time until all have been sent.
 const PATIENCE: Duration = Duration::from_secs(25);

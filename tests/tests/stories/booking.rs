@@ -249,7 +249,7 @@ async fn what_makes_no_sense_is_refused(world: Arc<World>) {
         let refused = bob.put("/v1/availability/weekly", ranges(start, end)).await;
         assert_eq!(refused.clone().refused(400), "ERROR_REASON_INVALID_FIELD", "{start}-{end}");
         assert!(
-            text(&refused.body["fields"][0]["field"]).starts_with("availability.days"),
+            text(&refused.body["fields"][0]["field"]).starts_with("availability.days[0].ranges[0]"),
             "{}",
             refused.body
         );

@@ -55,7 +55,11 @@ async fn an_address_is_proven_by_a_code(world: Arc<World>) {
     assert_eq!(is_verified().await, json!(true));
     // Another address has not been proven.
     let other = format!("new-{email}");
-    ann.patch("/v1/me", json!({ "user": { "email": other }, "updateMask": "email" })).await.ok();
+    let change =
+        |password: &str| json!({ "user": { "email": other }, "updateMask": "email", "password": password });
+    let refused = ann.patch("/v1/me", change("")).await;
+    assert_eq!(refused.refused(401), "ERROR_REASON_BAD_CREDENTIALS", "a session alone");
+    ann.patch("/v1/me", change(PASSWORD)).await.ok();
     assert_ne!(is_verified().await, json!(true));
 }
 

@@ -120,6 +120,7 @@ pub fn acquaintance(request: &pb::RecordAcquaintanceRequest) -> Result<Option<Ac
         pb::AcquaintanceKind::Connection => Tie::Connection { is_there: !request.ended },
         pb::AcquaintanceKind::Call if request.ended => return Ok(None),
         pb::AcquaintanceKind::Call => Tie::Call,
+        pb::AcquaintanceKind::Block => Tie::Block { is_there: !request.ended },
     };
     Ok(Some(Acquaintance { pair, tie, version: request.version }))
 }

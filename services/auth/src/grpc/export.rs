@@ -46,6 +46,14 @@ impl Api {
         let keys = self.users.keys_of(caller.user_id).await?;
         let keys = pb::ListDeviceKeysResponse { device_keys: keys.into_iter().map(Into::into).collect() };
         archive.json("auth/device_keys.json", "parlor.auth.v1.ListDeviceKeysResponse", &keys).await?;
+        let linked = self.doors.providers.linked(caller).await?;
+        let linked = pb::ListLinkedProvidersResponse { linked: linked.into_iter().map(Into::into).collect() };
+        let name = "parlor.auth.v1.ListLinkedProvidersResponse";
+        archive.json("auth/linked_providers.json", name, &linked).await?;
+        archive.lines("auth/background_checks.ndjson").await?;
+        for check in self.doors.checks.all(caller).await? {
+            archive.line("parlor.auth.v1.BackgroundCheck", &pb::BackgroundCheck::from(check)).await?;
+        }
         archive.lines("auth/reviews_written.ndjson").await?;
         self.write_reviews(Whose::By(caller.user_id), &mut archive).await?;
         archive.lines("auth/reviews_received.ndjson").await?;

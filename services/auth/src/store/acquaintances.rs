@@ -1,4 +1,4 @@
-//! Who knows whom.
+//! Who knows whom, and who wants to have nothing to do with whom.
 
 use proto::id::UserId;
 use uuid::Uuid;
@@ -7,9 +7,10 @@ use super::{FOR_UPDATE, Store, Tx, lock_user};
 use crate::error::Error;
 use crate::review::{Acquaintance, Tie};
 
-/// The numbers of the two ways.
+/// The numbers of what can be between two people.
 const CONNECTION: i64 = 1;
 const CALL: i64 = 2;
+const BLOCK: i64 = 3;
 
 impl Store {
     pub async fn record_acquaintance(&self, acquaintance: &Acquaintance) -> Result<(), Error> {
@@ -17,6 +18,7 @@ impl Store {
         let (kind, ended) = match tie {
             Tie::Connection { is_there } => (CONNECTION, !is_there),
             Tie::Call => (CALL, false),
+            Tie::Block { is_there } => (BLOCK, !is_there),
         };
         let mut tx = self.pool.begin().await?;
         if lock_both(&mut tx, [pair.low(), pair.high()]).await?.len() < 2 {
@@ -54,18 +56,30 @@ pub(super) async fn lock_both(tx: &mut Tx, mut both: [UserId; 2]) -> Result<Vec<
     Ok(living)
 }
 
-/// Whether the two are connected or have had a call.
-pub(super) async fn are_acquainted(tx: &mut Tx, mut both: [UserId; 2]) -> Result<bool, Error> {
+/// What is between two people, as far as reviews depend on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Ties {
+    /// They are connected or have had a call.
+    pub(super) is_acquainted: bool,
+    /// One of them blocks the other.
+    pub(super) is_blocked: bool,
+}
+
+/// What is between the two. Their rows are locked, so that no block comes in between.
+pub(super) async fn ties(tx: &mut Tx, mut both: [UserId; 2]) -> Result<Ties, Error> {
     both.sort();
     let [low, high] = both;
-    let known: Option<i64> = sqlx::query_scalar(
-        "SELECT kind FROM acquaintances WHERE low_user_id = $1 AND high_user_id = $2 AND NOT ended LIMIT 1",
+    let kinds: Vec<i64> = sqlx::query_scalar(
+        "SELECT kind FROM acquaintances WHERE low_user_id = $1 AND high_user_id = $2 AND NOT ended",
     )
     .bind(low.uuid())
     .bind(high.uuid())
-    .fetch_optional(&mut **tx)
+    .fetch_all(&mut **tx)
     .await?;
-    Ok(known.is_some())
+    Ok(Ties {
+        is_acquainted: kinds.contains(&CONNECTION) || kinds.contains(&CALL),
+        is_blocked: kinds.contains(&BLOCK),
+    })
 }
 
 /// Forgets whom a user knew. The rows are locked in one order first: two acquaintances may be deleted at once.

@@ -74,6 +74,17 @@ impl Store {
         row.as_ref().map(CheckRow::check).transpose()
     }
 
+    pub async fn checks_of(&self, user_id: UserId) -> Result<Vec<BackgroundCheck>, Error> {
+        let rows: Vec<CheckRow> = sqlx::query_as(
+            "SELECT check_id, user_id, request_id, request_hash, state, reference, create_time, update_time
+             FROM background_checks WHERE user_id = $1 ORDER BY create_time DESC, check_id DESC",
+        )
+        .bind(user_id.uuid())
+        .fetch_all(self.pool.read())
+        .await?;
+        rows.iter().map(CheckRow::check).collect()
+    }
+
     pub async fn report_check(
         &self,
         id: BackgroundCheckId,

@@ -27,6 +27,20 @@ pub(super) fn after(seconds: u64) -> Timestamp {
     START.plus(Duration::from_secs(seconds))
 }
 
+/// Changes a user on behalf of its owner, who may replace the address.
+pub(super) async fn amend(
+    store: &Store,
+    id: UserId,
+    changes: &Changes,
+    now: Timestamp,
+) -> Result<Option<User>, Error> {
+    let found = store.find_credentials(id).await?;
+    let replacing = found.as_ref().and_then(|Credentials { user, hash }| {
+        Some(Replacing { email: user.email.as_ref()?, verified: hash.as_ref(), farewell: None })
+    });
+    store.update_user(&Update { user_id: id, changes, replacing, now }).await
+}
+
 /// Runs each promise on a fresh database of either kind.
 macro_rules! promises {
     ($($name:ident),* $(,)?) => {
@@ -354,18 +368,18 @@ async fn a_user_changes_what_it_says_about_itself(store: Store) {
         email: email("Ann@example.org"),
         ..Changes::default()
     };
-    let changed = store.update_user(ann.id, &changes, after(9)).await.unwrap().unwrap();
+    let changed = amend(&store, ann.id, &changes, after(9)).await.unwrap().unwrap();
     assert_eq!((changed.display_name.as_str(), changed.update_time), ("Änn", after(9)));
     assert_eq!(store.find_credentials(ann.id).await.unwrap().unwrap().user, changed);
     let found = store.list_users(&listing(|l| l.keyword = Keyword::parse("ÄNN"))).await.unwrap();
     assert_eq!(found.users, [changed]);
 
     let taken = Changes { email: email("ann@EXAMPLE.org"), ..Changes::default() };
-    assert!(matches!(store.update_user(bob.id, &taken, after(9)).await, Err(Error::EmailTaken)));
+    assert!(matches!(amend(&store, bob.id, &taken, after(9)).await, Err(Error::EmailTaken)));
     let none = Changes { email: Some(None), ..Changes::default() };
-    store.update_user(ann.id, &none, after(10)).await.unwrap();
-    assert!(store.update_user(bob.id, &taken, after(9)).await.unwrap().is_some());
-    assert!(store.update_user(UserId::generate(), &none, after(9)).await.unwrap().is_none());
+    amend(&store, ann.id, &none, after(10)).await.unwrap();
+    assert!(amend(&store, bob.id, &taken, after(9)).await.unwrap().is_some());
+    assert!(amend(&store, UserId::generate(), &none, after(9)).await.unwrap().is_none());
 }
 
 fn listing(change: impl FnOnce(&mut Listing)) -> Listing {
@@ -478,7 +492,7 @@ async fn what_is_left_of_a_deleted_user(store: Store) {
     assert_eq!(store.sessions_of(ann.id).await.unwrap(), []);
     assert!(store.find_credentials(ann.id).await.unwrap().is_none());
     assert!(store.find_login(&Login::Email("ann@example.org".to_owned())).await.unwrap().is_none());
-    assert!(store.update_user(ann.id, &Changes::default(), after(3)).await.unwrap().is_none());
+    assert!(amend(&store, ann.id, &Changes::default(), after(3)).await.unwrap().is_none());
     let left = store.find_accounts(&[ann.id]).await.unwrap();
     assert_eq!(left, [Account::Deleted { id: ann.id, delete_time: after(2) }]);
     let again = store.delete_user(ann.id, Some(&hash("secret")), after(3)).await;

@@ -122,6 +122,10 @@ async fn there_are_three_checks_in_thirty_days(store: Store) {
     }
     let check = ask(&store, &ann, 3, 30 * DAY).await.unwrap();
     assert_eq!(latest(&store, &ann).await, check);
+    let all = store.checks_of(ann.id).await.unwrap();
+    assert_eq!((all.len(), &all[0]), (4, &check));
+    assert!(all.is_sorted_by_key(|check| std::cmp::Reverse(check.create_time)));
+    assert!(store.checks_of(somebody(&store, "bob").await.id).await.unwrap().is_empty());
 }
 
 async fn a_check_that_is_handed_in_is_submitted_and_its_words_are_gone(store: Store) {

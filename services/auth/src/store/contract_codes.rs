@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use chassis::database::testing;
-use proto::id::ErrandId;
+use proto::id::{ErrandId, EventId};
 use tokio::task::JoinSet;
 
-use super::contract::{after, close, create, grant, hash, opens, user};
+use super::contract::{after, amend, close, create, grant, hash, opens, user};
 use super::*;
 use crate::email::Email;
 use crate::errand::{Errand, Kind, Task};
 use crate::mail::Letter;
-use crate::otp::{Code, Issue, LIFETIME, Purpose, Slot, WINDOW};
+use crate::otp::{Code, Issue, LIFETIME, LONG_WINDOW, Purpose, Slot, WINDOW};
 use crate::providers::Link;
 use crate::user::Changes;
-use crate::vault::Vault;
+use crate::vault::{Sum, Use, Vault};
 
 promises! {
     a_code_is_right_for_its_slot_only,
@@ -23,9 +23,15 @@ promises! {
     a_new_code_ends_the_one_before,
     a_code_ends_by_itself,
     tries_at_once_are_no_more_than_five,
+    who_guesses_shuts_out_nobody_else,
+    tries_of_all_networks_end_too,
     a_fourth_code_has_to_wait,
     of_requests_at_once_three_get_a_code,
+    who_asks_for_codes_shuts_out_nobody_else,
+    ten_codes_go_to_an_address_within_an_hour,
     a_code_does_nothing_for_an_address_that_has_changed,
+    an_address_is_replaced_by_who_has_proven_it,
+    what_replaces_a_verified_address_resets_nothing_unverified,
     another_address_is_not_verified,
     a_new_password_by_code_ends_all_sessions,
     links_outlive_a_new_password_only_under_a_verified_address,
@@ -55,7 +61,20 @@ fn issue(user: &User, purpose: Purpose, digits: &str, seconds: u64) -> Issue {
     let slot = slot(user.email.as_ref().unwrap().as_str(), purpose);
     let expire_time = after(seconds).plus(LIFETIME);
     let sum = slot.sum(&vault(), &code(digits));
-    Issue { slot, sum, user_id: Some(user.id), issue_time: after(seconds), expire_time }
+    Issue {
+        id: EventId::generate(),
+        slot,
+        network: network(1),
+        sum,
+        user_id: Some(user.id),
+        issue_time: after(seconds),
+        expire_time,
+    }
+}
+
+/// One of many networks.
+fn network(number: u8) -> Sum {
+    vault().sum(Use::Network, &[&[number]])
 }
 
 fn letter(user: Option<&User>) -> Task {
@@ -88,17 +107,17 @@ async fn a_code_is_right_for_its_slot_only(store: Store) {
     let ann = somebody(&store, "ann").await;
     let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
     store.issue_code(&kept, None).await.unwrap();
-    let tried = store.try_code(kept.slot, after(1)).await.unwrap().unwrap();
+    let tried = store.try_code(kept.slot, network(1), after(1)).await.unwrap().unwrap();
     assert_eq!((tried.sum, tried.user_id), (kept.sum, Some(ann.id)));
     for other in
         [slot("ann@example.org", Purpose::ResetPassword), slot("bob@example.org", Purpose::VerifyEmail)]
     {
-        assert!(store.try_code(other, after(1)).await.unwrap().is_none());
+        assert!(store.try_code(other, network(1), after(1)).await.unwrap().is_none());
     }
     // One for nobody is kept like any other.
     let nobody = Issue { slot: slot("bob@example.org", Purpose::VerifyEmail), user_id: None, ..kept };
     store.issue_code(&nobody, None).await.unwrap();
-    assert_eq!(store.try_code(nobody.slot, after(1)).await.unwrap().unwrap().user_id, None);
+    assert_eq!(store.try_code(nobody.slot, network(1), after(1)).await.unwrap().unwrap().user_id, None);
 }
 
 async fn a_code_verifies_once(store: Store) {
@@ -112,7 +131,7 @@ async fn a_code_verifies_once(store: Store) {
     let found = store.find_credentials(ann.id).await.unwrap().unwrap().user;
     assert_eq!((found.standing.email_verify_time, found.update_time), (Some(after(5)), after(5)));
     assert!(!store.verify_email(&right).await.unwrap());
-    assert!(store.try_code(kept.slot, after(6)).await.unwrap().is_none());
+    assert!(store.try_code(kept.slot, network(1), after(6)).await.unwrap().is_none());
 }
 
 async fn a_code_used_by_many_at_once_is_used_by_one(store: Store) {
@@ -136,12 +155,12 @@ async fn a_new_code_ends_the_one_before(store: Store) {
     let second = issue(&ann, Purpose::VerifyEmail, "222222", 10);
     store.issue_code(&first, None).await.unwrap();
     for _ in 0..5 {
-        store.try_code(first.slot, after(5)).await.unwrap().unwrap();
+        store.try_code(first.slot, network(1), after(5)).await.unwrap().unwrap();
     }
-    assert!(store.try_code(first.slot, after(5)).await.unwrap().is_none());
+    assert!(store.try_code(first.slot, network(1), after(5)).await.unwrap().is_none());
     store.issue_code(&second, None).await.unwrap();
     // It has tries of its own.
-    assert_eq!(store.try_code(first.slot, after(11)).await.unwrap().unwrap().sum, second.sum);
+    assert_eq!(store.try_code(first.slot, network(1), after(11)).await.unwrap().unwrap().sum, second.sum);
     assert!(!store.verify_email(&redemption(&ann, &first, "ann@example.org", 11)).await.unwrap());
     assert!(store.verify_email(&redemption(&ann, &second, "ann@example.org", 11)).await.unwrap());
 }
@@ -151,8 +170,8 @@ async fn a_code_ends_by_itself(store: Store) {
     let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
     store.issue_code(&kept, None).await.unwrap();
     let end = LIFETIME.as_secs();
-    assert!(store.try_code(kept.slot, after(end - 1)).await.unwrap().is_some());
-    assert!(store.try_code(kept.slot, after(end)).await.unwrap().is_none());
+    assert!(store.try_code(kept.slot, network(1), after(end - 1)).await.unwrap().is_some());
+    assert!(store.try_code(kept.slot, network(1), after(end)).await.unwrap().is_none());
     assert!(!store.verify_email(&redemption(&ann, &kept, "ann@example.org", end)).await.unwrap());
 }
 
@@ -163,9 +182,71 @@ async fn tries_at_once_are_no_more_than_five(store: Store) {
     let mut tries = JoinSet::new();
     for _ in 0..24 {
         let (store, slot) = (store.clone(), kept.slot);
-        tries.spawn(async move { store.try_code(slot, after(1)).await.unwrap().is_some() });
+        tries.spawn(async move { store.try_code(slot, network(1), after(1)).await.unwrap().is_some() });
     }
     assert_eq!(tries.join_all().await.into_iter().filter(|tried| *tried).count(), 5);
+}
+
+async fn who_guesses_shuts_out_nobody_else(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    let mut guessed = 0;
+    for _ in 0..100 {
+        guessed += u32::from(store.try_code(kept.slot, network(1), after(1)).await.unwrap().is_some());
+    }
+    assert_eq!(guessed, 5);
+    assert_eq!(store.try_code(kept.slot, network(2), after(1)).await.unwrap().unwrap().sum, kept.sum);
+    // The next code may be tried by everybody anew.
+    store.issue_code(&issue(&ann, Purpose::VerifyEmail, "222222", 2), None).await.unwrap();
+    assert!(store.try_code(kept.slot, network(1), after(3)).await.unwrap().is_some());
+}
+
+async fn tries_of_all_networks_end_too(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    let mut tries = JoinSet::new();
+    for number in 0..30 {
+        let (store, slot) = (store.clone(), kept.slot);
+        tries.spawn(async move { store.try_code(slot, network(number), after(1)).await.unwrap().is_some() });
+    }
+    assert_eq!(tries.join_all().await.into_iter().filter(|tried| *tried).count(), 20);
+}
+
+async fn who_asks_for_codes_shuts_out_nobody_else(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let ask = async |from| {
+        let kept = Issue { network: network(from), ..issue(&ann, Purpose::ResetPassword, "123456", 0) };
+        store.issue_code(&kept, None).await
+    };
+    for _ in 0..3 {
+        ask(1).await.unwrap();
+    }
+    assert!(matches!(ask(1).await, Err(Error::RateLimited { .. })));
+    ask(2).await.unwrap();
+}
+
+async fn ten_codes_go_to_an_address_within_an_hour(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let ask = async |from, digits: &str, seconds| {
+        let kept = issue(&ann, Purpose::ResetPassword, digits, seconds);
+        store.issue_code(&Issue { network: network(from), ..kept }, None).await
+    };
+    for number in 0..10 {
+        ask(number, "111111", number.into()).await.unwrap();
+    }
+    match ask(10, "222222", 60).await {
+        Err(Error::RateLimited { wait }) => assert_eq!(wait, LONG_WINDOW - Duration::from_secs(60)),
+        other => panic!("{other:?}"),
+    }
+    // What was refused ends nothing.
+    let last = issue(&ann, Purpose::ResetPassword, "111111", 9);
+    assert_eq!(store.try_code(last.slot, network(10), after(61)).await.unwrap().unwrap().sum, last.sum);
+    let end = LONG_WINDOW.as_secs();
+    ask(10, "333333", end).await.unwrap();
+    assert!(ask(11, "333333", end).await.is_err());
+    ask(11, "333333", end + 1).await.unwrap();
 }
 
 async fn a_fourth_code_has_to_wait(store: Store) {
@@ -211,11 +292,57 @@ async fn a_code_does_nothing_for_an_address_that_has_changed(store: Store) {
     let ann = somebody(&store, "ann").await;
     let kept = issue(&ann, Purpose::ResetPassword, "123456", 0);
     store.issue_code(&kept, None).await.unwrap();
-    store.update_user(ann.id, &moving_to("new@example.org"), after(1)).await.unwrap();
+    amend(&store, ann.id, &moving_to("new@example.org"), after(1)).await.unwrap();
     let right = redemption(&ann, &kept, "ann@example.org", 2);
     assert!(!store.reset_password(&right, &hash("new")).await.unwrap());
     let found = store.find_credentials(ann.id).await.unwrap().unwrap();
     assert_eq!((found.hash, found.user.standing.email_verify_time), (Some(hash("secret")), None));
+}
+
+async fn an_address_is_replaced_by_who_has_proven_it(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let (farewell, other) = (errand(Some(&ann), 1), Email::parse("email", "eve@example.org").unwrap());
+    let email = ann.email.as_ref().unwrap();
+    let (right, wrong) = (hash("secret"), hash("another"));
+    let gone = Changes { email: Some(None), ..Changes::default() };
+    let replace = async |changes: &Changes, email: Option<&Email>, verified: Option<&PasswordHash>| {
+        let replacing = email.map(|email| Replacing { email, verified, farewell: Some(&farewell) });
+        store.update_user(&Update { user_id: ann.id, changes, replacing, now: after(1) }).await
+    };
+    for changes in [&gone, &moving_to("new@example.org")] {
+        // Nothing is proven, or that of another address or under another password: somebody was faster.
+        for (email, verified) in
+            [(None, None), (Some(&other), Some(&right)), (Some(email), Some(&wrong)), (Some(email), None)]
+        {
+            assert!(matches!(replace(changes, email, verified).await, Err(Error::BadCredentials)));
+        }
+    }
+    assert!(store.claim_errands(Kind::Mail, after(1), LIFETIME, 10).await.unwrap().is_empty());
+    let moved = replace(&moving_to("new@example.org"), Some(email), Some(&right)).await.unwrap().unwrap();
+    assert_eq!(moved.email.unwrap().as_str(), "new@example.org");
+    let told = store.claim_errands(Kind::Mail, after(1), LIFETIME, 10).await.unwrap();
+    assert_eq!(told.into_iter().map(|one| one.id).collect::<Vec<_>>(), [farewell.id]);
+}
+
+async fn what_replaces_a_verified_address_resets_nothing_unverified(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    assert!(store.verify_email(&redemption(&ann, &kept, "ann@example.org", 1)).await.unwrap());
+    let none = Changes { email: Some(None), ..Changes::default() };
+    amend(&store, ann.id, &none, after(2)).await.unwrap();
+    let moved = amend(&store, ann.id, &moving_to("new@example.org"), after(3)).await.unwrap().unwrap();
+    let reset = async |seconds| {
+        let kept = issue(&moved, Purpose::ResetPassword, "123456", seconds);
+        store.issue_code(&kept, None).await.unwrap();
+        let right = redemption(&moved, &kept, "new@example.org", seconds);
+        store.reset_password(&right, &hash("new")).await.unwrap()
+    };
+    assert!(!reset(4).await);
+    let kept = issue(&moved, Purpose::VerifyEmail, "123456", 5);
+    store.issue_code(&kept, None).await.unwrap();
+    assert!(store.verify_email(&redemption(&moved, &kept, "new@example.org", 5)).await.unwrap());
+    assert!(reset(6).await);
 }
 
 async fn another_address_is_not_verified(store: Store) {
@@ -223,10 +350,10 @@ async fn another_address_is_not_verified(store: Store) {
     let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
     store.issue_code(&kept, None).await.unwrap();
     assert!(store.verify_email(&redemption(&ann, &kept, "ann@example.org", 1)).await.unwrap());
-    let same = store.update_user(ann.id, &moving_to("Ann@Example.ORG"), after(2)).await.unwrap().unwrap();
+    let same = amend(&store, ann.id, &moving_to("Ann@Example.ORG"), after(2)).await.unwrap().unwrap();
     assert!(same.standing.email_verify_time.is_some() && is_verified(&store, &ann).await);
     for email in ["new@example.org", "ann@example.org"] {
-        let moved = store.update_user(ann.id, &moving_to(email), after(3)).await.unwrap().unwrap();
+        let moved = amend(&store, ann.id, &moving_to(email), after(3)).await.unwrap().unwrap();
         assert!(moved.standing.email_verify_time.is_none() && !is_verified(&store, &ann).await, "{email}");
     }
 }
@@ -266,9 +393,9 @@ async fn old_codes_are_swept(store: Store) {
     let (ann, bob) = (somebody(&store, "ann").await, somebody(&store, "bob").await);
     store.issue_code(&issue(&ann, Purpose::VerifyEmail, "123456", 0), None).await.unwrap();
     store.issue_code(&issue(&bob, Purpose::VerifyEmail, "123456", 60), None).await.unwrap();
-    assert_eq!(store.sweep_codes(after(WINDOW.as_secs() - 1), 10).await.unwrap(), 0);
-    assert_eq!(store.sweep_codes(after(WINDOW.as_secs()), 10).await.unwrap(), 1);
-    assert_eq!(store.sweep_codes(after(WINDOW.as_secs() + 60), 10).await.unwrap(), 1);
+    assert_eq!(store.sweep_codes(after(LONG_WINDOW.as_secs() - 1), 10).await.unwrap(), 0);
+    assert_eq!(store.sweep_codes(after(LONG_WINDOW.as_secs()), 10).await.unwrap(), 1);
+    assert_eq!(store.sweep_codes(after(LONG_WINDOW.as_secs() + 60), 10).await.unwrap(), 1);
 }
 
 async fn the_key_is_drawn_once(store: Store) {
@@ -290,7 +417,7 @@ async fn an_errand_comes_with_its_code_or_not_at_all(store: Store) {
     let refused = store.issue_code(&issue(&ann, Purpose::ResetPassword, "123456", 0), Some(&kept)).await;
     assert!(refused.is_err());
     let slot = slot("ann@example.org", Purpose::ResetPassword);
-    assert!(store.try_code(slot, after(1)).await.unwrap().is_none());
+    assert!(store.try_code(slot, network(1), after(1)).await.unwrap().is_none());
     let claimed = store.claim_errands(Kind::Mail, after(1), LIFETIME, 10).await.unwrap();
     let [claimed] = claimed.as_slice() else { panic!("{claimed:?}") };
     assert_eq!((claimed.id, claimed.attempts, claimed.user_id), (kept.id, 1, Some(ann.id)));
@@ -367,7 +494,10 @@ async fn a_deleted_user_leaves_no_codes_and_no_errands(store: Store) {
     }
     store.delete_user(ann.id, Some(&hash("secret")), after(1)).await.unwrap();
     let tried = async |name: &str| {
-        store.try_code(slot(&format!("{name}@example.org"), Purpose::VerifyEmail), after(2)).await.unwrap()
+        store
+            .try_code(slot(&format!("{name}@example.org"), Purpose::VerifyEmail), network(1), after(2))
+            .await
+            .unwrap()
     };
     assert!(tried("ann").await.is_none() && tried("bob").await.is_some());
     let left = store.claim_errands(Kind::Mail, after(2), LIFETIME, 10).await.unwrap();

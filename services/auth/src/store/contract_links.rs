@@ -52,7 +52,7 @@ async fn opened(store: &Store, link: &Link) -> Option<UserId> {
 
 async fn an_identity_opens_the_account_it_is_linked_to(store: Store) {
     let email = Some(Email::parse("email", "ann@example.org").unwrap());
-    let standing = Standing { email_verify_time: Some(after(0)), background_check_time: None };
+    let standing = Standing { email_verify_time: Some(after(0)), ..Standing::default() };
     let ann = User { email, standing, ..user("ann") };
     let (anns, first) = (link(&ann, "one", "42"), grant(&ann, after(0)));
     store.create_linked(&ann, &anns, &first).await.unwrap();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chassis::database::testing;
 
-use super::contract::{after, close, create, hash, user};
+use super::contract::{after, amend, close, create, hash, user};
 use super::*;
 use crate::profile::{
     Ages, CallPreferences, Category, DateOfBirth, Day, Gender, InterestId, Language, Location, LocationPart,
@@ -50,7 +50,7 @@ async fn person(store: &Store, name: &str, profile: ProfileChanges) -> User {
 
 async fn change(store: &Store, user: &User, profile: ProfileChanges) -> Result<User, Error> {
     let changes = Changes { profile, ..Changes::default() };
-    Ok(store.update_user(user.id, &changes, after(1)).await?.unwrap())
+    Ok(amend(store, user.id, &changes, after(1)).await?.unwrap())
 }
 
 fn shown(visibility: Visibility) -> ProfileChanges {
@@ -99,7 +99,7 @@ async fn a_profile_is_kept_as_it_was_said(store: Store) {
     less.apply_to(&mut expected).unwrap();
     assert_eq!((kept().await.profile, changed.profile), (expected.clone(), expected.clone()));
     let changes = Changes { bio: Some(crate::user::Bio::default()), ..Changes::default() };
-    store.update_user(ann.id, &changes, after(2)).await.unwrap();
+    amend(&store, ann.id, &changes, after(2)).await.unwrap();
     assert_eq!(kept().await.profile, expected);
 
     // And everything can be taken back.

@@ -20,6 +20,7 @@ promises! {
     a_review_is_written_changed_and_deleted,
     the_same_again_changes_nothing_and_tells_nobody,
     only_who_has_met_writes,
+    who_is_blocked_writes_nothing_and_takes_back_what_was_written,
     what_is_told_late_changes_nothing,
     a_rating_follows_every_order_of_changes,
     a_rating_equals_its_reviews_whoever_writes_at_once,
@@ -167,6 +168,31 @@ async fn only_who_has_met_writes(store: Store) {
     );
     assert!(matches!(put(&store, &nobody, &ann, 5, 1).await, Err(Error::Unauthenticated)));
     assert_eq!(told(&store).await.len(), 5);
+}
+
+async fn who_is_blocked_writes_nothing_and_takes_back_what_was_written(store: Store) {
+    let [ann, bob] = people(&store, ["ann", "bob"]).await;
+    let blocked = |is_there| Tie::Block { is_there };
+    // Blocking is no way of knowing each other.
+    record(&store, &ann, &bob, blocked(true), 1).await;
+    record(&store, &ann, &bob, blocked(false), 2).await;
+    assert!(matches!(put(&store, &ann, &bob, 5, 1).await, Err(Error::NotAcquainted(_))));
+    had_call(&store, &ann, &bob).await;
+    put(&store, &ann, &bob, 5, 1).await.unwrap();
+
+    // Whatever else is between them: neither writes anything new nor changes what is there.
+    record(&store, &bob, &ann, connection(true), 1).await;
+    record(&store, &bob, &ann, blocked(true), 3).await;
+    for (reviewer, about) in [(&ann, &bob), (&bob, &ann)] {
+        let refused = put(&store, reviewer, about, 1, 2).await;
+        assert!(matches!(refused, Err(Error::NotAcquainted(id)) if id == about.id));
+    }
+    assert_eq!(checked_rating(&store, &bob).await, rating(1, 5));
+    assert!(store.delete_review(ann.id, bob.id, after(3)).await.unwrap().is_some());
+
+    record(&store, &ann, &bob, blocked(false), 4).await;
+    put(&store, &ann, &bob, 2, 4).await.unwrap();
+    put(&store, &bob, &ann, 2, 4).await.unwrap();
 }
 
 async fn what_is_told_late_changes_nothing(store: Store) {

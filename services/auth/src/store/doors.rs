@@ -37,14 +37,16 @@ impl Store {
         on!(self, store => store.service_key(name, drawn).await)
     }
 
-    /// Keeps a code in place of the one before, and the errand that sends it. Refuses a fourth within the window.
+    /// Keeps a code in place of the one before, and the errand that sends it. Refuses one too many, for the network that
+    /// asks or in all.
     pub async fn issue_code(&self, issue: &Issue, errand: Option<&Errand>) -> Result<(), Error> {
         on!(self, store => store.issue_code(issue, errand).await)
     }
 
-    /// Counts a try of the code in a slot and returns what is kept of it; `None` when there is none that may be tried.
-    pub async fn try_code(&self, slot: Slot, now: Timestamp) -> Result<Option<Tried>, Error> {
-        on!(self, store => store.try_code(slot, now).await)
+    /// Counts a try of the code in a slot and returns what is kept of it; `None` when there is none that this network may
+    /// try.
+    pub async fn try_code(&self, slot: Slot, network: Sum, now: Timestamp) -> Result<Option<Tried>, Error> {
+        on!(self, store => store.try_code(slot, network, now).await)
     }
 
     /// Uses a code to mark the address of a user as verified. `false` when the code is used or replaced, or the address
@@ -54,7 +56,7 @@ impl Store {
     }
 
     /// Uses a code to set a password, marks the address as verified and ends all sessions; the links to providers too,
-    /// when the address was not verified before. `false` as above.
+    /// when the address was not verified before. `false` as above, and when the address does not count for it yet.
     pub async fn reset_password(
         &self,
         redemption: &Redemption<'_>,
@@ -145,6 +147,11 @@ impl Store {
     /// The latest check of a user.
     pub async fn latest_check(&self, user_id: UserId) -> Result<Option<BackgroundCheck>, Error> {
         on!(self, store => store.latest_check(user_id).await)
+    }
+
+    /// All checks of a user, newest first.
+    pub async fn checks_of(&self, user_id: UserId) -> Result<Vec<BackgroundCheck>, Error> {
+        on!(self, store => store.checks_of(user_id).await)
     }
 
     /// Ends a check, erases what the provider was to be told, and shows it on the user. `false` when it has ended so

@@ -28,6 +28,8 @@ use proto::id::{DeviceKeyId, SessionId, UserId};
 use sqlx::migrate::Migrator;
 
 use crate::device_key::DeviceKey;
+use crate::email::Email;
+use crate::errand::Errand;
 use crate::error::Error;
 use crate::interests::{InterestListing, InterestPage};
 use crate::password::PasswordHash;
@@ -155,14 +157,15 @@ impl Store {
         on!(self, store => store.list_interests(listing).await)
     }
 
-    /// Keeps that two users know each other, or do so no longer. What is not newer than what is known changes nothing, and
+    /// Keeps that two users know each other or that one blocks the other, or that it is so no longer. What is not newer than what is known changes nothing, and
     /// neither does what is said about somebody who is gone.
     pub async fn record_acquaintance(&self, acquaintance: &Acquaintance) -> Result<(), Error> {
         on!(self, store => store.record_acquaintance(acquaintance).await)
     }
 
     /// Keeps a review, or gives the one that is there its verdict and its time, and says so in the outbox. The same
-    /// verdict again changes nothing. Refuses one about nobody, and a new one between two who are not acquainted.
+    /// verdict again changes nothing. Refuses one about nobody, a new one between two who are not acquainted, and any
+    /// between two of whom one blocks the other.
     pub async fn put_review(&self, review: &Review) -> Result<Put, Error> {
         on!(self, store => store.put_review(review).await)
     }
@@ -198,14 +201,10 @@ impl Store {
     }
 
     /// Changes a living user and returns it; `None` when there is no such user. Refuses an address that somebody has,
-    /// interests that there are not, and what does not fit together.
-    pub async fn update_user(
-        &self,
-        id: UserId,
-        changes: &Changes,
-        now: Timestamp,
-    ) -> Result<Option<User>, Error> {
-        on!(self, store => store.update_user(id, changes, now).await)
+    /// interests that there are not, what does not fit together, and to replace an address other than the one, or under
+    /// another password than the one, of which that was proven.
+    pub async fn update_user(&self, update: &Update<'_>) -> Result<Option<User>, Error> {
+        on!(self, store => store.update_user(update).await)
     }
 
     /// Deletes a user unless the password verified is not the one in use any more: leaves a tombstone, ends all
@@ -301,6 +300,30 @@ pub struct PasswordChange<'a> {
     pub keep: Option<SessionId>,
     /// When.
     pub now: Timestamp,
+}
+
+/// What a user changes about itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Update<'a> {
+    /// The user.
+    pub user_id: UserId,
+    /// What is to change.
+    pub changes: &'a Changes,
+    /// That the owner replaces the address; `None` when none is to be replaced.
+    pub replacing: Option<Replacing<'a>>,
+    /// When.
+    pub now: Timestamp,
+}
+
+/// Proof that an address may be replaced.
+#[derive(Clone, Copy, Debug)]
+pub struct Replacing<'a> {
+    /// The address that was in use then.
+    pub email: &'a Email,
+    /// What the password was verified against; `None` when there was none.
+    pub verified: Option<&'a PasswordHash>,
+    /// The mail that tells the old address.
+    pub farewell: Option<&'a Errand>,
 }
 
 /// What came of a refresh.

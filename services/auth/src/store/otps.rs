@@ -1,5 +1,7 @@
 //! One-time codes, and the secrets of the service.
 
+use std::time::Duration;
+
 use chassis::clock::Timestamp;
 use proto::id::UserId;
 use uuid::Uuid;
@@ -8,7 +10,9 @@ use super::{Store, Tx, insert_errand, lock_user, set_password, unreadable};
 use crate::email::Email;
 use crate::errand::Errand;
 use crate::error::Error;
-use crate::otp::{Issue, Slot, TRIES, Tried, WINDOW};
+use crate::otp::{
+    CODES, CODES_IN_ALL, Issue, LONG_WINDOW, Purpose, Slot, TRIES, TRIES_IN_ALL, Tried, WINDOW,
+};
 use crate::password::PasswordHash;
 use crate::standing::Standing;
 use crate::store::Redemption;
@@ -31,17 +35,16 @@ impl Store {
     }
 
     pub async fn issue_code(&self, issue: &Issue, errand: Option<&Errand>) -> Result<(), Error> {
-        let Issue { slot, sum, user_id, issue_time, expire_time } = issue;
+        let Issue { slot, sum, user_id, issue_time, expire_time, .. } = issue;
         let mut tx = self.pool.begin().await?;
-        // One statement counts and writes: of requests at once the fourth finds what the third has written.
-        let written = sqlx::query(
+        // Writes first, which locks the row: of requests at once each finds what those before have counted. What turns out
+        // to be one too many is taken back with all the rest.
+        sqlx::query(
             "INSERT INTO one_time_codes (address_hash, purpose, user_id, code_hash, tries, used, expire_time, issue_time)
              VALUES ($1, $2, $3, $4, 0, FALSE, $5, $6)
              ON CONFLICT (address_hash, purpose) DO UPDATE
              SET user_id = excluded.user_id, code_hash = excluded.code_hash, tries = 0, used = FALSE,
-                 expire_time = excluded.expire_time, issue_time_3 = one_time_codes.issue_time_2,
-                 issue_time_2 = one_time_codes.issue_time, issue_time = excluded.issue_time
-             WHERE one_time_codes.issue_time_3 IS NULL OR one_time_codes.issue_time_3 <= $7",
+                 expire_time = excluded.expire_time, issue_time = excluded.issue_time",
         )
         .bind(slot.address.as_bytes())
         .bind(slot.purpose.number())
@@ -49,22 +52,14 @@ impl Store {
         .bind(sum.as_bytes())
         .bind(expire_time.as_millis())
         .bind(issue_time.as_millis())
-        .bind(issue_time.minus(WINDOW).as_millis())
         .execute(&mut *tx)
         .await?;
-        if written.rows_affected() == 0 {
-            let third: Option<i64> = sqlx::query_scalar(
-                "SELECT issue_time_3 FROM one_time_codes WHERE address_hash = $1 AND purpose = $2",
-            )
+        count_request(&mut tx, issue).await?;
+        sqlx::query("DELETE FROM code_tries WHERE address_hash = $1 AND purpose = $2")
             .bind(slot.address.as_bytes())
             .bind(slot.purpose.number())
-            .fetch_one(&mut *tx)
+            .execute(&mut *tx)
             .await?;
-            let free = third.map_or(*issue_time, Timestamp::from_millis).plus(WINDOW);
-            // Rounded up: who comes when told to must not be early.
-            let wait = free.since(*issue_time) + std::time::Duration::from_millis(999);
-            return Err(Error::RateLimited { wait: std::time::Duration::from_secs(wait.as_secs()) });
-        }
         if let Some(errand) = errand {
             insert_errand(&mut tx, errand).await?;
         }
@@ -72,7 +67,7 @@ impl Store {
         Ok(())
     }
 
-    pub async fn try_code(&self, slot: Slot, now: Timestamp) -> Result<Option<Tried>, Error> {
+    pub async fn try_code(&self, slot: Slot, network: Sum, now: Timestamp) -> Result<Option<Tried>, Error> {
         let mut tx = self.pool.begin().await?;
         // Counted before it is compared, by the statement that reads it: tries at once cannot be more than there may be.
         let row: Option<(Vec<u8>, Option<Uuid>)> = sqlx::query_as(
@@ -82,10 +77,28 @@ impl Store {
         )
         .bind(slot.address.as_bytes())
         .bind(slot.purpose.number())
-        .bind(TRIES)
+        .bind(TRIES_IN_ALL)
         .bind(now.as_millis())
         .fetch_optional(&mut *tx)
         .await?;
+        if row.is_none() {
+            return Ok(None);
+        }
+        let counted = sqlx::query(
+            "INSERT INTO code_tries (address_hash, purpose, network_hash, tries) VALUES ($1, $2, $3, 1)
+             ON CONFLICT (address_hash, purpose, network_hash) DO UPDATE SET tries = code_tries.tries + 1
+             WHERE code_tries.tries < $4",
+        )
+        .bind(slot.address.as_bytes())
+        .bind(slot.purpose.number())
+        .bind(network.as_bytes())
+        .bind(TRIES)
+        .execute(&mut *tx)
+        .await?;
+        if counted.rows_affected() == 0 {
+            // A network that has had its tries uses up none of the others'.
+            return Ok(None);
+        }
         tx.commit().await?;
         let Some((sum, user_id)) = row else { return Ok(None) };
         let sum = Sum::stored(&sum).ok_or_else(|| unreadable("a sum of a wrong length"))?;
@@ -132,7 +145,7 @@ impl Store {
                  (SELECT address_hash, purpose FROM one_time_codes WHERE issue_time <= $1
                   ORDER BY issue_time LIMIT $2)",
         )
-        .bind(now.minus(WINDOW).as_millis())
+        .bind(now.minus(LONG_WINDOW).as_millis())
         .bind(limit)
         .execute(&mut *tx)
         .await?;
@@ -141,12 +154,59 @@ impl Store {
     }
 }
 
+/// Writes down that a code is asked for, or refuses one too many. The code's row is locked.
+async fn count_request(tx: &mut Tx, issue: &Issue) -> Result<(), Error> {
+    let Issue { id, slot, network, issue_time: now, .. } = issue;
+    sqlx::query("DELETE FROM code_requests WHERE address_hash = $1 AND purpose = $2 AND request_time <= $3")
+        .bind(slot.address.as_bytes())
+        .bind(slot.purpose.number())
+        .bind(now.minus(LONG_WINDOW).as_millis())
+        .execute(&mut **tx)
+        .await?;
+    let requests: Vec<(Vec<u8>, i64)> = sqlx::query_as(
+        "SELECT network_hash, request_time FROM code_requests WHERE address_hash = $1 AND purpose = $2
+         ORDER BY request_time DESC",
+    )
+    .bind(slot.address.as_bytes())
+    .bind(slot.purpose.number())
+    .fetch_all(&mut **tx)
+    .await?;
+    let mut all = requests.iter().map(|(_, time)| Timestamp::from_millis(*time));
+    let own = requests.iter().filter(|(of, _)| of == network.as_bytes());
+    let mut own = own.map(|(_, time)| Timestamp::from_millis(*time));
+    // The one that must be over before there is room again.
+    let ends = [
+        all.nth(CODES_IN_ALL - 1).map(|time| time.plus(LONG_WINDOW)),
+        own.nth(CODES - 1).map(|time| time.plus(WINDOW)),
+    ];
+    if let Some(end) = ends.into_iter().flatten().max().filter(|end| end > now) {
+        // Rounded up: who comes when told to must not be early.
+        let wait = end.since(*now) + Duration::from_millis(999);
+        return Err(Error::RateLimited { wait: Duration::from_secs(wait.as_secs()) });
+    }
+    sqlx::query(
+        "INSERT INTO code_requests (address_hash, purpose, request_id, network_hash, request_time)
+         VALUES ($1, $2, $3, $4, $5)",
+    )
+    .bind(slot.address.as_bytes())
+    .bind(slot.purpose.number())
+    .bind(id.uuid())
+    .bind(network.as_bytes())
+    .bind(now.as_millis())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
 /// Uses up a code and marks the address as verified, as far as both are still what they were. Returns what was known of
 /// the user before.
 async fn redeem(tx: &mut Tx, redemption: &Redemption<'_>) -> Result<Option<Standing>, Error> {
     let Redemption { user_id, email_key, slot, sum, now } = redemption;
     let Some(credentials) = lock_user(tx, *user_id).await? else { return Ok(None) };
     if credentials.user.email.as_ref().map(Email::key) != Some(*email_key) {
+        return Ok(None);
+    }
+    if slot.purpose == Purpose::ResetPassword && !credentials.user.standing.may_reset_password() {
         return Ok(None);
     }
     let used = sqlx::query(

@@ -8,7 +8,7 @@ use proto::id::{ReviewId, UserId};
 use sqlx::{AssertSqlSafe, FromRow, QueryBuilder};
 use uuid::Uuid;
 
-use super::acquaintances::{are_acquainted, lock_both};
+use super::acquaintances::{lock_both, ties};
 use super::{Db, FOR_UPDATE, Store, Tx, lock_user, outbox};
 use crate::error::Error;
 use crate::fact::Fact;
@@ -33,11 +33,13 @@ impl Store {
         if !living.contains(user_id) {
             return Err(Error::UserNotFound(*user_id));
         }
+        let ties = ties(&mut tx, [*reviewer_id, *user_id]).await?;
+        if ties.is_blocked {
+            return Err(Error::NotAcquainted(*user_id));
+        }
         let before = find(&mut tx, *reviewer_id, *user_id).await?;
         let (review, change, added) = match before {
-            None if !are_acquainted(&mut tx, [*reviewer_id, *user_id]).await? => {
-                return Err(Error::NotAcquainted(*user_id));
-            }
+            None if !ties.is_acquainted => return Err(Error::NotAcquainted(*user_id)),
             None => (insert(&mut tx, review).await?, Change::Written, (1, verdict.stars())),
             Some(before) if before.verdict == *verdict => {
                 let rating = rating(&mut tx, *user_id).await?;

@@ -14,10 +14,11 @@ pub(super) async fn keep_standing(tx: &mut Tx, user: &User, before: Standing) ->
     if user.standing == before {
         return Ok(());
     }
-    sqlx::query("UPDATE users SET email_verify_time = $2, background_check_time = $3 WHERE user_id = $1")
+    sqlx::query("UPDATE users SET email_verify_time = $2, background_check_time = $3, has_replaced_verified = $4 WHERE user_id = $1")
         .bind(user.id.uuid())
         .bind(user.standing.email_verify_time.map(Timestamp::as_millis))
         .bind(user.standing.background_check_time.map(Timestamp::as_millis))
+        .bind(user.standing.has_replaced_verified)
         .execute(&mut **tx)
         .await?;
     Ok(())
@@ -26,7 +27,8 @@ pub(super) async fn keep_standing(tx: &mut Tx, user: &User, before: Standing) ->
 /// Removes what is kept of a user who goes: codes, links, checks, and errands that are not done yet.
 pub(super) async fn erase_doors(tx: &mut Tx, id: Uuid) -> Result<(), Error> {
     for sql in [
-        "UPDATE users SET email_verify_time = NULL, background_check_time = NULL WHERE user_id = $1",
+        "UPDATE users SET email_verify_time = NULL, background_check_time = NULL, has_replaced_verified = FALSE
+         WHERE user_id = $1",
         "DELETE FROM one_time_codes WHERE user_id = $1",
         "DELETE FROM provider_links WHERE user_id = $1",
         "DELETE FROM background_checks WHERE user_id = $1",
@@ -42,6 +44,7 @@ pub(super) async fn erase_doors(tx: &mut Tx, id: Uuid) -> Result<(), Error> {
 pub(super) struct StandingRow {
     email_verify_time: Option<i64>,
     background_check_time: Option<i64>,
+    has_replaced_verified: bool,
 }
 
 impl From<StandingRow> for Standing {
@@ -49,6 +52,7 @@ impl From<StandingRow> for Standing {
         Self {
             email_verify_time: row.email_verify_time.map(Timestamp::from_millis),
             background_check_time: row.background_check_time.map(Timestamp::from_millis),
+            has_replaced_verified: row.has_replaced_verified,
         }
     }
 }

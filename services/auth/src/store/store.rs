@@ -37,7 +37,7 @@ use profiles::ProfileRow;
 use self::errands::insert_errand;
 use self::links::insert_link;
 use self::standing::{StandingRow, erase_doors, keep_standing};
-use super::super::{Credentials, Login, PasswordChange, Refreshed, SignIn, unreadable};
+use super::super::{Credentials, Login, PasswordChange, Refreshed, SignIn, Update, unreadable};
 use super::{Db, FOR_UPDATE, Pool, SKIP_LOCKED, Tx, outbox};
 use crate::email::Email;
 use crate::error::Error;
@@ -48,7 +48,7 @@ use crate::publish;
 use crate::session::{DeviceName, Grant, Identified, Lifetime, Refresh, Rotation, Session, TWO_TABS, Use};
 use crate::standing::Standing;
 use crate::token::{Hash, Salt, Token};
-use crate::user::{Account, Bio, Changes, DisplayName, PictureUrl, User, UserKind};
+use crate::user::{Account, Bio, DisplayName, PictureUrl, User, UserKind};
 use crate::username::Username;
 
 /// The tables of auth in one database.
@@ -61,7 +61,7 @@ pub struct Store {
 macro_rules! user_columns {
     () => {
         "user_id, kind, username, display_name, email, bio, picture_url, password_hash, create_time, update_time, \
-         delete_time, email_verify_time, background_check_time, gender, date_of_birth, language, city, region, country, video_url, category, visibility, \
+         delete_time, email_verify_time, background_check_time, has_replaced_verified, gender, date_of_birth, language, city, region, country, video_url, category, visibility, \
          max_calls_per_day, max_call_millis, time_zone, \
          COALESCE((SELECT string_agg(i.interest_id, ' ') FROM user_interests i WHERE i.user_id = users.user_id), '') \
              AS interests, \
@@ -313,15 +313,18 @@ impl Store {
         rows.into_iter().map(UserRow::into_user).collect()
     }
 
-    pub async fn update_user(
-        &self,
-        id: UserId,
-        changes: &Changes,
-        now: Timestamp,
-    ) -> Result<Option<User>, Error> {
+    pub async fn update_user(&self, update: &Update<'_>) -> Result<Option<User>, Error> {
+        let Update { user_id: id, changes, replacing, now } = *update;
         let mut tx = self.pool.begin().await?;
-        let Some(Credentials { mut user, .. }) = lock_user(&mut tx, id).await? else { return Ok(None) };
+        let Some(Credentials { mut user, hash }) = lock_user(&mut tx, id).await? else { return Ok(None) };
         let standing = user.standing;
+        if let Some(old) = changes.replaced(&user) {
+            let proven = replacing.filter(|one| one.email == old && one.verified == hash.as_ref());
+            let Some(proven) = proven else { return Err(Error::BadCredentials) };
+            if let Some(errand) = proven.farewell {
+                insert_errand(&mut tx, errand).await?;
+            }
+        }
         changes.apply_to(&mut user, now)?;
         sqlx::query(
             "UPDATE users SET display_name = $2, email = $3, email_key = $4, bio = $5, picture_url = $6, search = $7,

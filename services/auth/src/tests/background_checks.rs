@@ -14,6 +14,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
 
+use super::export::lines;
 use super::*;
 use crate::ChecksConfig;
 
@@ -255,6 +256,25 @@ async fn what_the_provider_cannot_do_has_failed() {
         until(&world, &person, state).await;
     }
     assert_eq!(provider.requests().len(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_check_of_a_person_is_in_the_export() {
+    use pb::BackgroundCheckState::{Failed, Submitted};
+    let provider = Provider::start(&[StatusCode::UNPROCESSABLE_ENTITY]).await;
+    let (mut world, _scratch) = on_sqlite(provider.config()).await;
+    let (ann, bob) = (world.register("ann").await, world.register("bob").await);
+    for (person, state) in [(&ann, Failed), (&bob, Submitted), (&ann, Submitted)] {
+        checks(&world).request_background_check(person.asks(wish())).await.unwrap();
+        until(&world, person, state).await;
+        world.clock.advance(Duration::from_secs(1));
+    }
+    let exported = lines(&world.export(&ann).await["auth/background_checks.ndjson"]);
+    let [newest, oldest] = exported.as_slice() else { panic!("{exported:?}") };
+    assert_eq!(newest["checkId"], latest(&world, &ann).await.check_id);
+    assert_eq!(newest["state"], "BACKGROUND_CHECK_STATE_SUBMITTED");
+    assert_eq!(oldest["state"], "BACKGROUND_CHECK_STATE_FAILED");
+    assert_eq!((&oldest["reference"], &oldest["createTime"]), (&json!(""), &json!("2026-11-18T11:06:40Z")));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

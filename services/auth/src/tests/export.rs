@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use proto::auth::v1::export_service_client::ExportServiceClient;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::reviews::connection;
 use super::*;
 
 impl World {
     /// The files, in the order of their names.
-    async fn export(&self, person: &Person) -> BTreeMap<String, String> {
+    pub(super) async fn export(&self, person: &Person) -> BTreeMap<String, String> {
         let mut exports = ExportServiceClient::new(Transport::local(self.unit.grpc.clone().unwrap()));
         let request = person.asks(pb::ExportUserDataRequest {});
         let mut pieces = exports.export_user_data(request).await.unwrap().into_inner();
@@ -25,8 +25,12 @@ impl World {
     }
 }
 
-fn lines(file: &str) -> Vec<Value> {
-    file.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+fn value_of(file: &str) -> Value {
+    serde_json::from_str(file).unwrap()
+}
+
+pub(super) fn lines(file: &str) -> Vec<Value> {
+    file.lines().map(value_of).collect()
 }
 
 #[tokio::test]
@@ -50,7 +54,9 @@ async fn everything_about_oneself_and_nothing_else_is_in_the_export() {
     assert_eq!(
         names,
         [
+            "auth/background_checks.ndjson",
             "auth/device_keys.json",
+            "auth/linked_providers.json",
             "auth/reviews_received.ndjson",
             "auth/reviews_written.ndjson",
             "auth/sessions.json",
@@ -59,9 +65,12 @@ async fn everything_about_oneself_and_nothing_else_is_in_the_export() {
     );
     // What is empty is there too.
     assert!(names.iter().all(|name| empty.contains_key(*name)));
-    assert_eq!(empty["auth/reviews_written.ndjson"], "");
+    for name in ["auth/reviews_written.ndjson", "auth/background_checks.ndjson"] {
+        assert_eq!(empty[name], "");
+    }
+    assert_eq!(value_of(&empty["auth/linked_providers.json"]), json!({"linked": []}));
 
-    let value = |name: &str| serde_json::from_str::<Value>(&files[name]).unwrap();
+    let value = |name: &str| value_of(&files[name]);
     let user = value("auth/user.json");
     assert_eq!(user["email"], "ann@example.org");
     assert_eq!(user["dateOfBirth"], "1955-04-30");

@@ -1,6 +1,7 @@
 //! A provider to sign in with, for tests: a real server with a discovery document and keys, and tokens signed with them.
 
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::State;
@@ -8,6 +9,7 @@ use axum::http::StatusCode;
 use axum::routing::get;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
+use chassis::clock::Clock;
 use chassis::tasks::Tasks;
 use ring::rand::SystemRandom;
 use ring::rsa::{KeyPair as RsaKeyPair, PublicKeyComponents};
@@ -110,6 +112,8 @@ pub(super) struct Served {
     pub(super) discovery: Value,
     pub(super) keys: Vec<Value>,
     pub(super) is_down: bool,
+    /// A clock that goes on by a second while it answers.
+    pub(super) clock: Option<Clock>,
     /// How often it was asked for its keys.
     asked: usize,
 }
@@ -174,6 +178,9 @@ async fn discover(State(served): Kept) -> Result<String, StatusCode> {
 async fn serve_keys(State(served): Kept) -> Result<String, StatusCode> {
     let mut served = served.lock().unwrap();
     served.asked += 1;
+    if let Some(clock) = &served.clock {
+        clock.advance(Duration::from_secs(1));
+    }
     let keys = json!({ "keys": served.keys });
     if served.is_down { Err(StatusCode::SERVICE_UNAVAILABLE) } else { Ok(keys.to_string()) }
 }

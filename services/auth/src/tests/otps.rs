@@ -5,7 +5,9 @@ use proto::auth::v1::otp_service_client::OtpServiceClient;
 use tokio::task::JoinSet;
 
 use super::*;
-use crate::{MailConfig, NetworksConfig};
+use crate::errand::{Kind, Task};
+use crate::vault::Vault;
+use crate::{MailConfig, NetworksConfig, VaultConfig};
 
 /// The otp service of a world.
 pub(super) fn otps(world: &World) -> OtpServiceClient<Transport> {
@@ -35,8 +37,29 @@ fn other_than(code: &str) -> String {
     format!("{:06}", (code.parse::<u32>().unwrap() + 1) % 1_000_000)
 }
 
+/// A request that comes from an address.
+fn from<T>(world: &World, address: &str, message: T) -> Request<T> {
+    let mut request = as_service(message, &world.gateway, None);
+    request.metadata_mut().insert(CLIENT_ADDRESS, address.parse().unwrap());
+    request
+}
+
 async fn me(world: &mut World, person: &Person) -> pb::User {
     world.users.get_me(person.asks(pb::GetMeRequest {})).await.unwrap().into_inner().user.unwrap()
+}
+
+/// A mail server that is away: a port where nobody listens.
+fn no_server() -> MailConfig {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    MailConfig {
+        smtp_url: Some(format!("smtp://{}", listener.local_addr().unwrap())),
+        from: Some("no-reply@example.org".to_owned()),
+        ..MailConfig::default()
+    }
+}
+
+fn vault(secret: &str) -> VaultConfig {
+    VaultConfig { secret: Some(Secret::new(secret)), secret_file: None }
 }
 
 /// What production wants of every configuration.
@@ -86,9 +109,17 @@ async fn codes(database: Database) {
     // Another address is another matter.
     let user = pb::UserChanges { email: "ann@example.net".to_owned(), ..Default::default() };
     let update_mask = Some(prost_types::FieldMask { paths: vec!["email".to_owned()] });
-    let moved = phone.asks(pb::UpdateUserRequest { user: Some(user), update_mask });
+    let moved =
+        phone.asks(pb::UpdateUserRequest { user: Some(user), update_mask, password: PASSWORD.to_owned() });
     let moved = world.users.update_user(moved).await.unwrap().into_inner().user.unwrap();
     assert!(!moved.email_verified && !me(&mut world, &phone).await.email_verified);
+
+    // It takes the place of one that was verified: until it is verified too it sets no password.
+    let refused = code(&world, "ann@example.net", ResetPassword).await;
+    let refused = service.reset_password(reset("ann@example.net", &refused, "a new password")).await;
+    assert_refused(refused, Code::InvalidArgument, "OTP_INVALID");
+    let proof = code(&world, "ann@example.net", VerifyEmail).await;
+    service.verify_otp(verify("ann@example.net", &proof)).await.unwrap();
 
     // A code for one thing is none for another.
     let to_reset = code(&world, "ann@example.net", ResetPassword).await;
@@ -223,15 +254,7 @@ async fn production_without_a_mail_server_says_so_and_keeps_nothing() {
 #[tokio::test]
 async fn production_tells_codes_to_nobody_but_the_mail_server() {
     let (database, _scratch) = testing::sqlite(&MIGRATOR, "auth").await;
-    // A port where nobody listens: the answer does not wait for the mail.
-    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let mail = MailConfig {
-        smtp_url: Some(format!("smtp://{}", listener.local_addr().unwrap())),
-        from: Some("no-reply@example.org".to_owned()),
-        ..MailConfig::default()
-    };
-    drop(listener);
-    let config = Config { mail, ..in_production() };
+    let config = Config { mail: no_server(), ..in_production() };
     let mut world = World::start_in(Profile::Production, database, config, START).await;
     world.register("ann").await;
     let mut said = Vec::new();
@@ -250,9 +273,7 @@ async fn a_network_that_knocks_too_often_waits() {
         World::start_in(Profile::Production, database, Config { networks, ..in_production() }, START).await;
     let guess = async |address: &str, name: usize| {
         let message = verify(&format!("somebody{name}@example.org"), "123456");
-        let mut request = as_service(message, &world.gateway, None);
-        request.metadata_mut().insert(CLIENT_ADDRESS, address.parse().unwrap());
-        otps(&world).verify_otp(request).await
+        otps(&world).verify_otp(from(&world, address, message)).await
     };
     for name in 0..3 {
         assert_refused(guess("203.0.113.7", name).await, Code::InvalidArgument, "OTP_INVALID");
@@ -266,16 +287,77 @@ async fn a_network_that_knocks_too_often_waits() {
 }
 
 #[tokio::test]
+async fn nobody_is_kept_from_coming_back_by_others() {
+    let (mut world, _scratch) = on_sqlite(config()).await;
+    world.register("ann").await;
+    let email = "ann@example.org";
+    let mut service = otps(&world);
+    // Eve asks as often as she may, ...
+    for _ in 0..3 {
+        let asked = from(&world, "203.0.113.7", ask(email, pb::OtpPurpose::ResetPassword));
+        service.generate_otp(asked).await.unwrap();
+    }
+    let asked = from(&world, "203.0.113.9", ask(email, pb::OtpPurpose::ResetPassword));
+    assert_refused(service.generate_otp(asked).await, Code::ResourceExhausted, "RATE_LIMITED");
+    let asked = from(&world, "198.51.100.7", ask(email, pb::OtpPurpose::ResetPassword));
+    let right = service.generate_otp(asked).await.unwrap().into_inner().code;
+    // ... and guesses more often than she may.
+    for _ in 0..6 {
+        let guess = from(&world, "203.0.113.7", reset(email, &other_than(&right), "a new password"));
+        assert_refused(service.reset_password(guess).await, Code::InvalidArgument, "OTP_INVALID");
+    }
+    let late = from(&world, "203.0.113.7", reset(email, &right, "a new password"));
+    assert_refused(service.reset_password(late).await, Code::InvalidArgument, "OTP_INVALID");
+    let anns = from(&world, "198.51.100.7", reset(email, &right, "a new password"));
+    service.reset_password(anns).await.unwrap();
+    world.login("ann", "a new password").await.unwrap();
+}
+
+#[tokio::test]
 async fn a_guest_cannot_be_taken_over_by_a_code() {
     let (mut world, _scratch) = on_sqlite(config()).await;
     let guest = world.guest().await;
     let user = pb::UserChanges { email: "guest@example.org".to_owned(), ..Default::default() };
     let update_mask = Some(prost_types::FieldMask { paths: vec!["email".to_owned()] });
-    let moved = guest.asks(pb::UpdateUserRequest { user: Some(user), update_mask });
+    let moved = guest.asks(pb::UpdateUserRequest { user: Some(user), update_mask, ..Default::default() });
     world.users.update_user(moved).await.unwrap();
     let code = code(&world, "guest@example.org", pb::OtpPurpose::ResetPassword).await;
     let refused = otps(&world).reset_password(reset("guest@example.org", &code, "a new password")).await;
     assert_refused(refused, Code::InvalidArgument, "OTP_INVALID");
+}
+
+#[tokio::test]
+async fn a_session_alone_replaces_no_address() {
+    let (database, _scratch) = testing::sqlite(&MIGRATOR, "auth").await;
+    let store = crate::store::Store::new(&database);
+    let secret = "the secret of a vault for tests only";
+    let config = Config { mail: no_server(), vault: vault(secret), ..in_production() };
+    let mut world = World::start_in(Profile::Production, database, config, START).await;
+    let ann = world.register("ann").await;
+    let set = async |email: &str, password: &str| {
+        let user = pb::UserChanges { email: email.to_owned(), ..Default::default() };
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["email".to_owned()] });
+        let request = pb::UpdateUserRequest { user: Some(user), update_mask, password: password.to_owned() };
+        let answer = world.users.clone().update_user(ann.asks(request)).await?;
+        Ok::<_, Status>(answer.into_inner().user.unwrap().email)
+    };
+    for email in ["eve@example.org", ""] {
+        for password in ["", "not the password"] {
+            assert_refused(set(email, password).await, Code::Unauthenticated, "BAD_CREDENTIALS");
+        }
+    }
+    assert_eq!(set("ANN@example.org", "").await.unwrap(), "ANN@example.org", "the same address");
+    assert_eq!(set("", PASSWORD).await.unwrap(), "");
+    assert_eq!(set("new@example.org", "").await.unwrap(), "new@example.org", "the first one");
+
+    // One was taken away, and its owner is told.
+    let later = START.plus(Duration::from_secs(3600));
+    let told = store.claim_errands(Kind::Mail, later, Duration::from_secs(60), 10).await.unwrap();
+    let [errand] = told.as_slice() else { panic!("{told:?}") };
+    let Some(Task::Mail(letter)) = errand.open(&Vault::new(secret.as_bytes())) else { panic!("no letter") };
+    let letter = serde_json::to_value(letter).unwrap();
+    assert_eq!((&letter["to"], &letter["has_reader"]), (&"ANN@example.org".into(), &true.into()));
+    assert!(letter["text"].as_str().unwrap().contains("The account ann does not use"), "{letter}");
 }
 
 #[tokio::test]

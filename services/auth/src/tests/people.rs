@@ -55,7 +55,8 @@ impl World {
     ) -> Result<pb::User, Status> {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
         let update_mask = Some(prost_types::FieldMask { paths });
-        let request = person.asks(pb::UpdateUserRequest { user: Some(user), update_mask });
+        let request =
+            person.asks(pb::UpdateUserRequest { user: Some(user), update_mask, ..Default::default() });
         Ok(self.users.clone().update_user(request).await?.into_inner().user.unwrap())
     }
 

@@ -18,6 +18,19 @@ fn with(id_token: impl Into<String>) -> pb::LoginWithProviderRequest {
     }
 }
 
+fn link(password: &str, token: &str) -> pb::LinkProviderRequest {
+    pb::LinkProviderRequest {
+        provider: "example".to_owned(),
+        id_token: token.to_owned(),
+        nonce: String::new(),
+        password: password.to_owned(),
+    }
+}
+
+fn unlink(password: &str) -> pb::UnlinkProviderRequest {
+    pb::UnlinkProviderRequest { provider: "example".to_owned(), password: password.to_owned() }
+}
+
 async fn enter(world: &mut World, request: pb::LoginWithProviderRequest) -> Result<(Person, bool), Status> {
     let answer = world.auth.login_with_provider(request).await?.into_inner();
     Ok((Person::from(answer.user, answer.grant), answer.created))
@@ -64,6 +77,11 @@ async fn a_life_with_a_provider(database: Database) {
     let [link] = linked.as_slice() else { panic!("{linked:?}") };
     assert_eq!((link.provider.as_str(), link.subject.as_str()), ("example", "42"));
     assert_eq!(link.create_time, Some(START.to_proto()));
+    let expected = json!({"linked": [{
+        "provider": "example", "subject": "42", "createTime": "2026-11-18T11:06:40Z",
+    }]});
+    let exported = &world.export(&ann).await["auth/linked_providers.json"];
+    assert_eq!(serde_json::from_str::<Value>(exported).unwrap(), expected);
 
     // There is no password: not to try, not to change, and no way to lose the only way in.
     assert_refused(world.login("ann", PASSWORD).await, Code::Unauthenticated, "BAD_CREDENTIALS");
@@ -71,8 +89,7 @@ async fn a_life_with_a_provider(database: Database) {
     let change = ann.asks(pb::ChangePasswordRequest { old_password, new_password });
     let refused = world.auth.change_password(change).await;
     assert_refused(refused, Code::FailedPrecondition, "PASSWORD_NOT_SET");
-    let unlink = |provider: &str| pb::UnlinkProviderRequest { provider: provider.to_owned() };
-    let refused = world.auth.unlink_provider(ann.asks(unlink("example"))).await;
+    let refused = world.auth.unlink_provider(ann.asks(unlink(""))).await;
     assert_refused(refused, Code::FailedPrecondition, "LAST_SIGN_IN");
 
     // A code by e-mail gives it one; then the link can go.
@@ -80,8 +97,10 @@ async fn a_life_with_a_provider(database: Database) {
     let code = issued.unwrap().into_inner().code;
     otps(&world).reset_password(reset("ann@example.org", &code, "a new password")).await.unwrap();
     let ann = world.login("ann", "a new password").await.unwrap();
-    world.auth.unlink_provider(ann.asks(unlink("example"))).await.unwrap();
-    let refused = world.auth.unlink_provider(ann.asks(unlink("example"))).await;
+    let refused = world.auth.unlink_provider(ann.asks(unlink(""))).await;
+    assert_refused(refused, Code::Unauthenticated, "BAD_CREDENTIALS");
+    world.auth.unlink_provider(ann.asks(unlink("a new password"))).await.unwrap();
+    let refused = world.auth.unlink_provider(ann.asks(unlink("a new password"))).await;
     assert_refused(refused, Code::NotFound, "LINK_NOT_FOUND");
 
     // The identity is nobody's now, and the address is still Ann's.
@@ -90,12 +109,6 @@ async fn a_life_with_a_provider(database: Database) {
     assert!(fault.text().contains("link the provider"), "{}", fault.text());
 
     // Linking takes the password too.
-    let link = |password: &str, token: &str| pb::LinkProviderRequest {
-        provider: "example".to_owned(),
-        id_token: token.to_owned(),
-        nonce: String::new(),
-        password: password.to_owned(),
-    };
     let refused = world.auth.link_provider(ann.asks(link("", &token))).await;
     assert_refused(refused, Code::Unauthenticated, "BAD_CREDENTIALS");
     for _ in 0..2 {
@@ -283,6 +296,22 @@ async fn keys_are_asked_for_seldom_and_outlive_an_outage() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_that_was_taken_back_ends_with_the_fetch_that_shows_it() {
+    let [old, new] = [Signer::p256(), Signer::p256()];
+    let issuer = Issuer::start(&[("old", &old)]).await;
+    let (mut world, _scratch) = on_sqlite(issuer.config()).await;
+    enter(&mut world, with(issuer.token(&old, "old", "42"))).await.unwrap();
+    // Time goes on while the provider answers, as it does.
+    let clock = world.clock.clone();
+    issuer.change(|served| served.clock = Some(clock));
+    issuer.has(&[("new", &new)]);
+    world.clock.advance(Duration::from_secs(3600));
+    let refused = enter(&mut world, with(issuer.token(&old, "old", "42"))).await;
+    assert_refused(refused, Code::Unauthenticated, "ID_TOKEN_INVALID");
+    assert_eq!(issuer.asked(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_provider_that_says_something_else_is_not_believed() {
     let signer = Signer::p256();
     let issuer = Issuer::start(&[("1", &signer)]).await;
@@ -370,7 +399,7 @@ async fn closed_registration_is_closed_at_this_door_too() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn an_account_without_a_password_is_deleted_by_who_has_just_signed_in() {
+async fn an_account_without_a_password_is_changed_and_deleted_by_who_has_just_signed_in() {
     let signer = Signer::ed25519();
     let issuer = Issuer::start(&[("1", &signer)]).await;
     let (mut world, _scratch) = on_sqlite(issuer.config()).await;
@@ -378,6 +407,19 @@ async fn an_account_without_a_password_is_deleted_by_who_has_just_signed_in() {
     let (old, _) = enter(&mut world, sign_in()).await.unwrap();
     world.clock.advance(Duration::from_secs(600));
     let delete = |person: &Person| person.asks(pb::DeleteUserRequest::default());
+    let token = issuer.token(&signer, "1", "42");
+    let refused = world.auth.link_provider(old.asks(link("", &token))).await;
+    assert_refused(refused, Code::FailedPrecondition, "SIGN_IN_AGAIN");
+    let refused = world.auth.unlink_provider(old.asks(unlink(""))).await;
+    assert_refused(refused, Code::FailedPrecondition, "SIGN_IN_AGAIN");
+    let move_to = |email: &str| {
+        let user = pb::UserChanges { email: email.to_owned(), ..Default::default() };
+        let update_mask = Some(prost_types::FieldMask { paths: vec!["email".to_owned()] });
+        pb::UpdateUserRequest { user: Some(user), update_mask, ..Default::default() }
+    };
+    world.users.update_user(old.asks(move_to("ann@example.org"))).await.unwrap();
+    let refused = world.users.update_user(old.asks(move_to("eve@example.org"))).await;
+    assert_refused(refused, Code::FailedPrecondition, "SIGN_IN_AGAIN");
     let refused = world.users.delete_user(delete(&old)).await;
     assert_refused(refused, Code::FailedPrecondition, "SIGN_IN_AGAIN");
     // Using the session, or trading its token, does not make it new.
@@ -386,6 +428,10 @@ async fn an_account_without_a_password_is_deleted_by_who_has_just_signed_in() {
     assert_refused(refused, Code::FailedPrecondition, "SIGN_IN_AGAIN");
     let (fresh, _) = enter(&mut world, sign_in()).await.unwrap();
     world.clock.advance(Duration::from_secs(599));
+    world.auth.link_provider(fresh.asks(link("", &token))).await.unwrap();
+    world.users.update_user(fresh.asks(move_to("new@example.org"))).await.unwrap();
+    let refused = world.auth.unlink_provider(fresh.asks(unlink(""))).await;
+    assert_refused(refused, Code::FailedPrecondition, "LAST_SIGN_IN");
     world.users.delete_user(delete(&fresh)).await.unwrap();
     assert_eq!(world.introspect(&old.token).await, None);
 }

@@ -94,6 +94,8 @@ impl Pool {
             ("statement_timeout", "5s"),
             ("lock_timeout", "2s"),
             ("idle_in_transaction_session_timeout", "10s"),
+            // Queries here take milliseconds; to compile one that looks dear to the planner takes up to a second, each time.
+            ("jit", "off"),
         ]);
         let pool = PgPoolOptions::new()
             .max_connections(config.max_connections.max(2))
@@ -292,6 +294,7 @@ pub(super) mod tests {
         let Some((pool, _scratch)) = scratch().await else { return };
         assert_eq!(setting(&pool, "search_path").await, "parlor_scratch");
         assert_eq!(setting(&pool, "statement_timeout").await, "5s");
+        assert_eq!(setting(&pool, "jit").await, "off");
         assert_eq!(setting(&pool, "lock_timeout").await, "2s");
         assert_eq!(setting(&pool, "idle_in_transaction_session_timeout").await, "10s");
         assert_eq!(setting(&pool, "application_name").await, "parlor-scratch");

@@ -92,11 +92,9 @@ fn limit_strangers(
     if on_behalf.authorization.is_none() {
         limits.anonymous(address)?;
     }
-    match endpoint.rpc.full_name() {
-        "parlor.auth.v1.AuthService.Register" => limits.attempt(Attempt::Registration, address),
-        "parlor.auth.v1.AuthService.LoginAsGuest" => limits.attempt(Attempt::Guest, address),
-        "parlor.auth.v1.AuthService.Login" => limits.attempt(Attempt::Login, address),
-        _ => Ok(()),
+    match Attempt::of(endpoint.rpc.full_name()) {
+        Some(attempt) => limits.attempt(attempt, address),
+        None => Ok(()),
     }
 }
 

@@ -49,15 +49,11 @@ pub(super) fn prepare(
     let request = json::from_json(&method.input(), body.to_string().as_bytes())?;
 
     let limits = gateway.limits();
-    match method.full_name() {
-        "parlor.auth.v1.AuthService.Register" => limits.attempt(Attempt::Registration, address)?,
-        "parlor.auth.v1.AuthService.LoginAsGuest" => limits.attempt(Attempt::Guest, address)?,
-        "parlor.auth.v1.AuthService.Login" => limits.attempt(Attempt::Login, address)?,
-        name => {
-            if let Some(counted) = Counted::of(name) {
-                limits.call(counted, connection.user_id(), &request)?;
-            }
-        }
+    if let Some(attempt) = Attempt::of(method.full_name()) {
+        limits.attempt(attempt, address)?;
+    }
+    if let Some(counted) = Counted::of(method.full_name()) {
+        limits.call(counted, connection.user_id(), &request)?;
     }
     Ok(Prepared { method, request, conversation, call: call_of_people })
 }

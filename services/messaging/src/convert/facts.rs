@@ -141,7 +141,7 @@ impl TryFrom<UserFact> for PersonFact {
             conversation: None,
             message: None,
             time: fact_time(fact.occur_time.as_ref()),
-            effect: Effect::Unread,
+            effect: Effect::of(state),
         }))
     }
 }

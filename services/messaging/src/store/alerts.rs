@@ -8,7 +8,7 @@ use proto::messaging::v1::{self as pb, AlertKind, AlertState};
 use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
-use super::departures::departed;
+use super::departures::lock_present;
 use super::hidden::not_hidden;
 use super::log::{Advance, advance_heads};
 use super::user_log::{append_user_events, lock_users};
@@ -56,8 +56,7 @@ pub(super) async fn raise(tx: &mut Tx, alerts: &[Alert]) -> Result<Vec<UserEvent
         return Ok(Vec::new());
     }
     let users = alerts.iter().map(|alert| alert.user).collect();
-    lock_users(tx, &users).await?;
-    let gone = departed(tx, &users).await?;
+    let gone = lock_present(tx, &users).await?;
     let alerts: Vec<_> = alerts.iter().filter(|alert| !gone.contains(&alert.user)).collect();
     let new = insert(tx, &alerts).await?;
     let new = alerts.iter().filter(|alert| new.contains(&alert.alert_id));
@@ -101,8 +100,7 @@ pub(super) async fn tell(tx: &mut Tx, news: &[News]) -> Result<Vec<UserEvent>, F
     }
     let users = news.iter().map(|one| one.user).collect();
     // From here on nobody else makes or changes alerts of these users.
-    lock_users(tx, &users).await?;
-    let gone = departed(tx, &users).await?;
+    let gone = lock_present(tx, &users).await?;
     let mut happened = Vec::with_capacity(news.len());
     for one in news.iter().filter(|one| !gone.contains(&one.user)) {
         let before = by_subject(tx, one.user, one.kind, one.subject).await?;

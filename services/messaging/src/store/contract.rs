@@ -47,6 +47,7 @@ macro_rules! promises {
 }
 
 mod copies;
+mod columns;
 mod departures;
 mod ends;
 mod expiry;

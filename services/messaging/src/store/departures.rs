@@ -13,7 +13,7 @@ use super::erase::{Going, push_places, tombstone};
 use super::log::{Advance, advance_heads};
 use super::revise::{Revising, rewrite};
 use super::user_log::lock_users;
-use super::{Db, Row, Store, Tx, conversation_at, padded, sequence_at, time_at, user_at};
+use super::{Db, Row, Store, Tx, conversation_at, padded, requests, sequence_at, time_at, user_at};
 use crate::conversations::Access;
 use crate::departure::{AGAIN, Departure, Left, Next, Spot, Stage, Written};
 use crate::emoji::Emoji;
@@ -48,8 +48,25 @@ const REST: [&str; 7] = [
           AND NOT EXISTS (SELECT 1 FROM upload_references r WHERE r.upload_id = u.upload_id) LIMIT $2)",
 ];
 
-/// Those of these users who are gone, for ever: who asks has locked the heads of their logs.
-pub(super) async fn departed(tx: &mut Tx, users: &BTreeSet<UserId>) -> Result<BTreeSet<UserId>, Failure> {
+/// Locks the heads of users' logs, then answers which of them are gone, for ever: nothing is made for those. Asked the other
+/// way round, an account that goes in between would be left with what it never sees.
+pub(super) async fn lock_present(tx: &mut Tx, users: &BTreeSet<UserId>) -> Result<BTreeSet<UserId>, Failure> {
+    lock_users(tx, users).await?;
+    let gone = departed(tx, users).await?;
+    // To lock a head that is not there is to make it.
+    for part in Vec::from_iter(gone.iter().copied()).chunks(MAX_ROWS) {
+        let mut query =
+            QueryBuilder::<Db>::new("DELETE FROM user_heads WHERE last_sequence = 0 AND user_id IN (");
+        let mut list = query.separated(", ");
+        for user in padded(part) {
+            list.push_bind(user.uuid());
+        }
+        query.push(")").build().execute(&mut **tx).await?;
+    }
+    Ok(gone)
+}
+
+async fn departed(tx: &mut Tx, users: &BTreeSet<UserId>) -> Result<BTreeSet<UserId>, Failure> {
     let mut gone = BTreeSet::new();
     for part in Vec::from_iter(users.iter().copied()).chunks(MAX_ROWS) {
         let mut query = QueryBuilder::<Db>::new("SELECT user_id FROM departures WHERE user_id IN (");
@@ -72,8 +89,8 @@ pub(super) async fn depart(tx: &mut Tx, users: &BTreeSet<UserId>, now: Timestamp
     for user in users {
         sqlx::query::<Db>(
             "INSERT INTO departures (user_id, stage, after_time, after_conversation, after_sequence, after_key, steps,
-                 round, due_time)
-             VALUES ($1, 0, $2, $3, $4, $5, 0, 1, $6) ON CONFLICT (user_id) DO NOTHING",
+                 round, due_time, ready_time)
+             VALUES ($1, 0, $2, $3, $4, $5, 0, 1, $6, $6) ON CONFLICT (user_id) DO NOTHING",
         )
         .bind(user.uuid())
         .bind(start.time.as_millis())
@@ -98,7 +115,7 @@ async fn go_on(tx: &mut Tx, departure: &Departure, next: &Next, now: Timestamp) 
     };
     let moved = sqlx::query::<Db>(
         "UPDATE departures SET stage = $3, after_time = $4, after_conversation = $5, after_sequence = $6, after_key = $7,
-             steps = $8, round = $9, due_time = $10
+             steps = $8, round = $9, due_time = $10, ready_time = $10, failures = 0
          WHERE user_id = $1 AND steps = $2",
     )
     .bind(departure.user.uuid())
@@ -119,7 +136,8 @@ async fn go_on(tx: &mut Tx, departure: &Departure, next: &Next, now: Timestamp) 
 impl Store {
     pub async fn departures(&self, now: Timestamp, limit: i64) -> Result<Vec<Departure>, Failure> {
         let rows = sqlx::query::<Db>(
-            "SELECT user_id, stage, after_time, after_conversation, after_sequence, after_key, steps, round
+            "SELECT user_id, stage, after_time, after_conversation, after_sequence, after_key, steps, round,
+                 failures
              FROM departures WHERE due_time <= $1 ORDER BY due_time LIMIT $2",
         )
         .bind(now.as_millis())
@@ -141,9 +159,35 @@ impl Store {
                     after,
                     steps: row.try_get(6)?,
                     round: row.try_get(7)?,
+                    failures: row.try_get(8)?,
                 })
             })
             .collect()
+    }
+
+    pub async fn put_off_departure(&self, departure: &Departure, until: Timestamp) -> Result<(), Failure> {
+        let mut tx = self.pool.begin().await?;
+        // Of replicas that failed at the same step at once one counts it.
+        sqlx::query::<Db>(
+            "UPDATE departures SET due_time = $4, failures = failures + 1
+             WHERE user_id = $1 AND steps = $2 AND failures = $3 AND due_time IS NOT NULL",
+        )
+        .bind(departure.user.uuid())
+        .bind(departure.steps)
+        .bind(departure.failures)
+        .bind(until.as_millis())
+        .execute(&mut *tx)
+        .await?;
+        Ok(tx.commit().await?)
+    }
+
+    pub async fn departure_ready(&self, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
+        let since: Option<i64> =
+            sqlx::query_scalar("SELECT MIN(ready_time) FROM departures WHERE ready_time <= $1")
+                .bind(now.as_millis())
+                .fetch_one(self.pool.read())
+                .await?;
+        Ok(since.map(Timestamp::from_millis))
     }
 
     pub async fn written(&self, user: UserId, after: &Spot, limit: i64) -> Result<Vec<Written>, Failure> {
@@ -311,8 +355,13 @@ impl Store {
 
     pub async fn erase_rest(&self, departure: &Departure, now: Timestamp) -> Result<(), Failure> {
         let mut tx = self.pool.begin().await?;
+        // What is known of requests changes under the heads of their conversations.
+        let asked = requests::requested(&mut tx, departure.user, ROWS).await?;
+        let locks = asked.iter().map(|conversation| (*conversation, Advance::LOCK));
+        advance_heads(&mut tx, &locks.collect()).await?;
         lock_users(&mut tx, &BTreeSet::from([departure.user])).await?;
-        let mut most = 0;
+        requests::forget(&mut tx, departure.user, &asked).await?;
+        let mut most = u64::try_from(asked.len()).unwrap_or(u64::MAX);
         for text in REST {
             let query = sqlx::query::<Db>(text).bind(departure.user.uuid()).bind(ROWS);
             most = most.max(query.execute(&mut *tx).await?.rows_affected());

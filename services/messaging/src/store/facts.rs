@@ -10,7 +10,7 @@ use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
 use super::alerts::tell;
-use super::departures::{depart, departed};
+use super::departures::{depart, lock_present};
 use super::erase::{Going, tombstone};
 use super::log::{Advance, advance_heads, insert_events};
 use super::user_log::{append_user_events, lock_users};
@@ -19,7 +19,7 @@ use crate::alert::News;
 use crate::event::{Event, Fact, FactKind, Happening, UserEvent, UserHappening};
 use crate::message::{Deletion, Sequence};
 use crate::people::PersonFact;
-use crate::request::RequestChange;
+use crate::request::{RequestChange, Waits};
 use crate::store::{Applied, Failure, MAX_ROWS};
 
 /// The name of the cursor of conversation's facts.
@@ -102,21 +102,25 @@ impl Store {
             set_members(&mut tx, fact.conversation, &gained, true).await?;
             set_members(&mut tx, fact.conversation, &lost, false).await?;
         }
-        let mut news = Vec::new();
+        let (mut news, mut asked) = (Vec::new(), Vec::new());
         for request in requests {
             // Of a conversation that is gone, all that was asked there has gone, too.
             if request.waits.is_none_or(|waits| next.contains_key(&waits.conversation)) {
                 let (told, unsent) = settle(&mut tx, request).await?;
                 news.extend(told);
                 events.extend(unsent);
+                let who = |waits: Waits| [request.from, request.to].map(|user| (user, waits.conversation));
+                asked.extend(request.waits.into_iter().flat_map(who));
             }
         }
         // All at once and before anything is erased: who marks its alerts holds the head of its log and then the alerts.
         let mut users: BTreeSet<_> = happened.iter().map(|(user, ..)| *user).collect();
-        let gone = departed(&mut tx, &users).await?;
+        users.extend(news.iter().map(|one| one.user).chain(asked.iter().map(|(user, _)| *user)));
+        let gone = lock_present(&mut tx, &users).await?;
         happened.retain(|(user, ..)| !gone.contains(user));
-        users.extend(news.iter().map(|one| one.user));
-        lock_users(&mut tx, &users).await?;
+        for (user, conversation) in asked.iter().filter(|(user, _)| gone.contains(user)) {
+            requests::forget(&mut tx, *user, &[*conversation]).await?;
+        }
         let mut user_events = append_user_events(&mut tx, happened).await?;
         user_events.extend(tell(&mut tx, &news).await?);
         for event in &events {

@@ -23,7 +23,7 @@ use crate::conversations::Access;
 use crate::departure::{Departure, Left, Spot, Stage, Written};
 use crate::error::Error;
 use crate::event::{Event, Fact, UserEvent};
-use crate::export::{OwnReaction, OwnVote};
+use crate::export::{OwnHidden, OwnPin, OwnReaction, OwnVote};
 use crate::marks::{Marks, Reaction, Vote};
 use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
 use crate::people::PersonFact;
@@ -479,6 +479,17 @@ impl Store {
         either!(self.departures(now, limit))
     }
 
+    /// Leaves an account alone until then whose step has failed. Nothing happens when another replica has done the step, or
+    /// has put it off.
+    pub async fn put_off_departure(&self, departure: &Departure, until: Timestamp) -> Result<(), Failure> {
+        either!(self.put_off_departure(departure, until))
+    }
+
+    /// Since when the account has waited that waits longest for its next step; `None` when none waits.
+    pub async fn departure_ready(&self, now: Timestamp) -> Result<Option<Timestamp>, Failure> {
+        either!(self.departure_ready(now))
+    }
+
     /// Where somebody wrote, after a place, oldest first. Tombstones are there, too.
     pub async fn written(&self, user: UserId, after: &Spot, limit: i64) -> Result<Vec<Written>, Failure> {
         either!(self.written(user, after, limit))
@@ -555,6 +566,31 @@ impl Store {
     /// How a user voted, after a place.
     pub async fn own_votes(&self, user: UserId, after: &Spot, limit: i64) -> Result<Vec<OwnVote>, Failure> {
         either!(self.own_votes(user, after, limit))
+    }
+
+    /// What a user pinned, after a place.
+    pub async fn own_pins(&self, user: UserId, after: &Spot, limit: i64) -> Result<Vec<OwnPin>, Failure> {
+        either!(self.own_pins(user, after, limit))
+    }
+
+    /// What a user deleted for itself, after a place.
+    pub async fn own_hidden(
+        &self,
+        user: UserId,
+        after: &Spot,
+        limit: i64,
+    ) -> Result<Vec<OwnHidden>, Failure> {
+        either!(self.own_hidden(user, after, limit))
+    }
+
+    /// How far a user has come, after a conversation in the order of their ids.
+    pub async fn own_watermarks(
+        &self,
+        user: UserId,
+        after: Option<ConversationId>,
+        limit: i64,
+    ) -> Result<Vec<Watermark>, Failure> {
+        either!(self.own_watermarks(user, after, limit))
     }
 
     /// The reports that a user made, after one, oldest first.

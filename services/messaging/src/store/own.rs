@@ -11,8 +11,9 @@ use super::reports::{report, reports};
 use super::uploads::upload;
 use super::{Db, Row, Store, conversation_at, message, message_columns, messages, sequence_at, time_at};
 use crate::departure::Spot;
-use crate::export::{OwnReaction, OwnVote};
+use crate::export::{OwnHidden, OwnPin, OwnReaction, OwnVote};
 use crate::message::Message;
+use crate::receipt::Watermark;
 use crate::report::Report;
 use crate::store::{Failure, Window};
 use crate::uploads::Upload;
@@ -129,6 +130,78 @@ impl Store {
             }
         }
         Ok(votes)
+    }
+
+    pub async fn own_pins(&self, user: UserId, after: &Spot, limit: i64) -> Result<Vec<OwnPin>, Failure> {
+        let rows = sqlx::query::<Db>(
+            "SELECT x.conversation_id, x.message_sequence, m.message_id, x.pin_time FROM pins x
+             JOIN messages m ON m.conversation_id = x.conversation_id AND m.sequence = x.message_sequence
+             WHERE x.user_id = $1 AND (x.conversation_id, x.message_sequence) > ($2, $3)
+             ORDER BY x.conversation_id, x.message_sequence LIMIT $4",
+        )
+        .bind(user.uuid())
+        .bind(after.conversation.uuid())
+        .bind(after.sequence.get())
+        .bind(limit)
+        .fetch_all(self.pool.read())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let (spot, message_id) = place_at(row)?;
+                Ok(OwnPin { spot, message_id, pin_time: time_at(row, 3)? })
+            })
+            .collect()
+    }
+
+    pub async fn own_hidden(
+        &self,
+        user: UserId,
+        after: &Spot,
+        limit: i64,
+    ) -> Result<Vec<OwnHidden>, Failure> {
+        let rows = sqlx::query::<Db>(
+            "SELECT x.conversation_id, x.message_sequence, m.message_id FROM hidden_messages x
+             JOIN messages m ON m.conversation_id = x.conversation_id AND m.sequence = x.message_sequence
+             WHERE x.user_id = $1 AND (x.conversation_id, x.message_sequence) > ($2, $3)
+             ORDER BY x.conversation_id, x.message_sequence LIMIT $4",
+        )
+        .bind(user.uuid())
+        .bind(after.conversation.uuid())
+        .bind(after.sequence.get())
+        .bind(limit)
+        .fetch_all(self.pool.read())
+        .await?;
+        rows.iter()
+            .map(|row| place_at(row).map(|(spot, message_id)| OwnHidden { spot, message_id }))
+            .collect()
+    }
+
+    pub async fn own_watermarks(
+        &self,
+        user: UserId,
+        after: Option<ConversationId>,
+        limit: i64,
+    ) -> Result<Vec<Watermark>, Failure> {
+        let rows = sqlx::query::<Db>(
+            "SELECT conversation_id, delivered_sequence, read_sequence, update_time FROM watermarks
+             WHERE user_id = $1 AND conversation_id > $2 ORDER BY conversation_id LIMIT $3",
+        )
+        .bind(user.uuid())
+        .bind(after.map_or(Uuid::nil(), ConversationId::uuid))
+        .bind(limit)
+        .fetch_all(self.pool.read())
+        .await?;
+        rows.iter()
+            .map(|row| {
+                Ok(Watermark {
+                    conversation: conversation_at(row, 0)?,
+                    user,
+                    delivered: sequence_at(row, 1)?,
+                    read: sequence_at(row, 2)?,
+                    update_time: Some(time_at(row, 3)?),
+                })
+            })
+            .collect()
     }
 
     pub async fn own_reports(

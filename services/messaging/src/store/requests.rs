@@ -126,6 +126,42 @@ pub(super) async fn is_request(
     Ok(found.is_some())
 }
 
+/// Conversations in which somebody asks or is asked.
+pub(super) async fn requested(tx: &mut Tx, user: UserId, most: i64) -> Result<Vec<ConversationId>, Failure> {
+    let rows = sqlx::query::<Db>(
+        "SELECT conversation_id FROM message_requests WHERE user_id = $1 OR to_user_id = $1 LIMIT $2",
+    )
+    .bind(user.uuid())
+    .bind(most)
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.iter().map(|row| conversation_at(row, 0)).collect()
+}
+
+/// Takes somebody who is gone out of the requests of some conversations. What it asked goes. What it was asked names it no
+/// more, and stays: whoever asked has still written its one message.
+pub(super) async fn forget(
+    tx: &mut Tx,
+    user: UserId,
+    conversations: &[ConversationId],
+) -> Result<(), Failure> {
+    for part in conversations.chunks(MAX_ROWS) {
+        for text in [
+            "DELETE FROM message_requests WHERE user_id = ",
+            "UPDATE message_requests SET to_user_id = NULL WHERE to_user_id = ",
+        ] {
+            let mut query = QueryBuilder::<Db>::new(text);
+            query.push_bind(user.uuid()).push(" AND conversation_id IN (");
+            let mut list = query.separated(", ");
+            for conversation in padded(part) {
+                list.push_bind(conversation.uuid());
+            }
+            query.push(")").build().execute(&mut **tx).await?;
+        }
+    }
+    Ok(())
+}
+
 impl Store {
     pub async fn check_request(
         &self,

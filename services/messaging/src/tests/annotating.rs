@@ -59,7 +59,7 @@ impl<'a> Marked<'a> {
         Ok(self.world.annotations().add_reaction(by.says(request)).await?.into_inner().message.unwrap())
     }
 
-    async fn unreact(&self, by: UserId, emoji: &str) -> Outcome {
+    pub(super) async fn unreact(&self, by: UserId, emoji: &str) -> Outcome {
         let (conversation_id, message_id) = self.ids();
         let request = pb::RemoveReactionRequest { conversation_id, message_id, emoji: emoji.to_owned() };
         Ok(self.world.annotations().remove_reaction(by.says(request)).await?.into_inner().message.unwrap())
@@ -71,7 +71,7 @@ impl<'a> Marked<'a> {
         Ok(self.world.annotations().pin_message(by.says(request)).await?.into_inner().message.unwrap())
     }
 
-    async fn unpin(&self, by: UserId) -> Outcome {
+    pub(super) async fn unpin(&self, by: UserId) -> Outcome {
         let (conversation_id, message_id) = self.ids();
         let request = pb::UnpinMessageRequest { conversation_id, message_id };
         Ok(self.world.annotations().unpin_message(by.says(request)).await?.into_inner().message.unwrap())

@@ -165,6 +165,42 @@ async fn nothing_is_kept_for_one_who_is_gone_however_late_it_comes() {
 }
 
 #[tokio::test]
+async fn accounts_that_cannot_be_erased_stop_no_other() {
+    let world = World::sweeping(ALWAYS).await;
+    let [ann, bob] = world.people();
+    let stuck: [UserId; 20] = world.people();
+    let group = world.group(&[[bob, ann].as_slice(), stuck.as_slice()].concat());
+    let message = Marked::text(&world, bob, group).await;
+    for user in &stuck {
+        message.react(*user, "👍").await.unwrap();
+    }
+    world.says(ann, group, "own").await;
+    // What somebody has reacted to cannot be changed any more.
+    world
+        .alter(
+            "CREATE TRIGGER broken BEFORE UPDATE ON messages WHEN old.details IS NOT NULL
+             BEGIN SELECT RAISE(ABORT, 'broken'); END",
+        )
+        .await;
+    for user in &stuck {
+        world.others.delete_account(*user);
+    }
+    let store = crate::store::Store::new(world.database.clone(), world.clock.clone());
+    let failed = async || {
+        let later = world.clock.now().plus(Duration::from_secs(60));
+        store.departures(later, 99).await.unwrap().iter().filter(|one| one.failures > 0).count()
+    };
+    eventually(async || failed().await == stuck.len()).await;
+    world.others.delete_account(ann);
+    eventually(async || world.left_of(bob, group).await.last().unwrap() == "gone").await;
+    // Repaired, they are erased when their time comes.
+    world.alter("DROP TRIGGER broken").await;
+    world.clock.advance(Duration::from_secs(60));
+    eventually(async || failed().await == 0).await;
+    eventually(async || message.shown_to(bob).await.reactions.is_empty()).await;
+}
+
+#[tokio::test]
 async fn another_process_goes_on_where_one_has_stopped() {
     // The first looks only when it is told, and is gone before it is done.
     let world = World::sweeping(NEVER).await;

@@ -27,7 +27,7 @@ impl World {
     }
 
     /// Says something to the tables themselves.
-    async fn alter(&self, text: &'static str) {
+    pub(super) async fn alter(&self, text: &'static str) {
         let Database::Sqlite(pool) = &self.database else { panic!("on SQLite") };
         let mut tx = pool.begin().await.unwrap();
         sqlx::raw_sql(text).execute(&mut *tx).await.unwrap();

@@ -28,7 +28,7 @@ impl World {
         }
     }
 
-    async fn reads(&self, by: UserId, message: &pb::Message) {
+    pub(super) async fn reads(&self, by: UserId, message: &pb::Message) {
         let request = pb::AdvanceWatermarkRequest {
             conversation_id: message.conversation_id.clone(),
             read_sequence: message.sequence,

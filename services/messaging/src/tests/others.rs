@@ -73,6 +73,8 @@ enum Stranger {
     Waits(Asking),
     /// Was told no.
     Rejected,
+    /// Blocks the other, or is blocked.
+    Blocked,
 }
 
 /// A message request that waits.
@@ -516,12 +518,12 @@ fn access(state: &State, id: ConversationId, user: UserId) -> pb::Access {
     let role = conversation.members.get(&user).map(|(role, _)| *role);
     let is_paced = role == Some(MemberRole::Member);
     let stranger = conversation.strangers.get(&user);
-    let is_rejected = matches!(stranger, Some(Stranger::Rejected));
+    let is_refused = matches!(stranger, Some(Stranger::Rejected | Stranger::Blocked));
     pb::Access {
         exists: true,
         visible: role.is_some() || conversation.kind == ConversationKind::Room,
         may_read: role.is_some(),
-        may_write: role.is_some_and(|role| role > MemberRole::Muted) && !is_rejected,
+        may_write: role.is_some_and(|role| role > MemberRole::Muted) && !is_refused,
         role: role.unwrap_or(MemberRole::Unspecified).into(),
         kind: conversation.kind.into(),
         membership_version: conversation.version,

@@ -4,6 +4,7 @@ use proto::conversation::v1::RequestState;
 use proto::id::EventId;
 use proto::messaging::v1::{AlertKind, AlertState};
 
+use super::annotating::{Marked, poll};
 use super::streaming::Reader;
 use super::*;
 
@@ -41,6 +42,15 @@ impl World {
     async fn raise(&self, request: pb::RaiseAlertRequest) -> Result<Option<pb::Alert>, Status> {
         let raised = self.alerts.clone().raise_alert(Service("scheduling", None).says(request)).await?;
         Ok(raised.into_inner().alert)
+    }
+
+    /// How far those of whom somebody learns it have read.
+    async fn receipts(&self, by: UserId, conversation: ConversationId) -> Vec<(UserId, i64)> {
+        let conversation_id = conversation.to_string();
+        let request = pb::ListReceiptsRequest { conversation_id, ..Default::default() };
+        let listed = self.messaging().list_receipts(by.says(request)).await.unwrap().into_inner();
+        let read = |one: pb::Watermark| (UserId::parse(&one.user_id).unwrap(), one.read_sequence);
+        listed.watermarks.into_iter().map(read).collect()
     }
 
     async fn messages_of(&self, by: UserId, conversation: ConversationId) -> Vec<pb::Message> {
@@ -245,31 +255,76 @@ async fn who_asks_does_not_learn_that_it_was_read() {
     let sent = world.says(ann, direct, "hello").await;
     let mut reader = Reader::open(&world, ann, &[(direct, sent.sequence)]).await;
     assert!(reader.missed().await.is_empty());
-    let read = |sequence| {
-        let request = pb::AdvanceWatermarkRequest {
-            conversation_id: direct.to_string(),
-            read_sequence: sequence,
-            ..Default::default()
-        };
-        let (mut messaging, request) = (world.messaging(), bob.says(request));
-        async move { messaging.advance_watermark(request).await.unwrap() }
-    };
-    let receipts = || {
-        let request = pb::ListReceiptsRequest { conversation_id: direct.to_string(), ..Default::default() };
-        let (mut messaging, request) = (world.messaging(), ann.says(request));
-        async move { messaging.list_receipts(request).await.unwrap().into_inner().watermarks.len() }
-    };
-    read(sent.sequence).await;
-    assert_eq!(receipts().await, 0);
+    world.reads(bob, &sent).await;
+    assert_eq!(world.receipts(ann, direct).await, []);
     world.others.settle(direct, ann, RequestState::Accepted);
     world.alert_is(ann, AlertState::RequestAccepted).await;
-    assert_eq!(receipts().await, 1);
+    assert_eq!(world.receipts(ann, direct).await, [(bob, sent.sequence)]);
     let next = world.says(bob, direct, "hi").await;
-    read(next.sequence).await;
+    world.reads(bob, &next).await;
     // The first that it hears of is the second.
     loop {
         if let pb::stream_events_response::Update::Receipt(receipt) = reader.next().await.unwrap() {
             break assert_eq!(receipt.read_sequence, next.sequence);
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_two_who_are_blocked_neither_reaches_the_other() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let direct = world.others.create(ConversationKind::Direct, &[ann, bob]);
+    let text = Marked::text(&world, ann, direct).await;
+    let poll = Marked::sent(&world, ann, direct, poll(false, false)).await;
+    let sent = world.says(ann, direct, "hello").await;
+    text.react(bob, "👍").await.unwrap();
+    world.others.set_blocked(direct, true);
+    let denied = refused(Code::PermissionDenied, "WRITE_DENIED");
+    for user in [ann, bob] {
+        assert_eq!(refusal(text.react(user, "🎉").await), denied);
+        assert_eq!(refusal(text.unreact(user, "👍").await), denied);
+        assert_eq!(refusal(text.pin(user).await), denied);
+        assert_eq!(refusal(text.unpin(user).await), denied);
+        assert_eq!(refusal(poll.vote(user, &[0]).await), denied);
+    }
+    assert_eq!(refusal(poll.close(ann).await), denied);
+    assert_eq!(refusal(world.edit(ann, &sent, "hello again").await), denied);
+    // What one wrote one may still take back.
+    world.unsend(ann, &sent).await.unwrap();
+    world.others.set_blocked(direct, false);
+    for user in [ann, bob] {
+        assert!(text.react(user, "🎉").await.is_ok() && poll.vote(user, &[0]).await.is_ok());
+    }
+    assert!(poll.close(ann).await.is_ok());
+}
+
+#[tokio::test]
+async fn of_two_who_are_blocked_neither_learns_what_the_other_reads() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let direct = world.others.create(ConversationKind::Direct, &[ann, bob]);
+    world.has_heard(bob, 1).await;
+    let first = world.says(ann, direct, "one").await;
+    let second = world.says(ann, direct, "two").await;
+    let third = world.says(ann, direct, "three").await;
+    let mut reader = Reader::open(&world, ann, &[(direct, third.sequence)]).await;
+    assert!(reader.missed().await.is_empty());
+    world.reads(bob, &first).await;
+    world.others.set_blocked(direct, true);
+    world.reads(bob, &second).await;
+    for (user, own) in [(ann, vec![]), (bob, vec![(bob, second.sequence)])] {
+        assert_eq!(world.receipts(user, direct).await, own);
+    }
+    world.others.set_blocked(direct, false);
+    world.reads(bob, &third).await;
+    assert_eq!(world.receipts(ann, direct).await, [(bob, third.sequence)]);
+    // Live it has heard of the first and of the third.
+    for expected in [first.sequence, third.sequence] {
+        loop {
+            if let pb::stream_events_response::Update::Receipt(receipt) = reader.next().await.unwrap() {
+                break assert_eq!(receipt.read_sequence, expected);
+            }
         }
     }
 }
@@ -353,7 +408,22 @@ async fn a_review_is_one_alert_of_the_reviewed() {
     world.others.review([ann, bob], &review, ReviewChange::Updated, 2);
     let updated = world.alert_is(bob, AlertState::ReviewUpdated).await;
     assert_eq!(updated.alert_id, written.alert_id);
+    assert_eq!(world.unread_alerts(bob).await, 1);
+    // Once it has looked, only a review that is written makes it look again. It hears of each change all the same.
+    let all = pb::MarkAlertsRequest { all: true, ..Default::default() };
+    assert_eq!(world.mark(bob, all).await.unwrap(), 0);
+    let told = world.told(bob).await.len();
     world.others.review([ann, bob], &review, ReviewChange::Deleted, 3);
     world.alert_is(bob, AlertState::ReviewDeleted).await;
+    assert_eq!(world.unread_alerts(bob).await, 0);
+    world.others.review([ann, bob], &review, ReviewChange::Written, 4);
+    world.alert_is(bob, AlertState::ReviewWritten).await;
+    assert_eq!(world.unread_alerts(bob).await, 1);
+    let all = pb::MarkAlertsRequest { all: true, ..Default::default() };
+    assert_eq!(world.mark(bob, all).await.unwrap(), 0);
+    world.others.review([ann, bob], &review, ReviewChange::Updated, 5);
+    let again = world.alert_is(bob, AlertState::ReviewUpdated).await;
+    assert!(again.read_time.is_some());
+    assert_eq!((world.unread_alerts(bob).await, world.told(bob).await.len()), (0, told + 4));
     assert!(world.alerts_of(ann).await.is_empty());
 }

@@ -13,6 +13,8 @@ use tonic::Status;
 use crate::calendar::convert;
 use crate::calendar::error::Refusal;
 use crate::calendar::schedule::{Media, Schedule, Standing};
+use crate::calls::error::CallError;
+use crate::conversations::Denial;
 use crate::error::Error;
 use crate::messaging::{Outcome, SEND_TIMEOUT, judge};
 use crate::timer::Setback;
@@ -66,25 +68,22 @@ impl Announcer {
         }
     }
 
-    /// Refuses a booking whose message the other person would not get from `author`.
-    ///
-    /// Where the two have no conversation that we know of, messaging may say that it cannot be asked about a person. Then
-    /// only the message itself tells.
-    pub async fn check(&self, schedule: &Schedule, author: UserId) -> Result<(), Error> {
-        let other = schedule.other(author);
-        let target = match schedule.message {
-            Some((conversation, _)) => Target::ConversationId(conversation.to_string()),
-            None => Target::UserId(other.to_string()),
-        };
+    /// Refuses a booking whose message the other person would not get from `author` in the conversation of the two.
+    pub async fn check(
+        &self,
+        schedule: &Schedule,
+        author: UserId,
+        conversation: ConversationId,
+    ) -> Result<(), Error> {
         let request = pb::SendMessageRequest {
-            target: Some(target),
+            target: Some(Target::ConversationId(conversation.to_string())),
             content: Some(content(schedule)),
             validate_only: true,
             ..pb::SendMessageRequest::default()
         };
         match self.send(author, request).await {
             Ok(_) => Ok(()),
-            Err(status) => judged(status, other),
+            Err(status) => Err(judged(status, schedule.other(author))),
         }
     }
 
@@ -196,21 +195,31 @@ fn content(schedule: &Schedule) -> pb::Content {
 }
 
 /// What a status says about a message that was only to be checked.
-fn judged(status: Status, other: UserId) -> Result<(), Error> {
+fn judged(status: Status, other: UserId) -> Error {
     let fault = Fault::of(&status);
     if let Some((field, rule)) = fault.fields().first() {
         return match field.as_str() {
-            // It cannot be asked without making a conversation.
-            "target" => Ok(()),
-            "content.schedule.title" => Err(Error::Content(Fault::invalid(convert::TITLE, rule.clone()))),
-            _ => Err(Error::Misunderstood("messaging does not understand what is said about a booking")),
+            "content.schedule.title" => Error::Content(Fault::invalid(convert::TITLE, rule.clone())),
+            _ => Error::Misunderstood("messaging does not understand what is said about a booking"),
         };
     }
     match Answer::<()>::from(status.clone()) {
-        Answer::Refused(reason) => Err(refusal(&reason, other).into()),
+        Answer::Refused(reason) => refusal(&reason, other).into(),
         Answer::Taken(()) | Answer::Again { .. } => {
-            Err(Error::Unavailable { service: "messaging", source: Box::new(status) })
+            Error::Unavailable { service: "messaging", source: Box::new(status) }
         }
+    }
+}
+
+/// What it means for the one who books that conversation does not say where the two write to each other.
+pub fn denied(denial: Denial, other: UserId) -> Error {
+    match denial {
+        Denial::Absent => Refusal::UserNotFound(other).into(),
+        // The names of the reasons are the same.
+        Denial::Refused(fault) => refusal(fault.reason(), other).into(),
+        Denial::TooMany(wait) => CallError::TooMany { what: "conversations", wait }.into(),
+        Denial::NotDirect(_) => Error::Misunderstood("conversation finds a direct one that is none"),
+        Denial::Failed(error) => error,
     }
 }
 
@@ -244,8 +253,8 @@ mod tests {
     fn a_refusal_says_what_can_be_done_about_it() {
         let other = UserId::generate();
         let refused = |code, reason| match judged(status(code, reason), other) {
-            Err(Error::Calendar(refusal)) => refusal,
-            answer => panic!("{answer:?}"),
+            Error::Calendar(refusal) => refusal,
+            error => panic!("{error:?}"),
         };
         let pending = refused(Code::FailedPrecondition, pb::ErrorReason::ContactNotAccepted);
         assert!(matches!(pending, Refusal::ContactNotAccepted(user) if user == other));
@@ -260,15 +269,31 @@ mod tests {
     #[test]
     fn what_messaging_cannot_say_is_no_refusal() {
         let other = UserId::generate();
-        let rule = "must be a conversation when validate_only is set";
-        assert!(judged(Fault::invalid("target", rule).into(), other).is_ok());
         let title = judged(Fault::invalid("content.schedule.title", "must not").into(), other);
-        assert!(matches!(title, Err(Error::Content(fault)) if fault.fields()[0].0 == "title"));
+        assert!(matches!(title, Error::Content(fault) if fault.fields()[0].0 == "title"));
+        let other_field = judged(Fault::invalid("target", "must not").into(), other);
+        assert!(matches!(other_field, Error::Misunderstood(_)), "{other_field:?}");
         for away in [Status::unavailable("down"), Status::deadline_exceeded("slow")] {
-            assert!(matches!(judged(away, other), Err(Error::Unavailable { .. })));
+            assert!(matches!(judged(away, other), Error::Unavailable { .. }));
         }
         let slow = Fault::new(Code::ResourceExhausted, pb::ErrorReason::RateLimited.as_str_name())
             .retry_after(Duration::from_secs(1));
-        assert!(matches!(judged(slow.into(), other), Err(Error::Unavailable { .. })));
+        assert!(matches!(judged(slow.into(), other), Error::Unavailable { .. }));
+    }
+
+    #[test]
+    fn who_has_no_conversation_with_the_other_does_not_book() {
+        let other = UserId::generate();
+        let refused = |denial| match denied(denial, other) {
+            Error::Calendar(refusal) => refusal,
+            error => panic!("{error:?}"),
+        };
+        assert!(matches!(refused(Denial::Absent), Refusal::UserNotFound(user) if user == other));
+        let fault = Fault::new(Code::FailedPrecondition, "ERROR_REASON_CONTACT_NOT_ACCEPTED");
+        let pending = refused(Denial::Refused(fault));
+        assert!(matches!(pending, Refusal::ContactNotAccepted(user) if user == other));
+        let away = Error::Unavailable { service: "conversation", source: Box::new(Status::unavailable("")) };
+        let away = denied(Denial::Failed(away), other);
+        assert!(matches!(away, Error::Unavailable { service: "conversation", .. }));
     }
 }

@@ -1,7 +1,7 @@
 //! When somebody is free, as the person says it: ranges of local time for each day of the week, and other ones for
 //! single dates.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use chassis::clock::Timestamp;
@@ -24,20 +24,29 @@ pub struct TimeRange {
     end: u16,
 }
 
+/// What is wrong with the ranges of a day.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Broken {
+    /// Where, as a path from the ranges: `[1].end` is the end of the second one, and nothing is all of them.
+    pub path: String,
+    /// The rule that is broken.
+    pub rule: &'static str,
+}
+
 impl TimeRange {
     /// Reads `HH:MM` twice.
     ///
     /// # Errors
-    /// With the rule that is broken.
-    pub fn parse(start: &str, end: &str) -> Result<Self, &'static str> {
-        let (start, end) = (minutes(start)?, minutes(end)?);
+    /// With the rule that is broken, and of which of the two: `start` or `end`.
+    fn parse(start: &str, end: &str) -> Result<Self, (&'static str, &'static str)> {
+        let start = minutes(start).map_err(|rule| ("start", rule))?;
+        let end = minutes(end).map_err(|rule| ("end", rule))?;
         if end < start {
-            return Err(
-                "must end on the day on which they start: what goes past midnight is two ranges, one on each day",
-            );
+            let rule = "must be on the same day as the start: what goes past midnight is two ranges, one on each day";
+            return Err(("end", rule));
         }
         if end == start {
-            return Err("must end after they start");
+            return Err(("end", "must be after the start"));
         }
         Ok(Self { start, end })
     }
@@ -55,7 +64,7 @@ impl TimeRange {
 
 /// `HH:MM` as minutes since midnight; `24:00` is the end of the day.
 fn minutes(text: &str) -> Result<u16, &'static str> {
-    const RULE: &str = "must have times from 00:00 to 24:00, written HH:MM";
+    const RULE: &str = "must be a time from 00:00 to 24:00, written HH:MM";
     let (hours, minutes) = text.split_once(':').ok_or(RULE)?;
     let number = |part: &str| {
         let is_number = part.len() == 2 && part.bytes().all(|byte| byte.is_ascii_digit());
@@ -76,18 +85,25 @@ pub fn clock(minutes: u16) -> String {
 pub struct Ranges(Vec<TimeRange>);
 
 impl Ranges {
-    /// These ranges.
+    /// Reads `HH:MM` twice for each range.
     ///
     /// # Errors
-    /// With the rule that is broken.
-    pub fn new(ranges: Vec<TimeRange>) -> Result<Self, &'static str> {
-        if ranges.len() > MOST_RANGES {
-            return Err("must be at most 48 on a day");
+    /// With the rule that is broken, and where.
+    pub fn parse<'a>(ranges: impl IntoIterator<Item = (&'a str, &'a str)>) -> Result<Self, Broken> {
+        let mut found: Vec<TimeRange> = Vec::new();
+        for (place, (start, end)) in ranges.into_iter().enumerate() {
+            if place == MOST_RANGES {
+                return Err(Broken { path: String::new(), rule: "must be at most 48 on a day" });
+            }
+            let range = TimeRange::parse(start, end)
+                .map_err(|(part, rule)| Broken { path: format!("[{place}].{part}"), rule })?;
+            if found.last().is_some_and(|before| range.start < before.end) {
+                let rule = "must be later than the range before it, and not over it";
+                return Err(Broken { path: format!("[{place}]"), rule });
+            }
+            found.push(range);
         }
-        if ranges.windows(2).any(|pair| pair[1].start < pair[0].end) {
-            return Err("must be in order of time, none over another");
-        }
-        Ok(Self(ranges))
+        Ok(Self(found))
     }
 
     /// All of a day.
@@ -110,13 +126,9 @@ impl Ranges {
     /// What was stored.
     ///
     /// # Errors
-    /// With the rule that is broken.
-    pub fn from_text(text: &str) -> Result<Self, &'static str> {
-        let ranges = text.split_ascii_whitespace().map(|range| {
-            let (start, end) = range.split_once('-').ok_or("must have a start and an end")?;
-            TimeRange::parse(start, end)
-        });
-        Self::new(ranges.collect::<Result<_, _>>()?)
+    /// With the rule that is broken, and where.
+    pub fn from_text(text: &str) -> Result<Self, Broken> {
+        Self::parse(text.split_ascii_whitespace().map(|range| range.split_once('-').unwrap_or((range, ""))))
     }
 }
 
@@ -190,8 +202,8 @@ impl Availability {
 /// What is to change about single dates.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct CustomChanges {
-    /// What holds on these dates from now on.
-    pub set: BTreeMap<Day, Ranges>,
+    /// What holds on these dates from now on, in the order in which they were said. Each is there once.
+    pub set: Vec<(Day, Ranges)>,
     /// These dates follow the week again.
     pub removed: Vec<Day>,
 }
@@ -200,14 +212,16 @@ impl CustomChanges {
     /// Refuses dates that nobody can be booked on, or only in a long time. `today` is the date where the times are meant.
     ///
     /// # Errors
-    /// With the rule that is broken.
-    pub fn check(&self, today: Day) -> Result<(), &'static str> {
-        let fits = |day: &Day| (-1..=DAYS_AHEAD).contains(&day.since(today));
-        if !self.set.keys().all(fits) {
-            return Err("must have dates from yesterday to 366 days ahead");
-        }
-        if self.removed.iter().any(|day| self.set.contains_key(day)) {
-            return Err("must not have a date that is to be removed");
+    /// With the place of the date that is set, and the rule that it breaks.
+    pub fn check(&self, today: Day) -> Result<(), (usize, &'static str)> {
+        let removed: BTreeSet<Day> = self.removed.iter().copied().collect();
+        for (place, (day, _)) in self.set.iter().enumerate() {
+            if !(-1..=DAYS_AHEAD).contains(&day.since(today)) {
+                return Err((place, "must be a date from yesterday to 366 days ahead"));
+            }
+            if removed.contains(day) {
+                return Err((place, "must not be a date that is to be removed"));
+            }
         }
         Ok(())
     }
@@ -221,33 +235,50 @@ mod tests {
         TimeRange::parse(start, end).unwrap()
     }
 
+    fn broken(ranges: &[(&str, &str)]) -> (String, &'static str) {
+        let broken = Ranges::parse(ranges.iter().copied()).unwrap_err();
+        (broken.path, broken.rule)
+    }
+
     #[test]
     fn a_range_is_within_a_day() {
         assert_eq!((range("00:00", "24:00").start(), range("00:00", "24:00").end()), (0, 1440));
-        assert!(TimeRange::parse("22:00", "06:00").unwrap_err().contains("midnight"));
-        assert!(TimeRange::parse("09:00", "09:00").unwrap_err().contains("after"));
+        let (part, rule) = TimeRange::parse("22:00", "06:00").unwrap_err();
+        assert!(part == "end" && rule.contains("midnight"));
+        let (part, rule) = TimeRange::parse("09:00", "09:00").unwrap_err();
+        assert!(part == "end" && rule.contains("after"));
         for odd in ["24:01", "9:00", "09:60", "0900", "ab:cd", "", "-1:00", "09:00:00", "+9:00", "09: 0"] {
-            assert!(TimeRange::parse(odd, "24:00").unwrap_err().contains("HH:MM"), "{odd}");
+            for (part, range) in [("start", (odd, "24:00")), ("end", ("00:00", odd))] {
+                let (wrong, rule) = TimeRange::parse(range.0, range.1).unwrap_err();
+                assert!(wrong == part && rule.contains("HH:MM"), "{odd}: {wrong} {rule}");
+            }
         }
     }
 
     #[test]
     fn ranges_are_in_order_and_apart() {
-        assert!(Ranges::new(vec![range("09:00", "10:00"), range("10:00", "11:00")]).is_ok());
-        assert!(Ranges::new(vec![range("09:00", "10:01"), range("10:00", "11:00")]).is_err());
-        assert!(Ranges::new(vec![range("10:00", "11:00"), range("09:00", "10:00")]).is_err());
+        assert!(Ranges::parse([("09:00", "10:00"), ("10:00", "11:00")]).is_ok());
         let many = |count: u16| {
-            let at = |n: u16| clock(n * 10);
-            Ranges::new((0..count).map(|n| range(&at(n), &at(n + 1))).collect())
+            let times: Vec<_> = (0..=count).map(|n| clock(n * 10)).collect();
+            let pairs: Vec<_> = times.windows(2).map(|pair| (pair[0].as_str(), pair[1].as_str())).collect();
+            Ranges::parse(pairs)
         };
         assert!(many(48).is_ok());
-        assert!(many(49).is_err());
+        assert_eq!(many(49).unwrap_err().path, "");
+    }
+
+    #[test]
+    fn the_range_that_is_wrong_is_named() {
+        assert_eq!(broken(&[("09:00", "10:01"), ("10:00", "11:00")]).0, "[1]");
+        assert_eq!(broken(&[("10:00", "11:00"), ("12:00", "13:00"), ("09:00", "10:00")]).0, "[2]");
+        assert_eq!(broken(&[("09:00", "10:00"), ("11:00", "11:00")]).0, "[1].end");
+        assert_eq!(broken(&[("noon", "13:00")]).0, "[0].start");
     }
 
     #[test]
     fn what_is_stored_is_what_was_said() {
-        for ranges in [vec![], vec![range("09:00", "12:30"), range("13:00", "24:00")]] {
-            let ranges = Ranges::new(ranges).unwrap();
+        for ranges in [vec![], vec![("09:00", "12:30"), ("13:00", "24:00")]] {
+            let ranges = Ranges::parse(ranges).unwrap();
             assert_eq!(Ranges::from_text(&ranges.to_text()), Ok(ranges));
         }
         assert!(Ranges::from_text("09:00").is_err());
@@ -266,13 +297,13 @@ mod tests {
     #[test]
     fn dates_are_from_yesterday_to_a_year_ahead() {
         let today = Day::parse("2027-06-01").unwrap();
-        let set = |days| CustomChanges {
-            set: BTreeMap::from([(today.plus(days), Ranges::default())]),
-            removed: vec![],
-        };
+        let set = |days| CustomChanges { set: vec![(today.plus(days), Ranges::default())], removed: vec![] };
         assert!(set(-1).check(today).is_ok() && set(366).check(today).is_ok());
         assert!(set(-2).check(today).is_err() && set(367).check(today).is_err());
         let both = CustomChanges { removed: vec![today], ..set(0) };
         assert!(both.check(today).is_err());
+        // The one that is wrong is named.
+        let second = CustomChanges { set: [set(3).set, set(367).set].concat(), removed: vec![] };
+        assert_eq!(second.check(today).unwrap_err().0, 1);
     }
 }

@@ -7,6 +7,7 @@ use proto::id::{ScheduleId, UserId};
 use tokio::time::{Instant, sleep};
 
 use crate::calendar::error::Refusal;
+use crate::calendar::limits::Limit;
 use crate::calendar::schedule::{
     BadTime, Changes, Draft, Filter, Listed, Listing, Plan, Schedule, Standing, State, check_time,
 };
@@ -70,10 +71,13 @@ impl Calendar {
         let times = self.times(&plan, now, NEW)?;
         let schedule = Schedule::new(booker, draft.attendee, plan, &times, now);
         let hours = self.hours_of(attendee).await?;
-        self.accepts(&schedule, &times, &hours, now).await?;
-        self.announcer.check(&schedule, booker).await?;
-        let booking =
-            Booking { schedule: &schedule, times: &times, gap: hours.availability.weekly.terms.gap() };
+        if let Err(refused) = self.may_be_booked(&schedule, &times, &hours, now).await {
+            // What stands in the way may be what an earlier try of the same call has booked meanwhile.
+            let first = self.store.find_booking(booker, draft.retry.as_ref(), now).await?;
+            return first.map_or(Err(refused), outcome);
+        }
+        let (gap, daily) = (hours.availability.weekly.terms.gap(), hours.daily());
+        let booking = Booking { schedule: &schedule, times: &times, gap, daily: daily.as_ref() };
         match self.store.book(booking, draft.retry.as_ref(), self.max_upcoming).await? {
             Booked::Already(first) => outcome(*first),
             Booked::New => {
@@ -116,15 +120,15 @@ impl Calendar {
             let times =
                 if moves { self.times(&plan, now, UPDATED)? } else { self.store.times(&before).await? };
             let schedule = before.changed(plan, user, &times, now);
-            let mut gap = Duration::ZERO;
+            let (mut gap, mut daily) = (Duration::ZERO, None);
             if moves {
                 let attendee = self.people.get(schedule.attendee).await?;
                 let hours = self.hours_of(attendee).await?;
                 self.accepts(&schedule, &times, &hours, now).await?;
-                gap = hours.availability.weekly.terms.gap();
+                (gap, daily) = (hours.availability.weekly.terms.gap(), hours.daily());
             }
-            self.announcer.check(&schedule, user).await?;
-            let booking = Booking { schedule: &schedule, times: &times, gap };
+            self.can_be_told(&schedule, user).await?;
+            let booking = Booking { schedule: &schedule, times: &times, gap, daily: daily.as_ref() };
             if self.store.rebook(booking, moves).await? {
                 return outcome(self.told(schedule, user, now).await?);
             }
@@ -195,8 +199,21 @@ impl Calendar {
         times.map_err(|rule| Error::Field { field: fields.rule, rule })
     }
 
-    /// Whether the two are free at these times, as far as one can say before the booking is written. What the attendee
-    /// accepts is judged here and nowhere else.
+    /// Whether something new can be booked, as far as one can say before it is written.
+    async fn may_be_booked(
+        &self,
+        schedule: &Schedule,
+        times: &[Span],
+        hours: &Hours,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        self.accepts(schedule, times, hours, now).await?;
+        self.can_be_told(schedule, schedule.booker).await
+    }
+
+    /// Whether the two are free at these times and it is not more than the attendee wants to be called, as far as one can
+    /// say before the booking is written. What others can change meanwhile the store judges again; the rest of what the
+    /// attendee accepts is judged here and nowhere else.
     async fn accepts(
         &self,
         schedule: &Schedule,
@@ -206,9 +223,14 @@ impl Calendar {
     ) -> Result<(), Error> {
         let Some((first, last)) = times.first().zip(times.last()) else { return Ok(()) };
         let attendee = schedule.attendee;
-        let terms = &hours.availability.weekly.terms;
+        if hours.limits.is_too_long(first.length()) {
+            let limit = Limit::MaxDuration;
+            return Err(Refusal::CallLimit { user: attendee, limit, start: first.start }.into());
+        }
+        let (terms, daily) = (&hours.availability.weekly.terms, hours.daily());
         let whole = Span::new(first.start, last.end);
         let near = whole.widened(terms.gap(), terms.gap());
+        let near = daily.as_ref().map_or(near, |daily| daily.reach(near));
         let theirs = self.store.busy(attendee, near, Some(schedule.id)).await?;
         let own = self.store.busy(schedule.booker, whole, Some(schedule.id)).await?;
         for (user, busy) in [(attendee, &theirs), (schedule.booker, &own)] {
@@ -224,10 +246,25 @@ impl Calendar {
                 && !slots::is_busy(&kept, *time)
                 && (terms.notice.is_zero() || time.start >= earliest)
         };
-        match times.iter().find(|time| !is_free(time)) {
-            Some(time) => Err(Refusal::SlotNotFree { user: attendee, start: time.start }.into()),
+        if let Some(time) = times.iter().find(|time| !is_free(time)) {
+            return Err(Refusal::SlotNotFree { user: attendee, start: time.start }.into());
+        }
+        match daily.and_then(|daily| daily.first_too_many(times, &theirs)) {
+            Some(time) => {
+                let limit = Limit::MaxCallsPerDay;
+                Err(Refusal::CallLimit { user: attendee, limit, start: time.start }.into())
+            }
             None => Ok(()),
         }
+    }
+
+    /// Refuses what messaging would not let `author` tell the other person, before anything of it is written. Asked last:
+    /// two who never wrote to each other have a conversation from then on.
+    async fn can_be_told(&self, schedule: &Schedule, author: UserId) -> Result<(), Error> {
+        let other = schedule.other(author);
+        let conversation = self.conversations.direct(author, other).await;
+        let conversation = conversation.map_err(|denial| announce::denied(denial, other))?;
+        self.announcer.check(schedule, author, conversation).await
     }
 
     /// Tells the other person of a version at once, and waits for that a little: the booking as it is then.

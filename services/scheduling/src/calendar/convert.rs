@@ -1,7 +1,7 @@
 //! Between the words of the contract and those of calendars. What the contract's rules check has been checked when a
 //! message comes here; what they cannot say is checked here.
 
-use std::collections::BTreeMap;
+use std::collections::HashSet;
 use std::time::Duration;
 
 use chassis::clock::Timestamp;
@@ -69,10 +69,22 @@ fn zone(field: &'static str, name: &str) -> Result<Option<Zone>, Error> {
     Zone::parse(name).map(Some).ok_or(Error::Field { field, rule })
 }
 
-fn ranges(field: &'static str, ranges: &[pb::TimeRange]) -> Result<Ranges, Error> {
-    let ranges = ranges.iter().map(|range| TimeRange::parse(&range.start, &range.end));
-    let ranges: Vec<_> = ranges.collect::<Result<_, _>>().map_err(|rule| Error::Field { field, rule })?;
-    Ranges::new(ranges).map_err(|rule| Error::Field { field, rule })
+/// The ranges of the day at this path.
+fn ranges(day: &str, ranges: &[pb::TimeRange]) -> Result<Ranges, Error> {
+    let ranges = ranges.iter().map(|range| (range.start.as_str(), range.end.as_str()));
+    Ranges::parse(ranges)
+        .map_err(|broken| Error::Item { field: format!("{day}.ranges{}", broken.path), rule: broken.rule })
+}
+
+/// The date at this path.
+fn date(field: impl Fn() -> String, text: &str) -> Result<Day, Error> {
+    let rule = "must be a date of the calendar as YYYY-MM-DD";
+    Day::parse(text).ok_or_else(|| Error::Item { field: field(), rule })
+}
+
+/// That the date at this place of `days` breaks a rule.
+pub fn date_broken(place: usize, rule: &'static str) -> Error {
+    Error::Item { field: format!("days[{place}].date"), rule }
 }
 
 fn ranges_to_proto(ranges: &Ranges) -> Vec<pb::TimeRange> {
@@ -84,14 +96,15 @@ impl TryFrom<pb::SetWeeklyAvailabilityRequest> for Weekly {
     type Error = Error;
 
     fn try_from(request: pb::SetWeeklyAvailabilityRequest) -> Result<Self, Error> {
-        const DAYS: &str = "availability.days";
         let said = request.availability.unwrap_or_default();
         let mut days: [Option<Ranges>; 7] = Default::default();
-        for day in &said.days {
-            let place = usize::try_from(day.weekday - 1).ok().and_then(|place| days.get_mut(place));
-            let place = place.ok_or(Error::Field { field: DAYS, rule: "must have days of the week" })?;
-            if place.replace(ranges("availability.days.ranges", &day.ranges)?).is_some() {
-                return Err(Error::Field { field: DAYS, rule: "must have each day at most once" });
+        for (place, day) in said.days.iter().enumerate() {
+            let path = format!("availability.days[{place}]");
+            let broken = |rule| Error::Item { field: format!("{path}.weekday"), rule };
+            let kept = usize::try_from(day.weekday - 1).ok().and_then(|weekday| days.get_mut(weekday));
+            let kept = kept.ok_or_else(|| broken("must be a day of the week"))?;
+            if kept.replace(ranges(&path, &day.ranges)?).is_some() {
+                return Err(broken("must be each day at most once"));
             }
         }
         let unsaid = Terms::default();
@@ -114,17 +127,18 @@ impl TryFrom<pb::SetCustomAvailabilityRequest> for CustomChanges {
     type Error = Error;
 
     fn try_from(request: pb::SetCustomAvailabilityRequest) -> Result<Self, Error> {
-        let date = |field, text: &str| {
-            Day::parse(text)
-                .ok_or(Error::Field { field, rule: "must have dates of the calendar as YYYY-MM-DD" })
-        };
-        let mut set = BTreeMap::new();
-        for day in &request.days {
-            if set.insert(date("days.date", &day.date)?, ranges("days.ranges", &day.ranges)?).is_some() {
-                return Err(Error::Field { field: "days", rule: "must have each date at most once" });
+        let mut dates = HashSet::new();
+        let mut set = Vec::new();
+        for (place, day) in request.days.iter().enumerate() {
+            let path = format!("days[{place}]");
+            let date = date(|| format!("{path}.date"), &day.date)?;
+            if !dates.insert(date) {
+                return Err(date_broken(place, "must be each date at most once"));
             }
+            set.push((date, ranges(&path, &day.ranges)?));
         }
-        let removed = request.remove_dates.iter().map(|text| date("remove_dates", text));
+        let removed = request.remove_dates.iter().enumerate();
+        let removed = removed.map(|(place, text)| date(|| format!("remove_dates[{place}]"), text));
         Ok(Self { set, removed: removed.collect::<Result<_, _>>()? })
     }
 }
@@ -204,11 +218,12 @@ fn recurrence(field: &'static str, said: pb::Recurrence, rule: &str) -> Result<R
 }
 
 fn reminders(field: &'static str, said: &[prost_types::Duration]) -> Result<Reminders, Error> {
-    let seconds = said.iter().map(|span| {
+    let seconds = said.iter().enumerate().map(|(place, span)| {
         let seconds = u64::try_from(span.seconds).ok().filter(|_| span.nanos == 0);
-        seconds.map(Duration::from_secs).ok_or("must be whole seconds")
+        let broken = || Error::Item { field: format!("{field}[{place}]"), rule: "must be whole seconds" };
+        seconds.map(Duration::from_secs).ok_or_else(broken)
     });
-    let spans = seconds.collect::<Result<_, _>>().map_err(|rule| Error::Field { field, rule })?;
+    let spans = seconds.collect::<Result<_, _>>()?;
     Reminders::new(spans).map_err(|rule| Error::Field { field, rule })
 }
 

@@ -6,6 +6,8 @@ use proto::id::{ScheduleId, UserId};
 use proto::scheduling::v1::ErrorReason as Reason;
 use tonic::Code;
 
+use crate::calendar::limits::Limit;
+
 /// Why something about a calendar is refused.
 #[derive(Debug, thiserror::Error)]
 pub enum Refusal {
@@ -25,6 +27,16 @@ pub enum Refusal {
     SlotNotFree {
         /// Who.
         user: UserId,
+        /// The time that it is about.
+        start: Timestamp,
+    },
+    /// It is more than the other person wants to be called.
+    #[error("what is booked at {start} goes beyond the {limit} of {user}")]
+    CallLimit {
+        /// Who.
+        user: UserId,
+        /// Which of its limits.
+        limit: Limit,
         /// The time that it is about.
         start: Timestamp,
     },
@@ -72,6 +84,10 @@ impl From<&Refusal> for Fault {
             }
             Refusal::SlotNotFree { user, start } => fault(Code::FailedPrecondition, Reason::SlotNotFree)
                 .with("user_id", user)
+                .with("start_time", start),
+            Refusal::CallLimit { user, limit, start } => fault(Code::FailedPrecondition, Reason::CallLimit)
+                .with("user_id", user)
+                .with("limit", limit)
                 .with("start_time", start),
             Refusal::TooMany { most } => {
                 fault(Code::FailedPrecondition, Reason::TooManySchedules).with("most", most)

@@ -9,6 +9,7 @@ mod delivery;
 pub mod error;
 mod grpc;
 mod ical;
+pub mod limits;
 pub mod people;
 pub mod recurrence;
 mod reminder;
@@ -25,9 +26,11 @@ pub use grpc::Grpc;
 
 use crate::calendar::announce::Announcer;
 use crate::calendar::availability::{Availability, CustomChanges, Weekly};
+use crate::calendar::limits::{Daily, Limits};
 use crate::calendar::people::{People, Person};
 use crate::calendar::slots::Span;
 use crate::calendar::zone::{Day, Zone};
+use crate::conversations::Conversations;
 use crate::error::Error;
 use crate::store::Store;
 use crate::timer::Timer;
@@ -43,6 +46,8 @@ pub struct Calendar {
     pub reminders: Timer,
     /// Messaging.
     pub announcer: Announcer,
+    /// Conversation.
+    pub conversations: Conversations,
     /// Auth.
     pub people: People,
     /// How many days ahead one can book.
@@ -51,20 +56,27 @@ pub struct Calendar {
     pub max_upcoming: u32,
 }
 
-/// When somebody is free, and where its clocks are.
+/// When somebody is free, where its clocks are, and how much it wants to be called.
 #[derive(Clone, Debug)]
 pub struct Hours {
     /// What the person has said.
     pub availability: Availability,
     /// The zone that holds now.
     pub zone: Zone,
+    /// How much the person wants to be called.
+    pub limits: Limits,
 }
 
 impl Hours {
     fn new(availability: Option<Availability>, person: Person) -> Self {
         let availability = availability.unwrap_or_else(Availability::unsaid);
         let zone = availability.weekly.zone.clone().unwrap_or(person.zone);
-        Self { availability, zone }
+        Self { availability, zone, limits: person.limits }
+    }
+
+    /// How many calls the person takes a day, when that is said; a day is one where its free time is meant.
+    fn daily(&self) -> Option<Daily> {
+        self.limits.per_day.map(|most| Daily { most, zone: self.zone.clone() })
     }
 }
 
@@ -97,7 +109,7 @@ impl Calendar {
         let now = self.store.now().await?;
         let zone = self.hours(user).await?.zone;
         let yesterday = self.yesterday(&zone).await?;
-        changes.check(yesterday.plus(1)).map_err(|rule| Error::Field { field: "days", rule })?;
+        changes.check(yesterday.plus(1)).map_err(|(place, rule)| convert::date_broken(place, rule))?;
         self.store.set_custom(user, &changes, yesterday, now).await?;
         self.hours(user).await
     }

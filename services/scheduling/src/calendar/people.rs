@@ -1,4 +1,7 @@
-//! What we ask of auth about people: who has an account, what they are called, and where their clocks are.
+//! What we ask of auth about people: who has an account, what they are called, where their clocks are, and how much they
+//! want to be called.
+
+use std::time::Duration;
 
 use chassis::fault::Fault;
 use chassis::identity::ServiceCredential;
@@ -9,6 +12,7 @@ use proto::id::UserId;
 use tonic::Code;
 
 use crate::calendar::error::Refusal;
+use crate::calendar::limits::Limits;
 use crate::calendar::zone::Zone;
 use crate::error::Error;
 
@@ -28,6 +32,8 @@ pub struct Person {
     pub name: String,
     /// The time zone of the profile; UTC when it says none that we know.
     pub zone: Zone,
+    /// How much it wants to be called.
+    pub limits: Limits,
 }
 
 impl People {
@@ -51,7 +57,7 @@ impl People {
         match self.user(id).await {
             Ok(user) => Ok(person(id, user)),
             Err(Error::Calendar(Refusal::UserNotFound(_))) => {
-                Ok(Person { id, name: String::new(), zone: Zone::utc() })
+                Ok(Person { id, name: String::new(), zone: Zone::utc(), limits: Limits::default() })
             }
             Err(error) => Err(error),
         }
@@ -74,5 +80,14 @@ impl People {
 
 fn person(id: UserId, user: pb::User) -> Person {
     let zone = Zone::parse(&user.time_zone).unwrap_or_else(Zone::utc);
-    Person { id, name: user.display_name, zone }
+    let limits = limits(user.call_preferences.unwrap_or_default());
+    Person { id, name: user.display_name, zone, limits }
+}
+
+fn limits(said: pb::CallPreferences) -> Limits {
+    let seconds = said.max_duration.and_then(|longest| u64::try_from(longest.seconds).ok());
+    Limits {
+        longest: seconds.map(Duration::from_secs),
+        per_day: u32::try_from(said.max_calls_per_day).ok().filter(|most| *most > 0),
+    }
 }

@@ -142,7 +142,7 @@ pub const WIDEST: Duration = Duration::from_millis(31 * DAY.unsigned_abs());
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calendar::availability::{Ranges, Terms, TimeRange};
+    use crate::calendar::availability::{Ranges, Terms};
 
     pub fn at(text: &str) -> Timestamp {
         Timestamp::from_millis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
@@ -153,8 +153,7 @@ mod tests {
     }
 
     fn daily(ranges: &[(&str, &str)]) -> Availability {
-        let ranges = ranges.iter().map(|(start, end)| TimeRange::parse(start, end).unwrap()).collect();
-        let ranges = Ranges::new(ranges).unwrap();
+        let ranges = Ranges::parse(ranges.iter().copied()).unwrap();
         let mut availability = Availability::unsaid();
         availability.weekly.days = std::array::from_fn(|_| ranges.clone());
         availability

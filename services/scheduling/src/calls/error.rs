@@ -9,6 +9,8 @@ use tonic::Code;
 
 use super::convert;
 use super::machine::{Outcome, Refusal};
+use crate::conversations::Denial;
+use crate::error::Error;
 
 /// What can go wrong with a call.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -73,6 +75,17 @@ impl CallError {
             Refusal::Elsewhere => Self::Elsewhere(id),
             Refusal::NotAccepted => Self::NotAccepted(id),
             Refusal::Over(outcome) => Self::Over { id, outcome },
+        }
+    }
+
+    /// Why nobody can be called where conversation was asked about; `absent` when what was named is not there.
+    pub fn denied(denial: Denial, absent: impl Into<Error>) -> Error {
+        match denial {
+            Denial::Absent => absent.into(),
+            Denial::NotDirect(id) => Self::NotDirect(id).into(),
+            Denial::Refused(fault) => Self::Refused(fault.text()).into(),
+            Denial::TooMany(wait) => Self::TooMany { what: "conversations", wait }.into(),
+            Denial::Failed(error) => error,
         }
     }
 }

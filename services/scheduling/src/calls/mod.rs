@@ -2,9 +2,9 @@
 //!
 //! ```text
 //! machine   the rules, without I/O            messages       the permission to call, and the message afterwards
-//! start     beginning one, or meeting         conversations  which conversation the two have
-//! fire      what time does, and what follows  acquaintances  that two people had a call
-//! publish   who is told live                  stream, limit  the feed, and how many signals
+//! start     beginning one, or meeting         acquaintances  that two people had a call
+//! fire      what time does, and what follows  stream, limit  the feed, and how many signals
+//! publish   who is told live
 //! ```
 //!
 //! The store decides under the locks of both people and by the time of the database; what is told live afterwards may
@@ -13,7 +13,6 @@
 
 mod acquaintances;
 mod config;
-mod conversations;
 mod convert;
 pub mod error;
 mod fire;
@@ -41,11 +40,11 @@ pub use config::CallsConfig;
 pub use convert::render;
 
 use self::acquaintances::Acquaintances;
-use self::conversations::Conversations;
 use self::error::CallError;
 use self::grpc::CallGrpc;
 use self::limit::Signals;
 use self::machine::{Act, Call, Device, Spans};
+use crate::conversations::Conversations;
 use crate::error::Error;
 use crate::messaging::Messaging;
 use crate::store::Store;
@@ -60,8 +59,8 @@ pub struct CallDeps {
     pub events: Events,
     /// Messaging.
     pub messaging: Messaging,
-    /// The way to conversation.
-    pub conversation: Transport,
+    /// Conversation.
+    pub conversations: Conversations,
     /// The way to auth.
     pub auth: Transport,
     /// How this service proves to the others who it is.
@@ -103,7 +102,7 @@ pub struct Listed {
 impl Calls {
     /// Puts it together and starts its timers.
     pub fn start(config: &CallsConfig, deps: CallDeps) -> Self {
-        let CallDeps { store, events, messaging, conversation, auth, credential, verifier, timing, tasks } =
+        let CallDeps { store, events, messaging, conversations, auth, credential, verifier, timing, tasks } =
             deps;
         let timer = |kind| Timer::new(kind, timing.clone(), store.clone(), tasks.clone());
         let calls = Self {
@@ -112,7 +111,7 @@ impl Calls {
             store,
             events,
             messaging,
-            conversations: Conversations::new(conversation, credential.clone()),
+            conversations,
             acquaintances: Acquaintances::new(auth, credential),
             verifier,
             spans: config.spans(),

@@ -106,8 +106,14 @@ impl Calls {
     /// Whom it is about, and where.
     async fn pair(&self, from: Device, request: &Request) -> Result<Pair, Error> {
         let (to, conversation) = match request.target {
-            Target::Person(user) => (user, self.conversations.direct(from.user, user).await?),
-            Target::Conversation(id) => (self.conversations.peer(from.user, id).await?, id),
+            Target::Person(user) => {
+                let found = self.conversations.direct(from.user, user).await;
+                (user, found.map_err(|denial| CallError::denied(denial, CallError::UserNotFound(user)))?)
+            }
+            Target::Conversation(id) => {
+                let found = self.conversations.peer(from.user, id).await;
+                (found.map_err(|denial| CallError::denied(denial, Error::ConversationNotFound(id)))?, id)
+            }
         };
         Ok(Pair { from, to, conversation, media: request.media })
     }

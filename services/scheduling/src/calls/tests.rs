@@ -31,6 +31,7 @@ use tonic::{Code, Request, Status};
 
 use self::peers::{Peers, Shown};
 use super::{CallDeps, Calls, CallsConfig, render};
+use crate::conversations::Conversations;
 use crate::messaging::Messaging;
 use crate::store::Store;
 use crate::tests::others::Others;
@@ -653,7 +654,7 @@ async fn everything_about_a_user_can_be_taken_along() {
         store: Store::new(world.database.clone(), world.clock.clone()),
         events: world.events.clone(),
         messaging: Messaging::new(world.peers.messaging(), Others::credential()),
-        conversation: world.peers.conversation(),
+        conversations: Conversations::new(world.peers.conversation(), Others::credential()),
         auth: world.peers.auth(),
         credential: Others::credential(),
         verifier: Verifier::new(world.peers.auth(), Some(Others::credential())),

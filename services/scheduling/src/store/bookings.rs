@@ -14,6 +14,7 @@ use super::super::{Db, FOR_UPDATE, is_overlap};
 use super::schedules::{BUSY, FIND, LONGEST, span};
 use super::{Store, Tx};
 use crate::calendar::error::Refusal;
+use crate::calendar::limits::Limit;
 use crate::calendar::schedule::{Media, Reminders, Schedule};
 use crate::calendar::slots::{self, Span};
 use crate::error::Error;
@@ -178,15 +179,17 @@ pub(super) async fn lock_people(tx: &mut Tx, mut people: [UserId; 2]) -> sqlx::R
     Ok(gone)
 }
 
-/// Refuses what comes too near to another booking of the attendee. What meets it is for the constraint to refuse.
+/// Refuses what comes too near to another booking of the attendee, and what is too much beside the others of its day. What
+/// meets one is for the constraint to refuse.
 async fn keep_apart(tx: &mut Tx, booking: Booking<'_>) -> Result<(), Error> {
     let gap = booking.gap;
-    if gap.is_zero() {
+    if gap.is_zero() && booking.daily.is_none() {
         return Ok(());
     }
     let attendee = booking.schedule.attendee;
     // Others reach as far before and after themselves.
     let within = whole(booking.times).widened(gap, gap);
+    let within = booking.daily.map_or(within, |daily| daily.reach(within));
     let rows: Vec<(i64, i64)> = sqlx::query_as(BUSY)
         .bind(attendee.uuid())
         .bind(within.start.as_millis())
@@ -197,15 +200,24 @@ async fn keep_apart(tx: &mut Tx, booking: Booking<'_>) -> Result<(), Error> {
         .await?;
     let busy: Vec<Span> = rows.into_iter().map(|(start, end)| span(start, end)).collect();
     let kept = slots::widened(&busy, gap);
-    match (first_meeting(booking.times, &kept), first_meeting(booking.times, &busy)) {
-        (Some(time), None) => Err(Refusal::SlotNotFree { user: attendee, start: time.start }.into()),
-        _ => Ok(()),
+    if first_meeting(booking.times, &busy).is_some() {
+        return Ok(());
+    }
+    if let Some(time) = first_meeting(booking.times, &kept) {
+        return Err(Refusal::SlotNotFree { user: attendee, start: time.start }.into());
+    }
+    match booking.daily.and_then(|daily| daily.first_too_many(booking.times, &busy)) {
+        Some(time) => {
+            let limit = Limit::MaxCallsPerDay;
+            Err(Refusal::CallLimit { user: attendee, limit, start: time.start }.into())
+        }
+        None => Ok(()),
     }
 }
 
-/// The first of some times that meets one of others.
+/// The first of some times that meets one of others, which are in order of time.
 fn first_meeting(times: &[Span], others: &[Span]) -> Option<Span> {
-    times.iter().copied().find(|time| others.iter().any(|other| other.meets(*time)))
+    times.iter().copied().find(|time| slots::is_busy(others, *time))
 }
 
 async fn insert(tx: &mut Tx, schedule: &Schedule, retry: Option<&Retry>) -> sqlx::Result<()> {

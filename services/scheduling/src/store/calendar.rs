@@ -7,6 +7,7 @@ use proto::id::{ConversationId, MessageId, ScheduleId, UserId};
 
 use super::Store;
 use crate::calendar::availability::{Availability, CustomChanges, Weekly};
+use crate::calendar::limits::Daily;
 use crate::calendar::schedule::{Listing, Place, Schedule};
 use crate::calendar::slots::Span;
 use crate::calendar::zone::Day;
@@ -47,6 +48,8 @@ pub struct Booking<'a> {
     pub times: &'a [Span],
     /// What lies at least between this and every other booking of the attendee.
     pub gap: Duration,
+    /// How many calls the attendee takes a day, when that is limited.
+    pub daily: Option<&'a Daily>,
 }
 
 /// What came of booking.
@@ -70,8 +73,8 @@ impl Store {
         either!(self, store => store.busy(user, within, except))
     }
 
-    /// Books, unless one of the two has something else at one of the times, or the booker has `most` to come. The booking,
-    /// its times, the timer that tells the other person and the timer of the first reminder are there together.
+    /// Books, unless one of the two has something else at one of the times, it is too much for the attendee on one of the
+    /// days, or the booker has `most` to come. The booking, its times, the timer that tells the other person and the timer of the first reminder are there together.
     pub async fn book(
         &self,
         booking: Booking<'_>,

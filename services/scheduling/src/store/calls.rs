@@ -12,11 +12,12 @@ use std::time::Duration;
 
 use chassis::clock::Timestamp;
 use proto::id::{CallId, UserId};
+use sqlx::QueryBuilder;
 use uuid::Uuid;
 
 use super::super::super::calling::{Changed, Listing, Settled, Start, Started};
 use super::super::super::code;
-use super::super::{Tx, now_within};
+use super::super::{Db, Tx, now_within};
 use super::{Store, remove_claimed};
 use crate::calls::machine::{Act, Call, Spans, Wish, nobody, wish};
 use crate::error::Error;
@@ -69,24 +70,25 @@ impl Store {
         // After the last place: no time is as late, and no id as large.
         let (time, id) =
             listing.before.map_or((i64::MAX, Uuid::max()), |(time, id)| (time.as_millis(), id.uuid()));
-        let records: Vec<Record> = sqlx::query_as(call_columns!(
-            "SELECT",
-            "FROM call_members m JOIN calls c ON c.call_id = m.call_id
-             WHERE m.user_id = $1 AND (m.create_time, m.call_id) < ($2, $3)
-               AND ($4 IS NULL OR m.peer_id = $4) AND ($5 IS NULL OR c.state = $5)
-               AND (m.live OR NOT $6) AND (NOT $7 OR (NOT m.outgoing AND c.state IN (5, 6, 7)))
-             ORDER BY m.create_time DESC, m.call_id DESC LIMIT $8"
-        ))
-        .bind(listing.user.uuid())
-        .bind(time)
-        .bind(id)
-        .bind(listing.peer.map(UserId::uuid))
-        .bind(listing.state.map(code_of_state))
-        .bind(listing.active)
-        .bind(listing.missed)
-        .bind(listing.limit.saturating_add(1))
-        .fetch_all(self.pool.read())
-        .await?;
+        // Only what is asked for is in the text: for each way to ask there is an index.
+        let mut sql = QueryBuilder::<Db>::new(LIST);
+        sql.push_bind(listing.user.uuid());
+        sql.push(" AND (m.create_time, m.call_id) < (").push_bind(time).push(", ").push_bind(id).push(")");
+        if let Some(peer) = listing.peer {
+            sql.push(" AND m.peer_id = ").push_bind(peer.uuid());
+        }
+        if let Some(state) = listing.state {
+            sql.push(" AND m.state = ").push_bind(code_of_state(state));
+        }
+        if listing.active {
+            sql.push(" AND m.live");
+        }
+        if listing.missed {
+            sql.push(" AND NOT m.outgoing AND m.state IN (5, 6, 7)");
+        }
+        sql.push(" ORDER BY m.create_time DESC, m.call_id DESC LIMIT ");
+        sql.push_bind(listing.limit.saturating_add(1));
+        let records: Vec<Record> = sql.build_query_as().fetch_all(self.pool.read()).await?;
         records.into_iter().map(Record::read).collect()
     }
 
@@ -208,6 +210,10 @@ const FIND: &str = "SELECT call_id, fingerprint FROM call_requests WHERE user_id
 
 const READ: &str = call_columns!("SELECT", "FROM calls c WHERE c.call_id = $1");
 
+/// Those of a user, who is to be bound next. What tells one from another is asked of the members: the calls of all are many.
+const LIST: &str =
+    call_columns!("SELECT", "FROM call_members m JOIN calls c ON c.call_id = m.call_id WHERE m.user_id = ");
+
 const READ_LIVE: &str = call_columns!(
     "SELECT",
     "FROM call_members m JOIN calls c ON c.call_id = m.call_id WHERE m.user_id = $1 AND m.live"
@@ -306,14 +312,15 @@ async fn insert(tx: &mut Tx, call: &Call, now: Timestamp) -> sqlx::Result<()> {
     .await?;
     for (user, peer) in [(call.caller.user, call.callee), (call.callee, call.caller.user)] {
         sqlx::query(
-            "INSERT INTO call_members (user_id, call_id, peer_id, outgoing, live, create_time)
-             VALUES ($1, $2, $3, $4, $5, $6)",
+            "INSERT INTO call_members (user_id, call_id, peer_id, outgoing, live, state, create_time)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         )
         .bind(user.uuid())
         .bind(call.id.uuid())
         .bind(peer.uuid())
         .bind(user == call.caller.user)
         .bind(call.is_live())
+        .bind(code_of_state(name_of(call)))
         .bind(call.create_time.as_millis())
         .execute(&mut **tx)
         .await?;
@@ -357,12 +364,14 @@ async fn write(tx: &mut Tx, before: i64, call: &Call, now: Timestamp) -> sqlx::R
     if written.rows_affected() == 0 {
         return Ok(());
     }
-    if !call.is_live() {
-        sqlx::query("UPDATE call_members SET live = FALSE WHERE call_id = $1")
-            .bind(call.id.uuid())
-            .execute(&mut **tx)
-            .await?;
-    }
+    sqlx::query(
+        "UPDATE call_members SET live = $2, state = $3 WHERE call_id = $1 AND (live <> $2 OR state <> $3)",
+    )
+    .bind(call.id.uuid())
+    .bind(call.is_live())
+    .bind(code_of_state(name_of(call)))
+    .execute(&mut **tx)
+    .await?;
     set_timers(tx, call, now).await
 }
 

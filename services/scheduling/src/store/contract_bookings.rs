@@ -16,6 +16,7 @@ use super::{Booked, Booking, Failure, Store};
 use crate::MIGRATOR;
 use crate::calendar::availability::{CustomChanges, Ranges};
 use crate::calendar::error::Refusal;
+use crate::calendar::limits::{Daily, Limit};
 use crate::calendar::recurrence::Recurrence;
 use crate::calendar::schedule::{Filter, Listing, Media, Plan, Reminders, Schedule, Standing, Title};
 use crate::calendar::slots::Span;
@@ -70,7 +71,7 @@ impl Made {
     }
 
     fn booking(&self) -> Booking<'_> {
-        Booking { schedule: &self.schedule, times: &self.times, gap: Duration::ZERO }
+        Booking { schedule: &self.schedule, times: &self.times, gap: Duration::ZERO, daily: None }
     }
 }
 
@@ -153,6 +154,8 @@ on_both! {
     only_the_version_that_was_seen_is_changed,
     what_is_kept_free_around_is_kept_in_the_transaction,
     many_dates_are_kept_at_once,
+    a_crowd_gets_two_a_day,
+    a_day_is_counted_without_what_is_moved,
     a_retry_finds_the_first,
     a_newer_version_is_told_after_the_older,
     a_refusal_cancels_and_frees_the_time,
@@ -406,6 +409,81 @@ async fn many_dates_are_kept_at_once(world: World) {
     expected.retain(|day, _| !(450..590).contains(&day.since(first)));
     assert_eq!(change(changes).await, expected);
     assert_eq!(world.store.availability(UserId::generate(), first).await.unwrap(), None);
+}
+
+/// The start of the time that is one too many on its day.
+fn one_too_many<T: std::fmt::Debug>(answer: Result<T, Error>) -> Timestamp {
+    match answer.unwrap_err() {
+        Error::Calendar(Refusal::CallLimit { limit: Limit::MaxCallsPerDay, start, .. }) => start,
+        error => panic!("{error:?}"),
+    }
+}
+
+async fn a_crowd_gets_two_a_day(world: World) {
+    const DAYS: u32 = 3;
+    let ann = UserId::generate();
+    let daily = Daily { most: 2, zone: Zone::parse("Asia/Kathmandu").unwrap() };
+    // The next midnight there, and half an hour.
+    let now = world.begin;
+    let begin = now.plus(DAY).minus(Duration::from_millis(daily.zone.local(now).millis.unsigned_abs()));
+    let mut crowd = JoinSet::new();
+    for n in 0..12 * DAYS {
+        let (store, daily) = (world.store.clone(), daily.clone());
+        crowd.spawn(async move {
+            let start = begin.plus(DAY * (n % DAYS) + HOUR * (n / DAYS) + 30 * MINUTE);
+            let made = Made::new([UserId::generate(), ann], Span::new(start, start.plus(HOUR)), "", now);
+            loop {
+                let booking = Booking { daily: Some(&daily), ..made.booking() };
+                match store.book(booking, None, MOST).await {
+                    Ok(_) => return Some(n % DAYS),
+                    Err(Error::Calendar(Refusal::CallLimit { user, limit, start: at })) => {
+                        assert_eq!((user, limit, at), (ann, Limit::MaxCallsPerDay, start));
+                        return None;
+                    }
+                    // As any caller would.
+                    Err(Error::Store(Failure::Transient(_))) => {}
+                    Err(error) => panic!("{error:?}"),
+                }
+            }
+        });
+    }
+    let mut won: Vec<_> = crowd.join_all().await.into_iter().flatten().collect();
+    won.sort_unstable();
+    assert_eq!(won, [0, 0, 1, 1, 2, 2]);
+    assert_eq!(world.busy(ann).await.len(), 6);
+}
+
+async fn a_day_is_counted_without_what_is_moved(world: World) {
+    let [ann, bob] = people();
+    let daily = Daily { most: 1, zone: Zone::utc() };
+    let now = world.begin;
+    let midnight = now.plus(DAY).minus(Duration::from_millis(daily.zone.local(now).millis.unsigned_abs()));
+    let at = |hours: u32| Span::new(midnight.plus(HOUR * hours), midnight.plus(HOUR * (hours + 1)));
+    let book = async |made: &Made| {
+        let booking = Booking { daily: Some(&daily), ..made.booking() };
+        world.store.book(booking, None, MOST).await
+    };
+    let made = Made::new([ann, bob], at(10), "FREQ=DAILY;COUNT=2", now);
+    book(&made).await.unwrap();
+    // Each time of one that comes again is counted, and nothing of what is refused is there.
+    let cem = UserId::generate();
+    let second = Made::new([cem, bob], at(37), "", now);
+    assert_eq!(one_too_many(book(&second).await), at(37).start);
+    let series = Made::new([cem, bob], at(60), "FREQ=DAILY;COUNT=3", now);
+    let last = Made::new([ann, bob], at(110), "", now);
+    book(&last).await.unwrap();
+    assert_eq!(one_too_many(book(&series).await), series.times[2].start);
+    assert_eq!(world.busy(cem).await, []);
+    // What is moved does not stand in its own way, and others do.
+    let rebook = async |moved: &Made| {
+        world.store.rebook(Booking { daily: Some(&daily), ..moved.booking() }, true).await
+    };
+    let moved = made.moved(at(12), now);
+    assert!(rebook(&moved).await.unwrap());
+    let onto = moved.moved(at(84), now);
+    assert_eq!(one_too_many(rebook(&onto).await), onto.times[1].start);
+    assert_eq!(world.get(&made).await, moved.schedule);
+    assert_eq!(world.busy(ann).await.len(), 3);
 }
 
 async fn a_retry_finds_the_first(world: World) {

@@ -30,14 +30,16 @@ pub(super) const BUSY: &str = "SELECT start_time, end_time FROM occurrences
     WHERE user_id = $1 AND end_time > $2 AND start_time < $3 AND schedule_id <> $4 AND start_time > $5
     ORDER BY start_time";
 
-/// What a [`Schedule`] is made of, with the time that is under way or comes next as of `$1`.
+/// What a [`Schedule`] is made of, with the time that is under way or comes next as of `$1`; what follows names the table
+/// `s`. As no two times of a person meet, the first to end is the first to begin.
 const SELECT: &str = "SELECT s.schedule_id, s.booker_id, s.attendee_id, s.title, s.folded_title, s.video, s.start_time, s.end_time,
         s.rrule, s.time_zone, s.reminders, s.occurrence_count, s.last_end_time, s.version, s.actor_id, s.state,
         s.failure_reason, s.told_version, s.conversation_id, s.message_id, s.reminder_count, s.remind_time,
         s.create_time, s.update_time,
-        (SELECT MIN(o.start_time) FROM occurrences o
-         WHERE o.schedule_id = s.schedule_id AND o.user_id = s.booker_id AND o.end_time > $1) AS next_start
-    FROM schedules s";
+        (SELECT o.start_time FROM occurrences o
+         WHERE o.schedule_id = s.schedule_id AND o.user_id = s.booker_id AND o.end_time > $1
+         ORDER BY o.end_time LIMIT 1) AS next_start
+    FROM";
 
 #[derive(sqlx::FromRow)]
 struct Record {
@@ -157,7 +159,9 @@ impl Store {
         id: ScheduleId,
         now: Timestamp,
     ) -> Result<Option<Schedule>, Error> {
-        let sql = format!("{SELECT} WHERE s.schedule_id = $2 AND (s.booker_id = $3 OR s.attendee_id = $3)");
+        let sql = format!(
+            "{SELECT} schedules s WHERE s.schedule_id = $2 AND (s.booker_id = $3 OR s.attendee_id = $3)"
+        );
         let record: Option<Record> = sqlx::query_as(AssertSqlSafe(sql))
             .bind(now.as_millis())
             .bind(id.uuid())
@@ -169,7 +173,7 @@ impl Store {
 
     pub(super) async fn schedule_by_id(&self, id: Uuid, now: Timestamp) -> Result<Option<Schedule>, Error> {
         let record: Option<Record> =
-            sqlx::query_as(AssertSqlSafe(format!("{SELECT} WHERE s.schedule_id = $2")))
+            sqlx::query_as(AssertSqlSafe(format!("{SELECT} schedules s WHERE s.schedule_id = $2")))
                 .bind(now.as_millis())
                 .bind(id)
                 .fetch_optional(self.pool.read())
@@ -178,20 +182,15 @@ impl Store {
     }
 
     pub async fn list_schedules(&self, listing: &Listing) -> Result<Vec<(Place, Schedule)>, Error> {
-        let (which, by, order, is_after) = match listing.filter {
-            Filter::All => ("state = 1", "start_time", "DESC", "<"),
-            Filter::Past => ("state = 1 AND last_end_time <= $1", "last_end_time", "DESC", "<"),
-            Filter::Upcoming => ("state = 1 AND last_end_time > $1", "next_start", "ASC", ">"),
-            Filter::Cancelled => ("state <> 1", "start_time", "DESC", "<"),
+        let sql = match listing.filter {
+            Filter::All => downwards("state = 1", "start_time"),
+            Filter::Past => downwards("state = 1 AND last_end_time <= $1", "last_end_time"),
+            Filter::Upcoming => format!("{SELECT} {UPCOMING}"),
+            Filter::Cancelled => downwards("state <> 1", "start_time"),
         };
-        let sql = format!(
-            "SELECT * FROM ({SELECT} WHERE (s.booker_id = $2 OR s.attendee_id = $2)) AS listed
-             WHERE {which} AND folded_title LIKE $3 ESCAPE '!' AND ({by}, schedule_id) {is_after} ($4, $5)
-             ORDER BY {by} {order}, schedule_id {order} LIMIT $6"
-        );
-        let before_all = match order {
-            "ASC" => (i64::MIN, Uuid::nil()),
-            _ => (i64::MAX, Uuid::max()),
+        let before_all = match listing.filter {
+            Filter::Upcoming => (i64::MIN, Uuid::nil()),
+            Filter::All | Filter::Past | Filter::Cancelled => (i64::MAX, Uuid::max()),
         };
         let (time, id) = listing.after.map_or(before_all, |(time, id)| (time.as_millis(), id.uuid()));
         let records: Vec<Record> = sqlx::query_as(AssertSqlSafe(sql))
@@ -227,6 +226,32 @@ impl Store {
         Ok(rows.into_iter().map(|(start, end)| span(start, end)).collect())
     }
 }
+
+/// Some of somebody's bookings, latest first. Those of each role are read in order, as far as the page goes, whatever else
+/// there is of the person's.
+fn downwards(which: &str, by: &str) -> String {
+    let of = |role: &str| {
+        format!(
+            "SELECT * FROM (
+                 SELECT * FROM schedules
+                 WHERE {role}_id = $2 AND {which} AND folded_title LIKE $3 ESCAPE '!' AND ({by}, schedule_id) < ($4, $5)
+                 ORDER BY {by} DESC, schedule_id DESC LIMIT $6) AS as_{role}"
+        )
+    };
+    let (booker, attendee) = (of("booker"), of("attendee"));
+    format!("{SELECT} ({booker} UNION ALL {attendee}) AS s ORDER BY s.{by} DESC, s.schedule_id DESC LIMIT $6")
+}
+
+/// Somebody's bookings to come, next first: the times of the person in order, of each booking the first only.
+const UPCOMING: &str = "occurrences n JOIN schedules s ON s.schedule_id = n.schedule_id
+    WHERE n.user_id = $2 AND n.end_time > $1 AND n.start_time > $1 - 86400000
+      AND (n.start_time, n.schedule_id) > ($4, $5)
+      AND n.start_time = (
+          SELECT o.start_time FROM occurrences o
+          WHERE o.schedule_id = n.schedule_id AND o.user_id = n.user_id AND o.end_time > $1
+          ORDER BY o.end_time LIMIT 1)
+      AND s.state = 1 AND s.folded_title LIKE $3 ESCAPE '!'
+    ORDER BY n.start_time, n.schedule_id LIMIT $6";
 
 /// From one column to another.
 pub(super) fn span(start: i64, end: i64) -> Span {

@@ -3,6 +3,7 @@
 mod bookings;
 mod changes;
 mod free_time;
+mod limits;
 mod neighbours;
 mod reminders;
 
@@ -61,7 +62,7 @@ async fn start(
         events,
         clock,
         messaging: neighbours.messaging(),
-        conversation: Transport::local(axum::Router::new()),
+        conversation: neighbours.conversation(),
         auth: neighbours.auth(),
         credential: Others::credential(),
         accepted: AcceptedServices::default(),

@@ -14,19 +14,109 @@ use crate::report::{Complaint, Remark, Resolution, Verdict};
 promises! {
     every_message_of_one_goes_and_none_of_others
     a_step_happens_once
+    a_fact_that_comes_after_its_user_leaves_nothing
+    what_fails_is_put_off_and_the_others_come_first
     marks_are_taken_back_step_by_step
     what_only_one_has_seen_goes_and_reports_stay
     what_one_did_is_listed_page_by_page
+    what_one_pinned_hid_and_read_is_listed_page_by_page
     only_one_s_own_messages_count_and_only_in_their_time
     own_messages_come_oldest_first_and_once
 }
 
-async fn gone(store: &Store, user: UserId) {
+pub(super) async fn gone(store: &Store, user: UserId) {
     let from = store.person_facts_cursor().await.unwrap();
     store.apply_to_people(from, from + 1, &[PersonFact::Gone(user)], NOW).await.unwrap().unwrap();
 }
 
-async fn the_departure(store: &Store, now: Timestamp) -> Option<Departure> {
+async fn what_fails_is_put_off_and_the_others_come_first(store: Store) {
+    let users: Vec<_> = (0..3).map(|_| UserId::generate()).collect();
+    for user in &users {
+        gone(&store, *user).await;
+    }
+    let first = store.departures(NOW, 2).await.unwrap();
+    assert_eq!((first.len(), store.departure_ready(later(9)).await.unwrap()), (2, Some(NOW)));
+    for departure in &first {
+        // Two replicas at once: it counts once.
+        store.put_off_departure(departure, later(100)).await.unwrap();
+        store.put_off_departure(departure, later(200)).await.unwrap();
+    }
+    let [last] = store.departures(later(99), 2).await.unwrap().try_into().unwrap();
+    assert!(first.iter().all(|one| one.user != last.user) && last.failures == 0);
+    store.erase_written(&last, &[], &HashMap::new(), later(99)).await.unwrap();
+    let again = store.departures(later(100), 9).await.unwrap();
+    let failures: Vec<_> = again.iter().map(|one| (one.user == last.user, one.failures)).collect();
+    assert_eq!(failures, [(true, 0), (false, 1), (false, 1)]);
+    // That it was tried is no progress; what is done is.
+    assert_eq!(store.departure_ready(later(100)).await.unwrap(), Some(NOW));
+    for departure in &again[1..] {
+        store.erase_written(departure, &[], &HashMap::new(), later(100)).await.unwrap();
+    }
+    assert_eq!(store.departure_ready(later(100)).await.unwrap(), Some(later(99)));
+    let again = store.departures(later(100), 9).await.unwrap();
+    assert!(again.iter().all(|one| one.failures == 0 && one.stage == Stage::Reactions));
+}
+
+async fn a_fact_that_comes_after_its_user_leaves_nothing(store: Store) {
+    let ann = UserId::generate();
+    gone(&store, ann).await;
+    take_marks_back(&store).await;
+    while let Some(departure) = the_departure(&store, NOW).await {
+        store.erase_rest(&departure, NOW).await.unwrap();
+    }
+    let facts = [fact(ConversationId::generate(), FactKind::Created, &[ann], &[])];
+    let applied = store.apply(0, 1, &facts, &[]).await.unwrap().unwrap();
+    assert!(applied.user_events.is_empty() && applied.events.len() == 1);
+    assert!(store.user_events(ann, Sequence::NONE, 9).await.unwrap().is_empty());
+    assert!(store.user_heads(&[ann]).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_fact_beside_a_departure_waits_for_it() {
+    let (Some((store, scratch)), ann) = (postgres().await, UserId::generate()) else { return };
+    let database = Database::open(&scratch.config(), "messaging", &MIGRATOR).await.unwrap();
+    let Database::Postgres(pool) = &database else { panic!("on PostgreSQL") };
+    // Another replica is about to take note of the departure.
+    let mut departing = pool.begin().await.unwrap();
+    sqlx::query("INSERT INTO user_heads (user_id, last_sequence) VALUES ($1, 0)")
+        .bind(ann.uuid())
+        .execute(&mut *departing)
+        .await
+        .unwrap();
+    let backend: i32 =
+        sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *departing).await.unwrap();
+    let facts = [fact(ConversationId::generate(), FactKind::Created, &[ann], &[])];
+    let applying = tokio::spawn({
+        let store = store.clone();
+        async move { store.apply(0, 1, &facts, &[]).await.unwrap().unwrap() }
+    });
+    let is_waited_for = async || {
+        sqlx::query_scalar::<_, bool>(
+            "SELECT EXISTS (SELECT 1 FROM pg_stat_activity WHERE $1 = ANY(pg_blocking_pids(pid)))",
+        )
+        .bind(backend)
+        .fetch_one(pool.read())
+        .await
+        .unwrap()
+    };
+    while !is_waited_for().await {
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    sqlx::query(
+        "INSERT INTO departures (user_id, stage, after_time, after_conversation, after_sequence, after_key, steps, round,
+             due_time) VALUES ($1, 0, 0, $1, 0, '', 0, 1, $2)",
+    )
+    .bind(ann.uuid())
+    .bind(NOW.as_millis())
+    .execute(&mut *departing)
+    .await
+    .unwrap();
+    departing.commit().await.unwrap();
+    assert!(applying.await.unwrap().user_events.is_empty());
+    assert!(store.user_events(ann, Sequence::NONE, 9).await.unwrap().is_empty());
+}
+
+pub(super) async fn the_departure(store: &Store, now: Timestamp) -> Option<Departure> {
     store.departures(now, 9).await.unwrap().into_iter().next()
 }
 
@@ -198,7 +288,7 @@ async fn poll(store: &Store, conversation: ConversationId, by: UserId) -> Messag
 }
 
 /// Goes through the stages of marks; answers the events.
-async fn take_marks_back(store: &Store) -> Vec<Event> {
+pub(super) async fn take_marks_back(store: &Store) -> Vec<Event> {
     erase_messages(store).await;
     let mut events = Vec::new();
     loop {
@@ -307,6 +397,54 @@ async fn what_only_one_has_seen_goes_and_reports_stay(store: Store) {
         assert!(resolved.user_events.is_empty() && resolved.report.reporter.is_none());
     }
     assert_eq!(store.user_events(bob, Sequence::NONE, 1000).await.unwrap().len(), 300);
+}
+
+async fn what_one_pinned_hid_and_read_is_listed_page_by_page(store: Store) {
+    let [ann, bob] = [UserId::generate(), UserId::generate()];
+    let mut messages = HashSet::new();
+    for n in 0..7 {
+        let conversation = ConversationId::generate();
+        let message = send(&store, conversation, bob, "hello").await;
+        for user in [ann, bob] {
+            let read = Watermark {
+                read: message.sequence,
+                update_time: Some(NOW),
+                ..Watermark::start(conversation, user)
+            };
+            store.advance(&[Move { to: read, reads: false }]).await.unwrap();
+            store.hide(user, conversation, message.message_id, NOW).await.unwrap();
+        }
+        marks(&store, &message, ann, Mark::Pin).await;
+        let other = send(&store, conversation, bob, &n.to_string()).await;
+        marks(&store, &other, bob, Mark::Pin).await;
+        messages.insert((conversation, message.message_id));
+    }
+    let (mut after, mut pins) = (Spot::start(), Vec::new());
+    loop {
+        let page = store.own_pins(ann, &after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.spot.clone();
+        pins.extend(page.into_iter().map(|pin| (pin.spot.conversation, pin.message_id)));
+    }
+    assert_eq!((pins.len(), HashSet::from_iter(pins)), (7, messages.clone()));
+    let (mut after, mut hidden) = (Spot::start(), Vec::new());
+    loop {
+        let page = store.own_hidden(ann, &after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = last.spot.clone();
+        hidden.extend(page.into_iter().map(|one| (one.spot.conversation, one.message_id)));
+    }
+    assert_eq!((hidden.len(), HashSet::from_iter(hidden)), (7, messages.clone()));
+    let (mut after, mut places) = (None, Vec::new());
+    loop {
+        let page = store.own_watermarks(ann, after, 3).await.unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.conversation);
+        assert!(page.iter().all(|one| one.user == ann && one.read == Sequence::new(1)));
+        places.extend(page.into_iter().map(|one| one.conversation));
+    }
+    let conversations: HashSet<_> = messages.iter().map(|(conversation, _)| *conversation).collect();
+    assert_eq!((places.len(), HashSet::from_iter(places)), (7, conversations));
 }
 
 async fn what_one_did_is_listed_page_by_page(store: Store) {

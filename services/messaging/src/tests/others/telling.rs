@@ -25,6 +25,16 @@ impl Others {
         self.state().conversations.get_mut(&id).unwrap().strangers.insert(user, Stranger::Unknown);
     }
 
+    /// One of the two blocks the other from now on, or no longer. They do not hear which.
+    pub fn set_blocked(&self, id: ConversationId, is_blocked: bool) {
+        let mut state = self.state();
+        let conversation = state.conversations.get_mut(&id).unwrap();
+        conversation.strangers.retain(|_, stranger| !matches!(stranger, Stranger::Blocked));
+        for user in conversation.members.keys().filter(|_| is_blocked) {
+            conversation.strangers.insert(*user, Stranger::Blocked);
+        }
+    }
+
     /// Lets nobody make a message request any more.
     pub fn allow_no_more_requests(&self) {
         self.state().no_more_requests = true;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use proto::id::UserId;
 
 use super::*;
+use crate::calendar::limits::Limits;
 use crate::calendar::recurrence::Rule;
 use crate::calendar::schedule::{Plan, Reminders, Title};
 
@@ -13,7 +14,7 @@ fn at(text: &str) -> Timestamp {
 }
 
 fn person(name: &str) -> Person {
-    Person { id: UserId::generate(), name: name.to_owned(), zone: Zone::utc() }
+    Person { id: UserId::generate(), name: name.to_owned(), zone: Zone::utc(), limits: Limits::default() }
 }
 
 fn booked(title: &str, start: &str, rule: &str, zone: &str) -> (Schedule, Vec<Span>) {

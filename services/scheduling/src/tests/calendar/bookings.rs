@@ -227,21 +227,48 @@ async fn whom_messaging_does_not_let_write_does_not_book() {
         world.neighbours.refuse(ann, bob, *said);
         assert_eq!(reason(ask().await), *heard);
     }
-    // The same where messaging can only say so when the message comes.
-    world.neighbours.cannot_be_asked();
-    for (said, heard) in &refused {
-        world.neighbours.refuse(ann, bob, *said);
-        assert_eq!(reason(ask().await), *heard);
+    // There is nothing of it: no booking, not even one that is cancelled, no message, no alert, and the time is free.
+    assert_eq!(world.neighbours.checks(), refused.len());
+    assert!(world.neighbours.told().is_empty() && world.neighbours.raised().is_empty());
+    for user in [ann, bob] {
+        for filter in [pb::ScheduleFilter::Unspecified, pb::ScheduleFilter::Cancelled] {
+            assert_eq!(world.titles(user, filter).await, [""; 0]);
+        }
     }
+    world.book(bob, ann, HOUR).await;
+}
+
+#[tokio::test]
+async fn what_cannot_be_booked_makes_no_conversation() {
+    let world = World::start().await;
+    let [ann, bob] = world.two();
+    world.set_weekly(bob, every_day(&[("00:00", "01:00")])).await.unwrap();
+    let off = world.ask(ann, world.draft(bob, HOUR)).await;
+    assert_eq!(reason(off), is(Code::FailedPrecondition, "SLOT_NOT_FREE"));
+    assert_eq!((world.neighbours.conversations(), world.neighbours.checks()), (0, 0));
+    let booked = world.book(ann, bob, 30 * MINUTE).await;
+    assert_eq!((world.neighbours.conversations(), world.neighbours.checks()), (1, 1));
+    assert_eq!(booked.conversation_id, world.neighbours.told()[0].conversation.to_string());
+}
+
+#[tokio::test]
+async fn who_is_blocked_between_the_check_and_the_message_has_no_booking() {
+    let world = World::start().await;
+    let [ann, bob] = world.two();
+    world.neighbours.refuse_after_check(ann, bob, ErrorReason::WriteDenied);
     // A retry hears the same.
     let request_id = UserId::generate().to_string();
     let request = pb::ScheduleCallRequest { request_id, ..world.draft(bob, HOUR) };
     for _ in 0..2 {
         let refused = world.ask(ann, request.clone()).await;
-        assert_eq!(reason(refused), is(Code::PermissionDenied, "BOOKING_REFUSED"));
+        assert_eq!(reason(refused), is(Code::PermissionDenied, "WRITE_DENIED"));
     }
-    // There is nothing of it: no booking to come, no alert, and the time is free.
+    // It was written before anybody could know, and says why it is cancelled.
     assert_eq!(world.titles(ann, pb::ScheduleFilter::Unspecified).await, [""; 0]);
+    let filter = pb::ScheduleFilter::Cancelled.into();
+    let cancelled =
+        world.list(ann, pb::ListSchedulesRequest { filter, ..Default::default() }).await.schedules;
+    assert_eq!((cancelled.len(), cancelled[0].failure_reason.as_str()), (1, "ERROR_REASON_WRITE_DENIED"));
     assert!(world.neighbours.raised().is_empty());
     world.book(bob, ann, HOUR).await;
 }
@@ -275,11 +302,10 @@ async fn a_booking_waits_for_messaging_and_is_told_once() {
 async fn what_is_refused_after_the_answer_is_cancelled_and_said() {
     let world = World::start().await;
     let [ann, bob] = world.two();
-    world.neighbours.cannot_be_asked();
-    world.neighbours.set_down(true);
+    world.neighbours.set_stuck(true);
     let booked = world.book(ann, bob, 2 * HOUR).await;
     assert_eq!((booked.state(), booked.message_id.as_str()), (State::Upcoming, ""));
-    world.neighbours.set_down(false);
+    world.neighbours.set_stuck(false);
     world.neighbours.refuse(ann, bob, ErrorReason::WriteDenied);
     eventually(|| {
         world.clock.advance(SECOND);

@@ -52,22 +52,24 @@ async fn what_makes_no_sense_about_a_week_is_refused_by_name() {
     let world = World::start().await;
     let ann = world.neighbours.register("ann", "");
     let refused = |availability| async { field(world.set_weekly(ann, availability).await) };
-    for ranges in [
-        &[("22:00", "06:00")][..],
-        &[("09:00", "09:00")],
-        &[("09:00", "10:30"), ("10:00", "11:00")],
-        &[("10:00", "11:00"), ("08:00", "09:00")],
-        &[("24:00", "24:30")],
-        &[("9:00", "10:00")],
-        &[("xx:yy", "10:00")],
+    for (ranges, expected) in [
+        (&[("22:00", "06:00")][..], "ranges[0].end"),
+        (&[("09:00", "09:00")], "ranges[0].end"),
+        (&[("09:00", "10:30"), ("10:00", "11:00")], "ranges[1]"),
+        (&[("10:00", "11:00"), ("08:00", "09:00")], "ranges[1]"),
+        (&[("24:00", "24:30")], "ranges[0].end"),
+        (&[("9:00", "10:00")], "ranges[0].start"),
+        (&[("08:00", "09:00"), ("xx:yy", "10:00")], "ranges[1].start"),
     ] {
-        assert_eq!(refused(every_day(ranges)).await, "availability.days.ranges", "{ranges:?}");
+        let mut week = every_day(&[("09:00", "10:00")]);
+        week.days[2].ranges = ranges_of(ranges);
+        assert_eq!(refused(week).await, format!("availability.days[2].{expected}"), "{ranges:?}");
     }
     let midnight = world.set_weekly(ann, every_day(&[("22:00", "06:00")])).await.unwrap_err();
     assert!(midnight.message().contains("midnight"), "{}", midnight.message());
     let open = every_day(&[("09:00", "17:00")]);
     let twice = pb::WeeklyAvailability { days: [&open.days[..6], &open.days[..1]].concat(), ..open.clone() };
-    assert_eq!(refused(twice).await, "availability.days");
+    assert_eq!(refused(twice).await, "availability.days[6].weekday");
     let zone = pb::WeeklyAvailability { time_zone: "Mars/Olympus".to_owned(), ..open.clone() };
     assert_eq!(refused(zone).await, "availability.time_zone");
     let odd = pb::WeeklyAvailability { slot_length: span(301 * SECOND), ..open.clone() };
@@ -115,19 +117,19 @@ async fn what_makes_no_sense_about_a_date_is_refused_by_name() {
     let ann = world.neighbours.register("ann", "Pacific/Honolulu");
     let set = |days| world.set_custom(ann, days, &[]);
     for (days, expected) in [
-        (vec![day("2027-02-30", &[])], "days.date"),
-        (vec![day("2027-2-3", &[])], "days.date"),
-        (vec![day("2027-02-03", &[("23:00", "01:00")])], "days.ranges"),
-        (vec![day("2027-02-03", &[]), day("2027-02-03", &[])], "days"),
-        (vec![day("2027-01-29", &[])], "days"),
-        (vec![day("2028-02-02", &[])], "days"),
+        (vec![day("2027-02-30", &[])], "days[0].date"),
+        (vec![day("2027-02-05", &[]), day("2027-2-3", &[])], "days[1].date"),
+        (vec![day("2027-02-03", &[("23:00", "01:00")])], "days[0].ranges[0].end"),
+        (vec![day("2027-02-03", &[]), day("2027-02-03", &[])], "days[1].date"),
+        (vec![day("2027-01-29", &[])], "days[0].date"),
+        (vec![day("2027-02-05", &[]), day("2028-02-02", &[])], "days[1].date"),
     ] {
         assert_eq!(field(set(days.clone()).await), expected, "{days:?}");
     }
     assert!(set(vec![day("2027-01-30", &[]), day("2028-02-01", &[])]).await.is_ok());
-    assert_eq!(field(world.set_custom(ann, vec![], &["soon"]).await), "remove_dates");
+    assert_eq!(field(world.set_custom(ann, vec![], &["2027-02-05", "soon"]).await), "remove_dates[1]");
     let both = world.set_custom(ann, vec![day("2027-02-03", &[])], &["2027-02-03"]).await;
-    assert_eq!(field(both), "days");
+    assert_eq!(field(both), "days[0].date");
 }
 
 #[tokio::test]

@@ -1,14 +1,17 @@
-//! Auth and messaging as far as calendars can see them: auth knows profiles, and messaging has one conversation for each
-//! two, shows a message once per key and keeps one alert per subject, unless it is told to fail.
+//! Auth, conversation and messaging as far as calendars can see them: auth knows profiles, conversation has one direct
+//! conversation for each two, and messaging shows a message once per key and keeps one alert per subject, unless it is
+//! told to fail.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use axum::Router;
 use chassis::clock::{Clock, Timestamp};
 use chassis::fault::Fault;
 use chassis::transport::Transport;
 use proto::auth::v1 as auth;
+use proto::conversation::v1 as conversation;
 use proto::id::{AlertId, ConversationId, MessageId, SessionId, UserId};
 use proto::messaging::v1 as messaging;
 use proto::messaging::v1::{AlertState, ErrorReason};
@@ -30,10 +33,13 @@ struct State {
     conversations: HashMap<[UserId; 2], ConversationId>,
     /// Who does not get through to whom, and why.
     refused: HashMap<(UserId, UserId), ErrorReason>,
-    /// Whether it says before a message is sent that it would refuse it.
-    can_be_asked: bool,
+    /// Who does not get through although the check says so.
+    blocked_since: HashMap<(UserId, UserId), ErrorReason>,
     is_down: bool,
     takes_no_alerts: bool,
+    /// Whether it only says what it would take.
+    is_stuck: bool,
+    checks: usize,
     mishaps: VecDeque<Status>,
     stored: BTreeMap<String, Told>,
     told: Vec<Told>,
@@ -65,8 +71,7 @@ pub struct Raised {
 
 impl Neighbours {
     pub fn new(clock: Clock) -> Self {
-        let state = State { can_be_asked: true, ..State::default() };
-        Self { state: Arc::new(Mutex::new(state)), clock }
+        Self { state: Arc::default(), clock }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -112,9 +117,31 @@ impl Neighbours {
         self.state().refused.insert((from, to), reason);
     }
 
-    /// It says that it cannot say before a message to a person is sent whether it would take it.
-    pub fn cannot_be_asked(&self) {
-        self.state().can_be_asked = false;
+    /// The same, but only once a message is sent: as if that had changed after the check.
+    pub fn refuse_after_check(&self, from: UserId, to: UserId, reason: ErrorReason) {
+        self.state().blocked_since.insert((from, to), reason);
+    }
+
+    /// How much somebody wants to be called from now on: how many a day, and how long.
+    pub fn limit(&self, user: UserId, per_day: i32, longest: Option<Duration>) {
+        let preferences =
+            auth::CallPreferences { max_calls_per_day: per_day, max_duration: longest.and_then(super::span) };
+        self.state().users.get_mut(&user).unwrap().call_preferences = Some(preferences);
+    }
+
+    /// Makes messaging take no message from now on, or again; it still says what it would take.
+    pub fn set_stuck(&self, is_stuck: bool) {
+        self.state().is_stuck = is_stuck;
+    }
+
+    /// How often it was asked what it would take.
+    pub fn checks(&self) -> usize {
+        self.state().checks
+    }
+
+    /// How many conversations there are.
+    pub fn conversations(&self) -> usize {
+        self.state().conversations.len()
     }
 
     /// What alerts say is not understood any more.
@@ -171,6 +198,16 @@ impl Neighbours {
         )
     }
 
+    pub fn conversation(&self) -> Transport {
+        let neighbours = self.clone();
+        let create = rpc(move |request: Request<conversation::CreateConversationRequest>| {
+            let neighbours = neighbours.clone();
+            async move { neighbours.create_conversation(&request) }
+        });
+        let path = "/parlor.conversation.v1.ConversationService/CreateConversation";
+        Transport::local(Router::new().route(path, create))
+    }
+
     pub fn messaging(&self) -> Transport {
         let [send, alert] = [self.clone(), self.clone()];
         let send = rpc(move |request: Request<messaging::SendMessageRequest>| {
@@ -222,20 +259,34 @@ impl Neighbours {
         Ok(auth::GetUserResponse { user: Some(user.ok_or_else(nobody)?) })
     }
 
+    fn create_conversation(
+        &self,
+        request: &Request<conversation::CreateConversationRequest>,
+    ) -> Result<conversation::CreateConversationResponse, Status> {
+        is_scheduling(request)?;
+        assert_eq!(request.get_ref().kind(), conversation::ConversationKind::Direct);
+        let (by, to) = (on_behalf(request), id(&request.get_ref().user_ids[0]));
+        let mut state = self.state();
+        if !state.users.contains_key(&to) {
+            return Err(Fault::new(Code::NotFound, "ERROR_REASON_USER_NOT_FOUND").into());
+        }
+        let conversation_id = state.direct(by, to).to_string();
+        let conversation = Some(conversation::Conversation { conversation_id, ..Default::default() });
+        Ok(conversation::CreateConversationResponse { conversation, ..Default::default() })
+    }
+
     fn send_message(
         &self,
         request: &Request<messaging::SendMessageRequest>,
     ) -> Result<messaging::SendMessageResponse, Status> {
         use messaging::send_message_request::Target;
         is_scheduling(request)?;
-        let by = request.metadata().get("x-parlor-on-behalf-of").and_then(|value| value.to_str().ok());
-        let by: UserId = id(by.unwrap_or_default());
+        let by = on_behalf(request);
         let request = request.get_ref();
         let mut state = self.state();
         assert!(state.users.contains_key(&by), "a message in the name of somebody who is gone");
         let to: UserId = match request.target.as_ref() {
-            Some(Target::UserId(user)) if request.validate_only && !state.can_be_asked => {
-                assert!(!user.is_empty());
+            Some(Target::UserId(_)) if request.validate_only => {
                 let rule = "must be a conversation when validate_only is set";
                 return Err(Fault::invalid("target", rule).into());
             }
@@ -247,7 +298,8 @@ impl Neighbours {
             }
             _ => panic!("to whom?"),
         };
-        if state.is_down {
+        state.checks += usize::from(request.validate_only);
+        if state.is_down || (state.is_stuck && !request.validate_only) {
             return Err(Status::unavailable("down"));
         }
         let content = match request.content.as_ref().and_then(|content| content.kind.as_ref()) {
@@ -260,7 +312,8 @@ impl Neighbours {
             assert_eq!((first.by, &first.content), (by, &content), "another message with the same key");
             return Ok(answer(first));
         }
-        if let Some(reason) = state.refused.get(&(by, to)) {
+        let since = state.blocked_since.get(&(by, to)).filter(|_| !request.validate_only);
+        if let Some(reason) = state.refused.get(&(by, to)).or(since) {
             let code = match reason {
                 ErrorReason::WriteDenied => Code::PermissionDenied,
                 _ => Code::FailedPrecondition,
@@ -270,9 +323,7 @@ impl Neighbours {
         if request.validate_only {
             return Ok(messaging::SendMessageResponse::default());
         }
-        let mut pair = [by, to];
-        pair.sort_unstable();
-        let conversation = *state.conversations.entry(pair).or_insert_with(ConversationId::generate);
+        let conversation = state.direct(by, to);
         let (key, message) = (request.client_message_id.clone(), MessageId::generate());
         let told = Told { by, to, key: key.clone(), conversation, message, content };
         state.stored.insert(key, told.clone());
@@ -317,6 +368,19 @@ impl Neighbours {
         let alert = messaging::Alert { alert_id: AlertId::generate().to_string(), ..Default::default() };
         Ok(messaging::RaiseAlertResponse { alert: Some(alert) })
     }
+}
+
+impl State {
+    fn direct(&mut self, one: UserId, other: UserId) -> ConversationId {
+        let mut pair = [one, other];
+        pair.sort_unstable();
+        *self.conversations.entry(pair).or_insert_with(ConversationId::generate)
+    }
+}
+
+fn on_behalf<T>(request: &Request<T>) -> UserId {
+    let user = request.metadata().get("x-parlor-on-behalf-of").and_then(|value| value.to_str().ok());
+    id(user.unwrap_or_default())
 }
 
 fn answer(told: &Told) -> messaging::SendMessageResponse {
