@@ -56,6 +56,18 @@ impl Fact {
             event: Event::RequestChanged(request),
         }
     }
+
+    /// That one person blocks another.
+    pub fn of_block(blocker: UserId, blocked: UserId, at: Timestamp) -> Self {
+        Self {
+            id: EventId::generate(),
+            occur_time: at,
+            conversation_id: None,
+            membership_version: 0,
+            actor: Some(blocker),
+            event: Event::ContactBlocked { blocker, blocked },
+        }
+    }
 }
 
 /// What happened.
@@ -109,4 +121,11 @@ pub enum Event {
     },
     /// A request of one person to another is new or different.
     RequestChanged(Request),
+    /// A person blocks another. Services end what they have under way between the two; no user is told.
+    ContactBlocked {
+        /// Who blocks.
+        blocker: UserId,
+        /// Who is blocked.
+        blocked: UserId,
+    },
 }

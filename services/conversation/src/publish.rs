@@ -78,6 +78,10 @@ fn payload(event: &Event) -> pb::conversation_fact::Payload {
             version: request.version,
             request_version: request.message.map_or(0, |place| place.request_version),
         }),
+        Event::ContactBlocked { blocker, blocked } => Payload::ContactBlocked(pb::ContactBlocked {
+            blocker_user_id: blocker.to_string(),
+            blocked_user_id: blocked.to_string(),
+        }),
     }
 }
 

@@ -140,6 +140,8 @@ pub struct Outcome {
     pub begins_round: bool,
     /// Whether the conversation depends on what the two have set, from now on.
     pub closes: bool,
+    /// Whether the one who acts blocks the other, and did not before.
+    pub blocks: bool,
 }
 
 /// A request that is new or different.
@@ -268,6 +270,7 @@ impl Standing {
             changes: vec![],
             begins_round: false,
             closes: false,
+            blocks: false,
         };
         let mut turn = Turn { by, other: self.pair.other_than(by), at, outcome };
         let about = match act {

@@ -29,8 +29,11 @@ use crate::tests::auth::{Auth, SECRET};
 use crate::{Config, Deps, MIGRATOR, NAME};
 
 /// What the other services show.
-const OTHERS: [(&str, &str); 2] =
-    [("messaging", "the secret of messaging"), ("gateway", "the secret of gateway")];
+const OTHERS: [(&str, &str); 3] = [
+    ("messaging", "the secret of messaging"),
+    ("scheduling", "the secret of scheduling"),
+    ("gateway", "the secret of gateway"),
+];
 
 /// The service, started.
 struct World {
@@ -192,6 +195,10 @@ impl Person for UserId {
 /// Said by messaging for itself.
 fn messaging<T>(message: T) -> Request<T> {
     as_service(message, &credential("messaging"), None)
+}
+
+fn scheduling<T>(message: T) -> Request<T> {
+    as_service(message, &credential("scheduling"), None)
 }
 
 fn credential(name: &str) -> ServiceCredential {
@@ -650,6 +657,7 @@ async fn every_change_is_a_fact_and_wakes_those_who_follow() {
         Payload::MembersAdded(added) => format!("added {}", added.members.len()),
         Payload::MemberRemoved(removed) => format!("removed {}", removed.reason().as_str_name()),
         Payload::MemberRoleChanged(changed) => format!("role {}", changed.role().as_str_name()),
+        Payload::ContactBlocked(_) => "blocked".to_owned(),
         Payload::RequestChanged(changed) => format!("request {}", changed.state().as_str_name()),
     };
     assert_eq!(

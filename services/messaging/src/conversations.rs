@@ -10,6 +10,7 @@ use chassis::fault::Fault;
 use chassis::identity::ServiceCredential;
 use chassis::transport::{Transport, as_service};
 use moka::future::Cache;
+use proto::conversation::v1::conversation_fact::Payload;
 use proto::conversation::v1::conversation_service_client::ConversationServiceClient;
 use proto::conversation::v1::{self as pb, ConversationKind, MemberRole};
 use proto::id::{ConversationId, UserId};
@@ -361,9 +362,12 @@ impl Conversations {
         let response = self.client.clone().list_conversation_facts(request).await.map_err(not_answered)?;
         let facts = response.into_inner().facts;
         let last_position = facts.last().map(|fact| fact.position);
-        let (requests, facts): (Vec<_>, Vec<_>) = facts.into_iter().partition(|fact| {
-            matches!(fact.payload, Some(pb::conversation_fact::Payload::RequestChanged(_)))
-        });
+        // Who may write is asked anew with each message: that somebody is blocked needs nothing here.
+        let concerns_us =
+            |fact: &pb::ConversationFact| !matches!(fact.payload, Some(Payload::ContactBlocked(_)));
+        let facts = facts.into_iter().filter(concerns_us);
+        let (requests, facts): (Vec<_>, Vec<_>) =
+            facts.partition(|fact| matches!(fact.payload, Some(Payload::RequestChanged(_))));
         // One that cannot be read must not stop all that come after it. It stays in conversation's outbox.
         Ok(Facts {
             readable: facts.into_iter().filter_map(|fact| Fact::try_from(fact).ok()).collect(),

@@ -181,6 +181,7 @@ impl Turn<'_> {
             return Err(Error::TooManyBlocked { most: MOST_BLOCKED });
         }
         self.set_block(Some(self.at.now));
+        self.outcome.blocks = true;
         self.disconnect();
         self.outcome.standing.open = false;
         self.outcome.closes = self.at.conversation.is_some_and(|direct| !direct.gated);

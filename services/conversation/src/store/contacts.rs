@@ -305,7 +305,7 @@ async fn write(
             Acquaintance { pair: after.pair, version: after.version, has_ended: after.connected.is_none() };
         acquaintances::note(tx, &news, at.now).await?;
     }
-    Ok(meets_or_parts || outcome.changes.iter().any(|change| change.told))
+    Ok(meets_or_parts || outcome.blocks || outcome.changes.iter().any(|change| change.told))
 }
 
 /// Writes the facts: the last thing before the commit.
@@ -319,7 +319,9 @@ pub async fn append(
     let version = version + i64::from(outcome.begins_round);
     let told = outcome.changes.iter().filter(|change| change.told);
     let facts = told.map(|change| Fact::of_request(change.request.clone(), version, actor, at.now));
-    let payloads: Vec<Vec<u8>> = facts.map(|fact| publish::encode(&fact)).collect();
+    let block = actor.filter(|_| outcome.blocks);
+    let block = block.map(|by| Fact::of_block(by, outcome.standing.pair.other_than(by), at.now));
+    let payloads: Vec<Vec<u8>> = facts.chain(block).map(|fact| publish::encode(&fact)).collect();
     outbox::append_all(tx, &payloads, at.now.as_millis()).await?;
     Ok(())
 }

@@ -90,6 +90,20 @@ impl World {
         told.collect()
     }
 
+    /// The facts about blocks: who blocks whom.
+    pub(super) async fn told_of_blocks(&self) -> Vec<(String, String)> {
+        let facts = self.facts(0, 1000).await.into_iter();
+        let told = facts.filter_map(|fact| match fact.payload {
+            Some(Payload::ContactBlocked(blocked)) => {
+                assert_eq!((fact.conversation_id.as_str(), fact.membership_version), ("", 0));
+                assert_eq!(fact.actor_user_id, blocked.blocker_user_id);
+                Some((blocked.blocker_user_id, blocked.blocked_user_id))
+            }
+            _ => None,
+        });
+        told.collect()
+    }
+
     pub(super) async fn until<T>(&self, what: &str, found: impl AsyncFn() -> Option<T>) -> T {
         let waiting = async {
             loop {
@@ -382,5 +396,28 @@ async fn with_an_account_ends_what_was_between_it_and_others() {
     let last = world.told().await.pop().unwrap();
     assert_eq!((last.from_user_id.clone(), last.state()), (cem.to_string(), pb::RequestState::Cancelled));
     assert_eq!(refusal(world.check_contact(bob, ann).await), is(Code::NotFound, "USER_NOT_FOUND"));
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn each_block_that_begins_is_a_fact_for_services() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let (hints, mut told) = mpsc::channel(16);
+    let _following = world.events.subscribe(proto::subject::CONVERSATION_FACTS, hints).await;
+    let (one, other) = (ann.to_string(), bob.to_string());
+    for _ in 0..2 {
+        world.block_user(ann, bob).await.unwrap();
+        assert_eq!(world.told_of_blocks().await, [(one.clone(), other.clone())]);
+    }
+    told.recv().await.unwrap();
+    world.block_user(bob, ann).await.unwrap();
+    world.unblock(ann, bob).await.unwrap();
+    world.block_user(ann, bob).await.unwrap();
+    let all = [(&one, &other), (&other, &one), (&one, &other)].map(|(by, of)| (by.clone(), of.clone()));
+    assert_eq!(world.told_of_blocks().await, all);
+    let read = pb::ListConversationFactsRequest { after_position: 0, limit: 10 };
+    let facts = world.client().list_conversation_facts(scheduling(read)).await.unwrap().into_inner().facts;
+    assert_eq!(facts.len(), 3);
     world.stop().await;
 }

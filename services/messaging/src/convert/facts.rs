@@ -52,8 +52,10 @@ impl TryFrom<ConversationFact> for Fact {
                 (FactKind::MemberRemoved, To::MemberRemoved(removed))
             }
             Some(From::MemberRoleChanged(changed)) => (FactKind::RoleChanged, To::MemberRoleChanged(changed)),
-            // What became of a request is none of the conversation's log.
-            Some(From::RequestChanged(_)) | None => return Err(unreadable(fact.position)),
+            // What is between people is none of the conversation's log.
+            Some(From::RequestChanged(_) | From::ContactBlocked(_)) | None => {
+                return Err(unreadable(fact.position));
+            }
         };
         Ok(Self {
             conversation: ConversationId::parse(&fact.conversation_id)
