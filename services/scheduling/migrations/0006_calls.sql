@@ -22,6 +22,9 @@ CREATE TABLE calls (
     accept_time BIGINT,
     longest_until BIGINT,
     connect_time BIGINT,
+    -- Who of them has said so.
+    caller_connected BOOLEAN NOT NULL DEFAULT FALSE,
+    callee_connected BOOLEAN NOT NULL DEFAULT FALSE,
     caller_lost_time BIGINT,
     callee_lost_time BIGINT,
     -- How it was over.

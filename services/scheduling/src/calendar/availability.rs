@@ -137,12 +137,20 @@ impl Ranges {
 pub struct Terms {
     /// How long an offered slot is.
     pub slot_length: Duration,
-    /// What is kept free before each booking that stands.
+    /// What has to be free before each booking.
     pub buffer_before: Duration,
-    /// What is kept free after each booking that stands.
+    /// What has to be free after each booking.
     pub buffer_after: Duration,
     /// How long ahead one must book.
     pub notice: Duration,
+}
+
+impl Terms {
+    /// What lies at least between two bookings: what the earlier one wants after itself and the later one before itself may
+    /// be the same time.
+    pub fn gap(&self) -> Duration {
+        self.buffer_before.max(self.buffer_after)
+    }
 }
 
 impl Default for Terms {

@@ -76,8 +76,8 @@ impl Calendar {
             let first = self.store.find_booking(booker, draft.retry.as_ref(), now).await?;
             return first.map_or(Err(refused), outcome);
         }
-        let (buffers, daily) = (kept_free(&hours), hours.daily());
-        let booking = Booking { schedule: &schedule, times: &times, buffers, daily: daily.as_ref() };
+        let (gap, daily) = (hours.availability.weekly.terms.gap(), hours.daily());
+        let booking = Booking { schedule: &schedule, times: &times, gap, daily: daily.as_ref() };
         match self.store.book(booking, draft.retry.as_ref(), self.max_upcoming).await? {
             Booked::Already(first) => outcome(*first),
             Booked::New => {
@@ -120,15 +120,15 @@ impl Calendar {
             let times =
                 if moves { self.times(&plan, now, UPDATED)? } else { self.store.times(&before).await? };
             let schedule = before.changed(plan, user, &times, now);
-            let (mut buffers, mut daily) = ((Duration::ZERO, Duration::ZERO), None);
+            let (mut gap, mut daily) = (Duration::ZERO, None);
             if moves {
                 let attendee = self.people.get(schedule.attendee).await?;
                 let hours = self.hours_of(attendee).await?;
                 self.accepts(&schedule, &times, &hours, now).await?;
-                (buffers, daily) = (kept_free(&hours), hours.daily());
+                (gap, daily) = (hours.availability.weekly.terms.gap(), hours.daily());
             }
             self.can_be_told(&schedule, user).await?;
-            let booking = Booking { schedule: &schedule, times: &times, buffers, daily: daily.as_ref() };
+            let booking = Booking { schedule: &schedule, times: &times, gap, daily: daily.as_ref() };
             if self.store.rebook(booking, moves).await? {
                 return outcome(self.told(schedule, user, now).await?);
             }
@@ -229,7 +229,7 @@ impl Calendar {
         }
         let (terms, daily) = (&hours.availability.weekly.terms, hours.daily());
         let whole = Span::new(first.start, last.end);
-        let near = whole.widened(terms.buffer_after, terms.buffer_before);
+        let near = whole.widened(terms.gap(), terms.gap());
         let near = daily.as_ref().map_or(near, |daily| daily.reach(near));
         let theirs = self.store.busy(attendee, near, Some(schedule.id)).await?;
         let own = self.store.busy(schedule.booker, whole, Some(schedule.id)).await?;
@@ -239,7 +239,7 @@ impl Calendar {
             }
         }
         let free = slots::free(&hours.availability, &hours.zone, whole);
-        let kept = slots::widened(&theirs, terms);
+        let kept = slots::widened(&theirs, terms.gap());
         let earliest = now.plus(terms.notice);
         let is_free = |time: &Span| {
             slots::covers(&free, *time)
@@ -291,12 +291,6 @@ impl Calendar {
             sleep(LOOK).await;
         }
     }
-}
-
-/// What the attendee keeps free around bookings.
-fn kept_free(hours: &Hours) -> (Duration, Duration) {
-    let terms = &hours.availability.weekly.terms;
-    (terms.buffer_before, terms.buffer_after)
 }
 
 /// Whether a plan takes place at other times than another one.

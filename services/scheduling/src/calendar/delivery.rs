@@ -5,7 +5,8 @@
 //! there when somebody comes to it is told of; one that was overtaken before has no message.
 //!
 //! A message that messaging refuses for good means that the two cannot have the call: then the booking is cancelled with
-//! that reason. When the booking was cancelled anyway the message does not matter, and the alert alone tells.
+//! that reason. When the booking was cancelled anyway the message does not matter, and the alert alone tells; but where
+//! the two may not write to each other any more, nobody is told.
 
 use std::time::Duration;
 
@@ -13,7 +14,8 @@ use chassis::clock::Timestamp;
 use proto::id::{ConversationId, MessageId, UserId};
 
 use crate::calendar::Calendar;
-use crate::calendar::announce::{Answer, News};
+use crate::calendar::announce::{self, Answer, News};
+use crate::calendar::error::Refusal;
 use crate::calendar::schedule::{Schedule, Standing};
 use crate::error::Error;
 use crate::store::Failure;
@@ -29,17 +31,32 @@ pub enum Done {
     Told,
     /// It is refused, and that is written down.
     Refused,
+    /// It is told, but somebody has no alert of it: messaging does not take it.
+    NoAlert,
     /// It will be tried again.
     Later,
     /// There is nothing to do, or somebody else does it.
     Lost,
 }
 
+/// How the two learn of a version.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// By this message, and an alert.
+    By((ConversationId, MessageId)),
+    /// By an alert.
+    AlertAlone,
+    /// Not at all: there is a block between them.
+    Nobody,
+}
+
 impl Done {
-    fn name(self) -> &'static str {
+    /// As it is counted.
+    pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Told => "done",
             Self::Refused => "refused",
+            Self::NoAlert => "no_alert",
             Self::Later => "later",
             Self::Lost => "lost",
         }
@@ -52,7 +69,8 @@ impl Calendar {
         report(&claim, self.deliver(&claim).await);
     }
 
-    async fn deliver(&self, claim: &Claim) -> Result<Done, Error> {
+    /// Tells of a booking, and says what came of it.
+    pub(crate) async fn deliver(&self, claim: &Claim) -> Result<Done, Error> {
         let now = self.store.now().await?;
         let Some(mut schedule) = self.store.claimed_schedule(claim, now).await? else {
             self.store.drop_claim(claim).await?;
@@ -63,36 +81,50 @@ impl Calendar {
             return Ok(Done::Lost);
         }
         let told = match self.tell(&schedule).await? {
-            Answer::Taken(message) => message,
+            Answer::Taken(told) => told,
             Answer::Refused(reason) => return self.refused(claim, &schedule, &reason, now).await,
             Answer::Again { setback, why, is_ours } => {
                 return self.again(&self.deliveries, claim, setback, (&why, is_ours)).await;
             }
         };
         // The alert is about the message that there is now.
-        schedule.message = told.or(schedule.message);
-        for (user, news) in audience(&schedule) {
+        let message = match told {
+            Told::By(message) => Some(message),
+            Told::AlertAlone | Told::Nobody => None,
+        };
+        schedule.message = message.or(schedule.message);
+        let audience = if told == Told::Nobody { Vec::new() } else { audience(&schedule) };
+        let mut done = Done::Told;
+        for (user, news) in audience {
             let version = schedule.alert_version();
-            if let Answer::Again { setback, why, is_ours } =
-                self.announcer.alert(&schedule, user, news, version).await
-            {
-                return self.again(&self.deliveries, claim, setback, (&why, is_ours)).await;
+            match self.announcer.alert(&schedule, user, news, version).await {
+                Answer::Taken(()) => {}
+                Answer::Refused(reason) => {
+                    not_taken(claim, user, &reason);
+                    done = Done::NoAlert;
+                }
+                Answer::Again { setback, why, is_ours } => {
+                    return self.again(&self.deliveries, claim, setback, (&why, is_ours)).await;
+                }
             }
         }
-        let is_written = self.store.finish_delivery(claim, schedule.version, told).await?;
-        Ok(if is_written { Done::Told } else { Done::Lost })
+        let is_written = self.store.finish_delivery(claim, schedule.version, message).await?;
+        Ok(if is_written { done } else { Done::Lost })
     }
 
     /// Sends the message about a version, when there is somebody in whose name it can be sent.
-    async fn tell(&self, schedule: &Schedule) -> Result<Answer<Option<(ConversationId, MessageId)>>, Error> {
-        let Some(actor) = schedule.actor else { return Ok(Answer::Taken(None)) };
+    async fn tell(&self, schedule: &Schedule) -> Result<Answer<Told>, Error> {
+        let Some(actor) = schedule.actor else { return Ok(Answer::Taken(Told::AlertAlone)) };
         if self.store.is_gone(actor).await? {
-            return Ok(Answer::Taken(None));
+            return Ok(Answer::Taken(Told::AlertAlone));
         }
         Ok(match self.announcer.tell(schedule, actor).await {
-            Answer::Taken(message) => Answer::Taken(Some(message)),
-            // It is cancelled all the same.
-            Answer::Refused(_) if schedule.standing != Standing::Booked => Answer::Taken(None),
+            Answer::Taken(message) => Answer::Taken(Told::By(message)),
+            // It is cancelled all the same. But who is blocked does not get through with an alert either.
+            Answer::Refused(reason) if schedule.standing != Standing::Booked => {
+                let is_apart = matches!(announce::refusal(&reason, actor), Refusal::WriteDenied(_));
+                Answer::Taken(if is_apart { Told::Nobody } else { Told::AlertAlone })
+            }
             Answer::Refused(reason) => Answer::Refused(reason),
             Answer::Again { setback, why, is_ours } => Answer::Again { setback, why, is_ours },
         })
@@ -150,6 +182,17 @@ fn audience(schedule: &Schedule) -> Vec<(UserId, News)> {
         // Nobody did it: both have to know, but for who never heard of it.
         None if schedule.told == 0 => vec![(schedule.booker, news)],
         None => vec![(schedule.booker, news), (schedule.attendee, news)],
+    }
+}
+
+/// Logs that messaging does not take an alert. An alert needs nobody's leave: what we ask must be wrong, unless the user
+/// is gone.
+pub(super) fn not_taken(claim: &Claim, user: UserId, reason: &str) {
+    let key = claim.key;
+    if matches!(announce::refusal(reason, user), Refusal::UserNotFound(_)) {
+        tracing::info!(user.id = %user, reason, "{user} has no alert of {key}: {reason}");
+    } else {
+        tracing::error!(user.id = %user, reason, "messaging does not take an alert of {key}: {reason}");
     }
 }
 

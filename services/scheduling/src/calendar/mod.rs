@@ -130,8 +130,9 @@ impl Calendar {
         let terms = &hours.availability.weekly.terms;
         let free = slots::free(&hours.availability, &hours.zone, window);
         // What is booked near the window reaches into it with what is kept free around it.
-        let near = window.widened(terms.buffer_after, terms.buffer_before);
-        let busy = slots::widened(&self.store.busy(user, near, None).await?, terms);
+        let gap = terms.gap();
+        let near = window.widened(gap, gap);
+        let busy = slots::widened(&self.store.busy(user, near, None).await?, gap);
         let earliest: Timestamp = self.store.now().await?.plus(terms.notice);
         Ok(slots::cut(&free, &busy, length.unwrap_or(terms.slot_length), earliest, window))
     }

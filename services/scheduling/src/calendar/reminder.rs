@@ -3,7 +3,7 @@
 
 use crate::calendar::Calendar;
 use crate::calendar::announce::{Answer, News};
-use crate::calendar::delivery::{Done, report};
+use crate::calendar::delivery::{Done, not_taken, report};
 use crate::calendar::schedule::Standing;
 use crate::error::Error;
 use crate::timer::Claim;
@@ -14,7 +14,8 @@ impl Calendar {
         report(&claim, self.remind(&claim).await);
     }
 
-    async fn remind(&self, claim: &Claim) -> Result<Done, Error> {
+    /// Reminds the two of a booking, and says what came of it.
+    pub(crate) async fn remind(&self, claim: &Claim) -> Result<Done, Error> {
         let now = self.store.now().await?;
         let found = self.store.claimed_schedule(claim, now).await?;
         let Some((schedule, at)) = found
@@ -34,13 +35,19 @@ impl Calendar {
         // After a long outage the call may be over: then nobody is reminded of it any more.
         let is_for = |start| reminders.as_slice().iter().any(|before| start == at.plus(*before));
         let is_worth_it = times.iter().any(|time| time.end > now && is_for(time.start));
+        let mut done = Done::Told;
         if is_worth_it {
             let version = schedule.reminder_version();
             for user in [schedule.booker, schedule.attendee] {
-                if let Answer::Again { setback, why, is_ours } =
-                    self.announcer.alert(&schedule, user, News::Due, version).await
-                {
-                    return self.again(&self.reminders, claim, setback, (&why, is_ours)).await;
+                match self.announcer.alert(&schedule, user, News::Due, version).await {
+                    Answer::Taken(()) => {}
+                    Answer::Refused(reason) => {
+                        not_taken(claim, user, &reason);
+                        done = Done::NoAlert;
+                    }
+                    Answer::Again { setback, why, is_ours } => {
+                        return self.again(&self.reminders, claim, setback, (&why, is_ours)).await;
+                    }
                 }
             }
         }
@@ -51,6 +58,6 @@ impl Calendar {
         if let Some(next) = next {
             self.reminders.expect(next, now);
         }
-        Ok(Done::Told)
+        Ok(done)
     }
 }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use chassis::clock::Timestamp;
 
-use crate::calendar::availability::{Availability, Terms};
+use crate::calendar::availability::Availability;
 use crate::calendar::zone::{DAY, Local, MINUTE, Zone};
 
 /// A stretch of time: from the first instant up to, and without, the second.
@@ -116,9 +116,9 @@ pub fn is_busy(busy: &[Span], span: Span) -> bool {
     busy.get(next).is_some_and(|other| other.meets(span))
 }
 
-/// Bookings with what is kept free around them.
-pub fn widened(bookings: &[Span], terms: &Terms) -> Vec<Span> {
-    bookings.iter().map(|span| span.widened(terms.buffer_before, terms.buffer_after)).collect()
+/// Bookings with the gap around them in which no other may be, whichever of the two was booked first.
+pub fn widened(bookings: &[Span], gap: Duration) -> Vec<Span> {
+    bookings.iter().map(|span| span.widened(gap, gap)).collect()
 }
 
 /// Whether every instant of a span is free. `free` is in order of time; stretches that touch are one.
@@ -142,7 +142,7 @@ pub const WIDEST: Duration = Duration::from_millis(31 * DAY.unsigned_abs());
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::calendar::availability::Ranges;
+    use crate::calendar::availability::{Ranges, Terms};
 
     pub fn at(text: &str) -> Timestamp {
         Timestamp::from_millis(text.parse::<jiff::Timestamp>().unwrap().as_millisecond())
@@ -205,7 +205,7 @@ mod tests {
     fn slots_begin_with_the_stretch_and_not_with_the_window() {
         let window = span("2027-06-01T07:40:00Z", "2027-06-01T09:00:00Z");
         let free = berlin(&[("09:00", "12:00")], window);
-        let half = Duration::from_secs(1800);
+        let (half, slots_start) = (Duration::from_secs(1800), "2027-06-01T08:00:00Z");
         let slots = cut(&free, &[], half, at("2027-01-01T00:00:00Z"), window);
         assert_eq!(
             slots,
@@ -216,9 +216,22 @@ mod tests {
         );
         let busy = widened(
             &[span("2027-06-01T08:30:00Z", "2027-06-01T08:45:00Z")],
-            &Terms { buffer_before: Duration::from_secs(60), ..Terms::default() },
+            Terms { buffer_before: Duration::from_secs(60), ..Terms::default() }.gap(),
         );
         assert_eq!(cut(&free, &busy, half, at("2027-01-01T00:00:00Z"), window), []);
+        // What has to be free before the later one lies after the earlier one.
+        for terms in [
+            Terms { buffer_before: Duration::from_secs(60), ..Terms::default() },
+            Terms { buffer_after: Duration::from_secs(60), ..Terms::default() },
+        ] {
+            for touches in [
+                span("2027-06-01T07:30:00Z", slots_start),
+                span("2027-06-01T08:30:00Z", "2027-06-01T08:45:00Z"),
+            ] {
+                let busy = widened(&[touches], terms.gap());
+                assert!(is_busy(&busy, slots[0]), "{terms:?} {touches:?}");
+            }
+        }
         assert_eq!(cut(&free, &[], half, at("2027-06-01T08:00:01Z"), window), slots[1..]);
         // What does not fit in whole is not offered.
         assert_eq!(cut(&free, &[], half * 4, at("2027-01-01T00:00:00Z"), window), []);

@@ -3,7 +3,7 @@
 //! ```text
 //!            accept (one device)            end, both lost, one lost for too long
 //!  Ringing ----------------------> Accepted ------------------------------------> Ended
-//!     | caller ends: Cancelled         | never connected, longest time: Failed
+//!     | caller ends: Cancelled         | not both connected, longest time: Failed
 //!     | callee rejects: Rejected
 //!     | time: Missed                                           (Busy is over from the start)
 //! ```
@@ -250,9 +250,10 @@ impl Call {
         }
     }
 
-    /// Whether the two were connected.
+    /// Whether the two were connected. The word of one is believed where the call has not failed over the other.
     pub fn was_connected(&self) -> bool {
-        self.talk().is_some_and(|talk| talk.connect_time.is_some())
+        let is_believed = self.ending().is_some_and(|ending| ending.outcome == Outcome::Ended);
+        self.talk().is_some_and(|talk| talk.connect_time.is_some() && (is_believed || talk.both_connected()))
     }
 
     /// Whether this is one of the two.
@@ -316,10 +317,8 @@ impl Call {
     fn pass(&mut self, now: Timestamp) -> bool {
         let Some(deadline) = self.deadline().filter(|deadline| now >= *deadline) else { return false };
         let outcome = match &self.stage {
-            Stage::Accepted(talk) if talk.connect_time.is_some() && deadline < talk.longest_until => {
-                // One has lost the other, and has not come back.
-                Outcome::Ended
-            }
+            // One has lost the other, and has not come back.
+            Stage::Accepted(talk) if talk.is_lost() && deadline < talk.longest_until => Outcome::Ended,
             Stage::Accepted(_) => Outcome::Failed,
             Stage::Ringing | Stage::Over(_) => Outcome::Missed,
         };
@@ -340,6 +339,8 @@ impl Call {
                     deadline: now.plus(spans.connect).min(longest_until),
                     longest_until,
                     connect_time: None,
+                    caller_connected: false,
+                    callee_connected: false,
                     caller_lost: None,
                     callee_lost: None,
                 }));
@@ -388,15 +389,17 @@ impl Call {
             return Err(Refusal::Over(ending.outcome));
         }
         let lost = talk.lost_of(side).take().is_some();
-        let first = talk.connect_time.is_none();
+        let first = !std::mem::replace(talk.connected_of(side), true);
         if !lost && !first {
             return Ok(false);
         }
-        if first {
+        if talk.connect_time.is_none() {
             talk.connect_time = Some(within(time, talk.accept_time, now));
         }
-        // The other is not lost: the two would be over.
-        talk.deadline = talk.longest_until;
+        // Until both are there it stays at the time they have for that: a device that is gone holds nobody for long.
+        if talk.both_connected() && !talk.is_lost() {
+            talk.deadline = talk.longest_until;
+        }
         self.change(Stage::Accepted(talk));
         Ok(true)
     }
@@ -417,7 +420,9 @@ impl Call {
         }
         *lost = Some(within(time, connect_time, now));
         let both = talk.caller_lost.is_some() && talk.callee_lost.is_some();
-        talk.deadline = now.plus(spans.connect).min(talk.longest_until);
+        if talk.both_connected() {
+            talk.deadline = now.plus(spans.connect).min(talk.longest_until);
+        }
         if both {
             self.stage = Stage::Accepted(talk);
             return Ok(self.over(Outcome::Ended, now, None));

@@ -267,6 +267,7 @@ async fn a_call_is_answered_talked_and_ended_and_both_see_every_step() {
     assert_eq!(to_ann.becomes(State::Accepted).await.own_session_id, ann.session.to_string());
     assert_eq!(to_bob.becomes(State::Accepted).await.own_session_id, bob.session.to_string());
     world.connected(ann, &id).await.unwrap();
+    world.connected(bob, &id).await.unwrap();
     world.clock.advance(90 * SECOND);
     let ended = world.end(bob, &id).await.unwrap();
     assert_eq!((ended.state(), ended.duration.unwrap().seconds), (State::Ended, 90));
@@ -572,9 +573,18 @@ async fn devices_that_do_not_find_each_other_and_devices_that_are_lost() {
     assert_eq!(world.shown(&broken).await.outcome, CallOutcome::Failed);
     assert!(!world.peers.are_acquainted(ann.user, bob.user));
 
+    // The other device may be gone: its time is not longer because one is there.
+    let silent = world.call(ann, bob.user).await.unwrap().call_id;
+    world.accept(bob, &silent).await.unwrap();
+    world.connected(ann, &silent).await.unwrap();
+    world.clock.advance(60 * SECOND);
+    assert_eq!(to_ann.becomes(State::Failed).await.call_id, silent);
+
     let lost = world.call(ann, bob.user).await.unwrap().call_id;
     world.accept(bob, &lost).await.unwrap();
-    world.connected(bob, &lost).await.unwrap();
+    for phone in [ann, bob] {
+        world.connected(phone, &lost).await.unwrap();
+    }
     world.clock.advance(30 * SECOND);
     assert_eq!(world.disconnected(ann, &lost).await.unwrap().state(), State::Accepted);
     assert_eq!(

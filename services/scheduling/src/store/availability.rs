@@ -5,14 +5,20 @@ use std::time::Duration;
 
 use chassis::clock::Timestamp;
 use proto::id::UserId;
+use sqlx::QueryBuilder;
 
 use super::super::super::Failure;
+use super::super::Db;
 use super::bookings::lock_people;
 use super::{Store, Tx};
 use crate::calendar::availability::{Availability, CustomChanges, Ranges, Terms, Weekly};
 use crate::calendar::error::Refusal;
 use crate::calendar::zone::{Day, Zone};
 use crate::error::Error;
+
+/// So many dates are written with one statement: few statements hold the lock shortly, and each stays of a size that any
+/// database takes.
+const AT_ONCE: usize = 256;
 
 #[derive(sqlx::FromRow)]
 struct Week {
@@ -107,23 +113,24 @@ impl Store {
             .bind(oldest.to_string())
             .execute(&mut *tx)
             .await?;
-        for day in &changes.removed {
-            sqlx::query("DELETE FROM custom_days WHERE user_id = $1 AND date = $2")
-                .bind(user.uuid())
-                .bind(day.to_string())
-                .execute(&mut *tx)
-                .await?;
+        let replaced: Vec<_> = changes.removed.iter().chain(changes.set.keys()).collect();
+        for part in replaced.chunks(AT_ONCE) {
+            let mut rows = QueryBuilder::<Db>::new("DELETE FROM custom_days WHERE user_id = ");
+            rows.push_bind(user.uuid()).push(" AND date IN (");
+            let mut dates = rows.separated(", ");
+            for day in part {
+                dates.push_bind(day.to_string());
+            }
+            dates.push_unseparated(")");
+            rows.build().execute(&mut *tx).await?;
         }
-        for (day, ranges) in &changes.set {
-            sqlx::query(
-                "INSERT INTO custom_days (user_id, date, ranges) VALUES ($1, $2, $3)
-                 ON CONFLICT (user_id, date) DO UPDATE SET ranges = excluded.ranges",
-            )
-            .bind(user.uuid())
-            .bind(day.to_string())
-            .bind(ranges.to_text())
-            .execute(&mut *tx)
-            .await?;
+        let said: Vec<_> = changes.set.iter().collect();
+        for part in said.chunks(AT_ONCE) {
+            let mut rows = QueryBuilder::<Db>::new("INSERT INTO custom_days (user_id, date, ranges) ");
+            rows.push_values(part, |mut row, (day, ranges)| {
+                row.push_bind(user.uuid()).push_bind(day.to_string()).push_bind(ranges.to_text());
+            });
+            rows.build().execute(&mut *tx).await?;
         }
         Ok(tx.commit().await?)
     }

@@ -182,13 +182,13 @@ pub(super) async fn lock_people(tx: &mut Tx, mut people: [UserId; 2]) -> sqlx::R
 /// Refuses what comes too near to another booking of the attendee, and what is too much beside the others of its day. What
 /// meets one is for the constraint to refuse.
 async fn keep_apart(tx: &mut Tx, booking: Booking<'_>) -> Result<(), Error> {
-    let (before, after) = booking.buffers;
-    if before.is_zero() && after.is_zero() && booking.daily.is_none() {
+    let gap = booking.gap;
+    if gap.is_zero() && booking.daily.is_none() {
         return Ok(());
     }
     let attendee = booking.schedule.attendee;
     // Others reach as far before and after themselves.
-    let within = whole(booking.times).widened(after, before);
+    let within = whole(booking.times).widened(gap, gap);
     let within = booking.daily.map_or(within, |daily| daily.reach(within));
     let rows: Vec<(i64, i64)> = sqlx::query_as(BUSY)
         .bind(attendee.uuid())
@@ -199,7 +199,7 @@ async fn keep_apart(tx: &mut Tx, booking: Booking<'_>) -> Result<(), Error> {
         .fetch_all(&mut **tx)
         .await?;
     let busy: Vec<Span> = rows.into_iter().map(|(start, end)| span(start, end)).collect();
-    let kept: Vec<Span> = busy.iter().map(|other| other.widened(before, after)).collect();
+    let kept = slots::widened(&busy, gap);
     if first_meeting(booking.times, &busy).is_some() {
         return Ok(());
     }

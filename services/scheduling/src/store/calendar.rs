@@ -46,8 +46,8 @@ pub struct Booking<'a> {
     pub schedule: &'a Schedule,
     /// When it takes place; in order of time.
     pub times: &'a [Span],
-    /// What the attendee keeps free before and after each booking that stands.
-    pub buffers: (Duration, Duration),
+    /// What lies at least between this and every other booking of the attendee.
+    pub gap: Duration,
     /// How many calls the attendee takes a day, when that is limited.
     pub daily: Option<&'a Daily>,
 }

@@ -18,7 +18,7 @@ macro_rules! call_columns {
             $before,
             " c.call_id, c.conversation_id, c.caller_id, c.caller_session, c.callee_id, c.media, c.state, c.version,
               c.create_time, c.ring_until, c.deadline, c.callee_session, c.accept_time, c.longest_until,
-              c.connect_time, c.caller_lost_time, c.callee_lost_time, c.end_time, c.ended_by, c.duration ",
+              c.connect_time, c.caller_connected, c.callee_connected, c.caller_lost_time, c.callee_lost_time, c.end_time, c.ended_by, c.duration ",
             $after
         )
     };
@@ -41,6 +41,8 @@ pub(super) struct Record {
     accept_time: Option<i64>,
     longest_until: Option<i64>,
     connect_time: Option<i64>,
+    caller_connected: bool,
+    callee_connected: bool,
     caller_lost_time: Option<i64>,
     callee_lost_time: Option<i64>,
     end_time: Option<i64>,
@@ -60,6 +62,8 @@ impl Record {
                 deadline: time(self.deadline.unwrap_or(longest_until)),
                 longest_until: time(longest_until),
                 connect_time: self.connect_time.map(time),
+                caller_connected: self.caller_connected,
+                callee_connected: self.callee_connected,
                 caller_lost: self.caller_lost_time.map(time),
                 callee_lost: self.callee_lost_time.map(time),
             }),

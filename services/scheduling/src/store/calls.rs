@@ -336,7 +336,7 @@ async fn write(tx: &mut Tx, before: i64, call: &Call, now: Timestamp) -> sqlx::R
         "UPDATE calls
          SET state = $3, version = $4, deadline = $5, callee_session = $6, accept_time = $7, longest_until = $8,
              connect_time = $9, caller_lost_time = $10, callee_lost_time = $11, end_time = $12, ended_by = $13,
-             duration = $14
+             duration = $14, caller_connected = $15, callee_connected = $16
          WHERE call_id = $1 AND version = $2",
     )
     .bind(call.id.uuid())
@@ -357,6 +357,8 @@ async fn write(tx: &mut Tx, before: i64, call: &Call, now: Timestamp) -> sqlx::R
             .and_then(|ending| ending.duration)
             .map(|duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)),
     )
+    .bind(talk.is_some_and(|talk| talk.caller_connected))
+    .bind(talk.is_some_and(|talk| talk.callee_connected))
     .execute(&mut **tx)
     .await?;
     if written.rows_affected() == 0 {

@@ -14,12 +14,13 @@ use uuid::Uuid;
 
 use super::{Booked, Booking, Failure, Store};
 use crate::MIGRATOR;
+use crate::calendar::availability::{CustomChanges, Ranges};
 use crate::calendar::error::Refusal;
 use crate::calendar::limits::{Daily, Limit};
 use crate::calendar::recurrence::Recurrence;
 use crate::calendar::schedule::{Filter, Listing, Media, Plan, Reminders, Schedule, Standing, Title};
 use crate::calendar::slots::Span;
-use crate::calendar::zone::Zone;
+use crate::calendar::zone::{Day, Zone};
 use crate::error::Error;
 use crate::scheduled_message::Retry;
 use crate::timer::{Claim, Kind};
@@ -70,8 +71,7 @@ impl Made {
     }
 
     fn booking(&self) -> Booking<'_> {
-        let buffers = (Duration::ZERO, Duration::ZERO);
-        Booking { schedule: &self.schedule, times: &self.times, buffers, daily: None }
+        Booking { schedule: &self.schedule, times: &self.times, gap: Duration::ZERO, daily: None }
     }
 }
 
@@ -153,6 +153,7 @@ on_both! {
     whatever_is_done_nobody_is_in_two_calls,
     only_the_version_that_was_seen_is_changed,
     what_is_kept_free_around_is_kept_in_the_transaction,
+    many_dates_are_kept_at_once,
     a_crowd_gets_two_a_day,
     a_day_is_counted_without_what_is_moved,
     a_retry_finds_the_first,
@@ -359,22 +360,55 @@ async fn only_the_version_that_was_seen_is_changed(world: World) {
 }
 
 async fn what_is_kept_free_around_is_kept_in_the_transaction(world: World) {
-    let [ann, bob] = people();
-    world.book([ann, bob], 10 * HOUR, "").await.unwrap();
-    let now = world.begin;
-    let near = |after| {
-        let start = now.plus(after);
-        Made::new([UserId::generate(), bob], Span::new(start, start.plus(HOUR)), "", now)
+    let gap = 20 * MINUTE;
+    let book = async |bob, after| {
+        let start = world.begin.plus(after);
+        let time = Span::new(start, start.plus(HOUR));
+        let made = Made::new([UserId::generate(), bob], time, "", world.begin);
+        world.store.book(Booking { gap, ..made.booking() }, None, MOST).await
     };
-    let buffers = (20 * MINUTE, 10 * MINUTE);
-    let book = async |made: Made| world.store.book(Booking { buffers, ..made.booking() }, None, MOST).await;
-    for after in [9 * HOUR - 19 * MINUTE, 11 * HOUR + 9 * MINUTE] {
-        let refused = book(near(after)).await;
-        assert!(matches!(refused, Err(Error::Calendar(Refusal::SlotNotFree { user, .. })) if user == bob));
+    let near = MINUTE * 19;
+    for (after, is_apart) in
+        [(9 * HOUR - near, false), (9 * HOUR - gap, true), (11 * HOUR + near, false), (11 * HOUR + gap, true)]
+    {
+        // Which of the two is there first makes no difference.
+        for [first, second] in [[10 * HOUR, after], [after, 10 * HOUR]] {
+            let bob = UserId::generate();
+            book(bob, first).await.unwrap();
+            match book(bob, second).await {
+                Ok(booked) => assert!(is_apart, "{booked:?}"),
+                Err(Error::Calendar(Refusal::SlotNotFree { user, .. })) => {
+                    assert!(user == bob && !is_apart, "{first:?} {second:?}");
+                }
+                Err(error) => panic!("{error:?}"),
+            }
+            assert_eq!(taken_by(book(bob, first).await), bob);
+        }
     }
-    assert_eq!(taken_by(book(near(10 * HOUR)).await), bob);
-    book(near(9 * HOUR - 20 * MINUTE)).await.unwrap();
-    book(near(11 * HOUR + 10 * MINUTE)).await.unwrap();
+}
+
+async fn many_dates_are_kept_at_once(world: World) {
+    let ann = UserId::generate();
+    let first = Day::parse("2027-02-01").unwrap();
+    let evening = Ranges::from_text("18:00-20:00").unwrap();
+    let set = |days: std::ops::Range<i64>, ranges: &Ranges| {
+        days.map(|days| (first.plus(days), ranges.clone())).collect::<BTreeMap<_, _>>()
+    };
+    let change = async |changes: CustomChanges| {
+        world.store.set_custom(ann, &changes, first, world.begin).await.unwrap();
+        world.store.availability(ann, first).await.unwrap().unwrap().custom
+    };
+    let all = set(0..600, &evening);
+    assert_eq!(change(CustomChanges { set: all.clone(), removed: vec![] }).await, all);
+    // Some are said anew, some are taken back, and all others stay.
+    let closed = set(100..450, &Ranges::default());
+    let removed = (450..590).chain([700]).map(|days| first.plus(days));
+    let changes = CustomChanges { set: closed.clone(), removed: removed.collect() };
+    let mut expected = all;
+    expected.extend(closed);
+    expected.retain(|day, _| !(450..590).contains(&day.since(first)));
+    assert_eq!(change(changes).await, expected);
+    assert_eq!(world.store.availability(UserId::generate(), first).await.unwrap(), None);
 }
 
 /// The start of the time that is one too many on its day.

@@ -59,7 +59,9 @@ fn accepted() -> (Call, Timestamp) {
 /// One in which the two are connected.
 fn connected() -> (Call, Timestamp) {
     let (mut call, now) = accepted();
-    done(&mut call, Act::Connected(device(BOB, 0), None), now);
+    for device in [device(BOB, 0), device(ANN, 0)] {
+        done(&mut call, Act::Connected(device, None), now);
+    }
     (call, now)
 }
 
@@ -165,6 +167,40 @@ fn time_ends_what_nobody_ends() {
 }
 
 #[test]
+fn the_word_of_one_device_holds_nobody_longer_than_it_may_take_to_be_connected() {
+    for (here, gone) in [(device(ANN, 0), device(BOB, 0)), (device(BOB, 0), device(ANN, 0))] {
+        let (mut call, now) = accepted();
+        let until = now.plus(SPANS.connect);
+        done(&mut call, Act::Connected(here, None), now.plus(SECOND));
+        assert_eq!((call.deadline(), call.was_connected()), (Some(until), false));
+        // To be lost and to come back wins no time either.
+        done(&mut call, Act::Disconnected(here, None), now.plus(2 * SECOND));
+        done(&mut call, Act::Connected(here, None), now.plus(3 * SECOND));
+        assert_eq!(call.deadline(), Some(until));
+        let mut late = call.clone();
+        done(&mut late, Act::Pass, until);
+        assert_eq!(
+            (outcome(&late), late.ending().unwrap().duration),
+            (Outcome::Failed, Some(Duration::ZERO))
+        );
+        // The other was only slow.
+        done(&mut call, Act::Connected(gone, None), until.minus(SECOND));
+        assert_eq!((call.deadline(), call.was_connected()), (Some(now.plus(SPANS.longest)), true));
+        assert_eq!(call.talk().unwrap().connect_time, Some(now.plus(SECOND)));
+    }
+}
+
+#[test]
+fn one_that_was_heard_of_and_is_lost_has_had_a_call() {
+    let (mut call, now) = accepted();
+    done(&mut call, Act::Connected(device(ANN, 0), None), now);
+    done(&mut call, Act::Disconnected(device(ANN, 0), None), now.plus(20 * SECOND));
+    done(&mut call, Act::Pass, now.plus(SPANS.connect));
+    assert_eq!((outcome(&call), call.ending().unwrap().duration), (Outcome::Ended, Some(20 * SECOND)));
+    assert!(call.was_connected());
+}
+
+#[test]
 fn marks_are_for_the_devices_that_are_in_it() {
     let mut call = ringing();
     assert_eq!(refused(&mut call, Act::Connected(device(ANN, 0), None), NOW), Refusal::NotAccepted);
@@ -228,7 +264,7 @@ fn who_is_gone_leaves_no_call_behind() {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Shape {
     Ringing,
-    Accepted { connected: bool, caller_lost: bool, callee_lost: bool },
+    Accepted { connected: bool, both: bool, caller_lost: bool, callee_lost: bool },
     Over(Outcome),
 }
 
@@ -237,6 +273,7 @@ fn shape(call: &Call) -> Shape {
         Stage::Ringing => Shape::Ringing,
         Stage::Accepted(talk) => Shape::Accepted {
             connected: talk.connect_time.is_some(),
+            both: talk.both_connected(),
             caller_lost: talk.caller_lost.is_some(),
             callee_lost: talk.callee_lost.is_some(),
         },
@@ -275,7 +312,12 @@ fn every_state_is_reached_and_from_every_state_time_alone_leads_to_an_end() {
             }
         }
     }
-    let talk = |connected, caller_lost, callee_lost| Shape::Accepted { connected, caller_lost, callee_lost };
+    let talk = |connected, both, caller_lost, callee_lost| Shape::Accepted {
+        connected,
+        both,
+        caller_lost,
+        callee_lost,
+    };
     let outcomes = [
         Outcome::Ended,
         Outcome::Rejected,
@@ -286,10 +328,13 @@ fn every_state_is_reached_and_from_every_state_time_alone_leads_to_an_end() {
     ];
     let expected = [
         Shape::Ringing,
-        talk(false, false, false),
-        talk(true, false, false),
-        talk(true, true, false),
-        talk(true, false, true),
+        talk(false, false, false, false),
+        talk(true, false, false, false),
+        talk(true, false, true, false),
+        talk(true, false, false, true),
+        talk(true, true, false, false),
+        talk(true, true, true, false),
+        talk(true, true, false, true),
     ];
     let expected = expected.into_iter().chain(outcomes.map(Shape::Over)).collect::<HashSet<_>>();
     assert_eq!(found.keys().copied().collect::<HashSet<_>>(), expected);
@@ -412,6 +457,10 @@ proptest! {
                 // What a reader sees is what will be written down.
                 let seen = call.clone().at(now);
                 prop_assert!(seen.deadline().is_none_or(|deadline| deadline > now));
+                if let Stage::Accepted(talk) = &call.stage {
+                    let waits = talk.deadline <= talk.accept_time.plus(SPANS.connect);
+                    prop_assert!(waits || talk.both_connected(), "one device holds two people");
+                }
                 let later = now.plus(SPANS.ring);
                 prop_assert_eq!(call.clone().at(later), seen.at(later));
                 if let Some(ending) = call.ending() {

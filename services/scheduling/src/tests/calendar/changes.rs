@@ -9,7 +9,9 @@ use proto::scheduling::v1::export_service_client::ExportServiceClient;
 use tonic::Code;
 
 use super::*;
+use crate::store::Store;
 use crate::tests::{eventually, field, is, reason};
+use crate::timer::Kind;
 
 fn moved(start: Timestamp) -> pb::ScheduleChanges {
     pb::ScheduleChanges { start_time: Some(start.to_proto()), ..Default::default() }
@@ -137,17 +139,40 @@ async fn either_of_the_two_can_cancel_and_both_know() {
 }
 
 #[tokio::test]
-async fn a_cancellation_reaches_also_who_is_not_written_to_any_more() {
+async fn a_cancellation_reaches_also_who_has_not_accepted_the_other() {
     let world = World::start().await;
     let [ann, bob] = world.two();
     let booked = world.book(ann, bob, HOUR).await;
+    world.neighbours.refuse(ann, bob, ErrorReason::ContactNotAccepted);
+    world.delete(ann, &booked.schedule_id).await.unwrap();
+    world.hears(bob, &booked.schedule_id, &[AlertState::ScheduleMade, AlertState::ScheduleCancelled]).await;
+    assert_eq!(world.neighbours.told().len(), 1);
+}
+
+#[tokio::test]
+async fn a_cancellation_does_not_get_past_a_block() {
+    let world = World::start().await;
+    let [ann, bob] = world.two();
+    let cem = world.neighbours.register("cem", "");
+    let booked = world.book(ann, bob, HOUR).await;
+    let other = world.book(ann, cem, 3 * HOUR).await;
     world.neighbours.refuse(ann, bob, ErrorReason::WriteDenied);
     let later = moved(world.clock.now().plus(2 * HOUR));
     let denied = world.update(ann, &booked.schedule_id, later, &["start_time"]).await;
     assert_eq!(reason(denied), is(Code::PermissionDenied, "WRITE_DENIED"));
     world.delete(ann, &booked.schedule_id).await.unwrap();
-    world.hears(bob, &booked.schedule_id, &[AlertState::ScheduleMade, AlertState::ScheduleCancelled]).await;
-    assert_eq!(world.neighbours.told().len(), 1);
+    // What comes after it is told.
+    world.delete(ann, &other.schedule_id).await.unwrap();
+    world.hears(cem, &other.schedule_id, &[AlertState::ScheduleMade, AlertState::ScheduleCancelled]).await;
+    let store = Store::new(world.database.clone(), world.clock.clone());
+    let begin = Timestamp::from_millis(0);
+    let is_over = async || store.next_wake_time(Kind::Booking, begin).await.unwrap().is_none();
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while !is_over().await {
+        assert!(tokio::time::Instant::now() < end, "it is tried again and again");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    assert_eq!(world.neighbours.alerts(bob, &booked.schedule_id), [AlertState::ScheduleMade]);
 }
 
 #[tokio::test]
@@ -256,7 +281,7 @@ async fn a_deleted_account_leaves_no_calendar_and_the_others_know() {
     // Once the other one goes as well, nothing is left of it.
     world.neighbours.delete(bob);
     eventually(|| world.neighbours.alerts(cem, &without.schedule_id).len() == 1).await;
-    let left = crate::store::Store::new(world.database.clone(), world.clock.clone());
+    let left = Store::new(world.database.clone(), world.clock.clone());
     let id = proto::id::ScheduleId::parse(&past.schedule_id).unwrap();
     assert!(left.schedule_of(bob, id, world.clock.now()).await.unwrap().is_none());
 }

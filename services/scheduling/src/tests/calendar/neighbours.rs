@@ -36,6 +36,7 @@ struct State {
     /// Who does not get through although the check says so.
     blocked_since: HashMap<(UserId, UserId), ErrorReason>,
     is_down: bool,
+    takes_no_alerts: bool,
     /// Whether it only says what it would take.
     is_stuck: bool,
     checks: usize,
@@ -141,6 +142,11 @@ impl Neighbours {
     /// How many conversations there are.
     pub fn conversations(&self) -> usize {
         self.state().conversations.len()
+    }
+
+    /// What alerts say is not understood any more.
+    pub fn take_no_alerts(&self) {
+        self.state().takes_no_alerts = true;
     }
 
     /// Makes messaging answer nothing from now on, or again.
@@ -339,6 +345,9 @@ impl Neighbours {
             return Err(Status::unavailable("down"));
         }
         assert_eq!(alert.kind(), messaging::AlertKind::Schedule);
+        if state.takes_no_alerts {
+            return Err(Fault::invalid("subject_id", "must be something else").into());
+        }
         let user: UserId = id(&alert.user_id);
         if !state.users.contains_key(&user) {
             return Ok(messaging::RaiseAlertResponse { alert: None });

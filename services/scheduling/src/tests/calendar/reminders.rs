@@ -1,10 +1,17 @@
 //! Reminders: each once, none early, whatever happens in between.
 
+use chassis::tasks::Tasks;
+use proto::id::ScheduleId;
 use proto::messaging::v1::AlertState;
 use tonic::Code;
 
 use super::*;
+use crate::calendar::Calendar;
+use crate::calendar::announce::Announcer;
+use crate::calendar::people::People;
+use crate::store::Store;
 use crate::tests::{A_WHILE, eventually, is, reason};
+use crate::timer::{Kind, Timer};
 
 const DUE: AlertState = AlertState::ScheduleDue;
 const MADE: AlertState = AlertState::ScheduleMade;
@@ -113,4 +120,37 @@ async fn a_reminder_outlasts_a_restart_and_an_outage() {
     .await;
     let hidden = world.get(world.neighbours.register("cem", ""), &held).await;
     assert_eq!(reason(hidden), is(Code::NotFound, "SCHEDULE_NOT_FOUND"));
+}
+
+#[tokio::test]
+async fn an_alert_that_is_not_taken_is_counted_and_holds_nothing_up() {
+    let world = World::start().await;
+    let [ann, bob] = world.two();
+    // The answer to the message is lost, so that there is something left to tell.
+    world.neighbours.mishaps([Status::unavailable("lost")]);
+    let booked =
+        ScheduleId::parse(&world.ask(ann, world.draft(bob, HOUR)).await.unwrap().schedule_id).unwrap();
+    world.unit.stop(PATIENCE).await;
+    world.neighbours.take_no_alerts();
+    let store = Store::new(world.database.clone(), world.clock.clone());
+    let tasks = Tasks::default();
+    let timer = |kind| Timer::new(kind, config().timing(), store.clone(), tasks.clone());
+    let calendar = Calendar {
+        store: store.clone(),
+        deliveries: timer(Kind::Booking),
+        reminders: timer(Kind::Reminder),
+        announcer: Announcer::new(world.neighbours.messaging(), Others::credential()),
+        people: People::new(world.neighbours.auth(), Others::credential()),
+        horizon_days: 1,
+        max_upcoming: 1,
+    };
+    world.clock.advance(50 * MINUTE);
+    let claimed =
+        async |kind| store.claim(kind, 10, HOUR, world.clock.now().plus(HOUR)).await.unwrap().remove(0);
+    let told = calendar.deliver(&claimed(Kind::Booking).await).await.unwrap();
+    assert_eq!((told.name(), world.neighbours.told().len()), ("no_alert", 1));
+    let reminded = calendar.remind(&claimed(Kind::Reminder).await).await.unwrap();
+    assert_eq!((reminded.name(), world.neighbours.raised().len()), ("no_alert", 0));
+    let found = store.schedule_of(ann, booked, world.clock.now()).await.unwrap().unwrap();
+    assert_eq!((found.told, found.reminding.count), (1, 1));
 }
