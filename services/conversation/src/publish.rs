@@ -83,10 +83,6 @@ fn payload(event: &Event) -> pb::conversation_fact::Payload {
             blocker_user_id: blocker.to_string(),
             blocked_user_id: blocked.to_string(),
         }),
-        Event::ContactBlocked { blocker, blocked } => Payload::ContactBlocked(pb::ContactBlocked {
-            blocker_user_id: blocker.to_string(),
-            blocked_user_id: blocked.to_string(),
-        }),
     }
 }
 
