@@ -113,7 +113,7 @@ impl Store {
             .bind(oldest.to_string())
             .execute(&mut *tx)
             .await?;
-        let replaced: Vec<_> = changes.removed.iter().chain(changes.set.keys()).collect();
+        let replaced: Vec<_> = changes.removed.iter().chain(changes.set.iter().map(|(day, _)| day)).collect();
         for part in replaced.chunks(AT_ONCE) {
             let mut rows = QueryBuilder::<Db>::new("DELETE FROM custom_days WHERE user_id = ");
             rows.push_bind(user.uuid()).push(" AND date IN (");
@@ -124,8 +124,7 @@ impl Store {
             dates.push_unseparated(")");
             rows.build().execute(&mut *tx).await?;
         }
-        let said: Vec<_> = changes.set.iter().collect();
-        for part in said.chunks(AT_ONCE) {
+        for part in changes.set.chunks(AT_ONCE) {
             let mut rows = QueryBuilder::<Db>::new("INSERT INTO custom_days (user_id, date, ranges) ");
             rows.push_values(part, |mut row, (day, ranges)| {
                 row.push_bind(user.uuid()).push_bind(day.to_string()).push_bind(ranges.to_text());

@@ -9,6 +9,7 @@ use super::*;
 use crate::calendar::Calendar;
 use crate::calendar::announce::Announcer;
 use crate::calendar::people::People;
+use crate::conversations::Conversations;
 use crate::store::Store;
 use crate::tests::{A_WHILE, eventually, is, reason};
 use crate::timer::{Kind, Timer};
@@ -140,6 +141,7 @@ async fn an_alert_that_is_not_taken_is_counted_and_holds_nothing_up() {
         deliveries: timer(Kind::Booking),
         reminders: timer(Kind::Reminder),
         announcer: Announcer::new(world.neighbours.messaging(), Others::credential()),
+        conversations: Conversations::new(world.neighbours.conversation(), Others::credential()),
         people: People::new(world.neighbours.auth(), Others::credential()),
         horizon_days: 1,
         max_upcoming: 1,
