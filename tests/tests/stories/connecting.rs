@@ -83,8 +83,8 @@ async fn both_ask_at_once_and_are_connected(world: Arc<World>) {
         let asks = [(&ann, &bob), (&bob, &ann)];
         join_all(asks.map(|(one, other)| async move { one.post(&connection(other), json!({})).await.ok() }))
             .await;
-        assert_eq!(connected(&ann).await, [bob.id.clone()]);
-        assert_eq!(connected(&bob).await, [ann.id.clone()]);
+        assert_eq!(connected(&ann).await, [bob.id.as_str()]);
+        assert_eq!(connected(&bob).await, [ann.id.as_str()]);
         for person in [&ann, &bob] {
             let pending = person.get("/v1/connections/pending").await.ok();
             assert!(array(&pending["requests"]).is_empty(), "{pending}");

@@ -145,13 +145,13 @@ async fn people_are_found_by_what_they_show(world: Arc<World>) {
         array(&listed["users"]).iter().map(|user| text(&user["userId"])).collect::<Vec<_>>()
     };
     assert_eq!(found("").await, [ann.id.clone(), bob.id.clone()]);
-    assert_eq!(found("minAge=60").await, [ann.id.clone()]);
-    assert_eq!(found("maxAge=40").await, [bob.id.clone()]);
-    assert_eq!(found("gender=GENDER_MALE").await, [bob.id.clone()]);
+    assert_eq!(found("minAge=60").await, [ann.id.as_str()]);
+    assert_eq!(found("maxAge=40").await, [bob.id.as_str()]);
+    assert_eq!(found("gender=GENDER_MALE").await, [bob.id.as_str()]);
     assert!(found("gender=GENDER_MALE&minAge=60").await.is_empty());
     // Who shows nothing is not found by it.
     changes(&ann, json!({ "visibility": "VISIBILITY_NOBODY" })).await.ok();
-    assert_eq!(found("").await, [bob.id.clone()]);
+    assert_eq!(found("").await, [bob.id.as_str()]);
 }
 
 async fn interests_are_chosen_from_the_list(world: Arc<World>) {
