@@ -35,7 +35,8 @@ pub struct Config {
     pub categories: Vec<String>,
     /// How often one network may knock at the doors for those who are not signed in.
     pub networks: NetworksConfig,
-    /// Where the secret comes from under which codes are hashed and errands encrypted.
+    /// Where the secret comes from under which codes are hashed and errands encrypted. Development draws one when none is
+    /// configured; production refuses to start without when mail or background checks are configured.
     pub vault: VaultConfig,
     /// How mails are sent.
     pub mail: MailConfig,
@@ -123,6 +124,12 @@ impl Config {
                 self.registration_open.is_some(),
                 "say whether strangers may make accounts: registration_open = true or false"
             );
+            let keeps_secrets = self.mail.smtp_url.is_some() || self.background_checks.url.is_some();
+            anyhow::ensure!(
+                self.vault.is_configured() || !keeps_secrets,
+                "set vault.secret_file (or vault.secret): codes, mails and background checks that wait in the database are \
+                 protected by a secret, which must not lie next to them"
+            );
         }
         Ok(())
     }
@@ -163,6 +170,26 @@ mod tests {
         assert!(
             config.check(Profile::Production).is_ok() && !config.is_registration_open(Profile::Development)
         );
+    }
+
+    #[test]
+    fn production_keeps_no_secrets_next_to_their_key() {
+        let open = Config { registration_open: Some(true), ..Config::default() };
+        let mail =
+            MailConfig { smtp_url: Some("smtps://mail.example.org".to_owned()), ..MailConfig::default() };
+        let checks =
+            ChecksConfig { url: Some("https://checks.example.org".to_owned()), ..ChecksConfig::default() };
+        let mailing = Config { mail, ..open.clone() };
+        let checking = Config { background_checks: checks, ..open.clone() };
+        assert!(open.check(Profile::Production).is_ok());
+        for config in [mailing, checking] {
+            assert!(config.check(Profile::Development).is_ok());
+            let refused = config.check(Profile::Production).unwrap_err().to_string();
+            assert!(refused.starts_with("set vault.secret_file"), "{refused}");
+            let file =
+                VaultConfig { secret_file: Some("/run/secrets/vault".into()), ..VaultConfig::default() };
+            assert!(Config { vault: file, ..config }.check(Profile::Production).is_ok());
+        }
     }
 
     #[test]

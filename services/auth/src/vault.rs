@@ -31,13 +31,19 @@ const NAME: &str = "vault";
 #[serde(default, deny_unknown_fields)]
 pub struct VaultConfig {
     /// The secret, of at least 32 characters. Absent, with no file either, means one that is drawn once and kept in the
-    /// database. After a change, codes and mails that were under way are void.
+    /// database, in plain text next to what it protects: in production that is refused when mail or background checks are
+    /// configured. After a change, codes and mails that were under way are void.
     pub secret: Option<Secret>,
     /// A file with the secret, readable by its owner only.
     pub secret_file: Option<PathBuf>,
 }
 
 impl VaultConfig {
+    /// Whether a secret is named, be it a good one or not.
+    pub fn is_configured(&self) -> bool {
+        self.secret.is_some() || self.secret_file.is_some()
+    }
+
     fn configured(&self) -> anyhow::Result<Option<Secret>> {
         let secret = match (&self.secret, &self.secret_file) {
             (None, None) => return Ok(None),

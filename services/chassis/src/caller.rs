@@ -37,6 +37,27 @@ impl Caller {
     }
 }
 
+/// The service that acts for the [`Caller`] of a request; its word is verified. Absent on a request that a user makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ActingService(String);
+
+impl ActingService {
+    /// The service of this name, once it is known to be the one.
+    pub(crate) fn verified(name: &str) -> Self {
+        Self(name.to_owned())
+    }
+
+    /// The service that acts in a request.
+    pub fn of<T>(request: &Request<T>) -> Option<Self> {
+        request.extensions().get().cloned()
+    }
+
+    /// Its name, such as `messaging`.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+}
+
 /// Where somebody who is not signed in comes from, as the gateway says: an IPv4 network of 256 addresses or an IPv6
 /// network of the size that one household gets. Absent on a request that did not come through a gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
 
-use crate::caller::{Caller, CallerKind, ClientNetwork, unauthenticated};
+use crate::caller::{ActingService, Caller, CallerKind, ClientNetwork, unauthenticated};
 use crate::config::Secret;
 use crate::events::Events;
 use crate::fault::Fault;
@@ -278,6 +278,16 @@ fn admit_service(policy: &Policy, name: &str, headers: &http::HeaderMap) -> Resu
     }
 }
 
+/// The service that acts for a caller who was admitted, and with it the service.
+fn acting(caller: &Caller, headers: &http::HeaderMap) -> Option<ActingService> {
+    match Presented::of(headers) {
+        Presented::Service { name, .. } if caller.kind == CallerKind::Service => {
+            Some(ActingService::verified(name))
+        }
+        _ => None,
+    }
+}
+
 fn denied(why: &str) -> Status {
     Fault::new(Code::PermissionDenied, "ERROR_REASON_NOT_ADMITTED").message(why).into()
 }
@@ -310,7 +320,11 @@ pub async fn enforce(State(identity): State<Identity>, mut request: Request, nex
     match identity.admit(policy, request.headers()).await {
         Ok(caller) => {
             if let Some(caller) = caller {
+                let service = acting(&caller, request.headers());
                 request.extensions_mut().insert(caller);
+                if let Some(service) = service {
+                    request.extensions_mut().insert(service);
+                }
             } else if let Some(network) = identity.client_network(request.headers()) {
                 request.extensions_mut().insert(network);
             }

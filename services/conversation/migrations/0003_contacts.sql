@@ -74,6 +74,7 @@ CREATE UNIQUE INDEX requests_that_wait ON requests (from_user_id, to_user_id, ki
 
 -- A retried call finds what the first one made.
 CREATE UNIQUE INDEX requests_by_retry ON requests (from_user_id, retry_id) WHERE retry_id IS NOT NULL;
+CREATE UNIQUE INDEX requests_by_met_retry ON requests (to_user_id, met_retry_id) WHERE met_retry_id IS NOT NULL;
 
 -- How often one person has asked another of late, and what ends with an account.
 CREATE INDEX requests_between ON requests (from_user_id, to_user_id, kind, create_time);
@@ -84,18 +85,21 @@ CREATE INDEX requests_received ON requests (to_user_id, kind, create_time, reque
 CREATE INDEX requests_made_that_wait ON requests (from_user_id, kind, create_time, request_id) WHERE state IN (1, 5);
 CREATE INDEX requests_received_that_wait ON requests (to_user_id, kind, create_time, request_id) WHERE state = 1;
 
--- Who got to know whom, or no longer does, until auth has taken note of it. A later change takes the place of an earlier.
+-- Between whom something is, or is no longer, that auth has to know, until it has taken note of it. A later change takes
+-- the place of an earlier one of its kind.
 CREATE TABLE acquaintances (
     low_user_id UUID NOT NULL,
     high_user_id UUID NOT NULL,
+    -- The numbers of AcquaintanceKind in the contract: a connection, or a block.
+    kind BIGINT NOT NULL CHECK (kind IN (1, 3)),
     version BIGINT NOT NULL,
     has_ended BOOLEAN NOT NULL,
     -- When to tell auth (again).
     due_time BIGINT NOT NULL,
-    PRIMARY KEY (low_user_id, high_user_id)
+    PRIMARY KEY (low_user_id, high_user_id, kind)
 );
 
-CREATE INDEX acquaintances_by_due_time ON acquaintances (due_time, low_user_id, high_user_id);
+CREATE INDEX acquaintances_by_due_time ON acquaintances (due_time, low_user_id, high_user_id, kind);
 
 -- Whether who may write in a direct conversation depends on what its two people have set. It does when one of them took
 -- nobody unasked when it was made, and after a block; a conversation between two who took everyone stays open.

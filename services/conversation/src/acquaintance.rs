@@ -1,7 +1,9 @@
-//! Who got to know whom, as auth has to know it: only those who know each other review each other.
+//! Who got to know whom, as auth has to know it: only those who know each other review each other, and only while neither
+//! blocks the other.
 //!
-//! What has to be told is written in the transaction in which two are connected or no longer are. This task tells it until
-//! auth has taken note; the version makes telling it twice the same as once.
+//! What has to be told is written in the transaction in which two are connected or no longer are, and in which a block
+//! between them begins or the last one ends. This task tells it until auth has taken note; the version makes telling it
+//! twice the same as once.
 
 use std::time::Duration;
 
@@ -20,15 +22,26 @@ const BATCH: i64 = 100;
 /// How long to wait before auth is told again what it would not take.
 const AGAIN: Duration = Duration::from_secs(60);
 
-/// That two people are connected, or no longer are.
+/// That there is something between two people, or no longer is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Acquaintance {
     /// The two.
     pub pair: Pair,
+    /// What it is.
+    pub kind: Kind,
     /// The version of what is between them: goes up with every change.
     pub version: i64,
-    /// Whether they are connected no longer.
+    /// Whether it is so no longer.
     pub has_ended: bool,
+}
+
+/// What there is between two people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// They are connected.
+    Connection,
+    /// One of them blocks the other, or each the other. Auth is not told who.
+    Block,
 }
 
 /// Tells auth what it has to know for as long as the service runs.
@@ -61,7 +74,7 @@ impl Conversations {
                 Ok(()) => self.store.acquaintance_told(&acquaintance).await?,
                 Err(Error::Auth(status)) if is_about_this_one(status.code()) => {
                     // One that auth will not take holds up none of the others.
-                    tracing::error!(code = ?status.code(), "auth refuses to note that two users know each other");
+                    tracing::error!(code = ?status.code(), "auth refuses to note what is between two users");
                     self.store.put_off_acquaintance(&acquaintance, self.clock.now().plus(AGAIN)).await?;
                 }
                 Err(error) => return Err(error),

@@ -41,6 +41,15 @@ pub struct Retry {
     pub fingerprint: [u8; 32],
 }
 
+/// What a conversation is made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// A message, which asks first where its author has to ask.
+    Message,
+    /// Anything else. Whoever has to ask does not get a conversation by it.
+    Any,
+}
+
 /// A conversation that may be made.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Plan {
@@ -154,7 +163,7 @@ impl Plan {
 
 impl Conversations {
     /// Makes a conversation, or finds the one that there may be only one of, or that an earlier try has made.
-    pub async fn create(&self, caller: UserId, draft: Draft) -> Result<Created, Error> {
+    pub async fn create(&self, caller: UserId, draft: Draft, purpose: Purpose) -> Result<Created, Error> {
         let plan = draft.plan(caller, self.max_members)?;
         let mut others_exist = false;
         for _ in 0..ATTEMPTS {
@@ -174,9 +183,12 @@ impl Conversations {
             }
             if !others_exist {
                 self.users.require(caller, &plan.others()).await?;
-                // In a direct conversation the first message asks.
-                if plan.kind != Kind::Direct {
-                    self.require_willing(caller, &plan.others()).await?;
+                match plan.sole {
+                    Sole::OfPair(pair) if purpose == Purpose::Message => {
+                        self.require_no_block(caller, pair).await?;
+                    }
+                    // It would stand in the other's list before the other was asked.
+                    _ => self.require_willing(caller, &plan.others()).await?,
                 }
                 others_exist = true;
             }
@@ -187,6 +199,12 @@ impl Conversations {
             }
         }
         Err(Error::Contended)
+    }
+
+    /// Refuses when one of the two blocks the other, in the words for all who are not let in.
+    async fn require_no_block(&self, caller: UserId, pair: Pair) -> Result<(), Error> {
+        let is_blocked = self.store.standing(pair).await?.is_blocked();
+        if is_blocked { Err(Error::ContactNotAccepted(pair.other_than(caller))) } else { Ok(()) }
     }
 
     /// Refuses when one of these does not let the caller bring it in.

@@ -38,10 +38,11 @@ impl Fact {
         }
     }
 
-    /// That a request of one person to another is new or different. Of a message request the membership version of its
-    /// conversation is told.
+    /// That a request of one person to another is new or different, for one of the two alone or for both. Of a message
+    /// request the membership version of its conversation is told.
     pub fn of_request(
         request: Request,
+        only: Option<UserId>,
         membership_version: i64,
         actor: Option<UserId>,
         at: Timestamp,
@@ -53,7 +54,7 @@ impl Fact {
             conversation_id,
             membership_version: conversation_id.map_or(0, |_| membership_version),
             actor,
-            event: Event::RequestChanged(request),
+            event: Event::RequestChanged { request, only },
         }
     }
 
@@ -120,7 +121,12 @@ pub enum Event {
         role: Role,
     },
     /// A request of one person to another is new or different.
-    RequestChanged(Request),
+    RequestChanged {
+        /// The request.
+        request: Request,
+        /// Whom to tell; `None` for both.
+        only: Option<UserId>,
+    },
     /// A person blocks another. Services end what they have under way between the two; no user is told.
     ContactBlocked {
         /// Who blocks.

@@ -4,7 +4,7 @@ mod connections;
 mod export;
 mod presence;
 
-use chassis::caller::Caller;
+use chassis::caller::{ActingService, Caller};
 use chassis::page;
 use proto::conversation::v1 as pb;
 use proto::conversation::v1::conversation_service_server::ConversationService;
@@ -13,7 +13,7 @@ use tonic::{Request, Response, Status};
 use crate::change::Settings;
 use crate::conversations::Conversations;
 use crate::convert::{self, Query};
-use crate::create::Draft;
+use crate::create::{Draft, Purpose};
 use crate::publish;
 
 /// How many facts are read when the asker does not say, and at most.
@@ -32,6 +32,12 @@ impl Grpc {
     }
 }
 
+/// What a conversation is made for. Messaging makes one only to write there, and asks first where that is needed.
+fn purpose<T>(request: &Request<T>) -> Purpose {
+    let for_message = ActingService::of(request).is_some_and(|service| service.name() == "messaging");
+    if for_message { Purpose::Message } else { Purpose::Any }
+}
+
 #[tonic::async_trait]
 impl ConversationService for Grpc {
     async fn create_conversation(
@@ -39,8 +45,9 @@ impl ConversationService for Grpc {
         request: Request<pb::CreateConversationRequest>,
     ) -> Result<Response<pb::CreateConversationResponse>, Status> {
         let caller = Caller::of(&request)?;
+        let purpose = purpose(&request);
         let draft = Draft::try_from(request.into_inner())?;
-        let created = self.conversations.create(caller.user_id, draft).await?;
+        let created = self.conversations.create(caller.user_id, draft, purpose).await?;
         Ok(Response::new(created.into()))
     }
 

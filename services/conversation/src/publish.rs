@@ -69,7 +69,7 @@ fn payload(event: &Event) -> pb::conversation_fact::Payload {
             user_id: user_id.to_string(),
             role: pb::MemberRole::from(*role).into(),
         }),
-        Event::RequestChanged(request) => Payload::RequestChanged(pb::RequestChanged {
+        Event::RequestChanged { request, only } => Payload::RequestChanged(pb::RequestChanged {
             request_id: request.id.to_string(),
             kind: request_kind(request.kind).into(),
             from_user_id: request.from.to_string(),
@@ -77,6 +77,7 @@ fn payload(event: &Event) -> pb::conversation_fact::Payload {
             state: request_state(request.state).into(),
             version: request.version,
             request_version: request.message.map_or(0, |place| place.request_version),
+            only_user_id: only.map(|user| user.to_string()).unwrap_or_default(),
         }),
         Event::ContactBlocked { blocker, blocked } => Payload::ContactBlocked(pb::ContactBlocked {
             blocker_user_id: blocker.to_string(),

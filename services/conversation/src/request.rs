@@ -72,6 +72,11 @@ impl State {
 }
 
 impl Request {
+    /// The other one of the two.
+    pub fn other_than(&self, user: UserId) -> UserId {
+        if user == self.from { self.to } else { self.from }
+    }
+
     /// The request as one of the two may know it. That it is withheld is known to neither: to its author it waits, and
     /// for the other there is none.
     pub fn seen_by(self, user: UserId) -> Option<Self> {

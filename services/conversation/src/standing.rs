@@ -151,6 +151,18 @@ pub struct Change {
     pub request: Request,
     /// Whether others are told.
     pub told: bool,
+    /// For whom alone it is over, and who alone is told so. It goes on waiting for its author, who is told nothing.
+    pub over_for: Option<UserId>,
+}
+
+impl Change {
+    /// The request as others are told of it, and whom alone to tell; `None` when nobody is told.
+    pub fn news(&self) -> Option<(Request, Option<UserId>)> {
+        if self.over_for.is_some() {
+            return Some((Request { state: State::Cancelled, ..self.request.clone() }, self.over_for));
+        }
+        self.told.then(|| (self.request.clone(), None))
+    }
 }
 
 /// Whether one of the two may write into their direct conversation.

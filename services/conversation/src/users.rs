@@ -12,13 +12,13 @@ use proto::auth::v1::user_service_client::UserServiceClient;
 use proto::id::UserId;
 use tonic::Status;
 
-use crate::acquaintance::Acquaintance;
+use crate::acquaintance::{Acquaintance, Kind};
 use crate::error::Error;
 
 /// As many users can be asked for at once.
 const CHUNK: usize = 100;
 
-/// How long auth may take to note down that two people know each other.
+/// How long auth may take to note down what is between two people.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// As many facts are read at once.
@@ -89,12 +89,16 @@ impl Users {
         }
     }
 
-    /// Tells auth that two people have got to know each other, or no longer do.
+    /// Tells auth what there is between two people, or is no longer.
     pub async fn record_acquaintance(&self, acquaintance: &Acquaintance) -> Result<(), Error> {
-        let Acquaintance { pair, version, has_ended } = *acquaintance;
+        let Acquaintance { pair, kind, version, has_ended } = *acquaintance;
+        let kind = match kind {
+            Kind::Connection => pb::AcquaintanceKind::Connection,
+            Kind::Block => pb::AcquaintanceKind::Block,
+        };
         let message = pb::RecordAcquaintanceRequest {
             user_ids: vec![pair.low().to_string(), pair.high().to_string()],
-            kind: pb::AcquaintanceKind::Connection.into(),
+            kind: kind.into(),
             ended: has_ended,
             version,
         };

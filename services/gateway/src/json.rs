@@ -310,7 +310,7 @@ mod tests {
         let written = |mask: &str| {
             written("parlor.auth.v1.UpdateUserRequest", &format!(r#"{{"updateMask": "{mask}"}}"#))
         };
-        assert_snapshot!(written("displayName,pictureUrl"), @r#"{"updateMask":"displayName,pictureUrl"}"#);
+        assert_snapshot!(written("displayName,pictureUrl"), @r#"{"updateMask":"displayName,pictureUrl","password":""}"#);
         assert_eq!(written("display_name,picture_url"), written("displayName,pictureUrl"));
     }
 

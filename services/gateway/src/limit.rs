@@ -83,31 +83,30 @@ pub(crate) enum Counted {
     Send(&'static str),
     /// Something that is much more work for us than for the one who asks, or for the people who deal with it.
     Heavy,
-    /// The same, when one of these fields is set: what narrows a list without an index is a search.
-    Search(&'static [&'static str]),
 }
 
+/// What makes a list of users a search, which reads many to find a few. By address there is one at most, found at once.
+const SEARCHES_USERS: [&str; 10] = [
+    "keyword",
+    "kind",
+    "category",
+    "min_age",
+    "max_age",
+    "age",
+    "gender",
+    "location",
+    "language",
+    "interest_ids",
+];
+
 impl Counted {
-    /// What an rpc counts as, by its full name; nothing for those that are not counted.
-    pub(crate) fn of(rpc: &str) -> Option<Self> {
+    /// What this request of an rpc counts as, by its full name; nothing for those that are not counted.
+    pub(crate) fn of(rpc: &str, message: &DynamicMessage) -> Option<Self> {
         Some(match rpc.strip_prefix("parlor.")? {
             "messaging.v1.MessagingService.SendMessage" => Self::Send("conversation_id"),
             "messaging.v1.MessagingService.ForwardMessage" => Self::Send("target_conversation_id"),
             // A time that has passed sends at once.
             "scheduling.v1.ScheduledMessageService.ScheduleMessage" => Self::Send("conversation_id"),
-            // By address there is one at most, and it is found at once.
-            "auth.v1.UserService.ListUsers" => Self::Search(&[
-                "keyword",
-                "kind",
-                "category",
-                "min_age",
-                "max_age",
-                "age",
-                "gender",
-                "location",
-                "language",
-                "interest_ids",
-            ]),
             // Calls and requests to connect are counted where they are made.
             "messaging.v1.MessagingService.PurgeMessages"
             | "messaging.v1.ReportService.ReportMessage"
@@ -116,6 +115,11 @@ impl Counted {
             | "scheduling.v1.CalendarService.ListFreeSlots"
             | "scheduling.v1.CalendarService.ScheduleCall"
             | "scheduling.v1.CalendarService.UpdateSchedule" => Self::Heavy,
+            "auth.v1.UserService.ListUsers"
+                if SEARCHES_USERS.iter().any(|field| message.has_field_by_name(field)) =>
+            {
+                Self::Heavy
+            }
             _ => return None,
         })
     }
@@ -187,10 +191,6 @@ impl Limits {
                 self.send(user, conversation.and_then(|id| ConversationId::parse(id.as_str()?).ok()))
             }
             Counted::Heavy => self.heavy(user),
-            Counted::Search(fields) if fields.iter().any(|field| message.has_field_by_name(field)) => {
-                self.heavy(user)
-            }
-            Counted::Search(_) => Ok(()),
         }
     }
 
@@ -374,17 +374,12 @@ mod tests {
 
     #[test]
     fn what_counts_is_an_rpc_with_the_field_that_it_is_counted_by() {
-        let counted = rpcs().into_iter().filter_map(|rpc| Some((Counted::of(rpc.full_name())?, rpc)));
-        let counted: Vec<_> = counted.collect();
-        assert_eq!(counted.len(), 11);
+        let of = |rpc: &MethodDescriptor| Counted::of(rpc.full_name(), &DynamicMessage::new(rpc.input()));
+        let counted: Vec<_> = rpcs().into_iter().filter_map(|rpc| Some((of(&rpc)?, rpc))).collect();
+        assert_eq!(counted.len(), 10);
         for (counted, rpc) in counted {
-            let fields = match &counted {
-                Counted::Send(field) => std::slice::from_ref(field),
-                Counted::Heavy => &[],
-                Counted::Search(fields) => fields,
-            };
-            for field in fields {
-                assert!(rpc.input().get_field_by_name(field).is_some(), "{field} of {}", rpc.full_name());
+            if let Counted::Send(field) = counted {
+                assert!(rpc.input().get_field_by_name(field).is_some(), "{}", rpc.full_name());
             }
         }
     }
@@ -412,22 +407,19 @@ mod tests {
 
     #[test]
     fn a_list_that_is_narrowed_is_a_search() {
-        let limits = limits(RatesConfig { heavy_burst: 1, heavy_per_second: 1, ..RatesConfig::default() });
-        let list = "parlor.auth.v1.UserService.ListUsers";
-        let (counted, ann) = (Counted::of(list).expect("counted"), UserId::generate());
-        let with = |field: &str| {
-            let input = proto::pool().get_message_by_name("parlor.auth.v1.ListUsersRequest");
-            let mut message = DynamicMessage::new(input.expect("a message"));
-            message.set_field_by_name("page_size", prost_reflect::Value::I32(20));
-            message.set_field_by_name(field, prost_reflect::Value::String("ann".to_owned()));
-            message
+        let input = proto::pool().get_message_by_name("parlor.auth.v1.ListUsersRequest").expect("a message");
+        let counted = |field: &str, value| {
+            let mut message = DynamicMessage::new(input.clone());
+            message.set_field_by_name(field, value);
+            Counted::of("parlor.auth.v1.UserService.ListUsers", &message)
         };
-        for _ in 0..3 {
-            assert!(limits.call(counted, ann, &with("email")).is_ok());
+        let text = || prost_reflect::Value::String("ann".to_owned());
+        assert_eq!(counted("keyword", text()), Some(Counted::Heavy));
+        assert_eq!(counted("age", prost_reflect::Value::I32(70)), Some(Counted::Heavy));
+        for light in ["email", "page_token"] {
+            assert_eq!(counted(light, text()), None);
         }
-        assert!(limits.call(counted, ann, &with("keyword")).is_ok());
-        assert!(limits.call(counted, ann, &with("location")).is_err());
-        assert!(limits.call(counted, ann, &with("email")).is_ok());
+        assert!(SEARCHES_USERS.iter().all(|field| input.get_field_by_name(field).is_some()));
     }
 
     #[test]
@@ -444,7 +436,7 @@ mod tests {
             }
             message
         };
-        let counted = Counted::of(forward).expect("counted");
+        let counted = Counted::of(forward, &message(to)).expect("counted");
         assert!(limits.call(counted, ann, &message(to)).is_ok());
         assert!(limits.call(counted, ann, &message(to)).is_err());
         assert!(limits.call(counted, ann, &message(from)).is_ok());

@@ -27,6 +27,8 @@ pub struct RequestChange {
     pub time: Timestamp,
     /// Where the message of a message request waits; `None` for a connection request.
     pub waits: Option<Waits>,
+    /// For whom alone this is so; `None` for both.
+    pub only: Option<UserId>,
 }
 
 /// Where the message of a message request waits.
@@ -55,7 +57,7 @@ impl RequestChange {
             time: self.time,
             effect,
         };
-        match self.state {
+        let mut news = match self.state {
             AlertState::RequestPending => vec![to(self.to, self.from, Effect::Unread)],
             // Who answers has looked; its alert goes on naming the one who asked.
             AlertState::RequestAccepted | AlertState::RequestRejected => {
@@ -63,7 +65,9 @@ impl RequestChange {
             }
             AlertState::RequestCancelled => vec![to(self.to, self.from, Effect::Settled)],
             _ => Vec::new(),
-        }
+        };
+        news.retain(|one| self.only.is_none_or(|only| one.user == only));
+        news
     }
 }
 
@@ -105,6 +109,7 @@ mod tests {
             version: 2,
             time: Timestamp::from_millis(5),
             waits: None,
+            only: None,
         }
     }
 
@@ -121,6 +126,15 @@ mod tests {
             assert_eq!(told(answered), [(true, false, Effect::Unread), (false, true, Effect::Settled)]);
         }
         assert_eq!(told(AlertState::RequestCancelled), [(false, true, Effect::Settled)]);
+    }
+
+    #[test]
+    fn what_is_so_for_one_is_told_to_that_one() {
+        let change = change(AlertState::RequestAccepted);
+        for only in [change.from, change.to] {
+            let news = RequestChange { only: Some(only), ..change.clone() }.news(None);
+            assert_eq!(news.iter().map(|one| one.user).collect::<Vec<_>>(), [only]);
+        }
     }
 
     #[test]

@@ -160,19 +160,25 @@ async fn insert(
     Ok(())
 }
 
-/// Refuses interests that there are not.
+/// Refuses interests that there are not, and names the first of them.
 async fn check_interests(tx: &mut Tx, interests: &BTreeSet<InterestId>) -> Result<(), Error> {
-    for interest in interests {
-        let known: Option<i64> = sqlx::query_scalar("SELECT position FROM interests WHERE interest_id = $1")
-            .bind(interest.as_str())
-            .fetch_optional(&mut **tx)
-            .await?;
-        if known.is_none() {
-            let rule = format!("must be known: `{}` is no interest", interest.as_str());
-            return Err(Error::invalid("user.interest_ids", rule));
+    let Some(last) = interests.last() else { return Ok(()) };
+    let mut query = QueryBuilder::<Db>::new("SELECT interest_id FROM interests WHERE interest_id IN (");
+    let mut list = query.separated(", ");
+    // Filled up to a power of two, so that few texts of statements exist.
+    let padding = std::iter::repeat_n(last, interests.len().next_power_of_two() - interests.len());
+    for interest in interests.iter().chain(padding) {
+        list.push_bind(interest.as_str().to_owned());
+    }
+    query.push(")");
+    let known: Vec<String> = query.build_query_scalar().fetch_all(&mut **tx).await?;
+    match interests.iter().find(|interest| known.iter().all(|known| known != interest.as_str())) {
+        None => Ok(()),
+        Some(unknown) => {
+            let rule = format!("must be known: `{}` is no interest", unknown.as_str());
+            Err(Error::invalid("user.interest_ids", rule))
         }
     }
-    Ok(())
 }
 
 pub(super) fn gender_number(gender: Option<Gender>) -> i64 {

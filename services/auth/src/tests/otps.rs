@@ -48,6 +48,9 @@ async fn me(world: &mut World, person: &Person) -> pb::User {
     world.users.get_me(person.asks(pb::GetMeRequest {})).await.unwrap().into_inner().user.unwrap()
 }
 
+/// The secret of the vault.
+const VAULT: &str = "the secret of a vault for tests only";
+
 /// A mail server that is away: a port where nobody listens.
 fn no_server() -> MailConfig {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -58,13 +61,10 @@ fn no_server() -> MailConfig {
     }
 }
 
-fn vault(secret: &str) -> VaultConfig {
-    VaultConfig { secret: Some(Secret::new(secret)), secret_file: None }
-}
-
 /// What production wants of every configuration.
 pub(super) fn in_production() -> Config {
-    Config { registration_open: Some(true), ..Config::default() }
+    let vault = VaultConfig { secret: Some(Secret::new(VAULT)), secret_file: None };
+    Config { registration_open: Some(true), vault, ..Config::default() }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -330,8 +330,7 @@ async fn a_guest_cannot_be_taken_over_by_a_code() {
 async fn a_session_alone_replaces_no_address() {
     let (database, _scratch) = testing::sqlite(&MIGRATOR, "auth").await;
     let store = crate::store::Store::new(&database);
-    let secret = "the secret of a vault for tests only";
-    let config = Config { mail: no_server(), vault: vault(secret), ..in_production() };
+    let config = Config { mail: no_server(), ..in_production() };
     let mut world = World::start_in(Profile::Production, database, config, START).await;
     let ann = world.register("ann").await;
     let set = async |email: &str, password: &str| {
@@ -354,7 +353,7 @@ async fn a_session_alone_replaces_no_address() {
     let later = START.plus(Duration::from_secs(3600));
     let told = store.claim_errands(Kind::Mail, later, Duration::from_secs(60), 10).await.unwrap();
     let [errand] = told.as_slice() else { panic!("{told:?}") };
-    let Some(Task::Mail(letter)) = errand.open(&Vault::new(secret.as_bytes())) else { panic!("no letter") };
+    let Some(Task::Mail(letter)) = errand.open(&Vault::new(VAULT.as_bytes())) else { panic!("no letter") };
     let letter = serde_json::to_value(letter).unwrap();
     assert_eq!((&letter["to"], &letter["has_reader"]), (&"ANN@example.org".into(), &true.into()));
     assert!(letter["text"].as_str().unwrap().contains("The account ann does not use"), "{letter}");

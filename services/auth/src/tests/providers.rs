@@ -74,9 +74,9 @@ async fn a_life_with_a_provider(database: Database) {
     assert_eq!(world.sessions(&ann).await.len(), 2);
     let linked = world.auth.list_linked_providers(ann.asks(pb::ListLinkedProvidersRequest {})).await.unwrap();
     let linked = linked.into_inner().linked;
-    let [link] = linked.as_slice() else { panic!("{linked:?}") };
-    assert_eq!((link.provider.as_str(), link.subject.as_str()), ("example", "42"));
-    assert_eq!(link.create_time, Some(START.to_proto()));
+    let [first] = linked.as_slice() else { panic!("{linked:?}") };
+    assert_eq!((first.provider.as_str(), first.subject.as_str()), ("example", "42"));
+    assert_eq!(first.create_time, Some(START.to_proto()));
     let expected = json!({"linked": [{
         "provider": "example", "subject": "42", "createTime": "2026-11-18T11:06:40Z",
     }]});
@@ -407,8 +407,8 @@ async fn an_account_without_a_password_is_changed_and_deleted_by_who_has_just_si
     let (old, _) = enter(&mut world, sign_in()).await.unwrap();
     world.clock.advance(Duration::from_secs(600));
     let delete = |person: &Person| person.asks(pb::DeleteUserRequest::default());
-    let token = issuer.token(&signer, "1", "42");
-    let refused = world.auth.link_provider(old.asks(link("", &token))).await;
+    let identity = issuer.token(&signer, "1", "42");
+    let refused = world.auth.link_provider(old.asks(link("", &identity))).await;
     assert_refused(refused, Code::FailedPrecondition, "SIGN_IN_AGAIN");
     let refused = world.auth.unlink_provider(old.asks(unlink(""))).await;
     assert_refused(refused, Code::FailedPrecondition, "SIGN_IN_AGAIN");
@@ -428,7 +428,7 @@ async fn an_account_without_a_password_is_changed_and_deleted_by_who_has_just_si
     assert_refused(refused, Code::FailedPrecondition, "SIGN_IN_AGAIN");
     let (fresh, _) = enter(&mut world, sign_in()).await.unwrap();
     world.clock.advance(Duration::from_secs(599));
-    world.auth.link_provider(fresh.asks(link("", &token))).await.unwrap();
+    world.auth.link_provider(fresh.asks(link("", &identity))).await.unwrap();
     world.users.update_user(fresh.asks(move_to("new@example.org"))).await.unwrap();
     let refused = world.auth.unlink_provider(fresh.asks(unlink(""))).await;
     assert_refused(refused, Code::FailedPrecondition, "LAST_SIGN_IN");

@@ -73,6 +73,9 @@ impl Two {
                 let times = self.asked.entry((who, request.kind == Kind::Message)).or_default();
                 times.push(self.now);
             }
+            if let Some(one) = change.over_for {
+                assert!(!change.told && one == request.to && request.state == State::Withheld);
+            }
             if change.told {
                 assert_ne!(request.state, State::Withheld, "nobody is told of what nobody is shown");
                 self.told.entry(request.id).or_default().push((request.version, request.state));

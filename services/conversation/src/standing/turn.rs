@@ -192,7 +192,7 @@ impl Turn<'_> {
                 Some(own) if own.from == self.by => self.end(own, State::Cancelled, true),
                 Some(theirs) if theirs.state == State::Pending => {
                     let version = theirs.version + 1;
-                    self.put(Request { state: State::Withheld, version, ..theirs }, false);
+                    self.withhold(Request { state: State::Withheld, version, ..theirs });
                 }
                 Some(_) | None => {}
             }
@@ -231,13 +231,23 @@ impl Turn<'_> {
         self.put(Request { state, version: request.version + 1, answer_time, ..request }, told);
     }
 
+    /// To the one who is asked and now blocks it reads as if it was taken back; its author goes on waiting.
+    fn withhold(&mut self, request: Request) {
+        self.record(Change { request, told: false, over_for: Some(self.by) });
+    }
+
     fn put(&mut self, request: Request, told: bool) {
+        self.record(Change { request, told, over_for: None });
+    }
+
+    fn record(&mut self, change: Change) {
+        let request = &change.request;
         let standing = &mut self.outcome.standing;
         let place = match request.kind {
             Kind::Connection => &mut standing.connection,
             Kind::Message => &mut standing.message,
         };
         *place = Some(request.clone());
-        self.outcome.changes.push(Change { request, told });
+        self.outcome.changes.push(change);
     }
 }

@@ -8,24 +8,24 @@ use super::{Store, Tx};
 use crate::acquaintance::Acquaintance;
 use crate::conversation::Pair;
 use crate::error::Error;
-use crate::store::Failure;
+use crate::store::{Failure, code};
 
 impl Store {
     pub async fn due_acquaintances(&self, now: Timestamp, limit: i64) -> Result<Vec<Acquaintance>, Error> {
-        let rows: Vec<(Uuid, Uuid, i64, bool)> = sqlx::query_as(
-            "SELECT low_user_id, high_user_id, version, has_ended FROM acquaintances
+        let rows: Vec<(Uuid, Uuid, i64, i64, bool)> = sqlx::query_as(
+            "SELECT low_user_id, high_user_id, kind, version, has_ended FROM acquaintances
              WHERE due_time <= $1
-             ORDER BY due_time, low_user_id, high_user_id
+             ORDER BY due_time, low_user_id, high_user_id, kind
              LIMIT $2",
         )
         .bind(now.as_millis())
         .bind(limit)
         .fetch_all(self.pool.read())
         .await?;
-        let acquaintance = |(low, high, version, has_ended): (Uuid, Uuid, i64, bool)| {
+        let acquaintance = |(low, high, kind, version, has_ended): (Uuid, Uuid, i64, i64, bool)| {
             let pair = Pair::of(low.into(), high.into());
             let pair = pair.ok_or(Failure::Corrupt("an acquaintance with oneself"))?;
-            Ok(Acquaintance { pair, version, has_ended })
+            Ok(Acquaintance { pair, kind: code::acquaintance(kind)?, version, has_ended })
         };
         rows.into_iter().map(acquaintance).collect()
     }
@@ -33,11 +33,13 @@ impl Store {
     pub async fn acquaintance_told(&self, told: &Acquaintance) -> Result<(), Error> {
         let mut tx = self.pool.begin().await?;
         sqlx::query(
-            "DELETE FROM acquaintances WHERE low_user_id = $1 AND high_user_id = $2 AND version = $3",
+            "DELETE FROM acquaintances
+             WHERE low_user_id = $1 AND high_user_id = $2 AND version = $3 AND kind = $4",
         )
         .bind(told.pair.low().uuid())
         .bind(told.pair.high().uuid())
         .bind(told.version)
+        .bind(code::of_acquaintance(told.kind))
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
@@ -48,12 +50,13 @@ impl Store {
         let mut tx = self.pool.begin().await?;
         sqlx::query(
             "UPDATE acquaintances SET due_time = $4
-             WHERE low_user_id = $1 AND high_user_id = $2 AND version = $3",
+             WHERE low_user_id = $1 AND high_user_id = $2 AND version = $3 AND kind = $5",
         )
         .bind(told.pair.low().uuid())
         .bind(told.pair.high().uuid())
         .bind(told.version)
         .bind(due.as_millis())
+        .bind(code::of_acquaintance(told.kind))
         .execute(&mut *tx)
         .await?;
         tx.commit().await?;
@@ -61,12 +64,12 @@ impl Store {
     }
 }
 
-/// Auth is to be told. What was to be told before and was not is told no more.
+/// Auth is to be told. What was to be told of the same kind before and was not is told no more.
 pub async fn note(tx: &mut Tx, news: &Acquaintance, at: Timestamp) -> Result<(), Error> {
     sqlx::query(
-        "INSERT INTO acquaintances (low_user_id, high_user_id, version, has_ended, due_time)
-         VALUES ($1, $2, $3, $4, $5)
-         ON CONFLICT (low_user_id, high_user_id) DO UPDATE
+        "INSERT INTO acquaintances (low_user_id, high_user_id, version, has_ended, due_time, kind)
+         VALUES ($1, $2, $3, $4, $5, $6)
+         ON CONFLICT (low_user_id, high_user_id, kind) DO UPDATE
          SET version = excluded.version, has_ended = excluded.has_ended, due_time = excluded.due_time",
     )
     .bind(news.pair.low().uuid())
@@ -74,6 +77,7 @@ pub async fn note(tx: &mut Tx, news: &Acquaintance, at: Timestamp) -> Result<(),
     .bind(news.version)
     .bind(news.has_ended)
     .bind(at.as_millis())
+    .bind(code::of_acquaintance(news.kind))
     .execute(&mut **tx)
     .await?;
     Ok(())

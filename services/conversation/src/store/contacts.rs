@@ -10,13 +10,13 @@ use uuid::Uuid;
 
 use super::rows::RequestRow;
 use super::{Connection, Db, FOR_UPDATE, ITEMS, Store, Tx, acquaintances, outbox, padded};
-use crate::acquaintance::Acquaintance;
+use crate::acquaintance::{self, Acquaintance};
 use crate::conversation::Pair;
 use crate::error::Error;
 use crate::fact::Fact;
 use crate::publish;
 use crate::request::{Kind, Request};
-use crate::standing::{Act, Circumstances, DAY, Direct, Load, Outcome, REQUESTS_A_DAY, Standing};
+use crate::standing::{Act, Change, Circumstances, DAY, Direct, Load, Outcome, REQUESTS_A_DAY, Standing};
 use crate::store::{Acted, code};
 
 /// The columns of a request.
@@ -58,7 +58,7 @@ impl Store {
             && let Some(first) = made_by(&mut tx, by, retry).await?
         {
             tx.rollback().await?;
-            if (first.to, first.kind) != (other, Kind::Connection) {
+            if (first.other_than(by), first.kind) != (other, Kind::Connection) {
                 return Err(Error::RequestIdReused(retry));
             }
             let answer = first.seen_by(by);
@@ -218,14 +218,19 @@ async fn request(from: &mut Connection, id: Option<Uuid>) -> Result<Option<Reque
     row.map(RequestRow::request).transpose()
 }
 
-/// What an earlier try of the same call has made.
+/// What an earlier try of the same call has made, or met.
 async fn made_by(tx: &mut Tx, by: UserId, retry: Uuid) -> Result<Option<Request>, Error> {
-    let row: Option<RequestRow> = sqlx::query_as(requests!("from_user_id = $1 AND retry_id = $2"))
-        .bind(by.uuid())
-        .bind(retry)
-        .fetch_optional(&mut **tx)
-        .await?;
-    row.map(RequestRow::request).transpose()
+    // One after the other: each has its index.
+    for statement in
+        [requests!("from_user_id = $1 AND retry_id = $2"), requests!("to_user_id = $1 AND met_retry_id = $2")]
+    {
+        let row: Option<RequestRow> =
+            sqlx::query_as(statement).bind(by.uuid()).bind(retry).fetch_optional(&mut **tx).await?;
+        if let Some(row) = row {
+            return Ok(Some(row.request()?));
+        }
+    }
+    Ok(None)
 }
 
 /// When somebody last asked another for what it is about to ask for.
@@ -299,13 +304,25 @@ async fn write(
         .execute(&mut **tx)
         .await?;
     }
-    let meets_or_parts = before.connected.is_some() != after.connected.is_some();
-    if meets_or_parts {
-        let news =
-            Acquaintance { pair: after.pair, version: after.version, has_ended: after.connected.is_none() };
-        acquaintances::note(tx, &news, at.now).await?;
+    let is_news = note(tx, before, after, at.now).await?;
+    Ok(is_news || outcome.blocks || outcome.changes.iter().any(|change| change.told))
+}
+
+/// Notes down what auth has to be told. Says whether that is anything.
+async fn note(tx: &mut Tx, before: &Standing, after: &Standing, now: Timestamp) -> Result<bool, Error> {
+    let was_and_is = [
+        (acquaintance::Kind::Connection, before.connected.is_some(), after.connected.is_some()),
+        (acquaintance::Kind::Block, before.is_blocked(), after.is_blocked()),
+    ];
+    let mut is_news = false;
+    for (kind, was, is) in was_and_is {
+        if was != is {
+            let news = Acquaintance { pair: after.pair, kind, version: after.version, has_ended: !is };
+            acquaintances::note(tx, &news, now).await?;
+            is_news = true;
+        }
     }
-    Ok(meets_or_parts || outcome.blocks || outcome.changes.iter().any(|change| change.told))
+    Ok(is_news)
 }
 
 /// Writes the facts: the last thing before the commit.
@@ -317,8 +334,8 @@ pub async fn append(
 ) -> Result<(), Error> {
     let version = at.conversation.map_or(0, |direct| direct.membership_version);
     let version = version + i64::from(outcome.begins_round);
-    let told = outcome.changes.iter().filter(|change| change.told);
-    let facts = told.map(|change| Fact::of_request(change.request.clone(), version, actor, at.now));
+    let news = outcome.changes.iter().filter_map(Change::news);
+    let facts = news.map(|(request, only)| Fact::of_request(request, only, version, actor, at.now));
     let block = actor.filter(|_| outcome.blocks);
     let block = block.map(|by| Fact::of_block(by, outcome.standing.pair.other_than(by), at.now));
     let payloads: Vec<Vec<u8>> = facts.chain(block).map(|fact| publish::encode(&fact)).collect();

@@ -322,6 +322,7 @@ impl From<sqlx::Error> for Error {
 
 /// Numbers in columns, as the contract has them.
 mod code {
+    use crate::acquaintance;
     use crate::conversation::Kind;
     use crate::privacy::{FirstContact, Visibility};
     use crate::request::{self, State};
@@ -364,6 +365,21 @@ mod code {
             3 => Ok(Role::Moderator),
             4 => Ok(Role::Owner),
             _ => Err(super::Failure::Corrupt("an unknown role")),
+        }
+    }
+
+    pub fn of_acquaintance(kind: acquaintance::Kind) -> i64 {
+        match kind {
+            acquaintance::Kind::Connection => 1,
+            acquaintance::Kind::Block => 3,
+        }
+    }
+
+    pub fn acquaintance(code: i64) -> Result<acquaintance::Kind, super::Failure> {
+        match code {
+            1 => Ok(acquaintance::Kind::Connection),
+            3 => Ok(acquaintance::Kind::Block),
+            _ => Err(super::Failure::Corrupt("an unknown kind of acquaintance")),
         }
     }
 

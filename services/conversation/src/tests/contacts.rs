@@ -80,8 +80,16 @@ impl World {
         self.set_privacy(user, privacy, &["first_contact"]).await.unwrap();
     }
 
-    /// The facts about requests.
+    /// The facts about requests that are for both.
     pub(super) async fn told(&self) -> Vec<pb::RequestChanged> {
+        let (told, for_one): (Vec<_>, Vec<_>) =
+            self.told_each().await.into_iter().partition(|changed| changed.only_user_id.is_empty());
+        assert!(for_one.iter().all(|changed| changed.only_user_id == changed.to_user_id));
+        told
+    }
+
+    /// The facts about requests.
+    async fn told_each(&self) -> Vec<pb::RequestChanged> {
         let facts = self.facts(0, 1000).await;
         let told = facts.into_iter().filter_map(|fact| match fact.payload {
             Some(Payload::RequestChanged(changed)) => Some(changed),
@@ -307,6 +315,22 @@ async fn who_is_blocked_learns_nothing() {
 }
 
 #[tokio::test]
+async fn what_waits_for_one_who_blocks_is_over_for_that_one_alone() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let asked = world.send_connection_request(ann, bob).await.unwrap();
+    for _ in 0..2 {
+        world.block_user(bob, ann).await.unwrap();
+    }
+    let told = world.told_each().await;
+    assert_eq!(told.len(), 2);
+    assert_eq!((&told[1].request_id, told[1].version), (&asked.request_id, 2));
+    assert_eq!((told[1].state(), &told[1].only_user_id), (pb::RequestState::Cancelled, &bob.to_string()));
+    assert_eq!(world.check_contact(ann, bob).await.unwrap().connection_request, Some(asked));
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn auth_learns_who_knows_whom_however_long_it_is_away() {
     let world = World::start().await;
     let [ann, bob, cem] = world.people();
@@ -344,6 +368,39 @@ async fn auth_learns_who_knows_whom_however_long_it_is_away() {
     world.until("auth to know of the next", async || knows(fay)).await;
     world.clock.advance(Duration::from_secs(60));
     world.until("auth to be told again", async || knows(dee)).await;
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn auth_learns_while_there_is_a_block_but_not_whose() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let told = async |count: usize| {
+        let told = async || {
+            let told = world.auth.acquaintances();
+            (told.len() >= count).then_some(told)
+        };
+        let news = |news: proto::auth::v1::RecordAcquaintanceRequest| {
+            assert_eq!(news.user_ids, [ann.min(bob).to_string(), ann.max(bob).to_string()]);
+            (news.kind(), news.ended, news.version)
+        };
+        world.until("auth to know", told).await.into_iter().map(news).collect::<Vec<_>>()
+    };
+    world.connect(ann, bob).await;
+    told(1).await;
+    world.block_user(ann, bob).await.unwrap();
+    let mut expected = vec![
+        (AcquaintanceKind::Connection, false, 2),
+        (AcquaintanceKind::Connection, true, 3),
+        (AcquaintanceKind::Block, false, 3),
+    ];
+    assert_eq!(told(3).await, expected);
+    // As long as one of them blocks the other, nothing is new.
+    world.block_user(bob, ann).await.unwrap();
+    world.unblock(ann, bob).await.unwrap();
+    world.unblock(bob, ann).await.unwrap();
+    expected.push((AcquaintanceKind::Block, true, 6));
+    assert_eq!(told(4).await, expected);
     world.stop().await;
 }
 

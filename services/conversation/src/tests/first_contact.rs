@@ -3,8 +3,22 @@
 use super::*;
 
 impl World {
+    /// Makes the direct conversation for a message, as messaging does.
     async fn direct(&self, by: UserId, other: UserId) -> String {
-        self.create(by, pb::ConversationKind::Direct, &[other]).await.conversation_id
+        let made = self.makes_direct("messaging", by, other).await.unwrap();
+        made.conversation_id
+    }
+
+    /// Makes or finds the direct conversation on behalf of somebody.
+    async fn makes_direct(
+        &self,
+        service: &str,
+        by: UserId,
+        other: UserId,
+    ) -> Result<pb::Conversation, Status> {
+        let request = draft(pb::ConversationKind::Direct, &[other]);
+        let request = as_service(request, &credential(service), Some(by));
+        Ok(self.client().create_conversation(request).await?.into_inner().conversation.unwrap())
     }
 
     async fn open_message_request(&self, user: UserId, id: &str) -> Result<pb::Access, Status> {
@@ -239,5 +253,54 @@ async fn strangers_bring_nobody_in_who_takes_only_whom_it_knows() {
     // It comes into a room by itself.
     let room = world.create(cem, pb::ConversationKind::Room, &[]).await.conversation_id;
     world.join(bob, &room).await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_direct_conversation_is_made_only_by_who_may_write_or_asks() {
+    let world = World::start().await;
+    let [ann, bob, cem] = world.people();
+    world.takes_strangers_after_a_request(bob).await;
+    let not_accepted = || is(Code::FailedPrecondition, "CONTACT_NOT_ACCEPTED");
+    let by_herself = async || {
+        let request = draft(pb::ConversationKind::Direct, &[bob]);
+        world.client().create_conversation(ann.says(request)).await.map(tonic::Response::into_inner)
+    };
+    assert_eq!(refusal(by_herself().await), not_accepted());
+    assert_eq!(refusal(world.makes_direct("scheduling", ann, bob).await), not_accepted());
+    assert!(world.memberships(bob, 0).await.memberships.is_empty(), "there is nothing to see");
+    assert!(world.facts(0, 10).await.is_empty());
+
+    // For a message, it is made; from then on all find it.
+    let made = world.makes_direct("messaging", ann, bob).await.unwrap();
+    assert_eq!(world.makes_direct("scheduling", ann, bob).await.unwrap(), made);
+    assert_eq!(by_herself().await.unwrap().conversation.unwrap(), made);
+    // Whom one knows one need not ask, nor whoever takes everyone.
+    world.connect(bob, cem).await;
+    world.makes_direct("scheduling", cem, bob).await.unwrap();
+    world.makes_direct("scheduling", bob, cem).await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_block_lets_no_direct_conversation_come_to_be() {
+    let world = World::start().await;
+    let [ann, bob, cem] = world.people();
+    let there = world.direct(ann, cem).await;
+    world.block_user(bob, ann).await.unwrap();
+    world.block_user(cem, ann).await.unwrap();
+    for (by, other) in [(ann, bob), (bob, ann)] {
+        for service in ["messaging", "scheduling"] {
+            let refused = world.makes_direct(service, by, other).await.unwrap_err();
+            assert_eq!(Fault::of(&refused).metadata()["user_id"], other.to_string());
+            assert_eq!(refusal::<()>(Err(refused)), is(Code::FailedPrecondition, "CONTACT_NOT_ACCEPTED"));
+        }
+    }
+    assert!(world.memberships(bob, 0).await.memberships.is_empty());
+    // What was there before is found.
+    let found = world.makes_direct("scheduling", ann, cem).await.unwrap();
+    assert_eq!(found.conversation_id, there);
+    world.unblock(bob, ann).await.unwrap();
+    world.makes_direct("scheduling", ann, bob).await.unwrap();
     world.stop().await;
 }

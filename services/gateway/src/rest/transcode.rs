@@ -121,7 +121,7 @@ async fn limit_users(
     message: &DynamicMessage,
     headers: &HeaderMap,
 ) -> Result<(), Problem> {
-    let Some(counted) = Counted::of(endpoint.rpc.full_name()) else { return Ok(()) };
+    let Some(counted) = Counted::of(endpoint.rpc.full_name(), message) else { return Ok(()) };
     let token = bearer(headers).ok_or_else(unauthenticated)?;
     let caller = gateway.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
     Ok(gateway.limits().call(counted, caller.user_id, message)?)

@@ -52,7 +52,7 @@ pub(super) fn prepare(
     if let Some(attempt) = Attempt::of(method.full_name()) {
         limits.attempt(attempt, address)?;
     }
-    if let Some(counted) = Counted::of(method.full_name()) {
+    if let Some(counted) = Counted::of(method.full_name(), &request) {
         limits.call(counted, connection.user_id(), &request)?;
     }
     Ok(Prepared { method, request, conversation, call: call_of_people })

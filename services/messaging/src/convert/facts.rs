@@ -79,6 +79,10 @@ impl TryFrom<ConversationFact> for RequestChange {
         let Some(conversation_fact::Payload::RequestChanged(changed)) = &fact.payload else {
             return Err(unreadable());
         };
+        let only = match changed.only_user_id.as_str() {
+            "" => None,
+            user => Some(fact_user(user)?),
+        };
         let state = match changed.state() {
             RequestState::Pending => pb::AlertState::RequestPending,
             RequestState::Accepted => pb::AlertState::RequestAccepted,
@@ -107,6 +111,7 @@ impl TryFrom<ConversationFact> for RequestChange {
             version: changed.version,
             time: fact_time(fact.occur_time.as_ref()),
             waits,
+            only,
         })
     }
 }

@@ -46,8 +46,8 @@ macro_rules! promises {
     };
 }
 
-mod copies;
 mod columns;
+mod copies;
 mod departures;
 mod ends;
 mod expiry;

@@ -172,7 +172,9 @@ impl Store {
 
 /// Takes note of what became of a request. Answers what the two are told, and the events of what is unsent with it.
 async fn settle(tx: &mut Tx, request: &RequestChange) -> Result<(Vec<News>, Vec<Event>), Failure> {
-    let Some(waits) = request.waits else { return Ok((request.news(None), Vec::new())) };
+    // What is so for one of the two alone changes nothing about the message, or about who may write.
+    let waits = request.waits.filter(|_| request.only.is_none());
+    let Some(waits) = waits else { return Ok((request.news(None), Vec::new())) };
     let message = requests::told(tx, request, waits).await?;
     let news = request.news(message.map(|(id, _)| id));
     let Some((_, sequence)) = message.filter(|_| request.state == AlertState::RequestCancelled) else {

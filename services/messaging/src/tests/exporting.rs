@@ -59,8 +59,7 @@ async fn everything_of_oneself_and_nothing_of_others_is_taken_along() {
     world.edit(ann, &draft, "own 60").await.unwrap();
     let edited = world.says(bob, here, "not yours").await;
     world.edit(bob, &edited, "not yours either").await.unwrap();
-    let [pinned, other_pin] =
-        [Marked::text(&world, bob, here).await, Marked::text(&world, bob, here).await];
+    let [pinned, other_pin] = [Marked::text(&world, bob, here).await, Marked::text(&world, bob, here).await];
     pinned.pin(ann).await.unwrap();
     other_pin.pin(bob).await.unwrap();
     for by in [ann, bob] {

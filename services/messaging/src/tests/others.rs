@@ -380,6 +380,7 @@ impl Others {
                 state: pb::RequestState::Pending.into(),
                 version: 1,
                 request_version: asking.request_version,
+                only_user_id: String::new(),
             };
             self.tell(&mut state, id, Payload::RequestChanged(changed));
         }

@@ -83,6 +83,10 @@ impl CallError {
         match denial {
             Denial::Absent => absent.into(),
             Denial::NotDirect(id) => Self::NotDirect(id).into(),
+            // The name of the reason is the same.
+            Denial::Refused(fault) if fault.reason() == Reason::ContactNotAccepted.as_str_name() => {
+                Self::ContactNotAccepted.into()
+            }
             Denial::Refused(fault) => Self::Refused(fault.text()).into(),
             Denial::TooMany(wait) => Self::TooMany { what: "conversations", wait }.into(),
             Denial::Failed(error) => error,
@@ -127,6 +131,20 @@ mod tests {
         assert_eq!((fault.code(), fault.reason()), (Code::FailedPrecondition, "ERROR_REASON_CALL_OVER"));
         assert_eq!(fault.metadata()["state"], "CALL_STATE_MISSED");
         assert_eq!(fault.text(), format!("call {id} is missed already"));
+    }
+
+    #[test]
+    fn who_is_not_accepted_is_told_from_who_is_refused() {
+        let denied = |reason: &str| {
+            let fault = Fault::new(Code::FailedPrecondition, reason.to_owned());
+            match CallError::denied(Denial::Refused(fault), CallError::NoSession) {
+                Error::Call(error) => Fault::from(&error).reason().to_owned(),
+                error => panic!("{error:?}"),
+            }
+        };
+        let not_accepted = "ERROR_REASON_CONTACT_NOT_ACCEPTED";
+        assert_eq!(denied(not_accepted), not_accepted);
+        assert_eq!(denied("ERROR_REASON_WRONG_KIND"), "ERROR_REASON_CALL_REFUSED");
     }
 
     #[test]

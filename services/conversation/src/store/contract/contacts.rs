@@ -11,6 +11,7 @@ promises![
     two_who_ask_at_once_are_connected,
     of_many_tries_at_once_one_asks,
     a_retry_finds_its_request_for_ever,
+    a_retry_of_a_call_that_met_a_request_asks_for_nothing_anew,
     whatever_many_do_at_once_the_numbers_are_right,
     of_many_first_messages_one_begins_a_round,
     a_round_ends_with_its_answer_and_the_next_has_another_version,
@@ -49,10 +50,10 @@ impl World {
         self.acts(other, one, Act::Accept(Asked::Connection)).await.unwrap();
     }
 
-    /// The facts about requests: of which kind, in which state, in which version.
+    /// The facts about requests that are for both: of which kind, in which state, in which version.
     async fn told(&self) -> Vec<(pb::RequestKind, pb::RequestState, i64)> {
         let told = self.facts().await.into_iter().filter_map(|fact| match fact.payload {
-            Some(Payload::RequestChanged(changed)) => {
+            Some(Payload::RequestChanged(changed)) if changed.only_user_id.is_empty() => {
                 assert_eq!(fact.conversation_id.is_empty(), changed.kind() == pb::RequestKind::Connection);
                 Some((changed.kind(), changed.state(), changed.version))
             }
@@ -124,6 +125,23 @@ async fn a_retry_finds_its_request_for_ever(world: World) {
     assert!(matches!(world.acts(ann, cem, retry).await, Err(Error::RequestIdReused(_))));
     // Another person's ids are that person's own.
     assert!(world.acts(cem, ann, retry).await.unwrap().is_new);
+}
+
+async fn a_retry_of_a_call_that_met_a_request_asks_for_nothing_anew(world: World) {
+    let [ann, bob, cem] = people();
+    let first = world.acts(ann, bob, Act::Connect(None)).await.unwrap().answer.unwrap();
+    let retry = Act::Connect(Some(Uuid::from_u128(1)));
+    let met = world.acts(bob, ann, retry).await.unwrap().answer.unwrap();
+    assert_eq!((met.id, met.state), (first.id, State::Accepted));
+    world.acts(ann, bob, Act::Disconnect).await.unwrap();
+    let again = world.acts(bob, ann, retry).await.unwrap();
+    assert_eq!((again.answer, again.is_new, again.has_effects), (Some(met), false, false));
+    let standing = world.standing(ann, bob).await;
+    assert!(standing.connected.is_none() && standing.connection.is_none());
+    let elsewhere = world.acts(bob, cem, retry).await;
+    assert!(matches!(elsewhere, Err(Error::RequestIdReused(_))), "{elsewhere:?}");
+    // It is Bob's name for the call, and nobody else's.
+    assert!(world.acts(ann, bob, retry).await.unwrap().is_new);
 }
 
 async fn whatever_many_do_at_once_the_numbers_are_right(world: World) {
@@ -265,6 +283,15 @@ async fn a_block_is_felt_at_once_and_told_to_nobody(world: World) {
     let told = world.told().await.len();
     world.acts(bob, ann, Act::Block).await.unwrap();
     assert_eq!(world.told().await.len(), told);
+    let alone = world.facts().await.into_iter().filter_map(|fact| match fact.payload {
+        Some(Payload::RequestChanged(changed)) if !changed.only_user_id.is_empty() => {
+            Some((changed.kind(), changed.state(), changed.only_user_id))
+        }
+        _ => None,
+    });
+    let over = |kind| (kind, pb::RequestState::Cancelled, bob.to_string());
+    let both = [pb::RequestKind::Connection, pb::RequestKind::Message].map(over);
+    assert_eq!(alone.collect::<Vec<_>>(), both, "but what waits for who blocks is over");
     assert_eq!(world.writing(id, [ann, bob]).await.0, [Writing::Refused; 2]);
     let page = Page { after: None, limit: 10 };
     for kind in [Asked::Connection, Asked::Message] {

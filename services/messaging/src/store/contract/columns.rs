@@ -64,7 +64,7 @@ async fn every_column_that_names_a_person_has_its_fate() {
     let Database::Sqlite(pool) = &database else { panic!("on SQLite") };
     let columns: Vec<(String, String)> = sqlx::query_as(
         "SELECT t.name, c.name FROM sqlite_master t JOIN pragma_table_info(t.name) c
-         WHERE t.type = 'table' AND (c.type = 'UUID' OR c.name LIKE '%user%' OR c.name LIKE '%\_by' ESCAPE '\')
+         WHERE t.type = 'table' AND (c.type = 'UUID' OR c.name LIKE '%user%' OR substr(c.name, -3) = '_by')
          ORDER BY t.name, c.name",
     )
     .fetch_all(pool.read())
@@ -106,7 +106,9 @@ async fn fill(database: &Database, user: UserId) {
                 .unwrap();
         let wanted: Vec<_> = columns
             .iter()
-            .filter(|(name, kind, not_null, pk)| name == column || *not_null || (*pk > 0 && kind != "INTEGER"))
+            .filter(|(name, kind, not_null, pk)| {
+                name == column || *not_null || (*pk > 0 && kind != "INTEGER")
+            })
             .collect();
         let names = wanted.iter().map(|(name, ..)| name.as_str()).collect::<Vec<_>>().join(", ");
         let values: Vec<_> = (1..=wanted.len()).map(|n| format!("${n}")).collect();
@@ -146,7 +148,9 @@ async fn what_is_to_be_erased_is_erased() {
         let goes_with_message = ["reactions", "votes", "pins", "searchable"].contains(&table);
         match fate {
             Erased if !goes_with_message => assert_eq!((left, other), (0, 1), "{table}.{column}"),
-            Kept(why) => assert_eq!(left, i64::from(table == "departures").max(other), "{table}.{column}: {why}"),
+            Kept(why) => {
+                assert_eq!(left, i64::from(table == "departures").max(other), "{table}.{column}: {why}");
+            }
             Erased => {}
         }
     }

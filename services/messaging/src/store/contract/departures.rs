@@ -86,7 +86,8 @@ async fn a_fact_beside_a_departure_waits_for_it() {
     let backend: i32 =
         sqlx::query_scalar("SELECT pg_backend_pid()").fetch_one(&mut *departing).await.unwrap();
     let facts = [fact(ConversationId::generate(), FactKind::Created, &[ann], &[])];
-    let applying = tokio::spawn({
+    let mut applying = JoinSet::new();
+    applying.spawn({
         let store = store.clone();
         async move { store.apply(0, 1, &facts, &[]).await.unwrap().unwrap() }
     });
@@ -112,7 +113,7 @@ async fn a_fact_beside_a_departure_waits_for_it() {
     .await
     .unwrap();
     departing.commit().await.unwrap();
-    assert!(applying.await.unwrap().user_events.is_empty());
+    assert!(applying.join_next().await.unwrap().unwrap().user_events.is_empty());
     assert!(store.user_events(ann, Sequence::NONE, 9).await.unwrap().is_empty());
 }
 

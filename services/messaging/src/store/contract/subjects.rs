@@ -14,6 +14,7 @@ promises! {
     one_message_is_written_under_a_request
     a_message_finds_its_alert_whichever_is_first
     what_is_cancelled_goes_with_the_fact_and_takes_nothing_more
+    what_is_over_for_one_leaves_the_message_and_the_other_alone
     requests_of_both_sides_never_block_each_other
     a_fact_about_people_takes_effect_once
 }
@@ -136,6 +137,7 @@ impl Two {
             version,
             time: later(version),
             waits: Some(Waits { conversation: self.conversation, request_version: 3, membership_version: 4 }),
+            only: None,
         }
     }
 
@@ -232,6 +234,23 @@ async fn what_is_cancelled_goes_with_the_fact_and_takes_nothing_more(store: Stor
     assert!(other.tell(&store, &both).await.events.is_empty());
     assert!(matches!(other.asks(&store, "late").await, Err(Error::ContactNotAccepted(_))));
     assert_eq!(log_of(&store, two.conversation).await.len(), 3);
+}
+
+async fn what_is_over_for_one_leaves_the_message_and_the_other_alone(store: Store) {
+    let two = Two::new();
+    let sent = two.asks(&store, "hello").await.unwrap().message;
+    two.tell(&store, &[two.change(AlertState::RequestPending, 1)]).await;
+    let over = RequestChange { only: Some(two.bob), ..two.change(AlertState::RequestCancelled, 2) };
+    let applied = two.tell(&store, &[over]).await;
+    assert!(applied.events.is_empty(), "the message stays for its author");
+    assert!(applied.user_events.iter().all(|event| event.user == two.bob));
+    let [alert] = store.alerts(&all_of(two.bob)).await.unwrap().try_into().unwrap();
+    assert_eq!((alert.state, alert.read_time), (AlertState::RequestCancelled, Some(later(2))));
+    assert!(store.alerts(&all_of(two.ann)).await.unwrap().is_empty());
+    let there = store.message(two.conversation, sent.message_id).await.unwrap().unwrap();
+    assert!(there.content.is_some());
+    // Its author reads the same as before.
+    assert!(matches!(two.asks(&store, "more").await, Err(Error::RequestPending(_))));
 }
 
 async fn requests_of_both_sides_never_block_each_other(store: Store) {

@@ -72,6 +72,7 @@ impl Others {
             state: outcome.into(),
             version: 2,
             request_version: asking.request_version,
+            only_user_id: String::new(),
         };
         self.tell(&mut state, id, Payload::RequestChanged(changed));
         asking.request_id
@@ -94,6 +95,7 @@ impl Others {
             state: outcome.into(),
             version,
             request_version: 0,
+            only_user_id: String::new(),
         };
         self.tell(&mut state, ConversationId::generate(), Payload::RequestChanged(changed));
         state.facts.last_mut().unwrap().conversation_id.clear();
