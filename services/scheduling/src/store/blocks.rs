@@ -23,7 +23,7 @@ impl Store {
         let (mut call, mut cancelled) = (None, 0);
         if let Some(block) = happening.block {
             // In the order in which everybody locks: people of calls, their call, people of bookings, their bookings.
-            call = calls::part(&mut tx, block, &self.clock, spans).await?;
+            call = calls::part(&mut tx, block, &self.clock, spans).await?.map(Box::new);
             let now = now_within(&mut tx, &self.clock).await?;
             cancelled = bookings::part(&mut tx, block, now).await?;
         }

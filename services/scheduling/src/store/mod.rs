@@ -237,7 +237,7 @@ pub enum Parted {
     /// It is applied.
     Done {
         /// The call that has ended, when there was one.
-        call: Option<Changed>,
+        call: Option<Box<Changed>>,
         /// How many bookings were cancelled.
         cancelled: usize,
     },
