@@ -1,4 +1,5 @@
-//! What we ask of conversation, in our words: which direct conversation two people have, and who the other one is.
+//! What we ask of conversation, in our words: which direct conversation two people have, who the other one is, and who
+//! blocks whom.
 
 use std::time::Duration;
 
@@ -20,6 +21,27 @@ const PATIENCE: Duration = Duration::from_secs(5);
 pub struct Conversations {
     client: ConversationServiceClient<Transport>,
     credential: ServiceCredential,
+}
+
+/// As many facts are read at once.
+const FACTS: i32 = 200;
+
+/// Somebody blocks another.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Block {
+    /// Who does not want to have to do with the other.
+    pub blocker: UserId,
+    /// Who is not to learn of it.
+    pub blocked: UserId,
+}
+
+/// Something that conversation says has happened.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Happening {
+    /// Where it stands in conversation's outbox.
+    pub position: i64,
+    /// Who blocks whom; `None` for what does not concern us.
+    pub block: Option<Block>,
 }
 
 /// Why conversation does not say what it is asked. Calls and bookings each have their own words for it.
@@ -70,11 +92,46 @@ impl Conversations {
             .map_err(|_| misunderstood("conversation knows a direct one with nobody else in it"))
     }
 
+    /// The blocks after a position, oldest first, and at the end how far that reaches; not everything at once, and nothing
+    /// when there is nothing more.
+    pub async fn happenings(&self, after: i64) -> Result<Vec<Happening>, Error> {
+        let message = pb::ListConversationFactsRequest { after_position: after, limit: FACTS };
+        let mut request = as_service(message, &self.credential, None);
+        request.set_timeout(PATIENCE);
+        let answer = self.client.clone().list_conversation_facts(request).await;
+        let facts = answer
+            .map_err(|status| Error::Unavailable { service: "conversation", source: Box::new(status) })?
+            .into_inner()
+            .facts;
+        let last = facts.last().map(|fact| fact.position);
+        let mut happenings: Vec<_> =
+            facts.iter().map(happening).filter(|happening| happening.block.is_some()).collect();
+        let rest = last.filter(|last| happenings.last().is_none_or(|happening| happening.position < *last));
+        happenings.extend(rest.map(|position| Happening { position, block: None }));
+        Ok(happenings)
+    }
+
     fn on_behalf<T>(&self, message: T, user: UserId) -> Request<T> {
         let mut request = as_service(message, &self.credential, Some(user));
         request.set_timeout(PATIENCE);
         request
     }
+}
+
+fn happening(fact: &pb::ConversationFact) -> Happening {
+    let position = fact.position;
+    let Some(pb::conversation_fact::Payload::ContactBlocked(block)) = &fact.payload else {
+        return Happening { position, block: None };
+    };
+    let block = match (UserId::parse(&block.blocker_user_id), UserId::parse(&block.blocked_user_id)) {
+        (Ok(blocker), Ok(blocked)) => Some(Block { blocker, blocked }),
+        _ => {
+            // It must not stop all that come after it.
+            tracing::error!(position, "conversation has told at {position} of a block between nobody");
+            None
+        }
+    };
+    Happening { position, block }
 }
 
 fn misunderstood(what: &'static str) -> Denial {

@@ -134,7 +134,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         deliveries: timer_of(Kind::Booking),
         reminders: timer_of(Kind::Reminder),
         announcer,
-        conversations,
+        conversations: conversations.clone(),
         people: People::new(auth.clone(), credential.clone()),
         horizon_days: config.horizon_days,
         max_upcoming: config.max_upcoming,
@@ -144,10 +144,12 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         timer: timer.clone(),
         messaging,
         users: Users::new(auth, credential),
+        conversations,
         bounds: Bounds { horizon_days: config.horizon_days, max_pending: config.max_pending },
         calls: calls.clone(),
     };
     consume::follow_users(scheduling.clone(), events.clone(), &tasks);
+    consume::follow_blocks(scheduling.clone(), events.clone(), &tasks);
     let firing = scheduling.clone();
     tasks.spawn("timer", |shutdown| async move {
         let fire = |claim| {

@@ -8,6 +8,7 @@ use proto::id::{ScheduledMessageId, UserId};
 use tokio::time::{Instant, sleep};
 
 use crate::calls::Calls;
+use crate::conversations::Conversations;
 use crate::convert;
 use crate::error::Error;
 use crate::fire::Fired;
@@ -33,6 +34,7 @@ pub struct Scheduling {
     pub(crate) timer: Timer,
     pub(crate) messaging: Messaging,
     pub(crate) users: Users,
+    pub(crate) conversations: Conversations,
     pub(crate) bounds: Bounds,
     pub(crate) calls: Calls,
 }

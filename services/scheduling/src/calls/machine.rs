@@ -142,6 +142,8 @@ pub enum Act {
     Disconnected(Device, Option<Timestamp>),
     /// The account of one of the two is gone.
     Gone(UserId),
+    /// One of the two blocks the other: as if that one had ended it, on whatever device.
+    Blocked(UserId),
 }
 
 /// Why somebody may not do that.
@@ -279,10 +281,11 @@ impl Call {
             Act::Pass => Ok(false),
             Act::Accept(device) => self.accept(device, now, spans),
             Act::Reject(device) => self.reject(device, now),
-            Act::End(device) => self.end(device, now),
+            Act::End(device) => self.end(device.user, now),
             Act::Connected(device, time) => self.connected(device, time, now),
             Act::Disconnected(device, time) => self.disconnected(device, time, now, spans),
             Act::Gone(user) => self.gone(user, now),
+            Act::Blocked(user) => self.end(user, now),
         };
         Acted { changed: passed || done == Ok(true), refusal: done.err() }
     }
@@ -367,15 +370,15 @@ impl Call {
         }
     }
 
-    fn end(&mut self, device: Device, now: Timestamp) -> Result<bool, Refusal> {
-        let side = self.side_of(device)?;
+    fn end(&mut self, user: UserId, now: Timestamp) -> Result<bool, Refusal> {
+        let side = self.side(user).ok_or(Refusal::NotTheirs)?;
         let outcome = match (&self.stage, side) {
             (Stage::Ringing, Side::Caller) => Outcome::Cancelled,
             (Stage::Ringing, Side::Callee) => Outcome::Rejected,
             (Stage::Accepted(_), _) => Outcome::Ended,
             (Stage::Over(_), _) => return Ok(false),
         };
-        Ok(self.over(outcome, now, Some(device.user)))
+        Ok(self.over(outcome, now, Some(user)))
     }
 
     fn connected(

@@ -44,11 +44,11 @@ use self::error::CallError;
 use self::grpc::CallGrpc;
 use self::limit::Signals;
 use self::machine::{Act, Call, Device, Spans};
-use crate::conversations::Conversations;
+use crate::conversations::{Conversations, Happening};
 use crate::error::Error;
 use crate::messaging::Messaging;
-use crate::store::Store;
 use crate::store::calling::{Changed, Listing, Place};
+use crate::store::{Parted, Store};
 use crate::timer::{Kind, Timer, Timing};
 
 /// What calls need from outside.
@@ -194,6 +194,20 @@ impl Calls {
         let route = call.route(from).map_err(|refusal| CallError::of(id, refusal))?;
         self.publish_signal(&call, from, route, payload);
         Ok(())
+    }
+
+    /// Applies what conversation says about two people, and tells them of the call that ends by it. Says how many bookings
+    /// were cancelled; `None` when another replica was faster.
+    pub async fn part(&self, from: i64, happening: Happening) -> Result<Option<usize>, Error> {
+        match self.store.part(from, happening, &self.spans).await? {
+            Parted::Overtaken => Ok(None),
+            Parted::Done { call, cancelled } => {
+                if let Some(changed) = &call {
+                    self.tell_of(changed);
+                }
+                Ok(Some(cancelled))
+            }
+        }
     }
 
     /// Forgets one whose account is gone. The same again changes nothing.

@@ -601,6 +601,37 @@ async fn devices_that_do_not_find_each_other_and_devices_that_are_lost() {
 }
 
 #[tokio::test]
+async fn a_block_ends_the_call_of_the_two_and_no_other() {
+    let world = World::start().await;
+    let [ann, bob, cem, dan] = [(); 4].map(|()| world.phone());
+    let (mut to_ann, mut to_bob) = (world.listen(ann.user).await, world.listen(bob.user).await);
+    let rings = world.call(ann, bob.user).await.unwrap().call_id;
+    let others = world.call(cem, dan.user).await.unwrap().call_id;
+    world.peers.block(bob.user, ann.user);
+    for ear in [&mut to_ann, &mut to_bob] {
+        let over = ear.becomes(State::Rejected).await;
+        assert_eq!((over.call_id, over.ended_by_user_id), (rings.clone(), bob.user.to_string()));
+    }
+    // What one says who blocks somebody else ends nothing.
+    world.accept(dan, &others).await.unwrap();
+    world.peers.block(dan.user, ann.user);
+    let talks = world.call(bob, world.phone().user).await.unwrap().call_id;
+    world.peers.block(bob.user, Phone::of(UserId::generate()).user);
+    world.peers.block(cem.user, dan.user);
+    let mut last = world.get(cem, &others).await.unwrap();
+    let end = tokio::time::Instant::now() + PATIENCE;
+    while last.state() != State::Ended {
+        assert!(tokio::time::Instant::now() < end, "{last:?}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        last = world.get(cem, &others).await.unwrap();
+    }
+    assert_eq!(last.ended_by_user_id, cem.user.to_string());
+    assert_eq!(world.get(bob, &talks).await.unwrap().state(), State::Ringing);
+    // Nobody is told by a message either.
+    assert_eq!(world.peers.messages(), (0, 0));
+}
+
+#[tokio::test]
 async fn a_list_has_pages_and_says_only_what_is_ones_own() {
     let world = World::start().await;
     let (ann, bob, cem) = (world.phone(), world.phone(), world.phone());

@@ -17,6 +17,7 @@ use crate::calendar::error::Refusal;
 use crate::calendar::limits::Limit;
 use crate::calendar::schedule::{Media, Reminders, Schedule};
 use crate::calendar::slots::{self, Span};
+use crate::conversations::Block;
 use crate::error::Error;
 use crate::scheduled_message::Retry;
 use crate::timer::{Key, Kind};
@@ -321,6 +322,43 @@ pub(super) async fn end(tx: &mut Tx, user: UserId, now: Timestamp) -> sqlx::Resu
         sqlx::query(AssertSqlSafe(sql)).bind(user.uuid()).execute(&mut **tx).await?;
     }
     Ok(())
+}
+
+/// Cancels what two have booked with each other, of whom one blocks the other: in that one's name, and in silence. Says how
+/// much that was.
+pub(super) async fn part(
+    tx: &mut Tx,
+    Block { blocker, blocked }: Block,
+    now: Timestamp,
+) -> sqlx::Result<usize> {
+    lock_people(tx, [blocker, blocked]).await?;
+    let sql = format!(
+        "SELECT schedule_id, booker_id FROM schedules
+         WHERE ((booker_id = $1 AND attendee_id = $2) OR (booker_id = $2 AND attendee_id = $1))
+           AND state = 1 AND last_end_time > $3 ORDER BY schedule_id{FOR_UPDATE}"
+    );
+    let standing: Vec<(Uuid, Uuid)> = sqlx::query_as(AssertSqlSafe(sql))
+        .bind(blocker.uuid())
+        .bind(blocked.uuid())
+        .bind(now.as_millis())
+        .fetch_all(&mut **tx)
+        .await?;
+    for (id, booker) in &standing {
+        sqlx::query(
+            "UPDATE schedules
+             SET state = 2, version = version + 1, told_version = version + 1, actor_id = $2, remind_time = NULL,
+                 update_time = $3
+             WHERE schedule_id = $1",
+        )
+        .bind(id)
+        .bind(blocker.uuid())
+        .bind(now.as_millis())
+        .execute(&mut **tx)
+        .await?;
+        vacate(tx, (*id).into()).await?;
+        super::silence(tx, (*booker).into(), (*id).into()).await?;
+    }
+    Ok(standing.len())
 }
 
 /// Names the timer of a booking.

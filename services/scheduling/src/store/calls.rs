@@ -10,7 +10,7 @@ mod rows;
 
 use std::time::Duration;
 
-use chassis::clock::Timestamp;
+use chassis::clock::{Clock, Timestamp};
 use proto::id::{CallId, UserId};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
@@ -20,6 +20,7 @@ use super::super::super::code;
 use super::super::{Db, Tx, now_within};
 use super::{Store, remove_claimed};
 use crate::calls::machine::{Act, Call, Spans, Wish, nobody, wish};
+use crate::conversations::Block;
 use crate::error::Error;
 use crate::scheduled_message::Retry;
 use crate::timer::{Claim, Kind};
@@ -244,6 +245,25 @@ async fn lock(tx: &mut Tx, users: [UserId; 2]) -> sqlx::Result<Option<UserId>> {
         }
     }
     Ok(gone)
+}
+
+/// Ends the live call of two, of whom one blocks the other.
+pub(super) async fn part(
+    tx: &mut Tx,
+    Block { blocker, blocked }: Block,
+    clock: &Clock,
+    spans: &Spans,
+) -> Result<Option<Changed>, Error> {
+    lock(tx, [blocker, blocked]).await?;
+    let now = now_within(tx, clock).await?;
+    let record: Option<Record> =
+        sqlx::query_as(READ_LIVE).bind(blocker.uuid()).fetch_optional(&mut **tx).await?;
+    let live = record.map(Record::read).transpose()?;
+    let Some(mut call) = live.filter(|call| call.has(blocked)) else { return Ok(None) };
+    let before = call.version;
+    let acted = call.act(Act::Blocked(blocker), now, spans);
+    write(tx, before, &call, now).await?;
+    Ok(Some(Changed { call, acted, now }))
 }
 
 /// The live calls of two users, each once; and those whose time was over, which are written down.

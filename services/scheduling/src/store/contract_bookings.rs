@@ -21,8 +21,11 @@ use crate::calendar::recurrence::Recurrence;
 use crate::calendar::schedule::{Filter, Listing, Media, Plan, Reminders, Schedule, Standing, Title};
 use crate::calendar::slots::Span;
 use crate::calendar::zone::{Day, Zone};
+use crate::calls::CallsConfig;
+use crate::conversations::{self, Block};
 use crate::error::Error;
 use crate::scheduled_message::Retry;
+use crate::store::Parted;
 use crate::timer::{Claim, Kind};
 use crate::users::Happening;
 
@@ -162,6 +165,7 @@ on_both! {
     an_old_reminder_writes_nothing_down,
     lists_have_places,
     who_is_gone_is_in_no_call,
+    a_block_takes_effect_once_and_in_silence,
 }
 
 async fn what_was_booked_can_be_read(world: World) {
@@ -648,4 +652,52 @@ async fn who_is_gone_is_in_no_call(world: World) {
     world.store.apply(1, deleted, now).await.unwrap();
     assert_eq!(world.store.schedule_of(bob, booked.schedule.id, now).await.unwrap(), None);
     assert!(world.store.schedule_of(bob, other.schedule.id, now).await.unwrap().is_some());
+}
+
+async fn a_block_takes_effect_once_and_in_silence(world: World) {
+    let [ann, bob] = people();
+    let cem = UserId::generate();
+    let spans = CallsConfig::default().spans();
+    let by_her = world.book([ann, bob], HOUR, "FREQ=DAILY;COUNT=3").await.unwrap();
+    let by_him = world.book([bob, ann], 3 * HOUR, "").await.unwrap();
+    let other = world.book([cem, bob], 5 * HOUR, "").await.unwrap();
+    // Somebody is telling of it at this moment, and has not written that down.
+    let telling = world.store.claim_delivery(&by_her.schedule, LEASE).await.unwrap().unwrap();
+    let block = Block { blocker: bob, blocked: ann };
+    let blocked = conversations::Happening { position: 4, block: Some(block) };
+    assert_eq!(world.store.blocks_cursor().await.unwrap(), 0);
+    let mut replicas = JoinSet::new();
+    for _ in 0..4 {
+        let store = world.store.clone();
+        replicas.spawn(async move {
+            loop {
+                match store.part(0, blocked, &spans).await {
+                    // As any feed would.
+                    Err(Error::Store(Failure::Transient(_))) => {}
+                    parted => return parted.unwrap(),
+                }
+            }
+        });
+    }
+    let outcomes = replicas.join_all().await;
+    assert_eq!(outcomes.iter().filter(|outcome| **outcome == Parted::Overtaken).count(), 3);
+    assert!(outcomes.contains(&Parted::Done { call: None, cancelled: 2 }));
+    assert_eq!(world.store.blocks_cursor().await.unwrap(), 4);
+    assert!(!world.store.finish_delivery(&telling, 1, None).await.unwrap());
+    for made in [&by_her, &by_him] {
+        let found = world.get(made).await;
+        assert_eq!(
+            (found.standing, found.actor, found.version, found.told),
+            (Standing::Cancelled, Some(bob), 2, 2)
+        );
+        assert!(world.store.claim_delivery(&made.schedule, LEASE).await.unwrap().is_none());
+    }
+    assert_eq!(world.get(&other).await, other.schedule);
+    assert_eq!((world.busy(ann).await, world.busy(bob).await), (vec![], other.times.clone()));
+    let reminders = world.claims(Kind::Reminder, world.begin.plus(9 * DAY)).await;
+    assert_eq!(reminders.iter().map(|claim| claim.key.id).collect::<Vec<_>>(), [other.schedule.id.uuid()]);
+    // What is done once is not done again, and what concerns nobody only moves the cursor.
+    let nothing = conversations::Happening { position: 5, block: None };
+    let done = world.store.part(4, nothing, &spans).await.unwrap();
+    assert_eq!(done, Parted::Done { call: None, cancelled: 0 });
 }

@@ -34,6 +34,14 @@ pub(super) async fn disarm(tx: &mut Tx, booker: UserId, id: ScheduleId, now: Tim
     remove(tx, key(booker, Kind::Reminder, id)).await
 }
 
+/// Takes the timers of a booking away of which nobody is told any more. Whoever is telling of it has lost the claim.
+pub(super) async fn silence(tx: &mut Tx, booker: UserId, id: ScheduleId) -> sqlx::Result<()> {
+    for kind in [Kind::Booking, Kind::Reminder] {
+        remove(tx, key(booker, kind, id)).await?;
+    }
+    Ok(())
+}
+
 /// Somebody who is telling of an older version right now goes on, and finds at the end that there is more to tell: so
 /// messages come in the order of the versions.
 async fn deliver(tx: &mut Tx, booker: UserId, id: ScheduleId, now: Timestamp) -> sqlx::Result<()> {

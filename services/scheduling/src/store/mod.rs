@@ -15,8 +15,11 @@ use chassis::clock::{Clock, Timestamp};
 use chassis::database::{self, Database};
 use proto::id::{ScheduledMessageId, UserId};
 
+use crate::calls::machine::Spans;
+use crate::conversations::Happening as Blocking;
 use crate::error::Error;
 use crate::scheduled_message::{Changes, Listing, Retry, ScheduledMessage, State};
+use crate::store::calling::Changed;
 use crate::timer::{Claim, Kind, Return};
 use crate::users::Happening;
 
@@ -167,6 +170,20 @@ impl Store {
     }
 }
 
+/// What one person no longer wants to have with another.
+impl Store {
+    /// Up to which position conversation's facts have been applied.
+    pub async fn blocks_cursor(&self) -> Result<i64, Error> {
+        either!(self, store => store.blocks_cursor())
+    }
+
+    /// Applies a fact of conversation and moves the cursor. A block ends the live call of the two as the one who blocks
+    /// would, and cancels their bookings with each other in that one's name, of which nobody is told.
+    pub async fn part(&self, from: i64, happening: Blocking, spans: &Spans) -> Result<Parted, Error> {
+        either!(self, store => store.part(from, happening, spans))
+    }
+}
+
 /// What came of scheduling.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Scheduled {
@@ -209,6 +226,20 @@ pub enum Applied {
         user_id: UserId,
         /// How many messages were cancelled.
         cancelled: u64,
+    },
+    /// Another replica has moved the cursor; nothing was done.
+    Overtaken,
+}
+
+/// What came of a fact about two people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Parted {
+    /// It is applied.
+    Done {
+        /// The call that has ended, when there was one.
+        call: Option<Box<Changed>>,
+        /// How many bookings were cancelled.
+        cancelled: usize,
     },
     /// Another replica has moved the cursor; nothing was done.
     Overtaken,

@@ -5,6 +5,8 @@
 
 #[path = "availability.rs"]
 mod availability;
+#[path = "blocks.rs"]
+mod blocks;
 #[path = "bookings.rs"]
 mod bookings;
 #[path = "calls.rs"]
@@ -28,7 +30,7 @@ use crate::error::Error;
 use crate::scheduled_message::{self, Changes, Content, Listing, Retry, ScheduledMessage, State, StateName};
 use crate::timer::{Claim, Entry, Key, Kind, Return};
 use crate::users::Happening;
-use deliveries::{arm, disarm};
+use deliveries::{arm, disarm, silence};
 
 /// The name of the cursor over auth's facts.
 const AUTH: &str = "auth";

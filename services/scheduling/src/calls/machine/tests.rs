@@ -260,6 +260,20 @@ fn who_is_gone_leaves_no_call_behind() {
     assert_eq!(refused(&mut call, Act::Gone(nobody()), now), Refusal::NotTheirs);
 }
 
+#[test]
+fn a_block_ends_it_as_the_one_who_blocks_would() {
+    for (blocker, how) in [(ANN, Outcome::Cancelled), (BOB, Outcome::Rejected)] {
+        let mut call = ringing();
+        done(&mut call, Act::Blocked(user(blocker)), NOW);
+        assert_eq!((outcome(&call), call.ending().unwrap().by), (how, Some(user(blocker))));
+        unchanged(&mut call, Act::Blocked(user(blocker)), NOW);
+        let (mut call, now) = connected();
+        done(&mut call, Act::Blocked(user(blocker)), now);
+        assert_eq!((outcome(&call), call.ending().unwrap().by), (Outcome::Ended, Some(user(blocker))));
+    }
+    assert_eq!(refused(&mut ringing(), Act::Blocked(user(5)), NOW), Refusal::NotTheirs);
+}
+
 /// A state without times and versions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Shape {
@@ -300,6 +314,7 @@ fn every_state_is_reached_and_from_every_state_time_alone_leads_to_an_end() {
                 Act::Connected(device, None),
                 Act::Disconnected(device, None),
                 Act::Gone(device.user),
+                Act::Blocked(device.user),
             ]
         });
         for act in acts.chain([Act::Pass]) {

@@ -25,6 +25,7 @@ struct State {
     users: BTreeSet<UserId>,
     guests: BTreeSet<UserId>,
     facts: Vec<auth::UserFact>,
+    blocks: Vec<conversation::ConversationFact>,
     /// By the two who are in it.
     direct: BTreeMap<[UserId; 2], ConversationId>,
     groups: BTreeMap<ConversationId, UserId>,
@@ -167,7 +168,11 @@ impl Peers {
     }
 
     pub fn conversation(&self) -> Transport {
-        let [create, get] = [(); 2].map(|()| self.clone());
+        let [create, get, facts] = [(); 3].map(|()| self.clone());
+        let facts = rpc(move |request: Request<conversation::ListConversationFactsRequest>| {
+            let peers = facts.clone();
+            async move { peers.list_conversation_facts(&request) }
+        });
         let create = rpc(move |request: Request<conversation::CreateConversationRequest>| {
             let peers = create.clone();
             async move { peers.create(&request) }
@@ -179,8 +184,36 @@ impl Peers {
         Transport::local(
             Router::new()
                 .route("/parlor.conversation.v1.ConversationService/CreateConversation", create)
-                .route("/parlor.conversation.v1.ConversationService/GetConversation", get),
+                .route("/parlor.conversation.v1.ConversationService/GetConversation", get)
+                .route("/parlor.conversation.v1.ConversationService/ListConversationFacts", facts),
         )
+    }
+
+    /// One blocks another: neither gets through to the other any more.
+    pub fn block(&self, blocker: UserId, blocked: UserId) {
+        for (from, to) in [(blocker, blocked), (blocked, blocker)] {
+            self.refuse(from, to, Code::PermissionDenied, "WRITE_DENIED");
+        }
+        let mut state = self.state();
+        let block = conversation::ContactBlocked {
+            blocker_user_id: blocker.to_string(),
+            blocked_user_id: blocked.to_string(),
+        };
+        // Among others that do not concern us.
+        for payload in [None, Some(conversation::conversation_fact::Payload::ContactBlocked(block)), None] {
+            let position = i64::try_from(state.blocks.len()).unwrap() + 1;
+            state.blocks.push(conversation::ConversationFact { position, payload, ..Default::default() });
+        }
+    }
+
+    fn list_conversation_facts(
+        &self,
+        request: &Request<conversation::ListConversationFactsRequest>,
+    ) -> Result<conversation::ListConversationFactsResponse, Status> {
+        is_scheduling(request)?;
+        let after = request.get_ref().after_position;
+        let facts = self.state().blocks.iter().filter(|fact| fact.position > after).cloned().collect();
+        Ok(conversation::ListConversationFactsResponse { facts })
     }
 
     pub fn messaging(&self) -> Transport {

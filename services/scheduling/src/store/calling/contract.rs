@@ -14,6 +14,8 @@ use super::super::Store;
 use super::*;
 use crate::MIGRATOR;
 use crate::calls::machine::{Device, Media, Refusal, Stage, nobody};
+use crate::conversations::{Block, Happening};
+use crate::store::Parted;
 use crate::timer::{Claim, Kind};
 
 const LEASE: Duration = Duration::from_secs(30);
@@ -132,6 +134,7 @@ on_both! {
     pages_leave_nothing_out,
     what_is_asked_for_is_found,
     one_who_is_gone_is_forgotten,
+    a_block_ends_the_call_of_the_two,
 }
 
 async fn what_was_written_is_read(world: World) {
@@ -512,4 +515,29 @@ async fn one_who_is_gone_is_forgotten(world: World) {
     // When both are gone nobody has it.
     world.store.forget_caller(bob.user, &SPANS).await.unwrap();
     assert_eq!(world.store.call(call.id).await.unwrap(), None);
+}
+
+async fn a_block_ends_the_call_of_the_two(world: World) {
+    let (ann, bob, cem, dan) = (device(), device(), device(), device());
+    let call = world.rings(ann, bob.user).await;
+    let other = world.rings(cem, dan.user).await;
+    let mut from = 0;
+    let mut blocks = async |blocker: Device, blocked: Device| {
+        let block = Block { blocker: blocker.user, blocked: blocked.user };
+        let happening = Happening { position: from + 1, block: Some(block) };
+        let parted = world.store.part(from, happening, &SPANS).await.unwrap();
+        from += 1;
+        match parted {
+            Parted::Done { call, cancelled: 0 } => call.map(|changed| changed.call),
+            parted => panic!("{parted:?}"),
+        }
+    };
+    assert_eq!(blocks(bob, cem).await, None);
+    let over = blocks(bob, ann).await.unwrap();
+    assert_eq!((outcome(&over), over.ending().unwrap().by), (Some(Outcome::Rejected), Some(bob.user)));
+    assert_eq!(world.get(&call).await, over);
+    assert_eq!(blocks(bob, ann).await, None);
+    assert_eq!(world.store.live_call(ann.user).await.unwrap(), None);
+    assert_eq!(world.get(&other).await, other);
+    assert_eq!(world.due(Kind::CallOutcome, SECOND).await.len(), 1);
 }

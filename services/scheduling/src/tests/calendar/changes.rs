@@ -176,6 +176,51 @@ async fn a_cancellation_does_not_get_past_a_block() {
 }
 
 #[tokio::test]
+async fn a_block_cancels_what_the_two_have_booked_and_tells_nobody() {
+    let world = World::start().await;
+    let [ann, bob] = world.two();
+    let cem = world.neighbours.register("cem", "");
+    let past = world.book(ann, bob, HOUR).await;
+    world.clock.advance(2 * HOUR);
+    let by_her = world.book(ann, bob, HOUR).await;
+    let by_him = world.book(bob, ann, 2 * HOUR).await;
+    let others = [world.book(cem, bob, 3 * HOUR).await, world.book(ann, cem, 4 * HOUR).await];
+    let seen = || (world.neighbours.told().len(), world.neighbours.raised().len());
+    let before = seen();
+    world.neighbours.block(bob, ann);
+    for booked in [&by_her, &by_him] {
+        let end = tokio::time::Instant::now() + PATIENCE;
+        while world.get(ann, &booked.schedule_id).await.unwrap().state() != State::Cancelled {
+            assert!(tokio::time::Instant::now() < end, "it still stands");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let found = world.get(bob, &booked.schedule_id).await.unwrap();
+        assert_eq!((found.version, found.cancelled_by_user_id), (2, bob.to_string()));
+    }
+    assert_eq!(world.get(ann, &past.schedule_id).await.unwrap().state(), State::Past);
+    for other in &others {
+        assert_eq!(world.get(cem, &other.schedule_id).await.unwrap().state(), State::Upcoming);
+    }
+    // The time is free again, and there is nothing left to tell or to remind of.
+    let again = [world.book(cem, bob, HOUR).await, world.book(cem, bob, 2 * HOUR).await];
+    for booked in &again {
+        world.hears(bob, &booked.schedule_id, &[AlertState::ScheduleMade]).await;
+    }
+    assert_eq!(seen(), (before.0 + 2, before.1 + 2));
+    for (pause, booked) in [50 * MINUTE, HOUR].into_iter().zip(&again) {
+        world.clock.advance(pause);
+        let is_due =
+            |user| world.neighbours.alerts(user, &booked.schedule_id).contains(&AlertState::ScheduleDue);
+        eventually(|| is_due(cem) && is_due(bob)).await;
+    }
+    for user in [ann, bob] {
+        for booked in [&by_her, &by_him] {
+            assert!(!world.neighbours.alerts(user, &booked.schedule_id).contains(&AlertState::ScheduleDue));
+        }
+    }
+}
+
+#[tokio::test]
 async fn clearing_cancels_what_one_has_booked_and_nothing_else() {
     let world = World::start().await;
     let [ann, bob] = world.two();

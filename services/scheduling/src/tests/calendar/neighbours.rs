@@ -35,6 +35,7 @@ struct State {
     refused: HashMap<(UserId, UserId), ErrorReason>,
     /// Who does not get through although the check says so.
     blocked_since: HashMap<(UserId, UserId), ErrorReason>,
+    blocks: Vec<conversation::ConversationFact>,
     is_down: bool,
     takes_no_alerts: bool,
     /// Whether it only says what it would take.
@@ -204,8 +205,43 @@ impl Neighbours {
             let neighbours = neighbours.clone();
             async move { neighbours.create_conversation(&request) }
         });
-        let path = "/parlor.conversation.v1.ConversationService/CreateConversation";
-        Transport::local(Router::new().route(path, create))
+        let neighbours = self.clone();
+        let facts = rpc(move |request: Request<conversation::ListConversationFactsRequest>| {
+            let neighbours = neighbours.clone();
+            async move { neighbours.list_conversation_facts(&request) }
+        });
+        Transport::local(
+            Router::new()
+                .route("/parlor.conversation.v1.ConversationService/CreateConversation", create)
+                .route("/parlor.conversation.v1.ConversationService/ListConversationFacts", facts),
+        )
+    }
+
+    /// One blocks another: neither gets through to the other any more.
+    pub fn block(&self, blocker: UserId, blocked: UserId) {
+        for (from, to) in [(blocker, blocked), (blocked, blocker)] {
+            self.refuse(from, to, ErrorReason::WriteDenied);
+        }
+        let mut state = self.state();
+        let block = conversation::ContactBlocked {
+            blocker_user_id: blocker.to_string(),
+            blocked_user_id: blocked.to_string(),
+        };
+        // Among others that do not concern us.
+        for payload in [None, Some(conversation::conversation_fact::Payload::ContactBlocked(block)), None] {
+            let position = i64::try_from(state.blocks.len()).unwrap() + 1;
+            state.blocks.push(conversation::ConversationFact { position, payload, ..Default::default() });
+        }
+    }
+
+    fn list_conversation_facts(
+        &self,
+        request: &Request<conversation::ListConversationFactsRequest>,
+    ) -> Result<conversation::ListConversationFactsResponse, Status> {
+        is_scheduling(request)?;
+        let after = request.get_ref().after_position;
+        let facts = self.state().blocks.iter().filter(|fact| fact.position > after).cloned().collect();
+        Ok(conversation::ListConversationFactsResponse { facts })
     }
 
     pub fn messaging(&self) -> Transport {
