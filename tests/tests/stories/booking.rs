@@ -17,6 +17,7 @@ tests::stories![
     a_day_of_its_own_overrides_the_week,
     bookings_come_again,
     a_booking_is_between_the_two,
+    as_much_is_booked_as_the_other_wants,
     what_makes_no_sense_is_refused,
     a_booking_goes_into_any_calendar,
 ];
@@ -221,6 +222,28 @@ async fn a_booking_is_between_the_two(world: Arc<World>) {
         "ERROR_REASON_CONTACT_NOT_ACCEPTED"
     );
     assert!(listed(&cid, "UPCOMING").await.is_empty());
+}
+
+async fn as_much_is_booked_as_the_other_wants(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let limits = json!({ "callPreferences": { "maxCallsPerDay": 1, "maxDuration": "3600s" } });
+    bob.patch("/v1/me", json!({ "user": limits, "updateMask": "callPreferences" })).await.ok();
+    let date = day(20)[..10].to_owned();
+    let at = |from: &str, to: &str| {
+        let times =
+            json!({ "startTime": format!("{date}T{from}:00Z"), "endTime": format!("{date}T{to}:00Z") });
+        with(in_hours(1), times)
+    };
+    let limit = async |request: Value| {
+        let refused = tries_to_book(&ann, &bob, request).await;
+        let limit = text(&refused.body["metadata"]["limit"]);
+        assert_eq!(refused.refused(409), "ERROR_REASON_CALL_LIMIT");
+        limit
+    };
+    assert_eq!(limit(at("09:00", "10:30")).await, "max_duration");
+    books(&ann, &bob, at("09:00", "10:00")).await;
+    assert_eq!(limit(at("15:00", "15:30")).await, "max_calls_per_day");
+    assert!(!ann.get("/v1/me").await.ok()["user"]["callPreferences"].is_object());
 }
 
 async fn what_makes_no_sense_is_refused(world: Arc<World>) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::person::{array, text};
+use tests::waiting::from_now;
 use tests::{Person, World};
 
 tests::stories![
@@ -18,7 +19,9 @@ tests::stories![
     what_is_cancelled_takes_its_message_along,
     who_is_connected_needs_no_request,
     a_block_beats_everything_and_tells_nobody,
+    a_block_ends_what_is_under_way,
     strangers_do_not_bring_a_careful_person_into_groups,
+    strangers_open_no_empty_conversation_with_a_careful_person,
     who_is_online_is_seen_by_those_who_may,
 ];
 
@@ -258,6 +261,45 @@ async fn a_block_beats_everything_and_tells_nobody(world: Arc<World>) {
     let alerts = bob.get("/v1/alerts").await.ok();
     let pending = |alert: &&Value| alert["state"] == json!("ALERT_STATE_REQUEST_PENDING");
     assert_eq!(array(&alerts["alerts"]).iter().filter(pending).count(), 0, "{alerts}");
+}
+
+async fn a_block_ends_what_is_under_way(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let hour = std::time::Duration::from_secs(3600);
+    let booking = json!({
+        "title": "a talk", "media": "SCHEDULE_MEDIA_AUDIO",
+        "startTime": from_now(hour * 40), "endTime": from_now(hour * 41),
+    });
+    let booked = ann.post(&format!("/v1/users/{}/schedules", bob.id), booking).await.ok()["schedule"].clone();
+    bob.is_alerted("SCHEDULE", "SCHEDULE_MADE").await;
+    let alerts = array(&ann.get("/v1/alerts").await.ok()["alerts"]).len();
+    let mut at_ann = ann.comes_online().await;
+    let call = ann.calls(&bob).await;
+    bob.does_with_call(&call, "accept").await;
+    bob.put(&format!("/v1/users/{}/block", ann.id), json!({})).await.ok();
+    assert_eq!(at_ann.expects_call("ENDED").await["callId"], call["callId"]);
+    let path = format!("/v1/schedules/{}", text(&booked["scheduleId"]));
+    tests::waiting::until("the booking to be cancelled", || async {
+        let now = ann.get(&path).await.ok()["schedule"].clone();
+        (now["state"] == json!("SCHEDULE_STATE_CANCELLED")).then_some(())
+    })
+    .await;
+    assert_eq!(array(&ann.get("/v1/alerts").await.ok()["alerts"]).len(), alerts, "nobody is told");
+}
+
+async fn strangers_open_no_empty_conversation_with_a_careful_person(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    bob.takes_strangers_after_a_request().await;
+    let body = json!({ "kind": "CONVERSATION_KIND_DIRECT", "userIds": [bob.id] });
+    assert_eq!(
+        ann.post("/v1/conversations", body.clone()).await.refused(409),
+        "ERROR_REASON_CONTACT_NOT_ACCEPTED"
+    );
+    let listed = bob.get("/v1/conversations").await.ok();
+    assert!(array(&listed["conversations"]).is_empty(), "{listed}");
+    asks_by_message(&ann, &bob).await;
+    // What is there is found.
+    ann.post("/v1/conversations", body).await.ok();
 }
 
 async fn strangers_do_not_bring_a_careful_person_into_groups(world: Arc<World>) {

@@ -18,6 +18,7 @@ mod ephemeral;
 mod files;
 mod finding;
 mod grpc;
+mod inbox;
 mod kinds;
 mod leaving;
 mod marks;
@@ -58,6 +59,7 @@ fn main() -> ExitCode {
         files::all(),
         finding::all(),
         grpc::all(),
+        inbox::all(),
         kinds::all(),
         leaving::all(),
         marks::all(),
