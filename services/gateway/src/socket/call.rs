@@ -12,7 +12,6 @@ use tonic::Status;
 use super::connection::Connection;
 use crate::clients::OnBehalf;
 use crate::json;
-use crate::limit::{Attempt, Counted};
 use crate::rest::public_rpc;
 use crate::state::Gateway;
 
@@ -48,12 +47,9 @@ pub(super) fn prepare(
     let call_of_people = named("callId", "call_id");
     let request = json::from_json(&method.input(), body.to_string().as_bytes())?;
 
-    let limits = gateway.limits();
-    if let Some(attempt) = Attempt::of(method.full_name()) {
-        limits.attempt(attempt, address)?;
-    }
-    if let Some(counted) = Counted::of(method.full_name(), &request) {
-        limits.call(counted, connection.user_id(), &request)?;
+    if let Some(rate) = proto::rate::of_method(&method) {
+        gateway.limits().attempt(rate.class, address)?;
+        gateway.limits().call(rate.request_rate(&request), connection.user_id())?;
     }
     Ok(Prepared { method, request, conversation, call: call_of_people })
 }
