@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
 
-use crate::caller::{ActingService, Caller, CallerKind, ClientNetwork, unauthenticated};
+use crate::caller::{ActingService, AnonymousViewer, Caller, CallerKind, ClientNetwork, unauthenticated};
 use crate::config::Secret;
 use crate::events::Events;
 use crate::fault::Fault;
@@ -264,15 +264,22 @@ fn admit_user(policy: &Policy, caller: Caller) -> Result<Caller, Status> {
     }
 }
 
+/// The user that a service acts for; `None` when it acts for itself, or reads for the anonymous viewer.
 fn admit_service(policy: &Policy, name: &str, headers: &http::HeaderMap) -> Result<Option<Caller>, Status> {
-    if !policy.services.contains(&name) {
+    let acts = policy.services.contains(&name);
+    let reads_anonymously = policy.anonymous_services.contains(&name);
+    if !acts && !reads_anonymously {
         return Err(denied("this service may not call this"));
     }
     let user = headers.get(ON_BEHALF_OF).map(|value| value.to_str().unwrap_or_default());
     match user.map(UserId::parse) {
-        Some(Ok(user_id)) => Ok(Some(Caller { user_id, session_id: None, kind: CallerKind::Service })),
-        None if policy.access == Access::Service => Ok(None),
-        None | Some(Err(_)) => {
+        None if reads_anonymously || policy.access == Access::Service => Ok(None),
+        Some(_) if !acts => Err(denied("this service may call this for the anonymous viewer only")),
+        // The nil UUID stands for the anonymous viewer, who is not a user.
+        Some(Ok(user_id)) if !user_id.uuid().is_nil() => {
+            Ok(Some(Caller { user_id, session_id: None, kind: CallerKind::Service }))
+        }
+        None | Some(Ok(_) | Err(_)) => {
             Err(denied("a service calls this for a user: name one in `x-parlor-on-behalf-of`"))
         }
     }
@@ -325,8 +332,14 @@ pub async fn enforce(State(identity): State<Identity>, mut request: Request, nex
                 if let Some(service) = service {
                     request.extensions_mut().insert(service);
                 }
-            } else if let Some(network) = identity.client_network(request.headers()) {
-                request.extensions_mut().insert(network);
+            } else {
+                // Only a service that the policy lists comes this far without a caller.
+                if !policy.anonymous_services.is_empty() {
+                    request.extensions_mut().insert(AnonymousViewer::verified());
+                }
+                if let Some(network) = identity.client_network(request.headers()) {
+                    request.extensions_mut().insert(network);
+                }
             }
             next.run(request).await
         }
