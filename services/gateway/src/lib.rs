@@ -25,8 +25,8 @@ use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::Unit;
 
-use crate::http::{calendar, docs, export, files, home, rest, server};
-use crate::realtime::sse;
+use crate::http::{calendar, docs, export, files, home, middleware, rest, server};
+use crate::realtime::{sse, websocket};
 use crate::upstream::rate_limit;
 
 /// What the gateway stands on.
@@ -100,9 +100,9 @@ fn router(gateway: &Gateway) -> anyhow::Result<axum::Router> {
         .merge(files::router(gateway.clone()))
         .merge(export::router(gateway.clone()))
         .merge(calendar::router(gateway.clone()))
-        .merge(realtime::router(gateway.clone()))
+        .merge(websocket::router(gateway.clone()))
         .merge(sse::router(gateway.clone()));
-    Ok(server::stack(gateway, routes))
+    Ok(middleware::stack(gateway, routes))
 }
 
 #[cfg(test)]

@@ -13,6 +13,7 @@ pub(crate) mod call_events;
 pub(crate) mod connection;
 pub(crate) mod frame;
 mod frame_json;
+pub(crate) mod handshake;
 pub(crate) mod hub;
 mod log_reader;
 mod presence;
@@ -21,30 +22,19 @@ pub(crate) mod resume;
 pub(crate) mod session_watch;
 pub(crate) mod sse;
 pub(crate) mod topic;
-mod websocket;
+pub(crate) mod websocket;
 
 #[cfg(test)]
 mod tests;
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{RawQuery, State, WebSocketUpgrade};
-use axum::response::{IntoResponse, Response};
-use axum::routing::any;
 use chassis::events::Events;
 use chassis::fault::Fault;
 use chassis::tasks::{Shutdown, Tasks};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use http::HeaderMap;
-use proto::gateway::v1::ErrorReason;
-use tonic::Code;
 
 use self::call_events::Calls;
 use self::connection::{Bounds, Connection, End, SignedIn, Waiting};
@@ -52,20 +42,9 @@ use self::frame::Format;
 use self::hub::Hub;
 use self::registry::{Door, Place};
 use crate::config::SocketsConfig;
-use crate::http::error::Problem;
-use crate::http::middleware::client_ip::ClientAddress;
-use crate::http::middleware::cors;
-use crate::http::rest::transcode::bearer;
 use crate::state::Gateway;
 use crate::upstream::clients::Clients;
 use crate::upstream::send_stream::Carrier;
-use websocket::session;
-
-/// A read buffer is held for as long as its connection: most frames of clients are small.
-const READ_BUFFER: usize = 2 * 1024;
-
-/// So much is gathered before it is written, when more than one frame waits. It is not kept by those who are idle.
-const WRITE_BUFFER: usize = 8 * 1024;
 
 /// How long commands that are under way may take when the gateway goes, and how long the last frames.
 const FINISH: Duration = Duration::from_secs(4);
@@ -182,79 +161,5 @@ async fn drain(gateway: Gateway, shutdown: Shutdown) {
     }
     if tokio::time::timeout(FAREWELL, sockets.door.emptied()).await.is_err() {
         tracing::warn!("connections have not gone in time");
-    }
-}
-
-/// The route of the socket.
-pub(crate) fn router(gateway: Gateway) -> axum::Router {
-    axum::Router::new().route("/v1/socket", any(open)).with_state(gateway)
-}
-
-/// Lets a client in, or says why not.
-async fn open(
-    State(gateway): State<Gateway>,
-    address: Option<Extension<ClientAddress>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    let (place, who) = match admit(&gateway, address, query.as_deref(), &headers).await {
-        Ok(admitted) => admitted,
-        Err(problem) => return problem.into_response(),
-    };
-    let max = gateway.config().sockets.max_frame_bytes;
-    upgrade
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_frame_size(max)
-        .max_message_size(max)
-        .on_upgrade(move |socket| contained(session::run(gateway, socket, place, who)))
-}
-
-/// A panic ends one connection and no other, and is counted. In a box of its own size: what surrounds it would otherwise
-/// hold room for it more than once.
-fn contained(session: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
-    let outcome = AssertUnwindSafe(session).catch_unwind();
-    let counted = outcome.map(|outcome| {
-        if outcome.is_err() {
-            metrics::counter!("panics_total", "method" => "socket").increment(1);
-            tracing::error!("a connection has ended in a panic");
-        }
-    });
-    counted.boxed()
-}
-
-/// Whether somebody may have a connection. Who has shown a token is known after it.
-pub(crate) async fn admit(
-    gateway: &Gateway,
-    address: Option<Extension<ClientAddress>>,
-    query: Option<&str>,
-    headers: &HeaderMap,
-) -> Result<(Place, Option<SignedIn>), Problem> {
-    let config = gateway.config();
-    if !cors::allowed(headers, config) {
-        return Err(Problem::origin_not_allowed());
-    }
-    refuse_token_in(query)?;
-    let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |Extension(ClientAddress(address))| address);
-    gateway.limits().handshake(address)?;
-    let place = gateway.sockets().door.enter(address, &config.sockets)?;
-    let who = match bearer(headers) {
-        Some(token) => Some(session_watch::sign_in(gateway.clients(), token).await?),
-        None => None,
-    };
-    Ok((place, who))
-}
-
-/// A token in an address ends up in logs and histories.
-fn refuse_token_in(query: Option<&str>) -> Result<(), Fault> {
-    let names =
-        form_urlencoded::parse(query.unwrap_or_default().as_bytes()).map(|(name, _)| name.to_lowercase());
-    let mut tokens = names.filter(|name| name.contains("token") || name.contains("auth"));
-    match tokens.next() {
-        None => Ok(()),
-        Some(name) => Err(Fault::new(Code::InvalidArgument, ErrorReason::InvalidField.as_str_name())
-            .message("a token does not belong into an address: send it in `authorization` or in the hello")
-            .field(name.chars().take(64).collect::<String>(), "is not allowed in the query")),
     }
 }
