@@ -11,6 +11,8 @@ mod names;
 mod placeholders;
 #[path = "build/policy.rs"]
 mod policy;
+#[path = "build/rpc.rs"]
+mod rpc;
 #[path = "build/validation.rs"]
 mod validation;
 
@@ -34,6 +36,7 @@ fn main() -> anyhow::Result<()> {
     write(&out, "descriptors.bin", &contract.encoded)?;
     write(&out, "validation.rs", validation::generate(&contract.pool)?)?;
     write(&out, "policy.rs", policy::generate(&contract.pool)?)?;
+    write(&out, "rpc.rs", rpc::generate(&contract.pool)?)?;
     tonic_prost_build::configure()
         .codec_path("crate::codec::Codec")
         .compile_fds(contract.files)

@@ -15,6 +15,7 @@ pub mod codec;
 pub mod id;
 pub mod placeholders;
 pub mod policy;
+pub mod rpc;
 pub mod subject;
 mod validation;
 mod violation;

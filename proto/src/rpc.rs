@@ -1,0 +1,29 @@
+//! Unary rpcs as types: a request knows its path and its response, so that a generic caller needs no table.
+
+use prost::Message;
+
+/// The request of a unary rpc. Implemented for every rpc of the contract by the build.
+pub trait Rpc: Message + Default + 'static {
+    /// The answer to the request.
+    type Response: Message + Default + 'static;
+    /// The rpc as it is called on the wire, such as `/parlor.auth.v1.AuthService/Login`.
+    const PATH: &'static str;
+}
+
+include!(concat!(env!("OUT_DIR"), "/rpc.rs"));
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn path<R: Rpc>() -> &'static str {
+        R::PATH
+    }
+
+    #[test]
+    fn a_request_knows_its_rpc() {
+        let path = path::<crate::messaging::v1::SendMessageRequest>();
+        assert_eq!(path, "/parlor.messaging.v1.MessagingService/SendMessage");
+        assert!(crate::policy::of(path).is_some());
+    }
+}
