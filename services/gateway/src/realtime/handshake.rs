@@ -13,7 +13,7 @@ use crate::http::middleware::client_ip::ClientAddress;
 use crate::http::middleware::cors;
 use crate::http::rest::transcode::bearer;
 use crate::realtime::connection::SignedIn;
-use crate::realtime::registry::Place;
+use crate::realtime::registry::ConnectionSlot;
 use crate::state::Gateway;
 
 /// Whether somebody may have a connection. Who has shown a token is known after it.
@@ -22,7 +22,7 @@ pub(crate) async fn admit(
     address: Option<Extension<ClientAddress>>,
     query: Option<&str>,
     headers: &HeaderMap,
-) -> Result<(Place, Option<SignedIn>), Problem> {
+) -> Result<(ConnectionSlot, Option<SignedIn>), Problem> {
     let config = gateway.config();
     if !cors::allowed(headers, config) {
         return Err(Problem::origin_not_allowed());
@@ -30,12 +30,12 @@ pub(crate) async fn admit(
     refuse_token_in(query)?;
     let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |Extension(ClientAddress(address))| address);
     gateway.limits().handshake(address)?;
-    let place = gateway.sockets().door().enter(address, &config.sockets)?;
+    let slot = gateway.sockets().registry().admit(address, &config.sockets)?;
     let who = match bearer(headers) {
         Some(token) => Some(crate::realtime::session_watch::sign_in(gateway.clients(), token).await?),
         None => None,
     };
-    Ok((place, who))
+    Ok((slot, who))
 }
 
 /// A token in an address ends up in logs and histories.

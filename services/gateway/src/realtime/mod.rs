@@ -1,12 +1,14 @@
-//! The WebSocket at `/v1/socket`: who may open one, and what all of them share.
+//! Live connections: what they follow, how they resume, and what ends them. The WebSocket and the event stream stand on
+//! top; a dialect's socket is one more.
 //!
 //! ```text
-//! session     one connection: reads, writes, pings, closes       frame, json   what it reads and writes
-//! connection  the same connection as everyone else sees it       resume        from "I was away" to live
-//! hub         who follows what here, and how it gets to them     topic, reader one log and those who follow it
-//! door        who may come in, and who is in                     signed_in     whether they still may
-//! presence    tells conversation who is here
-//! calls       whose phone rings
+//! connection     one connection as all others see it        frame, frame_json  what it reads and writes
+//! hub, topic     the logs that are followed here             log_reader         one connection in one log
+//! resume         from a known sequence to live
+//! handshake      admits new connections                      registry           the open connections, and their limits
+//! session_watch  ends the connections of ended sessions
+//! presence       reports connected users to conversation     call_events        hands out calls
+//! websocket, sse the two wires of the canonical API
 //! ```
 
 pub(crate) mod call_events;
@@ -36,26 +38,26 @@ use chassis::events::Events;
 use chassis::fault::Fault;
 use chassis::tasks::{Shutdown, Tasks};
 
-use self::call_events::Calls;
+use self::call_events::CallEvents;
 use self::connection::{Bounds, Connection, End, SignedIn, Waiting};
 use self::frame::Format;
 use self::hub::Hub;
-use self::registry::{Door, Place};
+use self::registry::{ConnectionRegistry, ConnectionSlot};
 use crate::config::SocketsConfig;
 use crate::state::Gateway;
 use crate::upstream::clients::Clients;
-use crate::upstream::send_stream::Carrier;
+use crate::upstream::send_stream::SendStream;
 
 /// How long commands that are under way may take when the gateway goes, and how long the last frames.
-const FINISH: Duration = Duration::from_secs(4);
-const FAREWELL: Duration = Duration::from_secs(4);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(4);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What all connections of clients share.
 pub(crate) struct Sockets {
     hub: Hub,
-    carrier: Carrier,
-    door: Door,
-    calls: Arc<Calls>,
+    send_stream: SendStream,
+    registry: ConnectionRegistry,
+    call_events: Arc<CallEvents>,
     waiting: Waiting,
     numbers: AtomicU64,
     spread: RandomState,
@@ -63,13 +65,13 @@ pub(crate) struct Sockets {
 
 impl Sockets {
     pub(crate) fn new(clients: &Clients, events: &Events) -> Self {
-        let (leaves, left) = tokio::sync::mpsc::unbounded_channel();
-        let door = Door::new(leaves);
+        let (disconnects, disconnected) = tokio::sync::mpsc::unbounded_channel();
+        let registry = ConnectionRegistry::new(disconnects);
         Self {
             hub: Hub::new(clients.clone(), events.clone()),
-            carrier: Carrier::new(),
-            calls: Arc::new(Calls::new(door.clone(), left, events.clone())),
-            door,
+            send_stream: SendStream::new(),
+            call_events: Arc::new(CallEvents::new(registry.clone(), disconnected, events.clone())),
+            registry,
             waiting: Waiting::default(),
             numbers: AtomicU64::new(1),
             spread: RandomState::new(),
@@ -82,24 +84,24 @@ impl Sockets {
     }
 
     /// What carries sends to messaging.
-    pub(crate) fn carrier(&self) -> &Carrier {
-        &self.carrier
+    pub(crate) fn send_stream(&self) -> &SendStream {
+        &self.send_stream
     }
 
     /// Who is in.
-    pub(crate) fn door(&self) -> &Door {
-        &self.door
+    pub(crate) fn registry(&self) -> &ConnectionRegistry {
+        &self.registry
     }
 
     /// What brings calls.
-    pub(crate) fn calls(&self) -> &Calls {
-        &self.calls
+    pub(crate) fn call_events(&self) -> &CallEvents {
+        &self.call_events
     }
 
-    /// A connection of one who has signed in. It is in as long as the place is held.
+    /// A connection of one who has signed in. It is in as long as the slot is held.
     pub(crate) fn connect(
         &self,
-        place: &mut Place,
+        slot: &mut ConnectionSlot,
         who: SignedIn,
         format: Format,
         config: &SocketsConfig,
@@ -107,12 +109,12 @@ impl Sockets {
         let number = self.numbers.fetch_add(1, Ordering::Relaxed);
         let bounds = Bounds { frames: config.queue_frames, bytes: config.queue_bytes };
         let connection = Connection::new(number, who, format, bounds, self.waiting.clone());
-        place.sign_in(&connection, config)?;
+        slot.sign_in(&connection, config)?;
         Ok(connection)
     }
 
     /// When this connection comes back after a restart: another time for each.
-    pub(crate) fn come_back(&self, number: u64, spread: Duration) -> Duration {
+    pub(crate) fn reconnect_delay(&self, number: u64, spread: Duration) -> Duration {
         let millis = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).max(1);
         Duration::from_millis(self.spread.hash_one(number) % millis)
     }
@@ -122,8 +124,8 @@ impl Sockets {
 pub(crate) fn start(gateway: &Gateway, tasks: &Tasks) {
     describe();
     gateway.sockets().hub.start(tasks);
-    gateway.sockets().calls.start(tasks);
-    gateway.sockets().carrier.start(gateway.clients(), tasks);
+    gateway.sockets().call_events.start(tasks);
+    gateway.sockets().send_stream.start(gateway.clients(), tasks);
     session_watch::start(gateway, tasks);
     presence::start(gateway, tasks);
     let gateway = gateway.clone();
@@ -149,17 +151,17 @@ fn describe() {
 async fn drain(gateway: Gateway, shutdown: Shutdown) {
     shutdown.wait().await;
     let (sockets, spread) = (gateway.sockets(), gateway.config().sockets.drain_spread);
-    sockets.door.close();
-    for connection in sockets.door.everyone() {
+    sockets.registry.close();
+    for connection in sockets.registry.everyone() {
         connection.drain();
     }
-    if tokio::time::timeout(FINISH, sockets.door.emptied()).await.is_ok() {
+    if tokio::time::timeout(FINISH_TIMEOUT, sockets.registry.emptied()).await.is_ok() {
         return;
     }
-    for connection in sockets.door.everyone() {
-        connection.end(End::Restart { retry_after: sockets.come_back(connection.number(), spread) });
+    for connection in sockets.registry.everyone() {
+        connection.end(End::Restart { retry_after: sockets.reconnect_delay(connection.number(), spread) });
     }
-    if tokio::time::timeout(FAREWELL, sockets.door.emptied()).await.is_err() {
+    if tokio::time::timeout(CLOSE_TIMEOUT, sockets.registry.emptied()).await.is_err() {
         tracing::warn!("connections have not gone in time");
     }
 }

@@ -14,7 +14,7 @@ use proto::id::{GatewayId, UserId};
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Status;
 
-use super::{FAREWELL, FINISH};
+use super::{CLOSE_TIMEOUT, FINISH_TIMEOUT};
 use crate::state::Gateway;
 
 /// How often there is a report, if there is something to tell.
@@ -61,15 +61,15 @@ async fn report(gateway: Gateway, shutdown: Shutdown) {
     }
 
     // The others have been told to go; who is here still when they should have gone is told to have left all the same.
-    drop(tokio::time::timeout(FINISH + FAREWELL, gateway.sockets().door().emptied()).await);
+    drop(tokio::time::timeout(FINISH_TIMEOUT + CLOSE_TIMEOUT, gateway.sockets().registry().emptied()).await);
     ledger.close();
-    let farewell = async { while tell(&gateway, &mut ledger).await.is_ok_and(|more| more) {} };
-    drop(tokio::time::timeout(LAST_PATIENCE, farewell).await);
+    let last_reports = async { while tell(&gateway, &mut ledger).await.is_ok_and(|more| more) {} };
+    drop(tokio::time::timeout(LAST_PATIENCE, last_reports).await);
 }
 
 async fn round(gateway: &Gateway, ledger: &mut Ledger) -> Result<(), Status> {
     let now = Instant::now();
-    for (user, is_in) in gateway.sockets().door().changed() {
+    for (user, is_in) in gateway.sockets().registry().changed() {
         ledger.note(user, is_in, now);
     }
     ledger.pass(now);
@@ -84,7 +84,7 @@ async fn tell(gateway: &Gateway, ledger: &mut Ledger) -> Result<bool, Status> {
     request.set_timeout(PATIENCE);
     let answer = gateway.clients().presence().report_presence(request).await?.into_inner();
     if answer.restate {
-        ledger.begin_anew(gateway.sockets().door().users());
+        ledger.begin_anew(gateway.sockets().registry().users());
         // Not at once: should conversation say so again and again, it is not asked without a pause.
         return Ok(false);
     }

@@ -101,7 +101,7 @@ async fn look_round(gateway: Gateway, shutdown: Shutdown) {
         let connections = tokio::select! {
             () = shutdown.wait() => return,
             // Hints may have been lost.
-            Ok(()) = interruptions.changed() => gateway.sockets().door().everyone(),
+            Ok(()) = interruptions.changed() => gateway.sockets().registry().everyone(),
             _ = rounds.tick() => {
                 round = (round + 1) % ROUNDS;
                 due(&gateway, round)
@@ -114,7 +114,7 @@ async fn look_round(gateway: Gateway, shutdown: Shutdown) {
 /// The connections that a hint is about.
 fn those_of(gateway: &Gateway, ended: &SessionsEnded) -> Vec<Arc<Connection>> {
     let Ok(user) = UserId::parse(&ended.user_id) else { return Vec::new() };
-    let mut connections = gateway.sockets().door().of_user(user);
+    let mut connections = gateway.sockets().registry().of_user(user);
     if !ended.session_ids.is_empty() {
         connections.retain(|one| ended.session_ids.contains(&one.session_id().to_string()));
     }
@@ -124,7 +124,7 @@ fn those_of(gateway: &Gateway, ended: &SessionsEnded) -> Vec<Arc<Connection>> {
 /// The connections whose turn it is, and those whose time has come.
 fn due(gateway: &Gateway, round: u64) -> Vec<Arc<Connection>> {
     let now = gateway.clock().now();
-    let mut everyone = gateway.sockets().door().everyone();
+    let mut everyone = gateway.sockets().registry().everyone();
     everyone.retain(|one| one.number() % ROUNDS == round || one.expires() <= now);
     everyone
 }

@@ -1,4 +1,4 @@
-//! The services behind the gateway: their clients, the stream of sends, and how often what may be asked of them.
+//! The services behind the gateway: their clients, the stream of sends, and the rate limits of callers.
 
 pub(crate) mod clients;
 pub(crate) mod rate_limit;

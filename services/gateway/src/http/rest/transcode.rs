@@ -35,7 +35,7 @@ pub(super) async fn answer(
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let on_behalf = on_behalf(&parts, gateway.config().request_timeout);
-    limit_strangers(gateway, endpoint, &parts, &on_behalf)?;
+    limit_unauthenticated(gateway, endpoint, &parts, &on_behalf)?;
 
     let path = RawPathParams::from_request_parts(&mut parts, &()).await;
     let path = path.map_err(|_| Fault::invalid("path", "must be UTF-8"))?;
@@ -52,7 +52,7 @@ pub(super) async fn answer(
     let call = gateway.clients().call(&endpoint.rpc, &message, &on_behalf);
     let outcome = tokio::time::timeout(on_behalf.patience, call).await;
     let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
-    charge_strangers(gateway, &parts, &outcome)?;
+    charge_unauthenticated(gateway, &parts, &outcome)?;
     Ok(json_response(json::to_json(&outcome?)?))
 }
 
@@ -81,7 +81,7 @@ pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
 }
 
 /// What an address may do without being known has bounds.
-fn limit_strangers(
+fn limit_unauthenticated(
     gateway: &Gateway,
     endpoint: &Endpoint,
     parts: &Parts,
@@ -99,7 +99,7 @@ fn limit_strangers(
 }
 
 /// A token that is none counts like no token: who tries tokens is slowed down.
-fn charge_strangers(
+fn charge_unauthenticated(
     gateway: &Gateway,
     parts: &Parts,
     outcome: &Result<DynamicMessage, Status>,

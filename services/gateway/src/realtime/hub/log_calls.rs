@@ -20,8 +20,8 @@ const PER_CALL: usize = 1000;
 /// How many entries one call reads.
 const PAGE: i32 = 200;
 
-/// How long an errand may take.
-const PATIENCE_OF_ERRANDS: Duration = Duration::from_secs(5);
+/// How long an task may take.
+const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The highest sequences of some logs.
 pub(super) struct Heads {
@@ -44,7 +44,7 @@ pub(super) async fn list_heads(clients: &Clients, keys: &[Key]) -> Result<Heads,
         let request =
             ListHeadsRequest { conversation_ids: page(&conversations, call), user_ids: page(&users, call) };
         let mut request = as_service(request, clients.credential(), None);
-        request.set_timeout(PATIENCE_OF_ERRANDS);
+        request.set_timeout(CALL_TIMEOUT);
         let answer = clients.sync().list_heads(request).await?.into_inner();
         for head in answer.conversations {
             if let Ok(id) = ConversationId::parse(&head.conversation_id) {
@@ -91,7 +91,7 @@ pub(super) async fn read_log(
 
 fn on_behalf<T>(clients: &Clients, message: T, user: UserId) -> Request<T> {
     let mut request = as_service(message, clients.credential(), Some(user));
-    request.set_timeout(PATIENCE_OF_ERRANDS);
+    request.set_timeout(CALL_TIMEOUT);
     request
 }
 
@@ -109,7 +109,7 @@ pub(super) async fn who_is_out(
         };
         let request = CheckAccessRequest { questions: users.iter().map(question).collect() };
         let mut request = as_service(request, clients.credential(), None);
-        request.set_timeout(PATIENCE_OF_ERRANDS);
+        request.set_timeout(CALL_TIMEOUT);
         let answers = clients.conversations().check_access(request).await?.into_inner().answers;
         if answers.len() != users.len() {
             return Err(Status::internal("not one answer per question"));

@@ -1,7 +1,7 @@
 //! Who follows what here, and how what happens gets to them.
 //!
 //! Logs are spread over a few shards. A shard is one task that owns its topics: nothing is locked, what happens in one
-//! log is handed out in its order, and whatever takes time (reading the log, checking members) is an errand that runs
+//! log is handed out in its order, and whatever takes time (reading the log, checking members) is an task that runs
 //! beside it and reports back. There is one subscription on the bus per log, however many follow it here.
 //!
 //! Hints may be lost, so every topic is compared with the log: when it begins, every ten seconds, and at once when the
@@ -28,8 +28,8 @@ use crate::upstream::clients::Clients;
 /// Into how many shards the logs are spread.
 const SHARDS: usize = 4;
 
-/// How many errands run at a time.
-const ERRANDS: usize = 32;
+/// How many tasks run at a time.
+const MAX_TASKS: usize = 32;
 
 /// Who follows what here.
 #[derive(Clone)]
@@ -41,7 +41,7 @@ struct Inner {
     clients: Clients,
     events: Events,
     /// The shards before they are started.
-    unborn: Mutex<Vec<Shard>>,
+    pending_tasks: Mutex<Vec<Shard>>,
 }
 
 /// The epoch of the logs, once it is known.
@@ -69,15 +69,16 @@ enum Command {
 impl Hub {
     pub(crate) fn new(clients: Clients, events: Events) -> Self {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..SHARDS).map(|_| mpsc::unbounded_channel()).unzip();
-        let (epoch, errands) = (Arc::<Epoch>::default(), Arc::new(Semaphore::new(ERRANDS)));
-        let shard = |commands| Shard::new(commands, senders.clone(), clients.clone(), &epoch, &errands);
-        let unborn = Mutex::new(receivers.into_iter().map(shard).collect());
-        Self(Arc::new(Inner { shards: senders, epoch, clients, events, unborn }))
+        let (epoch, tasks) = (Arc::<Epoch>::default(), Arc::new(Semaphore::new(MAX_TASKS)));
+        let shard = |commands| Shard::new(commands, senders.clone(), clients.clone(), &epoch, &tasks);
+        let pending_tasks = Mutex::new(receivers.into_iter().map(shard).collect());
+        Self(Arc::new(Inner { shards: senders, epoch, clients, events, pending_tasks }))
     }
 
     /// Starts the tasks of the shards.
     pub(crate) fn start(&self, tasks: &Tasks) {
-        let shards = std::mem::take(&mut *self.0.unborn.lock().unwrap_or_else(PoisonError::into_inner));
+        let shards =
+            std::mem::take(&mut *self.0.pending_tasks.lock().unwrap_or_else(PoisonError::into_inner));
         for shard in shards {
             let events = self.0.events.clone();
             tasks.spawn("hub", |shutdown| shard.run(events, shutdown));

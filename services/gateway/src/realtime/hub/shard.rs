@@ -36,7 +36,7 @@ const BATCH: usize = 256;
 /// How often every topic is compared with the log.
 const HEAD_CHECK: Duration = Duration::from_secs(10);
 
-/// How long to wait before an errand that has failed is tried again.
+/// How long to wait before an task that has failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How long to wait before members are checked again because the answer was older than what waits for it.
@@ -53,14 +53,14 @@ pub(super) struct Shard {
     epoch: Option<Arc<str>>,
     hints: mpsc::Receiver<Delivery>,
     /// What the bus puts hints into.
-    ear: mpsc::Sender<Delivery>,
+    hint_sender: mpsc::Sender<Delivery>,
     topics: HashMap<Key, Followed>,
     /// Topics whose head has to be read before anything is handed out, and whether that is under way for others.
     new: Vec<Key>,
     beginning: bool,
     /// Topics in which something is missing that may come by itself, and when to stop waiting for it.
     patience: VecDeque<(Instant, Key)>,
-    errands: JoinSet<Errand>,
+    tasks: JoinSet<TaskResult>,
     permits: Arc<Semaphore>,
     /// Whether a comparison of all topics is under way, and whether another one is to follow.
     comparing: bool,
@@ -82,8 +82,8 @@ struct Counters {
     member_checks: Counter,
 }
 
-/// What an errand brings back.
-enum Errand {
+/// What an task brings back.
+enum TaskResult {
     /// The bus brings the hints of new topics from now on.
     Subscribed(Vec<(Key, Subscription)>),
     /// The heads of new topics.
@@ -104,7 +104,7 @@ impl Shard {
         epoch: &Arc<Epoch>,
         permits: &Arc<Semaphore>,
     ) -> Self {
-        let (ear, hints) = mpsc::channel(WAITING_HINTS);
+        let (hint_sender, hints) = mpsc::channel(WAITING_HINTS);
         Self {
             commands,
             shards,
@@ -112,12 +112,12 @@ impl Shard {
             shared_epoch: Arc::clone(epoch),
             epoch: None,
             hints,
-            ear,
+            hint_sender,
             topics: HashMap::new(),
             new: Vec::new(),
             beginning: false,
             patience: VecDeque::new(),
-            errands: JoinSet::new(),
+            tasks: JoinSet::new(),
             permits: Arc::clone(permits),
             comparing: false,
             compare_again: false,
@@ -145,9 +145,9 @@ impl Shard {
                     Some(command) => self.obey(command, &events),
                     None => return,
                 },
-                Some(errand) = self.errands.join_next() => match errand {
-                    Ok(errand) => self.finish(errand),
-                    Err(error) => tracing::error!(%error, "an errand of the hub has failed"),
+                Some(task) = self.tasks.join_next() => match task {
+                    Ok(task) => self.finish(task),
+                    Err(error) => tracing::error!(%error, "an task of the hub has failed"),
                 },
                 () = sleep_until(out_of_patience) => self.lose_patience(),
                 _ = compare.tick() => self.compare(),
@@ -181,10 +181,11 @@ impl Shard {
         }
         // Nobody waits for the bus: what is handed out before it has confirmed, and what is not, is found out when the
         // topic begins.
-        let (events, ear) = (events.clone(), self.ear.clone());
-        self.errands.spawn(async move {
-            let subscribe = async |key: Key| (key, events.subscribe(&key.subject(), ear.clone()).await);
-            Errand::Subscribed(join_all(new.into_iter().map(subscribe)).await)
+        let (events, hint_sender) = (events.clone(), self.hint_sender.clone());
+        self.tasks.spawn(async move {
+            let subscribe =
+                async |key: Key| (key, events.subscribe(&key.subject(), hint_sender.clone()).await);
+            TaskResult::Subscribed(join_all(new.into_iter().map(subscribe)).await)
         });
     }
 
@@ -303,14 +304,14 @@ impl Shard {
         };
         self.counters.repairs.increment(1);
         let (clients, permits) = (self.clients.clone(), Arc::clone(&self.permits));
-        self.errands.spawn(async move {
+        self.tasks.spawn(async move {
             let _permit = permits.acquire().await;
             let items = read_log(&clients, key, missing, member).await;
             if let Err(status) = &items {
                 tracing::warn!(code = ?status.code(), "a log cannot be read: {}", status.message());
                 tokio::time::sleep(RETRY).await;
             }
-            Errand::Repaired { key, items }
+            TaskResult::Repaired { key, items }
         });
     }
 
@@ -321,7 +322,7 @@ impl Shard {
         let users = topic.users();
         self.counters.member_checks.increment(1);
         let (clients, permits) = (self.clients.clone(), Arc::clone(&self.permits));
-        self.errands.spawn(async move {
+        self.tasks.spawn(async move {
             tokio::time::sleep(after).await;
             let _permit = permits.acquire().await;
             let out = who_is_out(&clients, conversation, &users).await;
@@ -329,7 +330,7 @@ impl Shard {
                 tracing::warn!(code = ?status.code(), "members cannot be checked: {}", status.message());
                 tokio::time::sleep(RETRY).await;
             }
-            Errand::Checked { key, out }
+            TaskResult::Checked { key, out }
         });
     }
 
@@ -342,14 +343,14 @@ impl Shard {
         self.beginning = true;
         let keys = std::mem::take(&mut self.new);
         let (clients, permits) = (self.clients.clone(), Arc::clone(&self.permits));
-        self.errands.spawn(async move {
+        self.tasks.spawn(async move {
             let _permit = permits.acquire().await;
             let heads = list_heads(&clients, &keys).await;
             if let Err(status) = &heads {
                 tracing::warn!(code = ?status.code(), "heads cannot be read: {}", status.message());
                 tokio::time::sleep(RETRY).await;
             }
-            Errand::Begun { keys, heads }
+            TaskResult::Begun { keys, heads }
         });
     }
 
@@ -367,20 +368,20 @@ impl Shard {
         }
         self.counters.head_checks.increment(1);
         let (clients, permits) = (self.clients.clone(), Arc::clone(&self.permits));
-        self.errands.spawn(async move {
+        self.tasks.spawn(async move {
             let _permit = permits.acquire().await;
             let heads = list_heads(&clients, &keys).await;
             if let Err(status) = &heads {
                 tracing::warn!(code = ?status.code(), "heads cannot be read: {}", status.message());
                 tokio::time::sleep(RETRY).await;
             }
-            Errand::Compared { keys, heads }
+            TaskResult::Compared { keys, heads }
         });
     }
 
-    fn finish(&mut self, errand: Errand) {
-        match errand {
-            Errand::Subscribed(subscriptions) => {
+    fn finish(&mut self, task: TaskResult) {
+        match task {
+            TaskResult::Subscribed(subscriptions) => {
                 for (key, subscription) in subscriptions {
                     if let Some(followed) = self.topics.get_mut(&key) {
                         followed.subscription = Some(subscription);
@@ -389,7 +390,7 @@ impl Shard {
                     }
                 }
             }
-            Errand::Begun { keys, heads: Ok(heads) } => {
+            TaskResult::Begun { keys, heads: Ok(heads) } => {
                 self.beginning = false;
                 self.observe(&heads.epoch);
                 for key in keys {
@@ -397,11 +398,11 @@ impl Shard {
                     self.with(key, |topic| topic.begin(head));
                 }
             }
-            Errand::Begun { keys, heads: Err(_) } => {
+            TaskResult::Begun { keys, heads: Err(_) } => {
                 self.beginning = false;
                 self.new.extend(keys.into_iter().filter(|key| self.topics.contains_key(key)));
             }
-            Errand::Compared { keys, heads } => {
+            TaskResult::Compared { keys, heads } => {
                 self.comparing = false;
                 let again = std::mem::take(&mut self.compare_again);
                 match heads {
@@ -419,7 +420,7 @@ impl Shard {
                     Err(_) => self.compare(),
                 }
             }
-            Errand::Repaired { key, items } => {
+            TaskResult::Repaired { key, items } => {
                 if let Some(Followed { topic, .. }) = self.topics.get_mut(&key) {
                     topic.repairing = false;
                 }
@@ -445,7 +446,7 @@ impl Shard {
                     Err(_) => self.with(key, |topic| topic.needs_now()),
                 }
             }
-            Errand::Checked { key, out } => match out {
+            TaskResult::Checked { key, out } => match out {
                 Ok((out, version)) => {
                     let Some(Followed { topic, .. }) = self.topics.get_mut(&key) else { return };
                     let needs = topic.checked(&out, version);

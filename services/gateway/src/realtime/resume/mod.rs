@@ -42,7 +42,7 @@ pub(crate) struct Resume {
 }
 
 /// Where a conversation stands in a resumption.
-struct Place {
+struct ResumePoint {
     conversation: ConversationId,
     /// The client has everything up to here.
     known: i64,
@@ -191,15 +191,15 @@ impl Resume {
         user_anew: bool,
     ) -> Opening {
         let mut heads = Vec::with_capacity(wanted.len() + others.len());
-        let mut places = Vec::with_capacity(heads.capacity());
+        let mut points = Vec::with_capacity(heads.capacity());
         for (conversation, known) in wanted.into_iter().filter(|(id, _)| !compared.gone.contains(id)) {
             let (head, events) = compared.differences.remove(&conversation).unwrap_or((known, Vec::new()));
             heads.push(Head { conversation_id: conversation.to_string(), sequence: head });
-            places.push(Place { conversation, known, head, events });
+            points.push(ResumePoint { conversation, known, head, events });
         }
         for (conversation, head) in others {
             heads.push(Head { conversation_id: conversation.to_string(), sequence: head });
-            places.push(Place { conversation, known: head, head, events: Vec::new() });
+            points.push(ResumePoint { conversation, known: head, head, events: Vec::new() });
         }
         let subscribed = Subscribed {
             heads,
@@ -208,7 +208,7 @@ impl Resume {
             user_head_sequence: compared.user_head,
         };
         let replay = Replay {
-            places,
+            points,
             user_events: compared.user_events,
             user_head: compared.user_head,
             user_known: match request.user_sequence {
@@ -253,7 +253,7 @@ enum Opening {
 
 /// What is to be sent before the connection is live.
 struct Replay {
-    places: Vec<Place>,
+    points: Vec<ResumePoint>,
     user_events: Vec<UserEvent>,
     user_head: i64,
     /// The client has the user's own log up to here; `None` when that is live already.

@@ -4,7 +4,7 @@ use proto::gateway::v1::server_frame::Frame as Body;
 use proto::messaging::v1::{CaughtUp, Event, UserEvent};
 use tonic::Status;
 
-use super::{Place, Replay, Resume, is_refusal};
+use super::{Replay, Resume, ResumePoint, is_refusal};
 use crate::realtime::frame::Frame;
 use crate::realtime::topic::{CatchUp, Key};
 
@@ -20,7 +20,7 @@ impl Resume {
             }
             self.reach(Key::User(self.connection.user_id()), known, replay.user_head).await?;
         }
-        for Place { conversation, mut known, head, events } in replay.places {
+        for ResumePoint { conversation, mut known, head, events } in replay.points {
             for event in events {
                 if event.sequence == known + 1 {
                     known = event.sequence;

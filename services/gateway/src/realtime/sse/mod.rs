@@ -40,7 +40,7 @@ use crate::http::middleware::client_ip::ClientAddress;
 use crate::realtime::connection::{Connection, End};
 use crate::realtime::frame::{Format, Frame};
 use crate::realtime::handshake::admit;
-use crate::realtime::registry::Place;
+use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::resume::{Resume, gained_conversation};
 use crate::realtime::topic::Key;
 use crate::state::Gateway;
@@ -73,13 +73,13 @@ async fn open(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (mut place, who) = admit(&gateway, address, query.as_deref(), &headers).await?;
+    let (mut slot, who) = admit(&gateway, address, query.as_deref(), &headers).await?;
     let who = who.ok_or_else(unauthenticated)?;
     let wish = Wish::read(query.as_deref().unwrap_or_default(), &headers)?;
-    let connection = gateway.sockets().connect(&mut place, who, Format::Text, &gateway.config().sockets)?;
-    gateway.sockets().calls().hear(connection.user_id()).await;
+    let connection = gateway.sockets().connect(&mut slot, who, Format::Text, &gateway.config().sockets)?;
+    gateway.sockets().call_events().hear(connection.user_id()).await;
 
-    let feed = Feed::new(gateway, connection, place, wish);
+    let feed = Feed::new(gateway, connection, slot, wish);
     let mut response = Body::from_stream(feed).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -142,7 +142,7 @@ struct Feed {
     heartbeat: Interval,
     over: bool,
     /// Given back when the stream is dropped.
-    _place: Place,
+    _slot: ConnectionSlot,
 }
 
 impl Drop for Feed {
@@ -153,7 +153,7 @@ impl Drop for Feed {
 }
 
 impl Feed {
-    fn new(gateway: Gateway, connection: Arc<Connection>, place: Place, wish: Wish) -> Self {
+    fn new(gateway: Gateway, connection: Arc<Connection>, slot: ConnectionSlot, wish: Wish) -> Self {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut feed = Self {
@@ -165,7 +165,7 @@ impl Feed {
             under_way: FuturesUnordered::new(),
             heartbeat,
             over: false,
-            _place: place,
+            _slot: slot,
         };
         feed.begin(wish.since);
         feed
@@ -203,7 +203,7 @@ impl Feed {
         {}
         if self.connection.is_draining() {
             let spread = self.gateway.config().sockets.drain_spread;
-            let retry_after = self.gateway.sockets().come_back(self.connection.number(), spread);
+            let retry_after = self.gateway.sockets().reconnect_delay(self.connection.number(), spread);
             self.connection.end(End::Restart { retry_after });
         }
         self.over

@@ -96,7 +96,7 @@ async fn a_user_has_so_many_connections() {
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    panic!("the place is not given back");
+    panic!("the slot is not given back");
 }
 
 #[tokio::test]
@@ -141,7 +141,7 @@ async fn a_token_can_be_renewed() {
 }
 
 #[tokio::test]
-async fn when_the_gateway_goes_everyone_is_told_when_to_come_back() {
+async fn when_the_gateway_goes_everyone_is_told_when_to_reconnect_delay() {
     let world = World::start().await;
     let ann = world.person();
     let conversation = world.backend.conversation(&[ann.id]);

@@ -10,10 +10,10 @@ use crate::realtime::connection::End;
 use crate::realtime::frame::{Format, Frame};
 
 /// How long the client may take to take in a close, and to answer it.
-pub(super) const FAREWELL: Duration = Duration::from_secs(1);
+pub(super) const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// The same for a client that is slow: what was written before has to leave first.
-const SLOW_FAREWELL: Duration = Duration::from_secs(10);
+const SLOW_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The close codes of the contract.
 pub(super) mod code {
@@ -69,10 +69,10 @@ pub(super) fn close_of(error: &axum::Error) -> Option<Close> {
 }
 
 /// Says why, closes, and gives the client a moment to take it in.
-pub(super) async fn farewell(socket: &mut WebSocket, format: Format, close: Close) {
+pub(super) async fn close_handshake(socket: &mut WebSocket, format: Format, close: Close) {
     metrics::counter!("sockets_closed_total", "reason" => close.why).increment(1);
-    let patience = if close.code == code::TOO_SLOW { SLOW_FAREWELL } else { FAREWELL };
-    let goodbye = async {
+    let patience = if close.code == code::TOO_SLOW { SLOW_CLOSE_TIMEOUT } else { CLOSE_TIMEOUT };
+    let closing = async {
         if let Some(status) = close.error {
             let _ = socket.feed(Frame::error(String::new(), &status).message(format)).await;
         }
@@ -80,9 +80,9 @@ pub(super) async fn farewell(socket: &mut WebSocket, format: Format, close: Clos
         socket.send(Message::Close(Some(frame))).await
     };
     // One that does not listen is not waited for.
-    if matches!(tokio::time::timeout(patience, goodbye).await, Ok(Ok(()))) {
+    if matches!(tokio::time::timeout(patience, closing).await, Ok(Ok(()))) {
         // Dropping a socket that has unread data would cut off what we have just said.
         let answer = async { while let Some(Ok(_)) = socket.recv().await {} };
-        let _ = tokio::time::timeout(FAREWELL, answer).await;
+        let _ = tokio::time::timeout(CLOSE_TIMEOUT, answer).await;
     }
 }

@@ -269,7 +269,7 @@ impl Session {
             let patience = gateway.config().request_timeout;
             match job {
                 Job::Send(request) => {
-                    gateway.sockets().carrier().send(number, token, request).await.map(Body::Sent)
+                    gateway.sockets().send_stream().send(number, token, request).await.map(Body::Sent)
                 }
                 Job::AdvanceWatermark(request) => {
                     let request = OnBehalf::of_token(&token, patience).request(request);

@@ -14,7 +14,7 @@ use super::close::{Close, close_of, code};
 use super::session::decode;
 use crate::realtime::connection::{Connection, SignedIn, proto_duration};
 use crate::realtime::frame::{Format, Frame};
-use crate::realtime::registry::Place;
+use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::session_watch::sign_in;
 use crate::state::Gateway;
 
@@ -22,10 +22,10 @@ use crate::state::Gateway;
 const MAX_HELLO: usize = 4 * 1024;
 
 /// Waits for the hello. `Err(None)` when the client has gone.
-pub(super) async fn greet(
+pub(super) async fn await_hello(
     gateway: &Gateway,
     socket: &mut WebSocket,
-    place: &mut Place,
+    slot: &mut ConnectionSlot,
     who: Option<SignedIn>,
 ) -> Result<(Arc<Connection>, Format), Option<Close>> {
     let (bytes, format) = loop {
@@ -61,10 +61,10 @@ pub(super) async fn greet(
     };
     let epoch = gateway.sockets().hub().epoch().await.map_err(refuse)?;
     let ready = ready(gateway, &who, &epoch);
-    let connection = gateway.sockets().connect(place, who, format, &gateway.config().sockets);
+    let connection = gateway.sockets().connect(slot, who, format, &gateway.config().sockets);
     let connection = connection.map_err(|fault| refuse(fault.into()))?;
     // Before it is ready: who asks for the active call then misses none.
-    gateway.sockets().calls().hear(connection.user_id()).await;
+    gateway.sockets().call_events().hear(connection.user_id()).await;
     connection.push(Frame::reply(id, Body::Ready(ready)));
     Ok((connection, format))
 }

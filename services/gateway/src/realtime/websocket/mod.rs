@@ -40,7 +40,7 @@ async fn open(
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let (place, who) = match admit(&gateway, address, query.as_deref(), &headers).await {
+    let (slot, who) = match admit(&gateway, address, query.as_deref(), &headers).await {
         Ok(admitted) => admitted,
         Err(problem) => return problem.into_response(),
     };
@@ -50,7 +50,7 @@ async fn open(
         .write_buffer_size(WRITE_BUFFER)
         .max_frame_size(max)
         .max_message_size(max)
-        .on_upgrade(move |socket| contained(session::run(gateway, socket, place, who)))
+        .on_upgrade(move |socket| contained(session::run(gateway, socket, slot, who)))
 }
 
 /// A panic ends one connection and no other, and is counted. In a box of its own size: what surrounds it would otherwise

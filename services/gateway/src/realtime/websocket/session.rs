@@ -24,14 +24,14 @@ use proto::gateway::v1::{ClientFrame, ErrorReason};
 use tokio::time::{Instant, Sleep};
 use tonic::Code;
 
-use super::close::{Close, FAREWELL, close_of, code, farewell};
-use super::command_order::Lanes;
+use super::close::{CLOSE_TIMEOUT, Close, close_handshake, close_of, code};
+use super::command_order::CommandOrder;
 use super::commands::{Control, Done, Job, Lane};
-use super::hello::greet;
+use super::hello::await_hello;
 use crate::realtime::connection::{Connection, End, SignedIn};
 use crate::realtime::frame::{Format, Frame};
 use crate::realtime::frame_json as json;
-use crate::realtime::registry::Place;
+use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::resume::gained_conversation;
 use crate::state::Gateway;
 
@@ -45,24 +45,24 @@ const STALLED: Duration = Duration::from_secs(10);
 pub(in crate::realtime) async fn run(
     gateway: Gateway,
     mut socket: WebSocket,
-    mut place: Place,
+    mut slot: ConnectionSlot,
     who: Option<SignedIn>,
 ) {
     let patience = gateway.config().sockets.hello_timeout;
     // In a box, because it is over soon and takes more room than all that follows.
-    let greeted =
-        Box::pin(tokio::time::timeout(patience, greet(&gateway, &mut socket, &mut place, who))).await;
-    let greeted = greeted.unwrap_or(Err(Some(Close::new(code::NO_HELLO, "no_hello"))));
-    let session = match greeted {
-        Ok((connection, format)) => Session::new(gateway, connection, format, &place),
-        Err(Some(close)) => return Box::pin(farewell(&mut socket, Format::Text, close)).await,
+    let signed_in =
+        Box::pin(tokio::time::timeout(patience, await_hello(&gateway, &mut socket, &mut slot, who))).await;
+    let signed_in = signed_in.unwrap_or(Err(Some(Close::new(code::NO_HELLO, "no_hello"))));
+    let session = match signed_in {
+        Ok((connection, format)) => Session::new(gateway, connection, format, &slot),
+        Err(Some(close)) => return Box::pin(close_handshake(&mut socket, Format::Text, close)).await,
         Err(None) => return,
     };
     let format = session.format;
     match session.serve(&mut socket).await {
-        Some(close) => Box::pin(farewell(&mut socket, format, close)).await,
+        Some(close) => Box::pin(close_handshake(&mut socket, format, close)).await,
         // Confirms the client's own close, when it was one.
-        None => drop(tokio::time::timeout(FAREWELL, socket.flush()).await),
+        None => drop(tokio::time::timeout(CLOSE_TIMEOUT, socket.flush()).await),
     }
 }
 
@@ -90,7 +90,7 @@ pub(super) struct Session {
     pub(super) address: std::net::IpAddr,
     pub(super) format: Format,
     pub(super) under_way: FuturesUnordered<BoxFuture<'static, Done>>,
-    pub(super) lanes: Lanes<Lane, (String, Job)>,
+    pub(super) lanes: CommandOrder<Lane, (String, Job)>,
     pub(super) waiting: usize,
     pub(super) controls: VecDeque<Control>,
     pub(super) controlling: bool,
@@ -114,15 +114,15 @@ impl Drop for Session {
 }
 
 impl Session {
-    fn new(gateway: Gateway, connection: Arc<Connection>, format: Format, place: &Place) -> Self {
+    fn new(gateway: Gateway, connection: Arc<Connection>, format: Format, slot: &ConnectionSlot) -> Self {
         let now = Instant::now();
         Self {
             gateway,
             connection,
-            address: place.address(),
+            address: slot.address(),
             format,
             under_way: FuturesUnordered::new(),
-            lanes: Lanes::new(),
+            lanes: CommandOrder::new(),
             waiting: 0,
             controls: VecDeque::new(),
             controlling: false,
@@ -182,7 +182,7 @@ impl Session {
         if self.connection.is_draining() {
             if self.is_at_rest() {
                 let (sockets, spread) = (self.gateway.sockets(), self.gateway.config().sockets.drain_spread);
-                let retry_after = sockets.come_back(self.connection.number(), spread);
+                let retry_after = sockets.reconnect_delay(self.connection.number(), spread);
                 // Wakes this very task.
                 self.connection.end(End::Restart { retry_after });
             }
