@@ -8,12 +8,12 @@
 mod config;
 mod http;
 pub(crate) mod json;
+pub(crate) mod json_value;
 mod realtime;
 mod state;
 mod upstream;
 
 pub use config::{Config, RatesConfig, SocketsConfig};
-pub use state::Gateway;
 pub use upstream::clients::Clients;
 
 use chassis::clock::Clock;
@@ -25,9 +25,9 @@ use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::Unit;
 
-use crate::http::{calendar, docs, export, files, home, middleware, rest, server};
+use crate::http::{middleware, server};
 use crate::realtime::{sse, websocket};
-use crate::upstream::rate_limit;
+use crate::state::Gateway;
 
 /// What the gateway stands on.
 #[derive(Clone)]
@@ -65,11 +65,10 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         Clients::new(deps.auth, deps.conversation, deps.messaging, deps.scheduling, deps.credential);
     let gateway = Gateway::new(config, clients, deps.verifier, deps.events, deps.clock);
 
-    rate_limit::Limits::start(&gateway, &tasks);
-    realtime::start(&gateway, &tasks);
-    let mut ready = gateway.clients().readiness();
-    ready.push(gateway.events().readiness());
-    server::start(&gateway, router(&gateway)?, listeners, &tasks);
+    gateway.start(&tasks);
+    let mut ready = gateway.upstream().clients().readiness();
+    ready.push(gateway.realtime().events().readiness());
+    server::start(gateway.config(), router(&gateway)?, listeners, &tasks);
     Ok(Unit { name: "gateway", services: Vec::new(), grpc: None, listening, database: None, tasks, ready })
 }
 
@@ -94,15 +93,8 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
 
 /// Everything that is served, with all middleware.
 fn router(gateway: &Gateway) -> anyhow::Result<axum::Router> {
-    let routes = rest::router(gateway)?
-        .merge(docs::router())
-        .merge(home::router())
-        .merge(files::router(gateway.clone()))
-        .merge(export::router(gateway.clone()))
-        .merge(calendar::router(gateway.clone()))
-        .merge(websocket::router(gateway.clone()))
-        .merge(sse::router(gateway.clone()));
-    Ok(middleware::stack(gateway, routes))
+    let routes = http::router()?.merge(websocket::router()).merge(sse::router());
+    Ok(middleware::stack(gateway.config(), routes.with_state(gateway.clone())))
 }
 
 #[cfg(test)]

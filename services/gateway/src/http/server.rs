@@ -21,7 +21,6 @@ use tower::ServiceExt;
 use crate::config::Config;
 use crate::http::middleware;
 use crate::http::middleware::client_ip::Peer;
-use crate::state::Gateway;
 
 /// How long a connection may stay open between two requests: longer than proxies and browsers keep theirs, so that it is
 /// they who close it.
@@ -44,12 +43,11 @@ pub(crate) async fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
 }
 
 /// Serves until the tasks are stopped.
-pub(crate) fn start(gateway: &Gateway, router: Router, listeners: Vec<TcpListener>, tasks: &Tasks) {
+pub(crate) fn start(config: &Config, router: Router, listeners: Vec<TcpListener>, tasks: &Tasks) {
     middleware::metrics::describe();
-    let slots = Arc::new(Semaphore::new(gateway.config().max_connections));
+    let slots = Arc::new(Semaphore::new(config.max_connections));
     for listener in listeners {
-        let server =
-            Server { router: router.clone(), slots: slots.clone(), config: gateway.config().clone() };
+        let server = Server { router: router.clone(), slots: slots.clone(), config: config.clone() };
         tasks.spawn("http", |shutdown| server.run(listener, shutdown));
     }
 }
@@ -172,17 +170,11 @@ async fn silence(patience: Duration, has_asked: &AtomicBool) {
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
-    use chassis::clock::Clock;
-    use chassis::config::Secret;
-    use chassis::events::Events;
-    use chassis::identity::{ServiceCredential, Verifier};
     use chassis::profile::Profile;
-    use chassis::transport::Transport;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::upstream::clients::Clients;
 
     /// A server of a few routes of the test's own.
     struct World {
@@ -197,14 +189,7 @@ mod tests {
     impl World {
         async fn new(config: Config) -> Self {
             let config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..config };
-            let config = config.under(Profile::Development).expect("a config");
-            let nowhere = Transport::local(Router::new());
-            let credential = ServiceCredential::new("gateway", &Secret::new("secret")).expect("a credential");
-            let [one, two, three, four] = [0; 4].map(|_| nowhere.clone());
-            let clients = Clients::new(one, two, three, four, credential);
-            let verifier = Verifier::new(nowhere, None);
-            let (events, clock) = (Events::local(), Clock::system());
-            let gateway = Gateway::new(config, clients, verifier, events, clock);
+            let config = Arc::new(config.under(Profile::Development).expect("a config"));
 
             let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
             let slow = {
@@ -220,9 +205,9 @@ mod tests {
                 .route("/slow", get(slow))
                 .route("/panics", get(async || -> &'static str { panic!("a bug") }));
             let tasks = Tasks::default();
-            let listeners = bind(gateway.config()).await.expect("listeners");
+            let listeners = bind(&config).await.expect("listeners");
             let address = listeners[0].local_addr().expect("an address");
-            start(&gateway, middleware::stack(&gateway, routes), listeners, &tasks);
+            start(&config, middleware::stack(&config, routes), listeners, &tasks);
             Self { address, tasks, asked, go_on }
         }
 

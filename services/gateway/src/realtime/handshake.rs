@@ -8,31 +8,33 @@ use http::HeaderMap;
 use proto::gateway::v1::ErrorReason;
 use tonic::Code;
 
+use crate::http::authorization::bearer;
 use crate::http::error::Problem;
 use crate::http::middleware::client_ip::ClientAddress;
 use crate::http::middleware::cors;
-use crate::http::rest::transcode::bearer;
+use crate::realtime::Realtime;
 use crate::realtime::connection::SignedIn;
 use crate::realtime::registry::ConnectionSlot;
-use crate::state::Gateway;
 
 /// Whether somebody may have a connection. Who has shown a token is known after it.
 pub(crate) async fn admit(
-    gateway: &Gateway,
+    realtime: &Realtime,
     address: Option<Extension<ClientAddress>>,
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<(ConnectionSlot, Option<SignedIn>), Problem> {
-    let config = gateway.config();
+    let config = realtime.config();
     if !cors::allowed(headers, config) {
         return Err(Problem::origin_not_allowed());
     }
     refuse_token_in(query)?;
     let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |Extension(ClientAddress(address))| address);
-    gateway.limits().handshake(address)?;
-    let slot = gateway.sockets().registry().admit(address, &config.sockets)?;
+    realtime.upstream().limits().handshake(address)?;
+    let slot = realtime.registry().admit(address, &config.sockets)?;
     let who = match bearer(headers) {
-        Some(token) => Some(crate::realtime::session_watch::sign_in(gateway.clients(), token).await?),
+        Some(token) => {
+            Some(crate::realtime::session_watch::sign_in(realtime.upstream().clients(), token).await?)
+        }
         None => None,
     };
     Ok((slot, who))

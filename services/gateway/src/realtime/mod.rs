@@ -34,6 +34,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use chassis::clock::Clock;
 use chassis::events::Events;
 use chassis::fault::Fault;
 use chassis::tasks::{Shutdown, Tasks};
@@ -43,19 +44,23 @@ use self::connection::{Bounds, Connection, End, SignedIn, Waiting};
 use self::frame::Format;
 use self::hub::Hub;
 use self::registry::{ConnectionRegistry, ConnectionSlot};
-use crate::config::SocketsConfig;
-use crate::state::Gateway;
-use crate::upstream::clients::Clients;
-use crate::upstream::send_stream::SendStream;
+use crate::config::Config;
+use crate::upstream::Upstream;
 
 /// How long commands that are under way may take when the gateway goes, and how long the last frames.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(4);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What all connections of clients share.
-pub(crate) struct Sockets {
+/// The live connections of this realtime, and what they stand on. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Realtime(Arc<Inner>);
+
+struct Inner {
+    config: Arc<Config>,
+    upstream: Upstream,
+    events: Events,
+    clock: Clock,
     hub: Hub,
-    send_stream: SendStream,
     registry: ConnectionRegistry,
     call_events: Arc<CallEvents>,
     waiting: Waiting,
@@ -63,73 +68,91 @@ pub(crate) struct Sockets {
     spread: RandomState,
 }
 
-impl Sockets {
-    pub(crate) fn new(clients: &Clients, events: &Events) -> Self {
+impl Realtime {
+    pub(crate) fn new(config: Arc<Config>, upstream: Upstream, events: Events, clock: Clock) -> Self {
         let (disconnects, disconnected) = tokio::sync::mpsc::unbounded_channel();
         let registry = ConnectionRegistry::new(disconnects);
-        Self {
-            hub: Hub::new(clients.clone(), events.clone()),
-            send_stream: SendStream::new(),
+        Self(Arc::new(Inner {
+            hub: Hub::new(upstream.clients().clone(), events.clone()),
             call_events: Arc::new(CallEvents::new(registry.clone(), disconnected, events.clone())),
             registry,
             waiting: Waiting::default(),
             numbers: AtomicU64::new(1),
             spread: RandomState::new(),
-        }
+            config,
+            upstream,
+            events,
+            clock,
+        }))
     }
 
-    /// Who follows what.
+    /// Starts the tasks behind the connections.
+    pub(crate) fn start(&self, tasks: &Tasks) {
+        describe();
+        self.0.hub.start(tasks);
+        self.0.call_events.start(tasks);
+        session_watch::start(self, tasks);
+        presence::start(self, tasks);
+        let realtime = self.clone();
+        tasks.spawn("sockets", |shutdown| drain(realtime, shutdown));
+    }
+
+    /// The configuration, as it holds under the profile.
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The services behind the gateway.
+    pub(crate) fn upstream(&self) -> &Upstream {
+        &self.0.upstream
+    }
+
+    /// The bus.
+    pub(crate) fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// The time.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The logs that connections follow.
     pub(crate) fn hub(&self) -> &Hub {
-        &self.hub
+        &self.0.hub
     }
 
-    /// What carries sends to messaging.
-    pub(crate) fn send_stream(&self) -> &SendStream {
-        &self.send_stream
-    }
-
-    /// Who is in.
+    /// The open connections.
     pub(crate) fn registry(&self) -> &ConnectionRegistry {
-        &self.registry
+        &self.0.registry
     }
 
-    /// What brings calls.
+    /// Hands out what happens to the calls of connected users.
     pub(crate) fn call_events(&self) -> &CallEvents {
-        &self.call_events
+        &self.0.call_events
     }
 
-    /// A connection of one who has signed in. It is in as long as the slot is held.
+    /// Opens a connection for a user who has signed in. It is registered as long as the slot is held.
     pub(crate) fn connect(
         &self,
         slot: &mut ConnectionSlot,
         who: SignedIn,
         format: Format,
-        config: &SocketsConfig,
     ) -> Result<Arc<Connection>, Fault> {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let config = &self.0.config.sockets;
+        let number = self.0.numbers.fetch_add(1, Ordering::Relaxed);
         let bounds = Bounds { frames: config.queue_frames, bytes: config.queue_bytes };
-        let connection = Connection::new(number, who, format, bounds, self.waiting.clone());
+        let connection = Connection::new(number, who, format, bounds, self.0.waiting.clone());
         slot.sign_in(&connection, config)?;
         Ok(connection)
     }
 
-    /// When this connection comes back after a restart: another time for each.
-    pub(crate) fn reconnect_delay(&self, number: u64, spread: Duration) -> Duration {
+    /// How long a client is to wait before it connects again after a restart: another time for each connection.
+    pub(crate) fn reconnect_delay(&self, number: u64) -> Duration {
+        let spread = self.0.config.sockets.drain_spread;
         let millis = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).max(1);
-        Duration::from_millis(self.spread.hash_one(number) % millis)
+        Duration::from_millis(self.0.spread.hash_one(number) % millis)
     }
-}
-
-/// Starts the tasks behind the sockets.
-pub(crate) fn start(gateway: &Gateway, tasks: &Tasks) {
-    describe();
-    gateway.sockets().hub.start(tasks);
-    gateway.sockets().call_events.start(tasks);
-    gateway.sockets().send_stream.start(gateway.clients(), tasks);
-    session_watch::start(gateway, tasks);
-    presence::start(gateway, tasks);
-    let gateway = gateway.clone();
-    tasks.spawn("sockets", |shutdown| drain(gateway, shutdown));
 }
 
 fn describe() {
@@ -147,21 +170,22 @@ fn describe() {
     );
 }
 
-/// When the gateway goes: nobody comes in, what is under way is finished, and everyone is told when to come back.
-async fn drain(gateway: Gateway, shutdown: Shutdown) {
+/// When the gateway goes: no connection is admitted, what is under way is finished, and each client is told when to
+/// connect again.
+async fn drain(realtime: Realtime, shutdown: Shutdown) {
     shutdown.wait().await;
-    let (sockets, spread) = (gateway.sockets(), gateway.config().sockets.drain_spread);
-    sockets.registry.close();
-    for connection in sockets.registry.everyone() {
+    let registry = realtime.registry();
+    registry.close();
+    for connection in registry.everyone() {
         connection.drain();
     }
-    if tokio::time::timeout(FINISH_TIMEOUT, sockets.registry.emptied()).await.is_ok() {
+    if tokio::time::timeout(FINISH_TIMEOUT, registry.emptied()).await.is_ok() {
         return;
     }
-    for connection in sockets.registry.everyone() {
-        connection.end(End::Restart { retry_after: sockets.reconnect_delay(connection.number(), spread) });
+    for connection in registry.everyone() {
+        connection.end(End::Restart { retry_after: realtime.reconnect_delay(connection.number()) });
     }
-    if tokio::time::timeout(CLOSE_TIMEOUT, sockets.registry.emptied()).await.is_err() {
+    if tokio::time::timeout(CLOSE_TIMEOUT, registry.emptied()).await.is_err() {
         tracing::warn!("connections have not gone in time");
     }
 }

@@ -18,29 +18,29 @@ use futures_util::FutureExt;
 use http::Method;
 use tokio::sync::Semaphore;
 
+use crate::config::Config;
 use crate::http::error::Problem;
 use crate::http::files;
-use crate::state::Gateway;
 
 /// Puts around the routes what surrounds every request. The last layer is the first that a request meets.
-pub(crate) fn stack(gateway: &Gateway, routes: Router) -> Router {
-    let slots = Slots(Arc::new(Semaphore::new(gateway.config().max_requests)));
+pub(crate) fn stack(config: &Arc<Config>, routes: Router) -> Router {
+    let slots = Slots(Arc::new(Semaphore::new(config.max_requests)));
     routes
         .fallback(|| async { Problem::route_not_found() })
         .method_not_allowed_fallback(refuse_method)
         // Who waits longer has gone away. Counts until the answer begins: streams and sockets go on.
-        .layer(from_fn_with_state(gateway.clone(), hurry))
+        .layer(from_fn_with_state(Arc::clone(config), hurry))
         // Answer 503 at once rather than everything late.
         .layer(from_fn_with_state(slots, shed))
         // One panic is the failure of one request.
         .layer(from_fn(catch_panic))
         // All answers, also those of the layers below, are shared with the pages that may read them, and guarded.
-        .layer(from_fn_with_state(gateway.clone(), cors::share))
+        .layer(from_fn_with_state(Arc::clone(config), cors::share))
         .layer(from_fn(guard::guard))
         .layer(from_fn(metrics::measure))
         // Everything below is logged with the trace of the request.
         .layer(trace::layer())
-        .layer(from_fn_with_state(gateway.clone(), client_ip::locate))
+        .layer(from_fn_with_state(Arc::clone(config), client_ip::locate))
 }
 
 /// For the routes that are not rpcs: all of them are there to be read.
@@ -48,12 +48,12 @@ async fn refuse_method() -> Problem {
     Problem::method_not_allowed(&[Method::GET, Method::HEAD])
 }
 
-async fn hurry(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+async fn hurry(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
     // Has a clock of its own, which goes on as long as bytes come.
     if files::is_upload(&request) {
         return next.run(request).await;
     }
-    let answer = tokio::time::timeout(gateway.config().request_timeout, next.run(request)).await;
+    let answer = tokio::time::timeout(config.request_timeout, next.run(request)).await;
     answer.unwrap_or_else(|_| Problem::deadline_exceeded().into_response())
 }
 

@@ -136,7 +136,8 @@ fn gateway(config: Config, services: Transport) -> Router {
         Events::local(),
         Clock::system(),
     );
-    middleware::stack(&gateway, super::router(&gateway).expect("routes"))
+    let routes = crate::http::router().expect("routes");
+    middleware::stack(gateway.config(), routes.with_state(gateway.clone()))
 }
 
 async fn text(response: Response) -> String {

@@ -19,8 +19,7 @@ use proto::messaging::v1::{
 };
 use serde::{Deserialize, Serialize, Serializer};
 
-use crate::json;
-use crate::realtime::websocket::rpc_command as call;
+use crate::{json, json_value};
 
 /// A frame for a client.
 pub(super) fn write(frame: &ServerFrame) -> String {
@@ -45,7 +44,7 @@ fn write_directly(frame: &ServerFrame) -> Option<String> {
         Frame::Sent(sent) => serde_json::to_string(&SentFrame { id, sent: SentOut::of(sent)? }).ok(),
         Frame::Event(event) => serde_json::to_string(&EventFrame { id, event: EventOut::of(event)? }).ok(),
         Frame::CallReply(reply) => {
-            let response = reply.response.clone().map(call::object);
+            let response = reply.response.clone().map(json_value::from_struct);
             serde_json::to_string(&CallReplyFrame { id, call_reply: CallReplyOut { response } }).ok()
         }
         _ => None,

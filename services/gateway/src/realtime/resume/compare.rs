@@ -77,7 +77,14 @@ impl Resume {
         compared: &mut Compared,
     ) -> Result<(), Status> {
         loop {
-            let answer = self.gateway.clients().sync().sync(self.request(sync.clone())).await?.into_inner();
+            let answer = self
+                .realtime
+                .upstream()
+                .clients()
+                .sync()
+                .sync(self.request(sync.clone()))
+                .await?
+                .into_inner();
             self.hub().saw(&answer.epoch);
             if answer.full_sync_required {
                 compared.full_sync_required = true;
@@ -116,7 +123,7 @@ impl Resume {
         let request = ListEventsRequest { conversation_id, after_sequence, limit: PAGE };
         let mut tries = 0;
         loop {
-            match self.gateway.clients().sync().list_events(self.request(request.clone())).await {
+            match self.realtime.upstream().clients().sync().list_events(self.request(request.clone())).await {
                 Ok(answer) => {
                     let answer = answer.into_inner();
                     return Ok((answer.events, answer.head_sequence));
@@ -130,7 +137,7 @@ impl Resume {
         let request = ListUserEventsRequest { after_sequence, limit: PAGE };
         let mut tries = 0;
         loop {
-            match self.gateway.clients().sync().list_user_events(self.request(request)).await {
+            match self.realtime.upstream().clients().sync().list_user_events(self.request(request)).await {
                 Ok(answer) => {
                     let answer = answer.into_inner();
                     return Ok((answer.events, answer.head_sequence));

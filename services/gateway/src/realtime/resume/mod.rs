@@ -1,4 +1,4 @@
-//! From "I have everything up to here" to live, on any gateway, after any absence.
+//! From "I have everything up to here" to live, on any realtime, after any absence.
 //!
 //! The order of the steps is what makes it exact: first the logs are followed, so that what happens from now on is kept
 //! ([`super::log_reader`]); then the heads are read, a thousand logs in one call; then the client is told the heads, gets
@@ -25,10 +25,10 @@ use proto::messaging::v1::{Event, Head, UserEvent, user_event};
 use tonic::{Code, Request, Status};
 
 use self::compare::Compared;
+use crate::realtime::Realtime;
 use crate::realtime::connection::{Connection, End};
 use crate::realtime::frame::Frame;
 use crate::realtime::topic::Key;
-use crate::state::Gateway;
 use crate::upstream::clients::OnBehalf;
 
 /// How often a read is tried, and how long to wait in between.
@@ -37,7 +37,7 @@ const PAUSE: Duration = Duration::from_millis(300);
 /// Brings one connection up to date.
 #[derive(Clone)]
 pub(crate) struct Resume {
-    gateway: Gateway,
+    realtime: Realtime,
     connection: Arc<Connection>,
 }
 
@@ -53,8 +53,8 @@ struct ResumePoint {
 }
 
 impl Resume {
-    pub(crate) fn new(gateway: Gateway, connection: Arc<Connection>) -> Self {
-        Self { gateway, connection }
+    pub(crate) fn new(realtime: Realtime, connection: Arc<Connection>) -> Self {
+        Self { realtime, connection }
     }
 
     /// Answers `subscribe`, sends what was missed, and lets the connection hear what happens.
@@ -222,11 +222,11 @@ impl Resume {
     }
 
     async fn memberships(&self, known_version: i64) -> Result<Memberships, Status> {
-        let clients = self.gateway.clients();
+        let clients = self.realtime.upstream().clients();
         let user_id = self.connection.user_id().to_string();
         let mut request =
             as_service(ListMembershipsRequest { user_id, known_version }, clients.credential(), None);
-        request.set_timeout(self.gateway.config().request_timeout);
+        request.set_timeout(self.realtime.config().request_timeout);
         let answer = clients.conversations().list_memberships(request).await?.into_inner();
         let ids =
             answer.memberships.iter().filter_map(|one| ConversationId::parse(&one.conversation_id).ok());
@@ -235,11 +235,11 @@ impl Resume {
 
     /// A request with the user's own right.
     fn request<T>(&self, message: T) -> Request<T> {
-        OnBehalf::of_token(&self.connection.token(), self.gateway.config().request_timeout).request(message)
+        OnBehalf::of_token(&self.connection.token(), self.realtime.config().request_timeout).request(message)
     }
 
     fn hub(&self) -> &crate::realtime::hub::Hub {
-        self.gateway.sockets().hub()
+        self.realtime.hub()
     }
 }
 

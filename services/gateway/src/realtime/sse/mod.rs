@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::{FromRef, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -37,13 +37,13 @@ use tonic::Status;
 
 use crate::http::error::Problem;
 use crate::http::middleware::client_ip::ClientAddress;
+use crate::realtime::Realtime;
 use crate::realtime::connection::{Connection, End};
 use crate::realtime::frame::{Format, Frame};
 use crate::realtime::handshake::admit;
 use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::resume::{Resume, gained_conversation};
 use crate::realtime::topic::Key;
-use crate::state::Gateway;
 use progress::{Progress, tail};
 
 /// How often a stream on which nothing happens says that it is there.
@@ -62,24 +62,28 @@ const NO_BUFFERING: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// The route of the events.
-pub(crate) fn router(gateway: Gateway) -> axum::Router {
-    axum::Router::new().route("/v1/events", get(open)).with_state(gateway)
+pub(crate) fn router<S>() -> axum::Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Realtime: FromRef<S>,
+{
+    axum::Router::new().route("/v1/events", get(open))
 }
 
 /// Opens a stream, or says why not.
 async fn open(
-    State(gateway): State<Gateway>,
+    State(realtime): State<Realtime>,
     address: Option<Extension<ClientAddress>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (mut slot, who) = admit(&gateway, address, query.as_deref(), &headers).await?;
+    let (mut slot, who) = admit(&realtime, address, query.as_deref(), &headers).await?;
     let who = who.ok_or_else(unauthenticated)?;
     let wish = Wish::read(query.as_deref().unwrap_or_default(), &headers)?;
-    let connection = gateway.sockets().connect(&mut slot, who, Format::Text, &gateway.config().sockets)?;
-    gateway.sockets().call_events().hear(connection.user_id()).await;
+    let connection = realtime.connect(&mut slot, who, Format::Text)?;
+    realtime.call_events().hear(connection.user_id()).await;
 
-    let feed = Feed::new(gateway, connection, slot, wish);
+    let feed = Feed::new(realtime, connection, slot, wish);
     let mut response = Body::from_stream(feed).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -131,7 +135,7 @@ impl Wish {
 
 /// The stream of one client.
 struct Feed {
-    gateway: Gateway,
+    realtime: Realtime,
     connection: Arc<Connection>,
     conversations: Vec<ConversationId>,
     progress: Progress,
@@ -148,16 +152,16 @@ struct Feed {
 impl Drop for Feed {
     fn drop(&mut self) {
         self.connection.end(End::Gone);
-        self.gateway.sockets().hub().leave(&self.connection);
+        self.realtime.hub().leave(&self.connection);
     }
 }
 
 impl Feed {
-    fn new(gateway: Gateway, connection: Arc<Connection>, slot: ConnectionSlot, wish: Wish) -> Self {
+    fn new(realtime: Realtime, connection: Arc<Connection>, slot: ConnectionSlot, wish: Wish) -> Self {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut feed = Self {
-            gateway,
+            realtime,
             connection,
             conversations: wish.conversations,
             progress: Progress::default(),
@@ -172,13 +176,13 @@ impl Feed {
     }
 
     fn begin(&mut self, since: Option<Progress>) {
-        let (gateway, connection) = (self.gateway.clone(), Arc::clone(&self.connection));
+        let (realtime, connection) = (self.realtime.clone(), Arc::clone(&self.connection));
         let conversations = self.conversations.clone();
-        self.beginning = Some(begin(gateway, connection, conversations, since).boxed());
+        self.beginning = Some(begin(realtime, connection, conversations, since).boxed());
     }
 
     fn resume(&self) -> Resume {
-        Resume::new(self.gateway.clone(), Arc::clone(&self.connection))
+        Resume::new(self.realtime.clone(), Arc::clone(&self.connection))
     }
 
     /// Does what is under way. Says whether the stream is over.
@@ -202,8 +206,7 @@ impl Feed {
             && matches!(self.under_way.poll_next_unpin(cx), Poll::Ready(Some(())))
         {}
         if self.connection.is_draining() {
-            let spread = self.gateway.config().sockets.drain_spread;
-            let retry_after = self.gateway.sockets().reconnect_delay(self.connection.number(), spread);
+            let retry_after = self.realtime.reconnect_delay(self.connection.number());
             self.connection.end(End::Restart { retry_after });
         }
         self.over
@@ -328,16 +331,16 @@ fn reason(end: End) -> &'static str {
 
 /// Where the stream begins, and what it asks for.
 async fn begin(
-    gateway: Gateway,
+    realtime: Realtime,
     connection: Arc<Connection>,
     conversations: Vec<ConversationId>,
     since: Option<Progress>,
 ) -> Result<(Progress, Subscribe), Status> {
-    let hub = gateway.sockets().hub();
+    let hub = realtime.hub();
     let all = conversations.is_empty();
     let mut progress = Progress { epoch: hub.epoch().await?.to_string(), ..Progress::default() };
     let named = match &since {
-        Some(_) if all => memberships(&gateway, &connection).await?,
+        Some(_) if all => memberships(&realtime, &connection).await?,
         _ => conversations,
     };
     if let Some(since) = &since {
@@ -371,11 +374,11 @@ async fn begin(
 }
 
 /// In which conversations the user is.
-async fn memberships(gateway: &Gateway, connection: &Connection) -> Result<Vec<ConversationId>, Status> {
-    let clients = gateway.clients();
+async fn memberships(realtime: &Realtime, connection: &Connection) -> Result<Vec<ConversationId>, Status> {
+    let clients = realtime.upstream().clients();
     let message = ListMembershipsRequest { user_id: connection.user_id().to_string(), known_version: 0 };
     let mut request = as_service(message, clients.credential(), None);
-    request.set_timeout(gateway.config().request_timeout);
+    request.set_timeout(realtime.config().request_timeout);
     let memberships = clients.conversations().list_memberships(request).await?.into_inner().memberships;
     Ok(memberships.iter().filter_map(|one| ConversationId::parse(&one.conversation_id).ok()).collect())
 }

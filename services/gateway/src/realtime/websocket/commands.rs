@@ -116,7 +116,7 @@ impl Session {
                     Some(Lane::Conversation(conversation)) => Some(conversation),
                     _ => None,
                 };
-                match self.gateway.limits().send(self.connection.user_id(), conversation) {
+                match self.realtime.upstream().limits().send(self.connection.user_id(), conversation) {
                     Ok(()) => self.enter(lane, id, Job::Send(request)),
                     Err(fault) => self.refuse(id, fault),
                 }
@@ -129,7 +129,7 @@ impl Session {
             }
             Command::Call(request) => {
                 if self.holds(&id, &request) {
-                    match call::prepare(&self.gateway, &self.connection, self.address, request) {
+                    match call::prepare(&self.realtime, &self.connection, self.address, request) {
                         Ok(call) => {
                             let of_people = || Some(Lane::Call(CallId::parse(call.call_of_people()?).ok()?));
                             let lane = call.conversation().and_then(conversation_lane).or_else(of_people);
@@ -150,7 +150,7 @@ impl Session {
             self.commands = 0;
         }
         self.commands += 1;
-        if self.commands <= self.gateway.config().sockets.commands_per_minute {
+        if self.commands <= self.realtime.config().sockets.commands_per_minute {
             return Ok(());
         }
         let wait = MINUTE.saturating_sub(self.counted_since.elapsed());
@@ -180,15 +180,15 @@ impl Session {
     }
 
     pub(super) fn resume(&self) -> Resume {
-        Resume::new(self.gateway.clone(), Arc::clone(&self.connection))
+        Resume::new(self.realtime.clone(), Arc::clone(&self.connection))
     }
 
     /// A hello on a connection that is signed in brings a new token of the same session.
     fn renew(&mut self, id: String, hello: Hello) {
-        let gateway = self.gateway.clone();
+        let realtime = self.realtime.clone();
         let outcome = async move {
-            let who = sign_in(gateway.clients(), &hello.session_token).await?;
-            Ok((who, gateway.sockets().hub().epoch().await?))
+            let who = sign_in(realtime.upstream().clients(), &hello.session_token).await?;
+            Ok((who, realtime.hub().epoch().await?))
         };
         let outcome = outcome.map(|outcome: Result<_, Status>| outcome.map_err(Box::new));
         self.under_way.push(outcome.map(|outcome| Done::Renewed { id, outcome }).boxed());
@@ -197,7 +197,7 @@ impl Session {
     fn renewed(&mut self, id: String, outcome: Result<(SignedIn, Arc<str>), Box<Status>>) {
         match outcome {
             Ok((who, epoch)) if who.session_id == self.connection.session_id() => {
-                let ready = ready(&self.gateway, &who, &epoch);
+                let ready = ready(&self.realtime, &who, &epoch);
                 self.connection.renew(who.ticket);
                 self.answer(id, Body::Ready(ready));
             }
@@ -248,7 +248,7 @@ impl Session {
 
     fn begin(&mut self, lane: Option<Lane>, id: String, job: Job) {
         let was_send = matches!(job, Job::Send(_));
-        let patience = self.gateway.config().request_timeout;
+        let patience = self.realtime.config().request_timeout;
         let outcome = tokio::time::timeout(patience, self.carry_out(job));
         let done = outcome.map(move |outcome| {
             match outcome.unwrap_or_else(|_| Err(Status::deadline_exceeded("it took too long"))) {
@@ -263,27 +263,28 @@ impl Session {
     }
 
     fn carry_out(&self, job: Job) -> impl Future<Output = Result<Body, Status>> + Send + use<> {
-        let (gateway, number, token) =
-            (self.gateway.clone(), self.connection.number(), self.connection.token());
+        let (realtime, number, token) =
+            (self.realtime.clone(), self.connection.number(), self.connection.token());
         async move {
-            let patience = gateway.config().request_timeout;
+            let patience = realtime.config().request_timeout;
             match job {
                 Job::Send(request) => {
-                    gateway.sockets().send_stream().send(number, token, request).await.map(Body::Sent)
+                    realtime.upstream().send_stream().send(number, token, request).await.map(Body::Sent)
                 }
                 Job::AdvanceWatermark(request) => {
                     let request = OnBehalf::of_token(&token, patience).request(request);
-                    let answer = gateway.clients().messages().advance_watermark(request).await?;
+                    let answer = realtime.upstream().clients().messages().advance_watermark(request).await?;
                     Ok(Body::WatermarkAdvanced(answer.into_inner()))
                 }
                 Job::SendSignal(request) => {
                     let request = OnBehalf::of_token(&token, patience).request(request);
-                    let answer = gateway.clients().sync().send_signal(request).await?;
+                    let answer = realtime.upstream().clients().sync().send_signal(request).await?;
                     Ok(Body::SignalSent(answer.into_inner()))
                 }
-                Job::Call(call) => {
-                    call.carry_out(&gateway, &OnBehalf::of_token(&token, patience)).await.map(Body::CallReply)
-                }
+                Job::Call(call) => call
+                    .carry_out(&realtime, &OnBehalf::of_token(&token, patience))
+                    .await
+                    .map(Body::CallReply),
             }
         }
     }

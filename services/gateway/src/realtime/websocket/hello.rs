@@ -12,18 +12,18 @@ use tonic::{Code, Status};
 
 use super::close::{Close, close_of, code};
 use super::session::decode;
+use crate::realtime::Realtime;
 use crate::realtime::connection::{Connection, SignedIn, proto_duration};
 use crate::realtime::frame::{Format, Frame};
 use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::session_watch::sign_in;
-use crate::state::Gateway;
 
 /// A first frame has at most so many bytes.
 const MAX_HELLO: usize = 4 * 1024;
 
 /// Waits for the hello. `Err(None)` when the client has gone.
 pub(super) async fn await_hello(
-    gateway: &Gateway,
+    realtime: &Realtime,
     socket: &mut WebSocket,
     slot: &mut ConnectionSlot,
     who: Option<SignedIn>,
@@ -57,23 +57,23 @@ pub(super) async fn await_hello(
     };
     let who = match who {
         Some(who) if hello.session_token.is_empty() => who,
-        _ => sign_in(gateway.clients(), &hello.session_token).await.map_err(refuse)?,
+        _ => sign_in(realtime.upstream().clients(), &hello.session_token).await.map_err(refuse)?,
     };
-    let epoch = gateway.sockets().hub().epoch().await.map_err(refuse)?;
-    let ready = ready(gateway, &who, &epoch);
-    let connection = gateway.sockets().connect(slot, who, format, &gateway.config().sockets);
+    let epoch = realtime.hub().epoch().await.map_err(refuse)?;
+    let ready = ready(realtime, &who, &epoch);
+    let connection = realtime.connect(slot, who, format);
     let connection = connection.map_err(|fault| refuse(fault.into()))?;
     // Before it is ready: who asks for the active call then misses none.
-    gateway.sockets().call_events().hear(connection.user_id()).await;
+    realtime.call_events().hear(connection.user_id()).await;
     connection.push(Frame::reply(id, Body::Ready(ready)));
     Ok((connection, format))
 }
 
-pub(super) fn ready(gateway: &Gateway, who: &SignedIn, epoch: &str) -> Ready {
+pub(super) fn ready(realtime: &Realtime, who: &SignedIn, epoch: &str) -> Ready {
     Ready {
         user_id: who.user_id.to_string(),
         session_id: who.session_id.to_string(),
         epoch: epoch.to_owned(),
-        ping_interval: Some(proto_duration(gateway.config().sockets.ping_interval)),
+        ping_interval: Some(proto_duration(realtime.config().sockets.ping_interval)),
     }
 }

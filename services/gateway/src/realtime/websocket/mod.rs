@@ -10,7 +10,7 @@ mod session;
 use std::panic::AssertUnwindSafe;
 
 use axum::Extension;
-use axum::extract::{RawQuery, State, WebSocketUpgrade};
+use axum::extract::{FromRef, RawQuery, State, WebSocketUpgrade};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
 use futures_util::FutureExt;
@@ -18,8 +18,8 @@ use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
 use crate::http::middleware::client_ip::ClientAddress;
+use crate::realtime::Realtime;
 use crate::realtime::handshake::admit;
-use crate::state::Gateway;
 
 /// A read buffer is held for as long as its connection: most frames of clients are small.
 const READ_BUFFER: usize = 2 * 1024;
@@ -28,29 +28,33 @@ const READ_BUFFER: usize = 2 * 1024;
 const WRITE_BUFFER: usize = 8 * 1024;
 
 /// The route of the socket.
-pub(crate) fn router(gateway: Gateway) -> axum::Router {
-    axum::Router::new().route("/v1/socket", any(open)).with_state(gateway)
+pub(crate) fn router<S>() -> axum::Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Realtime: FromRef<S>,
+{
+    axum::Router::new().route("/v1/socket", any(open))
 }
 
 /// Lets a client in, or says why not.
 async fn open(
-    State(gateway): State<Gateway>,
+    State(realtime): State<Realtime>,
     address: Option<Extension<ClientAddress>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
     upgrade: WebSocketUpgrade,
 ) -> Response {
-    let (slot, who) = match admit(&gateway, address, query.as_deref(), &headers).await {
+    let (slot, who) = match admit(&realtime, address, query.as_deref(), &headers).await {
         Ok(admitted) => admitted,
         Err(problem) => return problem.into_response(),
     };
-    let max = gateway.config().sockets.max_frame_bytes;
+    let max = realtime.config().sockets.max_frame_bytes;
     upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
         .max_frame_size(max)
         .max_message_size(max)
-        .on_upgrade(move |socket| contained(session::run(gateway, socket, slot, who)))
+        .on_upgrade(move |socket| contained(session::run(realtime, socket, slot, who)))
 }
 
 /// A panic ends one connection and no other, and is counted. In a box of its own size: what surrounds it would otherwise

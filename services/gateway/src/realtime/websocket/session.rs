@@ -28,12 +28,12 @@ use super::close::{CLOSE_TIMEOUT, Close, close_handshake, close_of, code};
 use super::command_order::CommandOrder;
 use super::commands::{Control, Done, Job, Lane};
 use super::hello::await_hello;
+use crate::realtime::Realtime;
 use crate::realtime::connection::{Connection, End, SignedIn};
 use crate::realtime::frame::{Format, Frame};
 use crate::realtime::frame_json as json;
 use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::resume::gained_conversation;
-use crate::state::Gateway;
 
 /// How many commands of one connection may be under way or wait. While there are more, nothing is read.
 const UNDER_WAY: usize = 64;
@@ -43,18 +43,18 @@ const STALLED: Duration = Duration::from_secs(10);
 
 /// Serves one connection until it is over. `who` is known when the upgrade request carried a token.
 pub(in crate::realtime) async fn run(
-    gateway: Gateway,
+    realtime: Realtime,
     mut socket: WebSocket,
     mut slot: ConnectionSlot,
     who: Option<SignedIn>,
 ) {
-    let patience = gateway.config().sockets.hello_timeout;
+    let patience = realtime.config().sockets.hello_timeout;
     // In a box, because it is over soon and takes more room than all that follows.
     let signed_in =
-        Box::pin(tokio::time::timeout(patience, await_hello(&gateway, &mut socket, &mut slot, who))).await;
+        Box::pin(tokio::time::timeout(patience, await_hello(&realtime, &mut socket, &mut slot, who))).await;
     let signed_in = signed_in.unwrap_or(Err(Some(Close::new(code::NO_HELLO, "no_hello"))));
     let session = match signed_in {
-        Ok((connection, format)) => Session::new(gateway, connection, format, &slot),
+        Ok((connection, format)) => Session::new(realtime, connection, format, &slot),
         Err(Some(close)) => return Box::pin(close_handshake(&mut socket, Format::Text, close)).await,
         Err(None) => return,
     };
@@ -85,7 +85,7 @@ enum Step {
 }
 
 pub(super) struct Session {
-    pub(super) gateway: Gateway,
+    pub(super) realtime: Realtime,
     pub(super) connection: Arc<Connection>,
     pub(super) address: std::net::IpAddr,
     pub(super) format: Format,
@@ -109,15 +109,15 @@ pub(super) struct Session {
 impl Drop for Session {
     fn drop(&mut self) {
         self.connection.end(End::Gone);
-        self.gateway.sockets().hub().leave(&self.connection);
+        self.realtime.hub().leave(&self.connection);
     }
 }
 
 impl Session {
-    fn new(gateway: Gateway, connection: Arc<Connection>, format: Format, slot: &ConnectionSlot) -> Self {
+    fn new(realtime: Realtime, connection: Arc<Connection>, format: Format, slot: &ConnectionSlot) -> Self {
         let now = Instant::now();
         Self {
-            gateway,
+            realtime,
             connection,
             address: slot.address(),
             format,
@@ -181,8 +181,7 @@ impl Session {
         }
         if self.connection.is_draining() {
             if self.is_at_rest() {
-                let (sockets, spread) = (self.gateway.sockets(), self.gateway.config().sockets.drain_spread);
-                let retry_after = sockets.reconnect_delay(self.connection.number(), spread);
+                let retry_after = self.realtime.reconnect_delay(self.connection.number());
                 // Wakes this very task.
                 self.connection.end(End::Restart { retry_after });
             }
@@ -255,13 +254,13 @@ impl Session {
     }
 
     fn next_tick(&self) -> Instant {
-        let config = &self.gateway.config().sockets;
+        let config = &self.realtime.config().sockets;
         let next = (self.pinged_at + config.ping_interval).min(self.heard_at + config.idle_timeout);
         self.stalled_since.map_or(next, |since| next.min(since + STALLED))
     }
 
     fn tick(&mut self, socket: &mut WebSocket) -> Result<(), Option<Close>> {
-        let (now, config) = (Instant::now(), &self.gateway.config().sockets);
+        let (now, config) = (Instant::now(), &self.realtime.config().sockets);
         if self.stalled_since.is_some_and(|since| now >= since + STALLED) {
             return Err(Some(End::TooSlow.into()));
         }
