@@ -2,10 +2,12 @@
 
 use prost::Message;
 
+use crate::Incoming;
+
 /// The request of a unary rpc. Implemented for every rpc of the contract by the build.
 pub trait Rpc: Message + Default + 'static {
     /// The answer to the request.
-    type Response: Message + Default + 'static;
+    type Response: Message + Default + Incoming + 'static;
     /// The rpc as it is called on the wire, such as `/parlor.auth.v1.AuthService/Login`.
     const PATH: &'static str;
 }

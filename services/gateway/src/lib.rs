@@ -6,6 +6,7 @@
 //! cost: bodies that are too large, too many requests, pages of foreign origins.
 
 mod config;
+mod dialects;
 mod http;
 pub(crate) mod json;
 pub(crate) mod json_value;
@@ -16,6 +17,10 @@ mod upstream;
 pub use config::{Config, RatesConfig, SocketsConfig};
 pub use upstream::clients::Clients;
 
+use std::sync::Arc;
+
+use axum::handler::Handler as _;
+use axum::middleware::from_fn_with_state;
 use chassis::clock::Clock;
 use chassis::config::Settings;
 use chassis::events::Events;
@@ -25,6 +30,7 @@ use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::Unit;
 
+use crate::dialects::Dialects;
 use crate::http::{middleware, server};
 use crate::realtime::{sse, websocket};
 use crate::state::Gateway;
@@ -93,8 +99,18 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
 
 /// Everything that is served, with all middleware.
 fn router(gateway: &Gateway) -> anyhow::Result<axum::Router> {
-    let routes = http::router()?.merge(websocket::router()).merge(sse::router());
-    Ok(middleware::stack(gateway.config(), routes.with_state(gateway.clone())))
+    let config = gateway.config();
+    let dialects = Dialects::new(gateway.upstream().clone(), Arc::clone(config));
+    let routes = http::router()?
+        .merge(websocket::router())
+        .merge(sse::router())
+        .with_state(gateway.clone())
+        // The dialects find their operations themselves: clients of theirs write paths in any letter case.
+        .fallback_service(dialects::serve.with_state(dialects));
+    let routes = middleware::bound(config, routes)
+        // The answers of the layers below have the shape of the dialect, too.
+        .layer(from_fn_with_state(Arc::clone(config), dialects::error::shape));
+    Ok(middleware::surround(config, routes))
 }
 
 #[cfg(test)]

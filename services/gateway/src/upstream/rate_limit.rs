@@ -15,6 +15,7 @@ use governor::{Quota, RateLimiter};
 use prost_reflect::DynamicMessage;
 use proto::gateway::v1::ErrorReason;
 use proto::id::{ConversationId, UserId};
+use proto::rpc::Rpc;
 use tonic::Code;
 
 use crate::config::{Config, RatesConfig};
@@ -191,6 +192,31 @@ impl Limits {
                 self.send(user, conversation.and_then(|id| ConversationId::parse(id.as_str()?).ok()))
             }
             Counted::Heavy => self.heavy(user),
+        }
+    }
+
+    /// An rpc is called by a user, or by one of whom only the address is known.
+    pub(crate) fn typed<R: Rpc>(
+        &self,
+        request: &R,
+        user: Option<UserId>,
+        address: IpAddr,
+    ) -> Result<(), Fault> {
+        let name = R::PATH.trim_start_matches('/').replace('/', ".");
+        if let Some(attempt) = Attempt::of(&name) {
+            self.attempt(attempt, address)?;
+        }
+        let method = proto::pool().services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        let Some(method) = method.into_iter().find(|method| method.full_name() == name) else {
+            return Ok(());
+        };
+        let mut message = DynamicMessage::new(method.input());
+        if message.transcode_from(request).is_err() {
+            return Err(Fault::internal());
+        }
+        match (user, Counted::of(&name, &message)) {
+            (Some(user), Some(counted)) => self.call(counted, user, &message),
+            _ => Ok(()),
         }
     }
 

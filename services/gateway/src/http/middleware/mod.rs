@@ -22,11 +22,10 @@ use crate::config::Config;
 use crate::http::error::Problem;
 use crate::http::files;
 
-/// Puts around the routes what surrounds every request. The last layer is the first that a request meets.
-pub(crate) fn stack(config: &Arc<Config>, routes: Router) -> Router {
+/// Bounds the work of requests. The last layer is the first that a request meets.
+pub(crate) fn bound(config: &Arc<Config>, routes: Router) -> Router {
     let slots = Slots(Arc::new(Semaphore::new(config.max_requests)));
     routes
-        .fallback(|| async { Problem::route_not_found() })
         .method_not_allowed_fallback(refuse_method)
         // Who waits longer has gone away. Counts until the answer begins: streams and sockets go on.
         .layer(from_fn_with_state(Arc::clone(config), hurry))
@@ -34,6 +33,11 @@ pub(crate) fn stack(config: &Arc<Config>, routes: Router) -> Router {
         .layer(from_fn_with_state(slots, shed))
         // One panic is the failure of one request.
         .layer(from_fn(catch_panic))
+}
+
+/// Puts around the bounded routes what holds for every answer. The last layer is the first that a request meets.
+pub(crate) fn surround(config: &Arc<Config>, routes: Router) -> Router {
+    routes
         // All answers, also those of the layers below, are shared with the pages that may read them, and guarded.
         .layer(from_fn_with_state(Arc::clone(config), cors::share))
         .layer(from_fn(guard::guard))
@@ -41,6 +45,12 @@ pub(crate) fn stack(config: &Arc<Config>, routes: Router) -> Router {
         // Everything below is logged with the trace of the request.
         .layer(trace::layer())
         .layer(from_fn_with_state(Arc::clone(config), client_ip::locate))
+}
+
+/// Everything around the routes of a test.
+#[cfg(test)]
+pub(crate) fn stack(config: &Arc<Config>, routes: Router) -> Router {
+    surround(config, bound(config, routes.fallback(|| async { Problem::route_not_found() })))
 }
 
 /// For the routes that are not rpcs: all of them are there to be read.

@@ -4,7 +4,7 @@ mod example;
 mod openapi;
 mod rule;
 mod schema;
-mod transcode;
+pub(crate) mod transcode;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -123,17 +123,22 @@ async fn limit_users(
 
 /// The body of a request, when it is no larger than it may be and JSON by its own word.
 async fn read(headers: &HeaderMap, body: HttpBody, max: usize) -> Result<Bytes, Problem> {
+    let body = read_body(headers, body, max).await?;
+    if body.is_empty() || is_json(headers) { Ok(body) } else { Err(Problem::unsupported_media_type()) }
+}
+
+/// The body of a request, when it has at most `max` bytes.
+pub(crate) async fn read_body(headers: &HeaderMap, body: HttpBody, max: usize) -> Result<Bytes, Problem> {
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|announced| announced > max) {
         return Err(Problem::body_too_large(max));
     }
-    let body = match Limited::new(body, max).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(Problem::body_too_large(max)),
-        Err(_) => return Err(json::not_json("it breaks off").into()),
-    };
-    if body.is_empty() || is_json(headers) { Ok(body) } else { Err(Problem::unsupported_media_type()) }
+    match Limited::new(body, max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(max)),
+        Err(_) => Err(json::not_json("it breaks off").into()),
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
