@@ -83,7 +83,10 @@ impl Options {
         let refusal = value(policy, "refusal", "REFUSAL_")?;
 
         if access == "Anyone" {
-            ensure!(anonymous_services.is_empty(), "is for everyone: it needs no service for the anonymous viewer");
+            ensure!(
+                anonymous_services.is_empty(),
+                "is for everyone: it needs no service for the anonymous viewer"
+            );
         }
         if access == "Service" {
             ensure!(!services.is_empty(), "is for services and lists none");
