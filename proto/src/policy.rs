@@ -12,7 +12,8 @@ pub struct Policy {
     pub path: &'static str,
     /// The kind of caller that is let in.
     pub access: Access,
-    /// The services that may call it with their own credential, for themselves or on behalf of a user.
+    /// The services that may call it with their own credential, for themselves or on behalf of a user; the gateway calls
+    /// what people may call for an anonymous viewer only.
     pub services: &'static [&'static str],
     /// What the calling user must be to the thing that the request names; nothing when any user will do.
     pub relation: Option<Relation>,
@@ -38,9 +39,9 @@ pub struct Example {
 pub enum Access {
     /// Everyone, signed in or not.
     Anyone,
-    /// Every signed-in user, guests included.
+    /// Every signed-in user, guests and external accounts included.
     User,
-    /// Signed-in users who are not guests.
+    /// Signed-in users who are neither guests nor external accounts.
     Account,
     /// Only the services that the policy lists.
     Service,
