@@ -26,6 +26,8 @@ pub enum CallerKind {
     Registered,
     /// A guest.
     Guest,
+    /// An account that stands for a name in another system.
+    External,
     /// A service, acting for a user.
     Service,
 }
@@ -36,6 +38,37 @@ impl Caller {
         request.extensions().get::<Self>().cloned().ok_or_else(|| unauthenticated().into())
     }
 }
+
+/// Who looks at something that is shown to people who are not signed in, too.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Viewer {
+    /// A user.
+    User(Caller),
+    /// A person who is not signed in, on the word of the gateway.
+    Anonymous,
+}
+
+impl Viewer {
+    /// The viewer of a request. Refuses a request that comes neither from a user nor for an anonymous viewer.
+    pub fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        if request.extensions().get::<AnonymousViewer>().is_some() {
+            return Ok(Self::Anonymous);
+        }
+        Caller::of(request).map(Self::User)
+    }
+
+    /// The user; `None` for an anonymous viewer.
+    pub fn caller(&self) -> Option<&Caller> {
+        match self {
+            Self::User(caller) => Some(caller),
+            Self::Anonymous => None,
+        }
+    }
+}
+
+/// Marks a request that the gateway was admitted with for an anonymous viewer.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnonymousViewer;
 
 /// The service that acts for the [`Caller`] of a request; its word is verified. Absent on a request that a user makes.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 //! A user comes with `authorization: Bearer <session token>`, which auth verifies; the answer is remembered for five
 //! seconds at most and forgotten at once when auth says that the session has ended. A service comes with
 //! `authorization: Service <name>:<secret>` and may name the user it acts for in `x-parlor-on-behalf-of`. Nothing else
-//! in a request says anything about who calls.
+//! in a request says anything about who calls. The gateway never names a user: users come to it with their tokens. Its
+//! credential alone, on an rpc for people whose policy lists it, stands for an anonymous viewer.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use tokio::sync::mpsc;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
 
-use crate::caller::{ActingService, Caller, CallerKind, ClientNetwork, unauthenticated};
+use crate::caller::{ActingService, AnonymousViewer, Caller, CallerKind, ClientNetwork, unauthenticated};
 use crate::config::Secret;
 use crate::events::Events;
 use crate::fault::Fault;
@@ -38,6 +39,9 @@ pub const ON_BEHALF_OF: &str = "x-parlor-on-behalf-of";
 /// The metadata key by which a service that passes on the call of somebody who is not signed in says where that comes
 /// from.
 pub const CLIENT_ADDRESS: &str = "x-parlor-client-address";
+
+/// The service that people come to.
+const GATEWAY: &str = "gateway";
 
 /// How long an answer of auth is relied on.
 const REMEMBERED: Duration = Duration::from_secs(5);
@@ -159,6 +163,7 @@ impl Verifier {
         let Some(info) = answer.map_err(not_available)?.into_inner().caller else { return Ok(None) };
         let kind = match info.kind() {
             UserKind::Guest => CallerKind::Guest,
+            UserKind::External => CallerKind::External,
             UserKind::Registered | UserKind::Unspecified => CallerKind::Registered,
         };
         match (UserId::parse(&info.user_id), SessionId::parse(&info.session_id)) {
@@ -233,15 +238,15 @@ impl Identity {
         self.accepted.verify(name, secret).then(|| ClientNetwork::of_address(address))
     }
 
-    async fn admit(&self, policy: &Policy, headers: &http::HeaderMap) -> Result<Option<Caller>, Status> {
+    async fn admit(&self, policy: &Policy, headers: &http::HeaderMap) -> Result<Admitted, Status> {
         if policy.access == Access::Anyone {
-            return Ok(None);
+            return Ok(Admitted::NoUser);
         }
         match Presented::of(headers) {
             Presented::Nothing => Err(unauthenticated().into()),
             Presented::Token(token) => {
                 let caller = self.verifier.verify(token).await?.ok_or_else(unauthenticated)?;
-                admit_user(policy, caller).map(Some)
+                admit_user(policy, caller).map(Admitted::Caller)
             }
             Presented::Service { name, secret } => {
                 if !self.accepted.verify(name, secret) {
@@ -253,25 +258,43 @@ impl Identity {
     }
 }
 
+/// On whose behalf a request was admitted.
+#[derive(Debug, PartialEq, Eq)]
+enum Admitted {
+    /// A user.
+    Caller(Caller),
+    /// A person who is not signed in, for whom the gateway asks.
+    AnonymousViewer,
+    /// No user: everyone may call it, or a service calls for itself.
+    NoUser,
+}
+
 fn admit_user(policy: &Policy, caller: Caller) -> Result<Caller, Status> {
     match policy.access {
         Access::Service => Err(denied("only services may call this")),
-        Access::Account if caller.kind == CallerKind::Guest => {
+        Access::Account if matches!(caller.kind, CallerKind::Guest | CallerKind::External) => {
             let fault = Fault::new(Code::FailedPrecondition, "ERROR_REASON_GUEST_ACCOUNT");
-            Err(fault.message("a guest cannot do this: register first").into())
+            Err(fault.message("a guest or an external account cannot do this: register first").into())
         }
         Access::Anyone | Access::User | Access::Account => Ok(caller),
     }
 }
 
-fn admit_service(policy: &Policy, name: &str, headers: &http::HeaderMap) -> Result<Option<Caller>, Status> {
+fn admit_service(policy: &Policy, name: &str, headers: &http::HeaderMap) -> Result<Admitted, Status> {
     if !policy.services.contains(&name) {
         return Err(denied("this service may not call this"));
     }
     let user = headers.get(ON_BEHALF_OF).map(|value| value.to_str().unwrap_or_default());
+    let is_for_people = policy.access != Access::Service;
     match user.map(UserId::parse) {
-        Some(Ok(user_id)) => Ok(Some(Caller { user_id, session_id: None, kind: CallerKind::Service })),
-        None if policy.access == Access::Service => Ok(None),
+        Some(_) if name == GATEWAY && is_for_people => {
+            Err(denied("the gateway calls this for an anonymous viewer only: a user comes with a token"))
+        }
+        None if name == GATEWAY && is_for_people => Ok(Admitted::AnonymousViewer),
+        Some(Ok(user_id)) => {
+            Ok(Admitted::Caller(Caller { user_id, session_id: None, kind: CallerKind::Service }))
+        }
+        None if !is_for_people => Ok(Admitted::NoUser),
         None | Some(Err(_)) => {
             Err(denied("a service calls this for a user: name one in `x-parlor-on-behalf-of`"))
         }
@@ -318,15 +341,23 @@ pub async fn enforce(State(identity): State<Identity>, mut request: Request, nex
     // What has no policy is not one of our rpcs: reflection, health, or nothing at all.
     let Some(policy) = proto::policy::of(request.uri().path()) else { return next.run(request).await };
     match identity.admit(policy, request.headers()).await {
-        Ok(caller) => {
-            if let Some(caller) = caller {
-                let service = acting(&caller, request.headers());
-                request.extensions_mut().insert(caller);
-                if let Some(service) = service {
-                    request.extensions_mut().insert(service);
+        Ok(admitted) => {
+            match admitted {
+                Admitted::Caller(caller) => {
+                    let service = acting(&caller, request.headers());
+                    request.extensions_mut().insert(caller);
+                    if let Some(service) = service {
+                        request.extensions_mut().insert(service);
+                    }
                 }
-            } else if let Some(network) = identity.client_network(request.headers()) {
-                request.extensions_mut().insert(network);
+                Admitted::AnonymousViewer => {
+                    request.extensions_mut().insert(AnonymousViewer);
+                }
+                Admitted::NoUser => {
+                    if let Some(network) = identity.client_network(request.headers()) {
+                        request.extensions_mut().insert(network);
+                    }
+                }
             }
             next.run(request).await
         }
@@ -344,6 +375,46 @@ mod tests {
         assert!(accepted.verify("messaging", "hush"));
         assert!(!accepted.verify("messaging", "hus"));
         assert!(!accepted.verify("auth", "hush"));
+    }
+
+    #[test]
+    fn the_gateway_asks_for_an_anonymous_viewer_and_never_for_a_user() {
+        let policy = |path: &str| proto::policy::of(path).expect("a policy");
+        let get_user = policy("/parlor.auth.v1.UserService/GetUser");
+        let introspect = policy("/parlor.auth.v1.AuthService/Introspect");
+        let user_id = UserId::generate();
+        let nobody = http::HeaderMap::new();
+        let on_behalf = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static(ON_BEHALF_OF),
+            http::HeaderValue::from_str(&user_id.to_string()).expect("a header"),
+        )]);
+        let admitted = |policy, name, headers| admit_service(policy, name, headers).map_err(|it| it.code());
+        let caller = Caller { user_id, session_id: None, kind: CallerKind::Service };
+
+        assert_eq!(admitted(get_user, GATEWAY, &nobody), Ok(Admitted::AnonymousViewer));
+        assert_eq!(admitted(get_user, GATEWAY, &on_behalf), Err(Code::PermissionDenied));
+        assert_eq!(admitted(get_user, "messaging", &nobody), Err(Code::PermissionDenied));
+        assert_eq!(admitted(get_user, "messaging", &on_behalf), Ok(Admitted::Caller(caller)));
+        assert_eq!(admitted(introspect, GATEWAY, &nobody), Ok(Admitted::NoUser));
+        let own = policy("/parlor.auth.v1.UserService/GetMe");
+        assert_eq!(admitted(own, GATEWAY, &nobody), Err(Code::PermissionDenied));
+    }
+
+    #[test]
+    fn an_external_account_is_refused_what_takes_an_account_like_a_guest() {
+        let policy = |path: &str| proto::policy::of(path).expect("a policy");
+        let account = policy("/parlor.auth.v1.AuthService/ChangePassword");
+        let user = policy("/parlor.auth.v1.UserService/GetMe");
+        for kind in [CallerKind::Guest, CallerKind::External] {
+            let caller = Caller { user_id: UserId::generate(), session_id: None, kind };
+            let refused = admit_user(account, caller.clone()).expect_err("refused");
+            let fault = Fault::of(&refused);
+            assert_eq!(
+                (fault.code(), fault.reason()),
+                (Code::FailedPrecondition, "ERROR_REASON_GUEST_ACCOUNT")
+            );
+            assert_eq!(admit_user(user, caller.clone()).expect("admitted"), caller);
+        }
     }
 
     #[test]
