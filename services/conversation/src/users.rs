@@ -80,11 +80,12 @@ impl Users {
         Ok(living.filter_map(|user| Some((UserId::parse(&user.user_id).ok()?, user.kind()))).collect())
     }
 
-    /// Refuses when this does not stand for a living account that was registered: a guest is asked for nothing.
+    /// Refuses when this does not stand for a living account that was registered: guests and external accounts are asked
+    /// for nothing.
     pub async fn require_account(&self, caller: UserId, user_id: UserId) -> Result<(), Error> {
         let user = self.living(caller, &[user_id]).await?.remove(&user_id);
         match user {
-            Some(kind) if kind != pb::UserKind::Guest => Ok(()),
+            Some(pb::UserKind::Registered) => Ok(()),
             Some(_) | None => Err(Error::UserNotFound(user_id)),
         }
     }
@@ -121,8 +122,10 @@ fn happening(fact: &pb::UserFact) -> Result<Happening, Error> {
         Some(pb::user_fact::Payload::UserDeleted(pb::UserDeleted {})) => {
             Some(UserId::parse(&fact.user_id).map_err(|_| Error::Misunderstood("a fact about nobody"))?)
         }
-        // Reviews do not concern us, nor does what a newer auth may say.
-        Some(pb::user_fact::Payload::ReviewChanged(_)) | None => None,
+        // Names and reviews do not concern us, nor does what a newer auth may say.
+        Some(pb::user_fact::Payload::UserUpdated(_) | pb::user_fact::Payload::ReviewChanged(_)) | None => {
+            None
+        }
     };
     Ok(Happening { position: fact.position, deleted })
 }
