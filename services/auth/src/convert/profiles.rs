@@ -219,6 +219,13 @@ impl ListQuery {
             pb::UserKind::Unspecified => None,
             pb::UserKind::Registered => Some(UserKind::Registered),
             pb::UserKind::Guest => Some(UserKind::Guest),
+            pb::UserKind::External => {
+                return Err(Error::invalid(
+                    "kind",
+                    "must not be that of external accounts: they are not listed",
+                )
+                .into());
+            }
         };
         let keyword = Keyword::parse(&request.keyword);
         let email = optional_email("email", &request.email)?;
