@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use chassis::fault::Fault;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use proto::gateway::v1::{Call, CallReply};
+use proto::id::UserId;
 use tonic::Status;
 
 use crate::http::rest::public_rpc;
 use crate::realtime::Realtime;
-use crate::realtime::connection::Connection;
 use crate::upstream::clients::OnBehalf;
 use crate::upstream::rate_limit::{Attempt, Counted};
 use crate::{json, json_value};
@@ -25,7 +25,7 @@ pub(in crate::realtime) struct Prepared {
 /// Finds the rpc and reads its request. Refuses what is not public, and what comes too often.
 pub(in crate::realtime) fn prepare(
     realtime: &Realtime,
-    connection: &Connection,
+    user: UserId,
     address: IpAddr,
     call: Call,
 ) -> Result<Prepared, Fault> {
@@ -48,7 +48,7 @@ pub(in crate::realtime) fn prepare(
         limits.attempt(attempt, address)?;
     }
     if let Some(counted) = Counted::of(method.full_name(), &request) {
-        limits.call(counted, connection.user_id(), &request)?;
+        limits.call(counted, user, &request)?;
     }
     Ok(Prepared { method, request, conversation, call: call_of_people })
 }
