@@ -13,6 +13,8 @@ mod placeholders;
 mod policy;
 #[path = "build/rate.rs"]
 mod rate;
+#[path = "build/rpc.rs"]
+mod rpc;
 #[path = "build/validation.rs"]
 mod validation;
 
@@ -37,6 +39,7 @@ fn main() -> anyhow::Result<()> {
     write(&out, "validation.rs", validation::generate(&contract.pool)?)?;
     write(&out, "policy.rs", policy::generate(&contract.pool)?)?;
     write(&out, "rate.rs", rate::generate(&contract.pool)?)?;
+    write(&out, "rpc.rs", rpc::generate(&contract.pool)?)?;
     tonic_prost_build::configure()
         .codec_path("crate::codec::Codec")
         .compile_fds(contract.files)

@@ -16,6 +16,7 @@ pub mod id;
 pub mod placeholders;
 pub mod policy;
 pub mod rate;
+pub mod rpc;
 pub mod subject;
 mod validation;
 mod violation;

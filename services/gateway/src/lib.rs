@@ -5,27 +5,17 @@
 //! written by hand), holds the connections of clients and brings them what happens, and refuses early what would only
 //! cost: bodies that are too large, too many requests, pages of foreign origins.
 
-mod address;
-mod calendar_file;
-mod carrier;
-mod clients;
 mod config;
-mod docs;
-mod export;
-mod files;
-mod home;
+mod dialects;
+mod http;
 pub(crate) mod json;
-mod limit;
-pub(crate) mod origin;
-mod rest;
-mod serve;
-pub(crate) mod socket;
-pub(crate) mod sse;
+mod realtime;
 mod state;
+mod upstream;
 
-pub use clients::Clients;
 pub use config::{Config, RatesConfig, SocketsConfig};
 pub use state::Gateway;
+pub use upstream::clients::Clients;
 
 use chassis::clock::Clock;
 use chassis::config::Settings;
@@ -35,6 +25,10 @@ use chassis::profile::Profile;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::Unit;
+
+use crate::http::{calendar, docs, export, files, home, rest, server};
+use crate::realtime::sse;
+use crate::upstream::rate_limit;
 
 /// What the gateway stands on.
 #[derive(Clone)]
@@ -62,7 +56,7 @@ pub struct Deps {
 /// Starts the gateway: listens, and serves in a task of the unit.
 pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let config = config.under(deps.profile)?;
-    let listeners = serve::bind(&config).await?;
+    let listeners = server::bind(&config).await?;
     let addresses = listeners.iter().map(|listener| listener.local_addr()).collect::<Result<Vec<_>, _>>()?;
     let listening = ["http", "http_also"].into_iter().zip(addresses).collect();
 
@@ -72,11 +66,11 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         Clients::new(deps.auth, deps.conversation, deps.messaging, deps.scheduling, deps.credential);
     let gateway = Gateway::new(config, clients, deps.verifier, deps.events, deps.clock);
 
-    limit::Limits::start(&gateway, &tasks);
-    socket::start(&gateway, &tasks);
+    rate_limit::Limits::start(&gateway, &tasks);
+    realtime::start(&gateway, &tasks);
     let mut ready = gateway.clients().readiness();
     ready.push(gateway.events().readiness());
-    serve::start(&gateway, router(&gateway)?, listeners, &tasks);
+    server::start(&gateway, router(&gateway)?, listeners, &tasks);
     Ok(Unit { name: "gateway", services: Vec::new(), grpc: None, listening, database: None, tasks, ready })
 }
 
@@ -106,10 +100,10 @@ fn router(gateway: &Gateway) -> anyhow::Result<axum::Router> {
         .merge(home::router())
         .merge(files::router(gateway.clone()))
         .merge(export::router(gateway.clone()))
-        .merge(calendar_file::router(gateway.clone()))
-        .merge(socket::router(gateway.clone()))
+        .merge(calendar::router(gateway.clone()))
+        .merge(realtime::router(gateway.clone()))
         .merge(sse::router(gateway.clone()));
-    Ok(serve::stack(gateway, routes))
+    Ok(server::stack(gateway, routes))
 }
 
 #[cfg(test)]

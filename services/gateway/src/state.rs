@@ -6,10 +6,10 @@ use chassis::clock::Clock;
 use chassis::events::Events;
 use chassis::identity::Verifier;
 
-use crate::clients::Clients;
 use crate::config::Config;
-use crate::limit::Limits;
-use crate::socket::Sockets;
+use crate::realtime::Sockets;
+use crate::upstream::clients::Clients;
+use crate::upstream::rate_limit::Limits;
 
 /// What every request of the gateway can reach. Cloning is cheap.
 #[derive(Clone)]

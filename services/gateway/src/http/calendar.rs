@@ -1,0 +1,80 @@
+//! A booked call as a file for calendars (RFC 5545): what `ExportSchedule` answers, as it is and not in JSON, so that a
+//! browser hands it to the calendar of its owner.
+
+use axum::Router;
+use axum::extract::{Path, Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use chassis::caller::unauthenticated;
+use chassis::fault::Fault;
+use http::header::{self, HeaderValue};
+use proto::scheduling::v1::{ExportScheduleRequest, ExportScheduleResponse};
+use serde_json::{Map, Value, json};
+
+use crate::http::error::Problem;
+use crate::http::rest::transcode::bearer;
+use crate::state::Gateway;
+use crate::upstream::clients::OnBehalf;
+
+/// Where the file is.
+pub(crate) const PATH: &str = "/v1/schedules/{schedule_id}/calendar.ics";
+
+/// The route of the file.
+pub(crate) fn router(gateway: Gateway) -> Router {
+    Router::new().route(PATH, get(file)).with_state(gateway)
+}
+
+async fn file(
+    State(gateway): State<Gateway>,
+    Path(schedule_id): Path<String>,
+    request: Request,
+) -> Result<Response, Problem> {
+    let token = bearer(request.headers()).ok_or_else(unauthenticated)?;
+    let on_behalf = OnBehalf::of_token(token, gateway.config().request_timeout);
+    let asked = on_behalf.request(ExportScheduleRequest { schedule_id });
+    let answer = gateway.clients().calendars().export_schedule(asked).await?;
+    let ExportScheduleResponse { file_name, media_type, content } = answer.into_inner();
+    let headers = [
+        (header::CONTENT_TYPE, header_of(media_type)?),
+        (header::CONTENT_DISPOSITION, header_of(format!("attachment; filename=\"{file_name}\""))?),
+    ];
+    Ok((headers, content).into_response())
+}
+
+/// Scheduling names its files in ASCII.
+fn header_of(text: String) -> Result<HeaderValue, Fault> {
+    HeaderValue::try_from(text).map_err(|_| Fault::internal())
+}
+
+/// The operations of the path in the OpenAPI document.
+pub(crate) fn described() -> Map<String, Value> {
+    let problem = |name: &str| json!({"$ref": format!("#/components/responses/{name}")});
+    let operation = json!({
+        "operationId": "CalendarService_GetCalendarFile",
+        "summary": "A booked call as a file for calendars",
+        "description": "The same as `ExportSchedule`, not in JSON: an iCalendar file (RFC 5545). Fails with SCHEDULE_NOT_FOUND.",
+        "tags": ["CalendarService"],
+        "x-authz": {"access": "user", "relation": "self", "refusal": "not_found"},
+        "parameters": [{
+            "name": "schedule_id",
+            "in": "path",
+            "required": true,
+            "description": "The booking.",
+            "schema": {"type": "string", "format": "uuid"},
+            "example": "01937b73-a2c4-7e61-b37f-5c7d9eb0c2db",
+        }],
+        "responses": {
+            "200": {
+                "description": "The file.",
+                "content": {"text/calendar": {"schema": {"type": "string"}}},
+            },
+            "400": problem("Problem"),
+            "401": problem("Problem"),
+            "404": problem("Problem"),
+            "429": problem("Later"),
+            "503": problem("Later"),
+            "default": problem("Problem"),
+        },
+    });
+    Map::from_iter([("get".to_owned(), operation)])
+}

@@ -1,0 +1,132 @@
+//! Everything about oneself, as one archive: what each service keeps about the person who asks, put into a ZIP file on the
+//! way through. Nothing is collected here: a piece is packed, sent and forgotten.
+//!
+//! An archive that breaks off in the middle has no directory at its end, so that nobody can take it for a whole one.
+
+mod archive;
+mod described;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::io;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use bytes::Bytes;
+use chassis::caller::unauthenticated;
+use futures_util::stream::{self, BoxStream, Stream, StreamExt as _, TryStreamExt as _};
+use http::header::{self, HeaderValue};
+use proto::{auth, conversation, messaging, scheduling};
+use tonic::{Response as Answer, Status, Streaming};
+
+pub(crate) use described::described;
+
+use crate::http::error::Problem;
+use crate::http::rest::transcode::bearer;
+use crate::state::Gateway;
+use crate::upstream::clients::OnBehalf;
+use archive::Archive;
+
+/// Where the archive is.
+pub(crate) const PATH: &str = "/v1/me/export";
+
+/// The headers of the archive.
+const HEAD: [(header::HeaderName, HeaderValue); 2] = [
+    (header::CONTENT_TYPE, HeaderValue::from_static("application/zip")),
+    (header::CONTENT_DISPOSITION, HeaderValue::from_static("attachment; filename=\"parlor-export.zip\"")),
+];
+
+/// The route of the archive.
+pub(crate) fn router(gateway: Gateway) -> Router {
+    Router::new().route(PATH, get(export)).with_state(gateway)
+}
+
+async fn export(State(gateway): State<Gateway>, request: Request) -> Result<Response, Problem> {
+    let token = bearer(request.headers()).ok_or_else(unauthenticated)?;
+    let caller = gateway.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
+    gateway.limits().heavy(caller.user_id)?;
+    let on_behalf = OnBehalf::of_token(token, gateway.config().request_timeout);
+    // All of them before the first byte: what can be refused is refused with an answer that says why.
+    let sources = open(&gateway, &on_behalf).await?;
+    Ok((HEAD, Body::from_stream(packed(sources))).into_response())
+}
+
+/// A piece of a file of the archive.
+struct Piece {
+    path: String,
+    data: Vec<u8>,
+}
+
+type Source = BoxStream<'static, Result<Piece, Status>>;
+
+/// What each service keeps about the caller.
+async fn open(gateway: &Gateway, on_behalf: &OnBehalf) -> Result<VecDeque<Source>, Status> {
+    let clients = gateway.clients();
+    let (mut auth, mut conversation) = (clients.auth_export(), clients.conversation_export());
+    let (mut messaging, mut scheduling) = (clients.messaging_export(), clients.scheduling_export());
+    let (auth, conversation, messaging, scheduling) = tokio::try_join!(
+        auth.export_user_data(on_behalf.request(auth::v1::ExportUserDataRequest {})),
+        conversation.export_user_data(on_behalf.request(conversation::v1::ExportUserDataRequest {})),
+        messaging.export_user_data(on_behalf.request(messaging::v1::ExportUserDataRequest {})),
+        scheduling.export_user_data(on_behalf.request(scheduling::v1::ExportUserDataRequest {})),
+    )?;
+    Ok(VecDeque::from([
+        source(auth, |piece: auth::v1::ExportUserDataResponse| (piece.path, piece.data)),
+        source(conversation, |piece: conversation::v1::ExportUserDataResponse| (piece.path, piece.data)),
+        source(messaging, |piece: messaging::v1::ExportUserDataResponse| (piece.path, piece.data)),
+        source(scheduling, |piece: scheduling::v1::ExportUserDataResponse| (piece.path, piece.data)),
+    ]))
+}
+
+fn source<T: Send + 'static>(answer: Answer<Streaming<T>>, read: fn(T) -> (String, Vec<u8>)) -> Source {
+    let pieces = answer.into_inner().map_ok(move |answer| {
+        let (path, data) = read(answer);
+        Piece { path, data }
+    });
+    pieces.boxed()
+}
+
+/// The bytes of the archive. An error ends it where it is.
+fn packed(sources: VecDeque<Source>) -> impl Stream<Item = io::Result<Bytes>> + Send {
+    let packing = Packing { sources, archive: Some(Archive::default()) };
+    stream::try_unfold(packing, |mut packing| async move {
+        let bytes = packing.next().await?;
+        Ok(bytes.map(|bytes| (bytes, packing)))
+    })
+}
+
+struct Packing {
+    sources: VecDeque<Source>,
+    /// Gone once it is finished.
+    archive: Option<Archive>,
+}
+
+impl Packing {
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            let Some(archive) = &mut self.archive else { return Ok(None) };
+            let Some(source) = self.sources.front_mut() else {
+                let archive = self.archive.take().unwrap_or_default();
+                return archive.finish().map(Some);
+            };
+            match source.next().await {
+                None => drop(self.sources.pop_front()),
+                Some(Ok(piece)) => {
+                    archive.add(&piece.path, &piece.data)?;
+                    let bytes = archive.take();
+                    if !bytes.is_empty() {
+                        return Ok(Some(bytes));
+                    }
+                }
+                Some(Err(status)) => {
+                    tracing::warn!(code = ?status.code(), "an export breaks off: {}", status.message());
+                    return Err(io::Error::other("the export breaks off"));
+                }
+            }
+        }
+    }
+}

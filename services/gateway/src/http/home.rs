@@ -1,0 +1,91 @@
+//! The start page: for people a page, for programs JSON.
+
+use axum::Router;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use http::HeaderMap;
+use http::header::{self, HeaderValue};
+
+const PAGE: &str = include_str!("../../web/index.html");
+
+const POLICY: HeaderValue = HeaderValue::from_static(
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
+);
+
+/// The route of the start page.
+pub(crate) fn router() -> Router {
+    Router::new().route("/", get(home))
+}
+
+async fn home(headers: HeaderMap) -> Response {
+    let mut response = if wants_page(&headers) { page(&headers) } else { description() };
+    response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
+    response
+}
+
+fn wants_page(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    accept.split(',').any(|kind| kind.trim().starts_with("text/html"))
+}
+
+fn page(headers: &HeaderMap) -> Response {
+    let page = PAGE.replace("{{version}}", env!("CARGO_PKG_VERSION")).replace("{{host}}", host(headers));
+    let headers = [
+        (header::CONTENT_TYPE, HeaderValue::from_static("text/html; charset=utf-8")),
+        (header::CONTENT_SECURITY_POLICY, POLICY),
+    ];
+    (headers, page).into_response()
+}
+
+/// The name that the browser knows us by. What could be anything but a name does not get onto the page.
+fn host(headers: &HeaderMap) -> &str {
+    let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
+    let is_name =
+        |host: &&str| host.bytes().all(|byte| byte.is_ascii_alphanumeric() || b".-:[]".contains(&byte));
+    host.filter(is_name).unwrap_or("localhost:3000")
+}
+
+fn description() -> Response {
+    axum::Json(serde_json::json!({
+        "name": "parlor",
+        "version": env!("CARGO_PKG_VERSION"),
+        "links": {
+            "docs": "/docs/",
+            "openapi": "/openapi.json",
+            "api": "/v1",
+            "socket": "/v1/socket",
+            "events": "/v1/events",
+        },
+    }))
+    .into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use insta::assert_snapshot;
+
+    use super::*;
+
+    async fn shown(accept: &'static str) -> String {
+        let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
+        let body = home(headers).await.into_body();
+        String::from_utf8_lossy(&body.collect().await.expect("a body").to_bytes()).into_owned()
+    }
+
+    #[tokio::test]
+    async fn a_browser_gets_a_page_and_a_program_gets_json() {
+        assert!(shown("text/html,application/xhtml+xml,*/*;q=0.8").await.starts_with("<!doctype html>"));
+        assert_snapshot!(shown("*/*").await, @r#"{"links":{"api":"/v1","docs":"/docs/","events":"/v1/events","openapi":"/openapi.json","socket":"/v1/socket"},"name":"parlor","version":"0.1.0"}"#);
+        assert!(!shown("text/html").await.contains("{{"));
+    }
+
+    #[test]
+    fn a_host_is_a_name_and_nothing_else() {
+        let host = |name: &'static str| {
+            host(&HeaderMap::from_iter([(header::HOST, HeaderValue::from_static(name))])).to_owned()
+        };
+        assert_eq!(host("chat.example:8080"), "chat.example:8080");
+        assert_eq!(host("<script>"), "localhost:3000");
+    }
+}

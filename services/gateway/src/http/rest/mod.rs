@@ -1,0 +1,77 @@
+//! REST: the routes come from the HTTP rules of the contract. No route is written by hand.
+
+mod example;
+mod openapi;
+mod rule;
+mod schema;
+pub(crate) mod transcode;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{any, get};
+use http::{Method, StatusCode, header};
+
+use crate::http::error::Problem;
+use crate::state::Gateway;
+use rule::Endpoint;
+
+pub(crate) use rule::public_rpc;
+
+/// The routes of all public rpcs, and the document that describes them. Fails when the contract has a rule that cannot
+/// be followed.
+pub(crate) fn router(gateway: &Gateway) -> anyhow::Result<Router> {
+    let endpoints = rule::endpoints(proto::pool())?;
+    let document: Arc<str> = serde_json::to_string(&openapi::document(proto::pool(), &endpoints)?)?.into();
+
+    let mut by_path: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
+    for endpoint in endpoints {
+        by_path.entry(endpoint.path.clone()).or_default().push(endpoint);
+    }
+    let mut router = Router::new().route("/openapi.json", get(move || described(document.clone())));
+    for (path, endpoints) in by_path {
+        let (gateway, endpoints) = (gateway.clone(), Arc::<[Endpoint]>::from(endpoints));
+        router = router.route(&path, any(move |request| serve(gateway.clone(), endpoints.clone(), request)));
+    }
+    Ok(router)
+}
+
+/// The OpenAPI document.
+async fn described(document: Arc<str>) -> Response {
+    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
+    (headers, document.to_string()).into_response()
+}
+
+/// Answers a request for a path with one of the endpoints that are there.
+async fn serve(gateway: Gateway, endpoints: Arc<[Endpoint]>, request: Request) -> Response {
+    // HTTP's own server leaves out the body of an answer to HEAD.
+    let verb = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    let endpoint = endpoints.iter().find(|endpoint| endpoint.verb == *verb);
+    match endpoint {
+        Some(endpoint) => {
+            transcode::answer(&gateway, endpoint, request).await.unwrap_or_else(IntoResponse::into_response)
+        }
+        None => refuse_method(&endpoints, request.method()),
+    }
+}
+
+fn refuse_method(endpoints: &[Endpoint], asked: &Method) -> Response {
+    let mut allow: Vec<Method> = endpoints.iter().map(|endpoint| endpoint.verb.clone()).collect();
+    if allow.contains(&Method::GET) {
+        allow.push(Method::HEAD);
+    }
+    allow.push(Method::OPTIONS);
+    let mut response = Problem::method_not_allowed(&allow).into_response();
+    if asked == Method::OPTIONS {
+        *response.status_mut() = StatusCode::NO_CONTENT;
+        response.headers_mut().remove(header::CONTENT_TYPE);
+        *response.body_mut() = axum::body::Body::empty();
+    }
+    response
+}
+
+#[cfg(test)]
+mod tests;

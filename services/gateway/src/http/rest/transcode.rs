@@ -1,0 +1,311 @@
+//! A JSON request becomes an rpc, and its answer becomes JSON.
+
+use std::time::Duration;
+
+use axum::body::Body as HttpBody;
+use axum::extract::{FromRequestParts, RawPathParams, Request};
+use axum::response::{IntoResponse, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use bytes::Bytes;
+use chassis::caller::unauthenticated;
+use chassis::fault::Fault;
+use chassis::middleware::deadline;
+use http::header::{self, HeaderValue};
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
+use proto::gateway::v1::ErrorReason;
+use tonic::{Code, Status};
+
+use super::rule::{Body, Endpoint, FieldPath};
+use crate::http::error::Problem;
+use crate::http::middleware::client_ip::ClientAddress;
+use crate::json;
+use crate::state::Gateway;
+use crate::upstream::clients::OnBehalf;
+
+/// Carries a client's request to its rpc, and the answer back.
+pub(super) async fn answer(
+    gateway: &Gateway,
+    endpoint: &Endpoint,
+    request: Request,
+) -> Result<Response, Problem> {
+    let (mut parts, body) = request.into_parts();
+    let on_behalf = on_behalf(&parts, gateway.config().request_timeout);
+    limit_strangers(gateway, endpoint, &parts, &on_behalf)?;
+
+    let path = RawPathParams::from_request_parts(&mut parts, &()).await;
+    let path = path.map_err(|_| Fault::invalid("path", "must be UTF-8"))?;
+    let held: Vec<&str> = path.iter().map(|(_, value)| value).collect();
+    let body = match endpoint.body {
+        Body::Nothing => Bytes::new(),
+        Body::Everything | Body::Field(_) => {
+            read(&parts.headers, body, gateway.config().max_body_bytes).await?
+        }
+    };
+    let message = compose(endpoint, &held, parts.uri.query().unwrap_or_default(), &body)?;
+
+    limit_users(gateway, endpoint, &message, &parts.headers).await?;
+    let call = gateway.clients().call(&endpoint.rpc, &message, &on_behalf);
+    let outcome = tokio::time::timeout(on_behalf.patience, call).await;
+    let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
+    charge_strangers(gateway, &parts, &outcome)?;
+    Ok(json_response(json::to_json(&outcome?)?))
+}
+
+fn json_response(json: String) -> Response {
+    let mut response = (StatusCode::OK, json).into_response();
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// With whose right and for how long the rpc is called.
+fn on_behalf(parts: &Parts, longest: Duration) -> OnBehalf {
+    let headers = &parts.headers;
+    let address = parts.extensions.get().map(|ClientAddress(address)| *address);
+    let patience = deadline::asked(headers).map_or(longest, |asked| asked.min(longest));
+    match bearer(headers) {
+        Some(token) => OnBehalf { address, ..OnBehalf::of_token(token, patience) },
+        None => OnBehalf { authorization: None, patience, address },
+    }
+}
+
+/// The bearer token of a request. Any other scheme is for services, and services do not come this way.
+pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+/// What an address may do without being known has bounds.
+fn limit_strangers(
+    gateway: &Gateway,
+    endpoint: &Endpoint,
+    parts: &Parts,
+    on_behalf: &OnBehalf,
+) -> Result<(), Fault> {
+    let Some(ClientAddress(address)) = parts.extensions.get().copied() else { return Ok(()) };
+    let limits = gateway.limits();
+    if on_behalf.authorization.is_none() {
+        limits.anonymous(address)?;
+    }
+    limits.attempt(endpoint.rate.class, address)
+}
+
+/// A token that is none counts like no token: who tries tokens is slowed down.
+fn charge_strangers(
+    gateway: &Gateway,
+    parts: &Parts,
+    outcome: &Result<DynamicMessage, Status>,
+) -> Result<(), Fault> {
+    let address = parts.extensions.get::<ClientAddress>();
+    let was_refused = matches!(outcome, Err(status) if status.code() == Code::Unauthenticated);
+    match address {
+        Some(ClientAddress(address)) if was_refused && bearer(&parts.headers).is_some() => {
+            gateway.limits().anonymous(*address)
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What a user may do has bounds, the same on REST and on the socket.
+async fn limit_users(
+    gateway: &Gateway,
+    endpoint: &Endpoint,
+    message: &DynamicMessage,
+    headers: &HeaderMap,
+) -> Result<(), Problem> {
+    let rate = endpoint.rate.request_rate(message);
+    if !rate.class.is_per_user() {
+        return Ok(());
+    }
+    let token = bearer(headers).ok_or_else(unauthenticated)?;
+    let caller = gateway.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
+    Ok(gateway.limits().call(rate, caller.user_id)?)
+}
+
+/// The body of a request, when it is no larger than it may be and JSON by its own word.
+async fn read(headers: &HeaderMap, body: HttpBody, max: usize) -> Result<Bytes, Problem> {
+    let body = read_body(headers, body, max).await?;
+    if body.is_empty() || is_json(headers) { Ok(body) } else { Err(Problem::unsupported_media_type()) }
+}
+
+/// The body of a request, when it has at most `max` bytes.
+pub(crate) async fn read_body(headers: &HeaderMap, body: HttpBody, max: usize) -> Result<Bytes, Problem> {
+    let announced =
+        headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
+    if announced.is_some_and(|announced| announced > max) {
+        return Err(Problem::body_too_large(max));
+    }
+    match Limited::new(body, max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(max)),
+        Err(_) => Err(json::not_json("it breaks off").into()),
+    }
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
+    essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
+}
+
+/// The request of the rpc from the parts of the HTTP request.
+pub(super) fn compose(
+    endpoint: &Endpoint,
+    path: &[&str],
+    query: &str,
+    body: &[u8],
+) -> Result<DynamicMessage, Fault> {
+    let input = endpoint.rpc.input();
+    // Nothing at all is the message without anything.
+    let body = if body.is_empty() { b"{}" } else { body };
+    let mut message = match &endpoint.body {
+        Body::Everything => json::from_json(&input, body)?,
+        Body::Field(field) => {
+            let mut message = DynamicMessage::new(input.clone());
+            if let Kind::Message(inner) = field.kind() {
+                let inner = json::from_json(&inner, body).map_err(|fault| within(field, fault))?;
+                message.set_field(field, Value::Message(inner));
+            }
+            message
+        }
+        Body::Nothing => DynamicMessage::new(input.clone()),
+    };
+    read_query(&mut message, endpoint, &input, query)?;
+    for (field, text) in endpoint.path_fields.iter().zip(path) {
+        hold(&mut message, field, text)?;
+    }
+    Ok(message)
+}
+
+/// The faults of a body that is one field, from the view of the whole request.
+fn within(field: &FieldDescriptor, fault: Fault) -> Fault {
+    let fields = fault.fields().iter().map(|(path, rule)| (format!("{}.{path}", field.name()), rule.clone()));
+    match fields.collect::<Vec<_>>().as_slice() {
+        [] => fault,
+        fields => fields
+            .iter()
+            .fold(Fault::new(fault.code(), fault.reason()), |fault, (path, rule)| fault.field(path, rule)),
+    }
+}
+
+fn read_query(
+    message: &mut DynamicMessage,
+    endpoint: &Endpoint,
+    input: &MessageDescriptor,
+    query: &str,
+) -> Result<(), Fault> {
+    let mut given: Vec<FieldPath> = Vec::new();
+    for (name, text) in form_urlencoded::parse(query.as_bytes()) {
+        let field = FieldPath::resolve(input, &name).ok_or_else(|| unknown(&name))?;
+        match &endpoint.body {
+            Body::Everything => {
+                return Err(Fault::invalid(field.name(), "stands in the body, not in the query"));
+            }
+            Body::Field(body) if field.0.first() == Some(body) => {
+                return Err(Fault::invalid(field.name(), "stands in the body, not in the query"));
+            }
+            Body::Field(_) | Body::Nothing => {}
+        }
+        let is_list = field.last().is_some_and(FieldDescriptor::is_list);
+        if !is_list && given.contains(&field) {
+            return Err(Fault::invalid(field.name(), "is given more than once"));
+        }
+        put(message, &field.0, &text).map_err(|rule| Fault::invalid(field.name(), rule))?;
+        given.push(field);
+    }
+    Ok(())
+}
+
+fn unknown(name: &str) -> Fault {
+    let name: String = name.chars().take(64).collect();
+    match name.is_empty() {
+        true => Fault::new(Code::InvalidArgument, ErrorReason::InvalidField.as_str_name())
+            .message("the query has a value without a name"),
+        false => Fault::invalid(name, "is not a field of this request"),
+    }
+}
+
+/// Puts what the path holds into the message, which must not say otherwise.
+fn hold(message: &mut DynamicMessage, field: &FieldPath, text: &str) -> Result<(), Fault> {
+    let refuse = |rule: String| Fault::invalid(field.name(), rule);
+    let mut alone = DynamicMessage::new(message.descriptor());
+    put(&mut alone, &field.0, text).map_err(refuse)?;
+    match (look(message, &field.0), look(&alone, &field.0)) {
+        (Some(said), Some(held)) if said == held => Ok(()),
+        (Some(_), Some(_)) => Err(refuse("says something else than the path".to_owned())),
+        _ => put(message, &field.0, text).map_err(refuse),
+    }
+}
+
+/// The value of a field, when it is set.
+fn look(message: &DynamicMessage, path: &[FieldDescriptor]) -> Option<Value> {
+    let (field, rest) = path.split_first()?;
+    if !message.has_field(field) {
+        return None;
+    }
+    let value = message.get_field(field);
+    if rest.is_empty() { Some(value.into_owned()) } else { look(value.as_message()?, rest) }
+}
+
+/// Sets a field to what a text says, or adds it to a list. Says which rule the text breaks.
+fn put(message: &mut DynamicMessage, path: &[FieldDescriptor], text: &str) -> Result<(), String> {
+    let Some((field, rest)) = path.split_first() else { return Ok(()) };
+    if let Some(oneof) = field.containing_oneof() {
+        let other = oneof.fields().find(|other| other != field && message.has_field(other));
+        if let Some(other) = other {
+            return Err(format!("cannot be given together with {}", other.name()));
+        }
+    }
+    if !rest.is_empty() {
+        return match message.get_field_mut(field) {
+            Value::Message(inner) => put(inner, rest, text),
+            _ => Err("cannot be given here".to_owned()),
+        };
+    }
+    if field.is_map() {
+        return Err("cannot be given here".to_owned());
+    }
+    let value = parse(&field.kind(), text)?;
+    if field.is_list() {
+        if let Value::List(items) = message.get_field_mut(field) {
+            items.push(value);
+        }
+    } else {
+        message.set_field(field, value);
+    }
+    Ok(())
+}
+
+/// What a text in a path or in a query says.
+fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
+    let value = match kind {
+        Kind::String => Some(Value::String(text.to_owned())),
+        Kind::Bool => text.parse().ok().map(Value::Bool),
+        Kind::Int32 | Kind::Sint32 | Kind::Sfixed32 => text.parse().ok().map(Value::I32),
+        Kind::Int64 | Kind::Sint64 | Kind::Sfixed64 => text.parse().ok().map(Value::I64),
+        Kind::Uint32 | Kind::Fixed32 => text.parse().ok().map(Value::U32),
+        Kind::Uint64 | Kind::Fixed64 => text.parse().ok().map(Value::U64),
+        Kind::Float => text.parse().ok().map(Value::F32),
+        Kind::Double => text.parse().ok().map(Value::F64),
+        Kind::Bytes => {
+            let bytes = STANDARD.decode(text).or_else(|_| URL_SAFE.decode(text));
+            bytes.ok().map(|bytes| Value::Bytes(bytes.into()))
+        }
+        Kind::Enum(values) => {
+            let by_name = values.get_value_by_name(text).map(|value| value.number());
+            by_name.or_else(|| text.parse().ok()).map(Value::EnumNumber)
+        }
+        // Those that JSON writes as one text; the others cannot stand in a query.
+        Kind::Message(message) => {
+            let is_mask = message.full_name() == "google.protobuf.FieldMask";
+            let json =
+                serde_json::Value::String(if is_mask { json::camel_mask(text) } else { text.to_owned() });
+            DynamicMessage::deserialize(message.clone(), json).ok().map(Value::Message)
+        }
+    };
+    value.ok_or_else(|| json::must_be(kind))
+}

@@ -1,0 +1,197 @@
+//! What happens to the calls of those who are connected here.
+//!
+//! There is one subscription per user who is in, however many connections the user has and whatever they follow: a call
+//! rings on a connection that has subscribed to nothing. What the bus brings is handed out at once; there is no log of it
+//! to compare with, so that a client that was away asks for its active call.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use chassis::events::{Delivery, Events, Subscription};
+use chassis::tasks::{Shutdown, Tasks};
+use prost::Message as _;
+use proto::gateway::v1::server_frame::Frame as Body;
+use proto::id::UserId;
+use proto::scheduling::v1::CallEvent;
+use proto::scheduling::v1::call_event::Event;
+use tokio::sync::{OnceCell, mpsc};
+
+use super::frame::Frame;
+use super::registry::Door;
+
+/// What the subject of a user's calls begins with.
+const SUBJECT: &str = "parlor.scheduling.v1.user.";
+
+/// How many hints may wait. When more come they are lost.
+const WAITING_HINTS: usize = 4096;
+
+/// Brings calls to those who are connected.
+pub(crate) struct Calls {
+    door: Door,
+    events: Events,
+    /// Absent until the bus has confirmed it.
+    users: Mutex<HashMap<UserId, Arc<OnceCell<Subscription>>>>,
+    /// What the bus puts hints into, and its other end before the task is started.
+    ear: mpsc::Sender<Delivery>,
+    unborn: Mutex<Option<Inbox>>,
+}
+
+/// What the task reads from.
+struct Inbox {
+    hints: mpsc::Receiver<Delivery>,
+    /// Who has no connection any more.
+    left: mpsc::UnboundedReceiver<UserId>,
+}
+
+impl Calls {
+    /// For those behind this door, which says who has left.
+    pub(crate) fn new(door: Door, left: mpsc::UnboundedReceiver<UserId>, events: Events) -> Self {
+        let (ear, hints) = mpsc::channel(WAITING_HINTS);
+        Self { door, events, users: Mutex::default(), ear, unborn: Mutex::new(Some(Inbox { hints, left })) }
+    }
+
+    /// From the return of this on, what happens to the calls of a user who is in is heard.
+    pub(crate) async fn hear(&self, user: UserId) {
+        let cell = Arc::clone(self.users().entry(user).or_default());
+        let subject = proto::subject::calls(user);
+        cell.get_or_init(|| self.events.subscribe(&subject, self.ear.clone())).await;
+    }
+
+    /// Starts the task that hands out, and that forgets who has gone.
+    pub(crate) fn start(self: &Arc<Self>, tasks: &Tasks) {
+        let inbox = self.unborn.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(inbox) = inbox else { return };
+        let calls = Arc::clone(self);
+        tasks.spawn("calls", |shutdown| async move { calls.run(inbox, shutdown).await });
+    }
+
+    async fn run(&self, Inbox { mut hints, mut left }: Inbox, shutdown: Shutdown) {
+        loop {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                Some(hint) = hints.recv() => self.hand_out(&hint),
+                Some(user) = left.recv() => self.forget(user),
+                else => return,
+            }
+        }
+    }
+
+    /// One whose last connection has gone is not listened for, unless the user is back already.
+    fn forget(&self, user: UserId) {
+        let mut users = self.users();
+        // Under the lock: whoever comes in at this moment asks for it after that, and finds it gone.
+        if self.door.of_user(user).is_empty() {
+            users.remove(&user);
+            if users.is_empty() {
+                users.shrink_to_fit();
+            }
+        }
+    }
+
+    fn hand_out(&self, hint: &Delivery) {
+        let Some(Ok(user)) = hint.subject.strip_prefix(SUBJECT).map(UserId::parse) else { return };
+        let event = match CallEvent::decode(hint.payload.clone()) {
+            Ok(event) => event.event,
+            Err(error) => {
+                tracing::warn!(%error, subject = &*hint.subject, "a hint cannot be read");
+                return;
+            }
+        };
+        match event {
+            Some(Event::Changed(notice)) => {
+                let frame = Frame::push(Body::CallChanged(notice));
+                for connection in self.door.of_user(user) {
+                    connection.push(Arc::clone(&frame));
+                }
+            }
+            Some(Event::Signal(signal)) => {
+                let to = signal.to_session_id.clone();
+                let frame = Frame::push(Body::CallSignal(signal));
+                for connection in self.door.of_user(user) {
+                    if to.is_empty() || connection.session_id().to_string() == to {
+                        // The other device must not be able to fill the queue.
+                        connection.push_if_quick(&frame);
+                    }
+                }
+            }
+            // A newer service says something that we do not know.
+            None => {}
+        }
+    }
+
+    fn users(&self) -> MutexGuard<'_, HashMap<UserId, Arc<OnceCell<Subscription>>>> {
+        // Nothing in here panics half way through a change, so a poisoned lock is as good as any other.
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::IpAddr;
+    use std::time::Duration;
+
+    use proto::scheduling::v1::CallNotice;
+
+    use super::super::connection::Bounds;
+    use super::super::connection::tests::{connection, next};
+    use super::super::registry::Place;
+    use super::*;
+    use crate::config::SocketsConfig;
+
+    #[test]
+    fn a_user_is_found_by_subject() {
+        let user = UserId::generate();
+        let subject = proto::subject::calls(user);
+        assert_eq!(subject.strip_prefix(SUBJECT).map(UserId::parse), Some(Ok(user)));
+    }
+
+    async fn until(condition: impl Fn() -> bool) {
+        for _ in 0..1000 {
+            if condition() {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("it does not come true");
+    }
+
+    #[tokio::test]
+    async fn one_subscription_serves_all_connections_of_a_user_and_goes_with_the_last() {
+        let (leaves, left) = mpsc::unbounded_channel();
+        let (door, events, tasks) = (Door::new(leaves), Events::local(), Tasks::default());
+        let calls = Arc::new(Calls::new(door.clone(), left, events.clone()));
+        calls.start(&tasks);
+        let config = SocketsConfig::default();
+        let enter = |number, user| -> (Place, Arc<_>) {
+            let mut place = door.enter(IpAddr::from([192, 0, 2, 1]), &config).expect("a place");
+            let connection = connection(number, user, Bounds { frames: 10, bytes: 10_000 });
+            place.sign_in(&connection, &config).expect("signed in");
+            (place, connection)
+        };
+        let [ann, bob] = [UserId::generate(), UserId::generate()];
+        let places = [enter(1, ann), enter(2, ann), enter(3, bob)];
+        for user in [ann, ann, bob] {
+            calls.hear(user).await;
+        }
+        assert_eq!(calls.users().len(), 2);
+
+        let event = CallEvent { event: Some(Event::Changed(CallNotice::default())) };
+        let ring = || events.publish(&proto::subject::calls(ann), event.encode_to_vec().into());
+        ring();
+        let [(one, first), (two, second), (three, other)] = places;
+        for connection in [&first, &second] {
+            until(|| next(connection).is_some()).await;
+            assert!(next(connection).is_none(), "once");
+        }
+        assert!(next(&other).is_none());
+
+        drop(one);
+        ring();
+        until(|| next(&second).is_some()).await;
+        drop(two);
+        until(|| calls.users().len() == 1).await;
+        drop(three);
+        until(|| calls.users().is_empty()).await;
+        assert!(tasks.stop(Duration::from_secs(5)).await);
+    }
+}

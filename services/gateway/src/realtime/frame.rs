@@ -1,0 +1,113 @@
+//! One frame on its way to any number of connections: encoded at most once per wire format, whoever asks first.
+
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::ws::{self, Utf8Bytes};
+use bytes::Bytes;
+use chassis::fault::Fault;
+use prost::Message;
+use proto::gateway::v1::server_frame::Frame as Body;
+use proto::gateway::v1::{CallReply, ServerFrame};
+use tonic::Status;
+
+use super::frame_json as json;
+use crate::http::error;
+
+/// How a connection reads and writes its frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Format {
+    /// Proto JSON in text frames.
+    Text,
+    /// Protobuf in binary frames.
+    Binary,
+}
+
+/// One frame for clients.
+#[derive(Debug)]
+pub(crate) struct Frame {
+    message: ServerFrame,
+    text: OnceLock<Utf8Bytes>,
+    binary: OnceLock<Bytes>,
+}
+
+impl Frame {
+    /// A frame that answers no command.
+    pub(crate) fn push(body: Body) -> Arc<Self> {
+        Self::new(String::new(), body)
+    }
+
+    /// The answer to the command with this id.
+    pub(crate) fn reply(id: String, body: Body) -> Arc<Self> {
+        Self::new(id, body)
+    }
+
+    /// The answer to a command that has failed; without an id, why the connection is about to be closed.
+    pub(crate) fn error(id: String, status: &Status) -> Arc<Self> {
+        Self::new(id, Body::Error(error::body(status)))
+    }
+
+    /// The answer to a command that is refused here.
+    pub(crate) fn fault(id: String, fault: Fault) -> Arc<Self> {
+        Self::error(id, &fault.into())
+    }
+
+    fn new(id: String, body: Body) -> Arc<Self> {
+        let message = ServerFrame { id, frame: Some(body) };
+        Arc::new(Self { message, text: OnceLock::new(), binary: OnceLock::new() })
+    }
+
+    /// What it says.
+    pub(crate) fn body(&self) -> Option<&Body> {
+        self.message.frame.as_ref()
+    }
+
+    /// As proto JSON.
+    pub(crate) fn text(&self) -> &Utf8Bytes {
+        self.text.get_or_init(|| Utf8Bytes::from(json::write(&self.message)))
+    }
+
+    /// As protobuf.
+    pub(crate) fn binary(&self) -> &Bytes {
+        self.binary.get_or_init(|| Bytes::from(self.message.encode_to_vec()))
+    }
+
+    /// How many bytes it takes in this format.
+    pub(crate) fn len(&self, format: Format) -> usize {
+        match format {
+            Format::Text => self.text().len(),
+            Format::Binary => self.binary().len(),
+        }
+    }
+
+    /// For a WebSocket. The bytes are shared, not copied.
+    pub(crate) fn message(&self, format: Format) -> ws::Message {
+        match format {
+            Format::Text => ws::Message::Text(self.text().clone()),
+            Format::Binary => ws::Message::Binary(self.binary().clone()),
+        }
+    }
+
+    /// What kind of event it is on an SSE stream: the name of the arm.
+    pub(crate) fn kind(&self) -> &'static str {
+        match self.body() {
+            Some(Body::Ready(_)) => "ready",
+            Some(Body::Subscribed(_)) => "subscribed",
+            Some(Body::Unsubscribed(_)) => "unsubscribed",
+            Some(Body::Sent(_)) => "sent",
+            Some(Body::WatermarkAdvanced(_)) => "watermark_advanced",
+            Some(Body::SignalSent(_)) => "signal_sent",
+            Some(Body::CallReply(CallReply { .. })) => "call_reply",
+            Some(Body::Pong(_)) => "pong",
+            Some(Body::Error(_)) => "error",
+            Some(Body::Event(_)) => "event",
+            Some(Body::UserEvent(_)) => "user_event",
+            Some(Body::Receipt(_)) => "receipt",
+            Some(Body::Signal(_)) => "signal",
+            Some(Body::CaughtUp(_)) => "caught_up",
+            Some(Body::Closing(_)) => "closing",
+            Some(Body::CallChanged(_)) => "call_changed",
+            Some(Body::CallSignal(_)) => "call_signal",
+            None => "message",
+        }
+    }
+}

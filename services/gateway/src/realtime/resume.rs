@@ -1,0 +1,505 @@
+//! From "I have everything up to here" to live, on any gateway, after any absence.
+//!
+//! The order of the steps is what makes it exact: first the logs are followed, so that what happens from now on is kept
+//! ([`super::log_reader`]); then the heads are read, a thousand logs in one call; then the client is told the heads, gets
+//! what it missed from the log, and at last what was kept. Whatever happens in between is in the log, or kept, or both,
+//! and is sent once.
+//!
+//! There is no buffer of recent events per session: most who come back have missed little, so the one call that compares
+//! all heads is the fast path, and it needs no memory for those who never come back.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::fault::Fault;
+use chassis::transport::as_service;
+use proto::conversation::v1::ListMembershipsRequest;
+use proto::gateway::v1::server_frame::Frame as Body;
+use proto::gateway::v1::{Subscribe, Subscribed};
+use proto::id::ConversationId;
+use proto::messaging::v1::{
+    CaughtUp, ConversationDifference, Event, Head, ListEventsRequest, ListUserEventsRequest, SyncRequest,
+    UserEvent, user_event,
+};
+use tonic::{Code, Request, Status};
+
+use super::connection::{Connection, End};
+use super::frame::Frame;
+use super::topic::{CatchUp, Key};
+use crate::state::Gateway;
+use crate::upstream::clients::OnBehalf;
+
+/// How many entries one call reads.
+const PAGE: i32 = 200;
+
+/// How many logs one call compares.
+const HEADS: usize = 1_000;
+
+/// So many entries of the comparison are kept until it is their turn; what is beyond is read from the log then.
+const KEPT: usize = 2_000;
+
+/// How often a read is tried, and how long to wait in between.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(300);
+
+/// Brings one connection up to date.
+#[derive(Clone)]
+pub(crate) struct Resume {
+    gateway: Gateway,
+    connection: Arc<Connection>,
+}
+
+/// Where a conversation stands in a resumption.
+struct Place {
+    conversation: ConversationId,
+    /// The client has everything up to here.
+    known: i64,
+    /// The log reaches to here at least.
+    head: i64,
+    /// What the comparison has brought already, beginning after `known`.
+    events: Vec<Event>,
+}
+
+/// What the comparison of heads has found out.
+#[derive(Default)]
+struct Compared {
+    epoch: String,
+    full_sync_required: bool,
+    differences: HashMap<ConversationId, (i64, Vec<Event>)>,
+    gone: HashSet<ConversationId>,
+    user_events: Vec<UserEvent>,
+    user_head: i64,
+    /// How many entries it holds, or has held.
+    kept: usize,
+}
+
+impl Resume {
+    pub(crate) fn new(gateway: Gateway, connection: Arc<Connection>) -> Self {
+        Self { gateway, connection }
+    }
+
+    /// Answers `subscribe`, sends what was missed, and lets the connection hear what happens.
+    pub(crate) async fn subscribe(self, id: String, request: Subscribe) {
+        let answer = |body| Frame::reply(id.clone(), body);
+        match self.open(request).await {
+            Ok(Opening::FullSync(subscribed)) => self.connection.push(answer(Body::Subscribed(subscribed))),
+            Ok(Opening::Replay(subscribed, replay)) => {
+                self.connection.push(answer(Body::Subscribed(subscribed)));
+                if let Err(status) = self.replay(replay).await {
+                    tracing::warn!(code = ?status.code(), "a replay has failed: {}", status.message());
+                    // It has been answered already. The client comes back and resumes from what it has got.
+                    self.connection.end(End::Restart { retry_after: PAUSE });
+                }
+            }
+            Err(status) => self.connection.push(Frame::error(id, &status)),
+        }
+    }
+
+    /// The user has come into a conversation: a connection that follows all follows it too, from `after` on, where the
+    /// user came in.
+    pub(crate) async fn gained(self, conversation: ConversationId, after: i64) {
+        let key = Key::Conversation(conversation);
+        if !self.connection.follows_all() || self.connection.followed().contains(&key) {
+            return;
+        }
+        self.hub().follow(&self.connection, &[key], false).await;
+        let start = async {
+            let known = self.read_on(key, after).await?;
+            self.follow_on(key, known).await
+        };
+        match start.await {
+            Ok(()) => {}
+            // Out again already.
+            Err(status) if is_refusal(&status) => self.hub().unfollow(&self.connection, &[key]),
+            Err(status) => {
+                tracing::warn!(code = ?status.code(), "a new conversation cannot be followed: {}", status.message());
+                self.connection.end(End::Restart { retry_after: PAUSE });
+            }
+        }
+    }
+
+    /// Follows no more.
+    pub(crate) fn unsubscribe(&self, conversations: &[ConversationId]) {
+        let keys: Vec<_> = conversations.iter().copied().map(Key::Conversation).collect();
+        self.hub().unfollow(&self.connection, &keys);
+    }
+
+    /// Follows first, then looks where everything stands.
+    async fn open(&self, request: Subscribe) -> Result<Opening, Status> {
+        let user = Key::User(self.connection.user_id());
+        let wanted = wanted(&request.heads)?;
+        let mut memberships = match request.all {
+            true => Some(self.memberships(0).await?),
+            false => None,
+        };
+
+        let already = self.connection.followed().clone();
+        let listed: Vec<_> = wanted.keys().copied().map(Key::Conversation).collect();
+        let user_anew = request.user_sequence > 0 || !already.contains(&user);
+        self.hub().follow(&self.connection, &listed, true).await;
+        self.hub().follow(&self.connection, &[user], user_anew).await;
+        if request.all {
+            self.connection.follow_all();
+        }
+
+        let looked = async {
+            let compared = self.compare(&request, &wanted).await?;
+            let mut others = HashMap::new();
+            if let Some(found) = memberships.as_mut().filter(|_| !compared.full_sync_required) {
+                // Those that the user's log is about to announce are followed from there, see `gained`.
+                let announced = compared.user_events.iter().filter_map(gained_conversation).map(|(id, _)| id);
+                let left_out: HashSet<_> = wanted.keys().copied().chain(announced).collect();
+                others = self.follow_others(found, &left_out, &already).await?;
+            }
+            Ok((compared, others))
+        };
+        match looked.await {
+            Ok((compared, others)) if !compared.full_sync_required => {
+                let gone: Vec<_> = compared.gone.iter().copied().map(Key::Conversation).collect();
+                self.hub().unfollow(&self.connection, &gone);
+                Ok(self.opening(&request, compared, wanted, others, user_anew))
+            }
+            outcome => {
+                // What was asked for is not followed: a reader that is never caught up would miss things silently.
+                let fresh = listed.into_iter().chain(user_anew.then_some(user)).collect::<Vec<_>>();
+                self.hub().unfollow(&self.connection, &fresh);
+                let full = Subscribed { full_sync_required: true, ..Subscribed::default() };
+                outcome.map(|_| Opening::FullSync(full))
+            }
+        }
+    }
+
+    /// Follows all other conversations of the user from now on. Returns where each of them stands.
+    async fn follow_others(
+        &self,
+        found: &mut Memberships,
+        left_out: &HashSet<ConversationId>,
+        already: &HashSet<Key>,
+    ) -> Result<HashMap<ConversationId, i64>, Status> {
+        let others = |found: &Memberships| {
+            let new =
+                |id: &ConversationId| !left_out.contains(id) && !already.contains(&Key::Conversation(*id));
+            found.conversations.iter().copied().filter(new).collect::<HashSet<_>>()
+        };
+        let mut following = HashSet::new();
+        loop {
+            let present = others(found);
+            let keys = |ids: &mut dyn Iterator<Item = &ConversationId>| {
+                ids.copied().map(Key::Conversation).collect::<Vec<_>>()
+            };
+            self.hub().unfollow(&self.connection, &keys(&mut following.difference(&present)));
+            self.hub().follow(&self.connection, &keys(&mut present.difference(&following)), false).await;
+            following = present;
+            // Only a list that is read after they are followed holds for what comes through them.
+            let again = self.memberships(found.version).await?;
+            if again.unchanged {
+                break;
+            }
+            *found = again;
+        }
+        let keys: Vec<_> = following.iter().copied().map(Key::Conversation).collect();
+        let heads = if keys.is_empty() { HashMap::new() } else { self.hub().heads(&keys).await? };
+        let head = |id| heads.get(&Key::Conversation(id)).copied().unwrap_or(0);
+        Ok(following.into_iter().map(|id| (id, head(id))).collect())
+    }
+
+    fn opening(
+        &self,
+        request: &Subscribe,
+        mut compared: Compared,
+        wanted: HashMap<ConversationId, i64>,
+        others: HashMap<ConversationId, i64>,
+        user_anew: bool,
+    ) -> Opening {
+        let mut heads = Vec::with_capacity(wanted.len() + others.len());
+        let mut places = Vec::with_capacity(heads.capacity());
+        for (conversation, known) in wanted.into_iter().filter(|(id, _)| !compared.gone.contains(id)) {
+            let (head, events) = compared.differences.remove(&conversation).unwrap_or((known, Vec::new()));
+            heads.push(Head { conversation_id: conversation.to_string(), sequence: head });
+            places.push(Place { conversation, known, head, events });
+        }
+        for (conversation, head) in others {
+            heads.push(Head { conversation_id: conversation.to_string(), sequence: head });
+            places.push(Place { conversation, known: head, head, events: Vec::new() });
+        }
+        let subscribed = Subscribed {
+            heads,
+            gone_conversation_ids: compared.gone.iter().map(ToString::to_string).collect(),
+            full_sync_required: false,
+            user_head_sequence: compared.user_head,
+        };
+        let replay = Replay {
+            places,
+            user_events: compared.user_events,
+            user_head: compared.user_head,
+            user_known: match request.user_sequence {
+                _ if !user_anew => None,
+                0 => Some(compared.user_head),
+                known => Some(known),
+            },
+            epoch: compared.epoch,
+        };
+        Opening::Replay(subscribed, replay)
+    }
+
+    /// Sends what was missed, and lets the connection hear what happens from there on.
+    async fn replay(&self, replay: Replay) -> Result<(), Status> {
+        if let Some(mut known) = replay.user_known {
+            for event in replay.user_events {
+                if event.sequence == known + 1 {
+                    known = event.sequence;
+                    self.connection.push_when_room(Frame::push(Body::UserEvent(event))).await;
+                }
+            }
+            self.reach(Key::User(self.connection.user_id()), known, replay.user_head).await?;
+        }
+        for Place { conversation, mut known, head, events } in replay.places {
+            for event in events {
+                if event.sequence == known + 1 {
+                    known = event.sequence;
+                    self.connection.push_when_room(Frame::push(Body::Event(event))).await;
+                }
+            }
+            let key = Key::Conversation(conversation);
+            match self.reach(key, known, head).await {
+                // Out since the comparison. The user's own log tells the client.
+                Err(status) if is_refusal(&status) => self.hub().unfollow(&self.connection, &[key]),
+                outcome => outcome?,
+            }
+        }
+        self.connection.push_when_room(Frame::push(Body::CaughtUp(CaughtUp { epoch: replay.epoch }))).await;
+        Ok(())
+    }
+
+    /// Goes on after `known`, with what the log is known to have first.
+    async fn reach(&self, key: Key, mut known: i64, head: i64) -> Result<(), Status> {
+        if known < head {
+            known = self.read_on(key, known).await?;
+        }
+        self.follow_on(key, known).await
+    }
+
+    /// Goes on after `sent`: reads what is still missing from the log until the connection is live.
+    async fn follow_on(&self, key: Key, mut sent: i64) -> Result<(), Status> {
+        loop {
+            match self.hub().caught_up(&self.connection, key, sent).await {
+                CatchUp::Live | CatchUp::Gone => return Ok(()),
+                CatchUp::Behind(known) => sent = self.read_on(key, known).await?,
+            }
+        }
+    }
+
+    /// Sends a log from after `known` to its end. Returns how far that was.
+    async fn read_on(&self, key: Key, mut known: i64) -> Result<i64, Status> {
+        loop {
+            let (frames, head) = match key {
+                Key::Conversation(conversation) => {
+                    let (events, head) = self.events(conversation, known).await?;
+                    let numbered = |event: Event| (event.sequence, Frame::push(Body::Event(event)));
+                    (events.into_iter().map(numbered).collect::<Vec<_>>(), head)
+                }
+                Key::User(_) => {
+                    let (events, head) = self.user_events(known).await?;
+                    let numbered = |event: UserEvent| (event.sequence, Frame::push(Body::UserEvent(event)));
+                    (events.into_iter().map(numbered).collect(), head)
+                }
+            };
+            let before = known;
+            for (sequence, frame) in frames {
+                known = sequence;
+                if !self.connection.push_when_room(frame).await {
+                    return Ok(known);
+                }
+            }
+            if known >= head || known == before {
+                return Ok(known);
+            }
+        }
+    }
+
+    /// Compares what the client has with the logs, a thousand of them with one call unless there is much to tell.
+    async fn compare(
+        &self,
+        request: &Subscribe,
+        wanted: &HashMap<ConversationId, i64>,
+    ) -> Result<Compared, Status> {
+        let head =
+            |(id, known): (&ConversationId, &i64)| Head { conversation_id: id.to_string(), sequence: *known };
+        let heads: Vec<Head> = wanted.iter().map(head).collect();
+        let mut compared = Compared::default();
+        // Without any head there is still the user's own log.
+        let mut chunks = heads.chunks(HEADS).map(<[Head]>::to_vec).collect::<Vec<_>>();
+        if chunks.is_empty() {
+            chunks.push(Vec::new());
+        }
+        let mut user_sequence = request.user_sequence;
+        for heads in chunks {
+            let sync = SyncRequest {
+                epoch: request.epoch.clone(),
+                heads,
+                user_sequence,
+                only_listed: true,
+                page_token: String::new(),
+            };
+            self.compare_some(sync, &mut compared).await?;
+            if compared.full_sync_required {
+                break;
+            }
+            // Told once.
+            user_sequence = 0;
+        }
+        Ok(compared)
+    }
+
+    async fn compare_some(&self, mut sync: SyncRequest, compared: &mut Compared) -> Result<(), Status> {
+        loop {
+            let answer = self.gateway.clients().sync().sync(self.request(sync.clone())).await?.into_inner();
+            self.hub().saw(&answer.epoch);
+            if answer.full_sync_required {
+                compared.full_sync_required = true;
+                return Ok(());
+            }
+            compared.epoch = answer.epoch;
+            compared.user_head = compared.user_head.max(answer.user_head_sequence);
+            if sync.user_sequence > 0 {
+                compared.user_events.extend(answer.user_events);
+            }
+            let gone = answer.gone_conversation_ids.iter().filter_map(|id| ConversationId::parse(id).ok());
+            compared.gone.extend(gone);
+            for ConversationDifference { conversation_id, head_sequence, mut events, .. } in
+                answer.differences
+            {
+                let Ok(id) = ConversationId::parse(&conversation_id) else { continue };
+                compared.kept += events.len();
+                if compared.kept > KEPT {
+                    events = Vec::new();
+                }
+                compared.differences.insert(id, (head_sequence, events));
+            }
+            if answer.next_page_token.is_empty() {
+                return Ok(());
+            }
+            sync.page_token = answer.next_page_token;
+        }
+    }
+
+    async fn events(
+        &self,
+        conversation: ConversationId,
+        after_sequence: i64,
+    ) -> Result<(Vec<Event>, i64), Status> {
+        let conversation_id = conversation.to_string();
+        let request = ListEventsRequest { conversation_id, after_sequence, limit: PAGE };
+        let mut tries = 0;
+        loop {
+            match self.gateway.clients().sync().list_events(self.request(request.clone())).await {
+                Ok(answer) => {
+                    let answer = answer.into_inner();
+                    return Ok((answer.events, answer.head_sequence));
+                }
+                Err(status) => self.pause(&mut tries, status).await?,
+            }
+        }
+    }
+
+    async fn user_events(&self, after_sequence: i64) -> Result<(Vec<UserEvent>, i64), Status> {
+        let request = ListUserEventsRequest { after_sequence, limit: PAGE };
+        let mut tries = 0;
+        loop {
+            match self.gateway.clients().sync().list_user_events(self.request(request)).await {
+                Ok(answer) => {
+                    let answer = answer.into_inner();
+                    return Ok((answer.events, answer.head_sequence));
+                }
+                Err(status) => self.pause(&mut tries, status).await?,
+            }
+        }
+    }
+
+    /// Waits before the next try, or gives up.
+    async fn pause(&self, tries: &mut u32, status: Status) -> Result<(), Status> {
+        *tries += 1;
+        let may_pass =
+            matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted);
+        if !may_pass || *tries == TRIES {
+            return Err(status);
+        }
+        tokio::time::sleep(PAUSE * *tries).await;
+        Ok(())
+    }
+
+    async fn memberships(&self, known_version: i64) -> Result<Memberships, Status> {
+        let clients = self.gateway.clients();
+        let user_id = self.connection.user_id().to_string();
+        let mut request =
+            as_service(ListMembershipsRequest { user_id, known_version }, clients.credential(), None);
+        request.set_timeout(self.gateway.config().request_timeout);
+        let answer = clients.conversations().list_memberships(request).await?.into_inner();
+        let ids =
+            answer.memberships.iter().filter_map(|one| ConversationId::parse(&one.conversation_id).ok());
+        Ok(Memberships { version: answer.version, unchanged: answer.unchanged, conversations: ids.collect() })
+    }
+
+    /// A request with the user's own right.
+    fn request<T>(&self, message: T) -> Request<T> {
+        OnBehalf::of_token(&self.connection.token(), self.gateway.config().request_timeout).request(message)
+    }
+
+    fn hub(&self) -> &super::hub::Hub {
+        self.gateway.sockets().hub()
+    }
+}
+
+/// How a subscription begins.
+enum Opening {
+    /// The client begins anew.
+    FullSync(Subscribed),
+    /// The client is told where everything stands, and gets what it missed.
+    Replay(Subscribed, Replay),
+}
+
+/// What is to be sent before the connection is live.
+struct Replay {
+    places: Vec<Place>,
+    user_events: Vec<UserEvent>,
+    user_head: i64,
+    /// The client has the user's own log up to here; `None` when that is live already.
+    user_known: Option<i64>,
+    epoch: String,
+}
+
+/// In which conversations the user is.
+struct Memberships {
+    version: i64,
+    unchanged: bool,
+    conversations: Vec<ConversationId>,
+}
+
+/// The conversations asked for, each with the lowest sequence given for it.
+fn wanted(heads: &[Head]) -> Result<HashMap<ConversationId, i64>, Status> {
+    let mut wanted = HashMap::with_capacity(heads.len());
+    for head in heads {
+        let id = ConversationId::parse(&head.conversation_id)
+            .map_err(|_| Fault::invalid("heads.conversation_id", "must be a UUID"))?;
+        wanted
+            .entry(id)
+            .and_modify(|known: &mut i64| *known = (*known).min(head.sequence))
+            .or_insert(head.sequence);
+    }
+    Ok(wanted)
+}
+
+fn is_refusal(status: &Status) -> bool {
+    matches!(status.code(), Code::NotFound | Code::PermissionDenied)
+}
+
+/// The conversation that an entry of the user's own log says the user has come into, and after which sequence.
+pub(crate) fn gained_conversation(event: &UserEvent) -> Option<(ConversationId, i64)> {
+    match &event.payload {
+        Some(user_event::Payload::ConversationGained(gained)) => {
+            ConversationId::parse(&gained.conversation_id).ok().map(|id| (id, gained.after_sequence))
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,174 @@
+//! Who is signed in, and whether still: a connection outlives the request that opened it, but not its session.
+//!
+//! A session that has ended closes its connections at once when auth says so on the bus, when its time has come, and,
+//! should the hint have been lost, within a minute, because every session is looked at anew that often.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::caller::unauthenticated;
+use chassis::clock::Timestamp;
+use chassis::tasks::{Shutdown, Tasks};
+use chassis::transport::as_service;
+use futures_util::{StreamExt, stream};
+use prost::Message as _;
+use proto::auth::v1::{IntrospectRequest, SessionsEnded};
+use proto::id::{SessionId, UserId};
+use tokio::sync::mpsc;
+use tonic::{Code, Status};
+
+use super::connection::{Connection, End, SignedIn, Ticket};
+use crate::state::Gateway;
+use crate::upstream::clients::Clients;
+
+/// How often connections are looked through.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// In so many rounds every session is looked at once.
+const ROUNDS: u64 = 60;
+
+/// How many sessions are looked at at a time.
+const AT_A_TIME: usize = 32;
+
+/// How long a session whose time has come is kept while auth cannot be asked whether it was prolonged.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// How long auth may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The same, when auth has said itself that the session has ended.
+const PATIENCE_IN_DOUBT: Duration = Duration::from_millis(700);
+
+/// How many hints may wait.
+const WAITING_HINTS: usize = 4096;
+
+/// Whose session a token stands for.
+pub(crate) async fn sign_in(clients: &Clients, token: &str) -> Result<SignedIn, Status> {
+    look_up(clients, token, PATIENCE).await?.ok_or_else(|| unauthenticated().into())
+}
+
+async fn look_up(clients: &Clients, token: &str, patience: Duration) -> Result<Option<SignedIn>, Status> {
+    if token.is_empty() || token.len() > 256 {
+        return Ok(None);
+    }
+    let mut request =
+        as_service(IntrospectRequest { session_token: token.to_owned() }, clients.credential(), None);
+    request.set_timeout(patience);
+    let answer = tokio::time::timeout(patience, async { clients.auth().introspect(request).await }).await;
+    let answer = answer.map_err(|_| Status::deadline_exceeded("auth takes too long"))??;
+    let Some(caller) = answer.into_inner().caller else { return Ok(None) };
+    match (UserId::parse(&caller.user_id), SessionId::parse(&caller.session_id)) {
+        (Ok(user_id), Ok(session_id)) => {
+            let ticket =
+                Ticket { token: Arc::from(token), expires: Timestamp::from_millis(caller.expire_millis) };
+            Ok(Some(SignedIn { user_id, session_id, ticket }))
+        }
+        _ => Err(Status::new(Code::Internal, "auth has answered with ids that are none")),
+    }
+}
+
+/// Starts the tasks that close the connections of sessions that have ended. Two, so that a hint never waits for the
+/// others to be looked at.
+pub(super) fn start(gateway: &Gateway, tasks: &Tasks) {
+    let listening = gateway.clone();
+    tasks.spawn("ended-sessions", |shutdown| listen(listening, shutdown));
+    let looking = gateway.clone();
+    tasks.spawn("signed-in", |shutdown| look_round(looking, shutdown));
+}
+
+async fn listen(gateway: Gateway, shutdown: Shutdown) {
+    let (sender, mut hints) = mpsc::channel(WAITING_HINTS);
+    let _subscription = gateway.events().subscribe(proto::subject::SESSIONS_ENDED, sender).await;
+    loop {
+        let hint = tokio::select! {
+            () = shutdown.wait() => return,
+            hint = hints.recv() => hint,
+        };
+        match hint.map(|hint| SessionsEnded::decode(hint.payload)) {
+            Some(Ok(ended)) => look_at(&gateway, those_of(&gateway, &ended), Doubt::Ended).await,
+            Some(Err(error)) => tracing::warn!(%error, "a hint about ended sessions cannot be read"),
+            None => return,
+        }
+    }
+}
+
+async fn look_round(gateway: Gateway, shutdown: Shutdown) {
+    let mut interruptions = gateway.events().interruptions();
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    let mut round = 0;
+    loop {
+        let connections = tokio::select! {
+            () = shutdown.wait() => return,
+            // Hints may have been lost.
+            Ok(()) = interruptions.changed() => gateway.sockets().door().everyone(),
+            _ = rounds.tick() => {
+                round = (round + 1) % ROUNDS;
+                due(&gateway, round)
+            }
+        };
+        look_at(&gateway, connections, Doubt::None).await;
+    }
+}
+
+/// The connections that a hint is about.
+fn those_of(gateway: &Gateway, ended: &SessionsEnded) -> Vec<Arc<Connection>> {
+    let Ok(user) = UserId::parse(&ended.user_id) else { return Vec::new() };
+    let mut connections = gateway.sockets().door().of_user(user);
+    if !ended.session_ids.is_empty() {
+        connections.retain(|one| ended.session_ids.contains(&one.session_id().to_string()));
+    }
+    connections
+}
+
+/// The connections whose turn it is, and those whose time has come.
+fn due(gateway: &Gateway, round: u64) -> Vec<Arc<Connection>> {
+    let now = gateway.clock().now();
+    let mut everyone = gateway.sockets().door().everyone();
+    everyone.retain(|one| one.number() % ROUNDS == round || one.expires() <= now);
+    everyone
+}
+
+/// Why a session is looked at.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Doubt {
+    /// For no reason but that it is its turn.
+    None,
+    /// Auth has said that it has ended, or that its token is another one by now.
+    Ended,
+}
+
+impl Doubt {
+    /// How long auth may take to answer: who is said to have gone does not stay for long.
+    fn patience(self) -> Duration {
+        match self {
+            Self::None => PATIENCE,
+            Self::Ended => PATIENCE_IN_DOUBT,
+        }
+    }
+}
+
+async fn look_at(gateway: &Gateway, connections: Vec<Arc<Connection>>, doubt: Doubt) {
+    stream::iter(connections)
+        .for_each_concurrent(AT_A_TIME, |connection| async move {
+            let token = connection.token();
+            match look_up(gateway.clients(), &token, doubt.patience()).await {
+                Ok(Some(who)) if who.session_id == connection.session_id() => {
+                    // It may have been signed in anew meanwhile.
+                    if connection.token() == token {
+                        connection.renew(who.ticket);
+                    }
+                }
+                Ok(_) if connection.token() != token => {}
+                Ok(_) => connection.end(End::SignedOut),
+                Err(_) if doubt == Doubt::Ended => connection.end(End::SignedOut),
+                Err(status) => {
+                    tracing::warn!(code = ?status.code(), "auth cannot be asked: {}", status.message());
+                    if connection.expires().plus(GRACE) <= gateway.clock().now() {
+                        connection.end(End::SignedOut);
+                    }
+                }
+            }
+        })
+        .await;
+}

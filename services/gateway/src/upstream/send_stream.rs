@@ -1,0 +1,283 @@
+//! Carries the sends of all connections to messaging, many in one message of a stream.
+//!
+//! A stream per call would cost more than the send itself. So one task holds a `SendMessages` stream open, puts into the
+//! next message whatever waits at that moment, and hands the outcomes back by ticket. It is the same in one process and
+//! between processes.
+//!
+//! When the stream breaks, what was under way may or may not have been stored: each of those sends fails UNAVAILABLE, and
+//! the client sends it again with the same `client_message_id`. What still waits goes with the next stream; when that
+//! cannot be opened either, it fails at once, so that nobody waits for longer than it takes to find out.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::pin::pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chassis::fault::Fault;
+use chassis::tasks::{Shutdown, Tasks};
+use chassis::trace::TraceContext;
+use chassis::transport::as_service;
+use prost::Message as _;
+use proto::gateway::v1::ErrorReason;
+use proto::messaging::v1::{
+    CarriedSend, SendMessageRequest, SendMessageResponse, SendMessagesRequest, SendMessagesResponse,
+    SendOutcome, send_outcome::Outcome,
+};
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::{mpsc, oneshot};
+use tokio_stream::wrappers::ReceiverStream;
+use tonic::{Code, Status, Streaming};
+
+use crate::upstream::clients::Clients;
+
+/// How many streams there are. A connection always uses the same one.
+const STREAMS: usize = 2;
+
+/// How many sends may wait for a stream.
+const WAITING: usize = 4096;
+
+/// How many sends one message carries at most, and how many bytes before no more is added to it.
+const BATCH: usize = 256;
+const BATCH_BYTES: usize = 1 << 20;
+
+/// How many messages may be on their way before messaging has taken them.
+const AHEAD: usize = 4;
+
+/// How long to wait before another stream is tried, at first and at most.
+const FIRST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// How long sends that are under way may take when the gateway goes.
+const DRAIN: Duration = Duration::from_secs(5);
+
+type Answer = oneshot::Sender<Result<SendMessageResponse, Status>>;
+
+/// Carries sends to messaging.
+pub(crate) struct Carrier {
+    streams: Vec<mpsc::Sender<Waiting>>,
+    /// The queues' other ends before the tasks are started.
+    unborn: Mutex<Vec<mpsc::Receiver<Waiting>>>,
+}
+
+struct Waiting {
+    token: Arc<str>,
+    request: SendMessageRequest,
+    answer: Answer,
+}
+
+impl Carrier {
+    pub(crate) fn new() -> Self {
+        let (streams, unborn) = (0..STREAMS).map(|_| mpsc::channel(WAITING)).unzip();
+        Self { streams, unborn: Mutex::new(unborn) }
+    }
+
+    /// Starts the tasks that hold the streams.
+    pub(crate) fn start(&self, clients: &Clients, tasks: &Tasks) {
+        let unborn = std::mem::take(&mut *self.unborn.lock().unwrap_or_else(PoisonError::into_inner));
+        for queue in unborn {
+            let clients = clients.clone();
+            tasks.spawn("carrier", |shutdown| carry(queue, clients, shutdown));
+        }
+    }
+
+    /// Sends a message with its user's token. Sends of one `lane` go over the same stream. The outcome is to be waited
+    /// for; without it nothing is known.
+    pub(crate) fn send(
+        &self,
+        lane: u64,
+        token: Arc<str>,
+        request: SendMessageRequest,
+    ) -> impl Future<Output = Result<SendMessageResponse, Status>> + Send + use<> {
+        let (answer, answered) = oneshot::channel();
+        let place = usize::try_from(lane % STREAMS as u64).unwrap_or(0);
+        let taken = self.streams[place].try_send(Waiting { token, request, answer });
+        async move {
+            match taken {
+                Ok(()) => answered.await.unwrap_or_else(|_| Err(broken())),
+                Err(TrySendError::Full(_)) => {
+                    Err(Fault::new(Code::ResourceExhausted, ErrorReason::Overloaded.as_str_name())
+                        .message("too much is waiting already")
+                        .retry_after(Duration::from_secs(1))
+                        .into())
+                }
+                // The gateway goes, and carries nothing more.
+                Err(TrySendError::Closed(_)) => Err(broken()),
+            }
+        }
+    }
+}
+
+fn broken() -> Status {
+    Fault::unavailable("messaging").into()
+}
+
+/// Holds one stream open, and opens the next one when it breaks.
+async fn carry(mut queue: mpsc::Receiver<Waiting>, clients: Clients, shutdown: Shutdown) {
+    let mut pause = FIRST_PAUSE;
+    let mut first = None;
+    loop {
+        // A stream is opened when there is something to carry.
+        if first.is_none() {
+            first = tokio::select! {
+                waiting = queue.recv() => waiting,
+                () = shutdown.wait() => None,
+            };
+        }
+        let Some(waiting) = first.take() else { return };
+        match Stream::new(&clients).run(waiting, &mut queue, &shutdown).await {
+            Broke::Used => pause = FIRST_PAUSE,
+            Broke::AtOnce => {
+                while let Ok(waiting) = queue.try_recv() {
+                    let _ = waiting.answer.send(Err(broken()));
+                }
+                tokio::time::sleep(pause).await;
+                pause = (pause * 2).min(LONGEST_PAUSE);
+            }
+            Broke::Drained => return,
+        }
+    }
+}
+
+/// How a stream has ended.
+enum Broke {
+    /// After it had brought outcomes.
+    Used,
+    /// Before it had.
+    AtOnce,
+    /// The gateway goes, and nothing is under way any more.
+    Drained,
+}
+
+struct Stream<'a> {
+    clients: &'a Clients,
+    under_way: HashMap<i64, Answer>,
+    tickets: i64,
+    used: bool,
+}
+
+impl<'a> Stream<'a> {
+    fn new(clients: &'a Clients) -> Self {
+        Self { clients, under_way: HashMap::new(), tickets: 0, used: false }
+    }
+
+    async fn run(
+        mut self,
+        first: Waiting,
+        queue: &mut mpsc::Receiver<Waiting>,
+        shutdown: &Shutdown,
+    ) -> Broke {
+        let (outgoing, messages) = mpsc::channel(AHEAD);
+        let request = as_service(ReceiverStream::new(messages), self.clients.credential(), None);
+        let mut messaging = self.clients.messages();
+        // Whether the service answers before or after the first message is its own affair.
+        let mut opening = pin!(messaging.send_messages(request));
+        let mut incoming: Option<Streaming<SendMessagesResponse>> = None;
+        let mut drained = pin!(async {
+            shutdown.wait().await;
+            tokio::time::sleep(DRAIN).await;
+        });
+
+        let mut waiting = vec![first];
+        loop {
+            if shutdown.is_set() && self.under_way.is_empty() && waiting.is_empty() && queue.is_empty() {
+                return Broke::Drained;
+            }
+            tokio::select! {
+                opened = &mut opening, if incoming.is_none() => match opened {
+                    Ok(response) => incoming = Some(response.into_inner()),
+                    Err(status) => return self.break_off(&status, waiting),
+                },
+                outcomes = next(&mut incoming) => match outcomes {
+                    Ok(Some(outcomes)) => self.settle(outcomes),
+                    Ok(None) => return self.break_off(&Status::unavailable("the stream has ended"), waiting),
+                    Err(status) => return self.break_off(&status, waiting),
+                },
+                place = outgoing.reserve(), if !waiting.is_empty() => match place {
+                    Ok(place) => place.send(self.pack(&mut waiting)),
+                    // The service has stopped listening; the other branches say why.
+                    Err(_) => return self.break_off(&Status::unavailable("the stream is not read"), waiting),
+                },
+                // Only what leaves at once is taken: the rest waits where it can be counted.
+                taken = queue.recv_many(&mut waiting, BATCH), if waiting.is_empty() => {
+                    if taken == 0 {
+                        return Broke::Drained;
+                    }
+                }
+                () = shutdown.wait(), if !shutdown.is_set() => {}
+                () = &mut drained => return self.break_off(&Status::unavailable("the gateway goes"), waiting),
+            }
+        }
+    }
+
+    /// As many of those that wait, in their order, as one message carries.
+    fn pack(&mut self, waiting: &mut Vec<Waiting>) -> SendMessagesRequest {
+        let mut room = BATCH_BYTES;
+        let fits = |waiting: &&Waiting| {
+            let fits = room > 0;
+            room = room.saturating_sub(waiting.request.encoded_len());
+            fits
+        };
+        let count = waiting.iter().take_while(fits).count();
+        let sends = waiting.drain(..count).map(|Waiting { token, request, answer }| {
+            self.tickets += 1;
+            self.under_way.insert(self.tickets, answer);
+            CarriedSend {
+                ticket: self.tickets,
+                session_token: token.to_string(),
+                request: Some(request),
+                // Each send is the beginning of a trace: none has come with a request of its own.
+                traceparent: TraceContext::generate().to_string(),
+            }
+        });
+        SendMessagesRequest { sends: sends.collect() }
+    }
+
+    fn settle(&mut self, outcomes: SendMessagesResponse) {
+        self.used = true;
+        for SendOutcome { ticket, outcome } in outcomes.outcomes {
+            let Some(answer) = self.under_way.remove(&ticket) else { continue };
+            let outcome = match outcome {
+                Some(Outcome::Response(response)) => Ok(response),
+                Some(Outcome::Status(status)) => Err(status_of(&status)),
+                None => Err(Fault::internal().into()),
+            };
+            // The connection may have gone.
+            let _ = answer.send(outcome);
+        }
+    }
+
+    /// What was under way may have been stored or not.
+    fn break_off(mut self, status: &Status, waiting: Vec<Waiting>) -> Broke {
+        tracing::warn!(
+            code = ?status.code(),
+            under_way = self.under_way.len(),
+            "the stream of sends to messaging has broken: {}",
+            status.message()
+        );
+        let unsent = waiting.into_iter().map(|waiting| waiting.answer);
+        for answer in self.under_way.drain().map(|(_, answer)| answer).chain(unsent) {
+            let _ = answer.send(Err(broken()));
+        }
+        if self.used { Broke::Used } else { Broke::AtOnce }
+    }
+}
+
+async fn next(
+    incoming: &mut Option<Streaming<SendMessagesResponse>>,
+) -> Result<Option<SendMessagesResponse>, Status> {
+    match incoming {
+        Some(incoming) => incoming.message().await,
+        None => std::future::pending().await,
+    }
+}
+
+/// An outcome's encoded `google.rpc.Status`, as a call would have returned it.
+fn status_of(encoded: &[u8]) -> Status {
+    match tonic_types::pb::Status::decode(encoded) {
+        Ok(status) => {
+            Status::with_details(Code::from_i32(status.code), status.message, encoded.to_vec().into())
+        }
+        Err(_) => Fault::internal().into(),
+    }
+}
