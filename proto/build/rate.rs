@@ -1,7 +1,7 @@
-//! Generates the table of how often what may be called from the option `parlor.options.v1.rate`, and for each typed request
-//! the limit that it counts against. Refuses contradictions.
+//! Generates the table of how often what may be called from the option `parlor.options.v1.rate`, and for each request what
+//! it counts as. Refuses contradictions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt::Write as _;
 
 use anyhow::{Context as _, bail, ensure};
@@ -15,24 +15,8 @@ use super::{names, policy};
 /// The classes that count per address, which is all that is known of a caller without a session.
 const PER_ADDRESS: [&str; 4] = ["Login", "Registration", "Guest", "Code"];
 
-/// The table as Rust code: the slice `RATES`, ordered by path.
+/// The table as Rust code: the slice `RATES`, ordered by path, and `RatedRequest` for the request of each rpc in it.
 pub fn generate(pool: &DescriptorPool) -> anyhow::Result<String> {
-    let mut code = String::from("static RATES: &[Rate] = &[\n");
-    for rate in read(pool)? {
-        writeln!(code, "    {},", rate.literal())?;
-    }
-    code.push_str("];\n");
-    Ok(code)
-}
-
-/// By the path of each rpc that has a rate, what `Rpc` says of it, as Rust code.
-pub fn implementations(pool: &DescriptorPool) -> anyhow::Result<HashMap<String, String>> {
-    let rates = read(pool)?.into_iter();
-    rates.map(|rate| Ok((rate.path.clone(), rate.implementation()?))).collect()
-}
-
-/// The rates of all rpcs that have one, ordered by path.
-fn read(pool: &DescriptorPool) -> anyhow::Result<Vec<Rate>> {
     let options = Options::of(pool)?;
     let mut rates = Vec::new();
     for service in pool.services().filter(|service| service.package_name().starts_with("parlor.")) {
@@ -42,12 +26,28 @@ fn read(pool: &DescriptorPool) -> anyhow::Result<Vec<Rate>> {
         }
     }
     rates.sort_by(|one, other| one.path.cmp(&other.path));
-    Ok(rates)
+    let mut requests = HashSet::new();
+    for rate in &rates {
+        let request = rate.request.full_name();
+        ensure!(requests.insert(request), "the rate of {}: {request} has one by another rpc", rate.path);
+    }
+
+    let mut code = String::new();
+    for rate in &rates {
+        code.push_str(&rate.implementation()?);
+    }
+    code.push_str("static RATES: &[&Rate] = &[\n");
+    for rate in &rates {
+        writeln!(code, "    <{} as RatedRequest>::RATE,", names::message(&rate.request))?;
+    }
+    code.push_str("];\n");
+    Ok(code)
 }
 
 /// The rate of one rpc.
 struct Rate {
     path: String,
+    request: MessageDescriptor,
     class: String,
     conversation: Option<FieldDescriptor>,
     search: Vec<FieldDescriptor>,
@@ -84,9 +84,8 @@ impl Options {
         let (option, policy) = (options.get_extension(&self.rate), options.get_extension(&self.policy));
         let option = option.as_message().context("is not a message")?;
         let policy = policy.as_message().context("needs a policy")?;
-        let services = policy::services(policy)?;
+        let services = policy::services(policy, "services")?;
         ensure!(http || services.iter().any(|service| service == "gateway"), "is counted by nothing");
-        ensure!(!method.is_client_streaming() && !method.is_server_streaming(), "is of a stream");
 
         let Some(class) = policy::value(option, "class", "RATE_CLASS_")? else { bail!("has no class") };
         let access = policy::value(policy, "access", "ACCESS_")?.unwrap_or_default();
@@ -125,7 +124,7 @@ impl Options {
         }
 
         let path = format!("/{}/{}", method.parent_service().full_name(), method.name());
-        Ok(Some(Rate { path, class, conversation, search }))
+        Ok(Some(Rate { path, request, class, conversation, search }))
     }
 
     /// The method of the HTTP rule.
@@ -137,28 +136,28 @@ impl Options {
 }
 
 impl Rate {
-    /// A `Rate`.
-    fn literal(&self) -> String {
+    /// `RatedRequest` for the request.
+    fn implementation(&self) -> anyhow::Result<String> {
+        let request = names::message(&self.request);
         let conversation = self.conversation.as_ref().map(FieldDescriptor::name);
         let search = self.search.iter().map(FieldDescriptor::name).collect::<Vec<_>>();
-        format!(
-            "Rate {{ path: {:?}, class: RateClass::{}, conversation_field: {conversation:?}, search_fields: &{search:?} }}",
+        let mut code = format!(
+            "impl RatedRequest for {request} {{\n\
+             const RATE: &'static Rate = &Rate {{ path: {:?}, class: RateClass::{}, conversation_field: {conversation:?}, search_fields: &{search:?} }};\n",
             self.path, self.class,
-        )
-    }
-
-    /// What `Rpc` says of the rate.
-    fn implementation(&self) -> anyhow::Result<String> {
-        let mut code = format!("    const RATE: Option<&'static Rate> = Some(&{});\n", self.literal());
-        let of_request = match &self.conversation {
-            Some(field) => format!("send({})", text_of(field)),
-            None if self.search.is_empty() => return Ok(code),
-            None => format!("heavy_if({})", self.search.iter().map(is_set).collect::<Vec<_>>().join(" || ")),
-        };
-        writeln!(
-            code,
-            "    fn request_rate(&self) -> Option<RequestRate> {{ Some(RequestRate::{of_request}) }}"
-        )?;
+        );
+        if let Some(field) = &self.conversation {
+            writeln!(
+                code,
+                "fn request_rate(&self) -> RequestRate {{ RequestRate::send({}) }}",
+                text_of(field)
+            )?;
+        }
+        if !self.search.is_empty() {
+            let is_search = self.search.iter().map(is_set).collect::<Vec<_>>().join(" || ");
+            writeln!(code, "fn request_rate(&self) -> RequestRate {{ RequestRate::heavy_if({is_search}) }}")?;
+        }
+        code.push_str("}\n");
         Ok(code)
     }
 }

@@ -8,8 +8,6 @@ mod names;
 mod policy;
 #[path = "../build/rate.rs"]
 mod rate;
-#[path = "../build/rpc.rs"]
-mod rpc;
 #[path = "../build/validation.rs"]
 mod validation;
 
@@ -58,15 +56,8 @@ fn field_refused(field: &str) -> anyhow::Result<String> {
 }
 
 fn method_refused(method: &str) -> anyhow::Result<String> {
-    method_refused_by(policy::generate, method)
-}
-
-fn method_refused_by(
-    generate: impl Fn(&DescriptorPool) -> anyhow::Result<String>,
-    method: &str,
-) -> anyhow::Result<String> {
     let pool = compile(&format!("service S {{ {method} }}"))?;
-    Ok(match generate(&pool) {
+    Ok(match policy::generate(&pool) {
         Ok(_) => "accepted".to_owned(),
         Err(error) => format!("{error:#}"),
     })
@@ -269,14 +260,6 @@ fn an_rpc_of_the_web_without_a_rate_does_not_build() -> anyhow::Result<()> {
     for policy in ["access: ACCESS_USER", "access: ACCESS_SERVICE services: 'gateway'"] {
         assert_eq!(rate_refused(policy, "", "")?, "accepted");
     }
-    let stream = method_refused_by(
-        rate::generate,
-        &format!(
-            "rpc Do(In) returns (stream Out) {{ option (parlor.options.v1.policy) = {{access: ACCESS_USER}}; {HTTP} {} }}",
-            rate_option("class: RATE_CLASS_READ")
-        ),
-    )?;
-    assert!(stream.contains("the rate of parlor.wrong.v1.S.Do: is of a stream"), "{stream}");
     Ok(())
 }
 
@@ -328,7 +311,7 @@ fn contradictory_rates_do_not_build() -> anyhow::Result<()> {
 }
 
 #[test]
-fn a_request_is_of_one_rpc() -> anyhow::Result<()> {
+fn a_request_has_the_rate_of_one_rpc() -> anyhow::Result<()> {
     let rpc = |name: &str| {
         format!(
             "rpc {name}(In) returns (Out) {{ option (parlor.options.v1.policy) = {{access: ACCESS_USER}}; {HTTP} {} }}",
@@ -336,8 +319,7 @@ fn a_request_is_of_one_rpc() -> anyhow::Result<()> {
         )
     };
     let pool = compile(&format!("service S {{ {} {} }}", rpc("One"), rpc("Other")))?;
-    let Err(refused) = rpc::generate(&pool) else { panic!("accepted") };
-    let refused = format!("{refused:#}");
-    assert!(refused.contains("parlor.wrong.v1.In is the request of more than one rpc"), "{refused}");
+    let Err(refused) = rate::generate(&pool) else { panic!("accepted") };
+    assert!(format!("{refused:#}").contains("parlor.wrong.v1.In has one by another rpc"), "{refused:#}");
     Ok(())
 }

@@ -1,6 +1,5 @@
 //! How often what may be called: the option `parlor.options.v1.rate` of every rpc that clients reach, as a table, and the
-//! rate of a single request. The gateway counts; what is counted against which limit stands here. Typed code asks the
-//! request: [`Rpc::request_rate`](crate::rpc::Rpc::request_rate).
+//! rate of a single request. The gateway counts; what is counted against which limit stands here.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -68,6 +67,17 @@ pub struct RequestRate {
     pub conversation_id: Option<ConversationId>,
 }
 
+/// A request of an rpc that has a rate.
+pub trait RatedRequest {
+    /// The rate of the rpc.
+    const RATE: &'static Rate;
+
+    /// The limit that this request counts against.
+    fn request_rate(&self) -> RequestRate {
+        RequestRate::of_class(Self::RATE.class)
+    }
+}
+
 impl Rate {
     /// The limit that this request of the rpc counts against.
     pub fn request_rate(&self, request: &DynamicMessage) -> RequestRate {
@@ -86,17 +96,17 @@ impl Rate {
 }
 
 impl RequestRate {
-    pub(crate) const fn of_class(class: RateClass) -> Self {
+    const fn of_class(class: RateClass) -> Self {
         Self { class, conversation_id: None }
     }
 
-    pub(crate) fn send(conversation: Option<&str>) -> Self {
+    fn send(conversation: Option<&str>) -> Self {
         // A text that is no id is refused by the service; until then it counts for the user.
         let conversation_id = conversation.and_then(|id| ConversationId::parse(id).ok());
         Self { class: RateClass::Send, conversation_id }
     }
 
-    pub(crate) const fn heavy_if(is_search: bool) -> Self {
+    const fn heavy_if(is_search: bool) -> Self {
         Self::of_class(if is_search { RateClass::Heavy } else { RateClass::Read })
     }
 }
@@ -104,7 +114,7 @@ impl RequestRate {
 /// The rate of an rpc, by its path on the wire; nothing for an rpc that clients do not reach.
 pub fn of(path: &str) -> Option<&'static Rate> {
     static BY_PATH: LazyLock<HashMap<&'static str, &'static Rate>> =
-        LazyLock::new(|| RATES.iter().map(|rate| (rate.path, rate)).collect());
+        LazyLock::new(|| RATES.iter().map(|rate| (rate.path, *rate)).collect());
     BY_PATH.get(path).copied()
 }
 
@@ -114,20 +124,22 @@ pub fn of_method(method: &MethodDescriptor) -> Option<&'static Rate> {
 }
 
 /// The rates of all rpcs that have one, ordered by path.
-pub fn all() -> &'static [Rate] {
+pub fn all() -> &'static [&'static Rate] {
     RATES
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Debug;
+
+    use prost::Message;
     use prost_reflect::{DescriptorPool, Value};
 
     use super::*;
-    use crate::auth::v1::{IntrospectRequest, ListUsersRequest, LoginRequest, UserKind};
+    use crate::auth::v1::{ListUsersRequest, LoginRequest, UserKind};
     use crate::messaging::v1::send_message_request::Target;
     use crate::messaging::v1::{ForwardMessageRequest, GetMessageRequest, SendMessageRequest};
     use crate::policy::{self, Access};
-    use crate::rpc::Rpc;
 
     fn method(pool: &DescriptorPool, path: &str) -> MethodDescriptor {
         let (service, name) = path.trim_start_matches('/').split_once('/').expect("a path");
@@ -136,16 +148,14 @@ mod tests {
     }
 
     /// The rate of a request, which is the same by its type and by its descriptor.
-    fn rate<R: Rpc + std::fmt::Debug>(request: &R) -> RequestRate {
-        let rate = of(R::PATH).expect("a rate");
-        assert_eq!(R::RATE, Some(rate));
-        let input = method(crate::pool(), R::PATH).input();
+    fn rate<M: RatedRequest + Message + Debug>(request: &M) -> RequestRate {
+        let input = method(crate::pool(), M::RATE.path).input();
         let dynamic = DynamicMessage::decode(input, request.encode_to_vec().as_slice()).expect("a request");
-        assert_eq!(request.request_rate(), Some(rate.request_rate(&dynamic)), "{request:?}");
-        rate.request_rate(&dynamic)
+        assert_eq!(request.request_rate(), M::RATE.request_rate(&dynamic), "{request:?}");
+        request.request_rate()
     }
 
-    pub(crate) fn send(conversation_id: Option<ConversationId>) -> RequestRate {
+    fn send(conversation_id: Option<ConversationId>) -> RequestRate {
         RequestRate { class: RateClass::Send, conversation_id }
     }
 
@@ -155,8 +165,8 @@ mod tests {
             assert!(!policy.http || of(policy.path).is_some(), "{}", policy.path);
         }
         for rate in all() {
-            assert_eq!(of(rate.path), Some(rate));
-            assert_eq!(of_method(&method(crate::pool(), rate.path)), Some(rate));
+            assert_eq!(of(rate.path), Some(*rate));
+            assert_eq!(of_method(&method(crate::pool(), rate.path)), Some(*rate));
             let request = DynamicMessage::new(method(crate::pool(), rate.path).input());
             let fields = rate.conversation_field.iter().chain(rate.search_fields);
             for field in fields {
@@ -231,7 +241,7 @@ mod tests {
     /// A field that narrows the list of users makes it a search, unless it is listed here with a reason.
     #[test]
     fn what_narrows_the_list_of_users_is_a_search() {
-        let input = method(crate::pool(), ListUsersRequest::PATH).input();
+        let input = method(crate::pool(), ListUsersRequest::RATE.path).input();
         let light = ["email", "page_size", "page_token"];
         for field in input.fields() {
             let mut request = DynamicMessage::new(input.clone());
@@ -243,7 +253,7 @@ mod tests {
             };
             request.set_field(&field, value);
             let expected = if light.contains(&field.name()) { RateClass::Read } else { RateClass::Heavy };
-            let class = of(ListUsersRequest::PATH).expect("a rate").request_rate(&request).class;
+            let class = ListUsersRequest::RATE.request_rate(&request).class;
             assert_eq!(class, expected, "{}", field.name());
         }
     }
@@ -252,6 +262,5 @@ mod tests {
     fn other_requests_count_as_their_rpc() {
         assert_eq!(rate(&LoginRequest::default()), RequestRate::of_class(RateClass::Login));
         assert_eq!(rate(&GetMessageRequest::default()), RequestRate::of_class(RateClass::Read));
-        assert_eq!(IntrospectRequest::default().request_rate(), None);
     }
 }

@@ -2,9 +2,8 @@
 
 use prost::Message;
 
-use crate::rate::{Rate, RateClass, RequestRate};
-
 use crate::Incoming;
+use crate::rate::RequestRate;
 
 /// The request of a unary rpc. Implemented for every rpc of the contract by the build.
 pub trait Rpc: Message + Default + 'static {
@@ -12,13 +11,9 @@ pub trait Rpc: Message + Default + 'static {
     type Response: Message + Default + Incoming + 'static;
     /// The rpc as it is called on the wire, such as `/parlor.auth.v1.AuthService/Login`.
     const PATH: &'static str;
-    /// How often the rpc may be called; nothing for an rpc that clients do not reach.
-    const RATE: Option<&'static Rate> = None;
 
-    /// The limit that this request counts against; nothing for an rpc that clients do not reach.
-    fn request_rate(&self) -> Option<RequestRate> {
-        Self::RATE.map(|rate| RequestRate::of_class(rate.class))
-    }
+    /// The limit that the request counts against; nothing for an rpc that clients do not reach.
+    fn rate(&self) -> Option<RequestRate>;
 }
 
 include!(concat!(env!("OUT_DIR"), "/rpc.rs"));

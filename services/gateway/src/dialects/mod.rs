@@ -19,6 +19,8 @@ mod request;
 mod text;
 mod time;
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -26,9 +28,9 @@ use serde_json::{Value, json};
 use self::backend::Backend;
 use self::people::People;
 use self::request::HttpRequest;
-use crate::config::DialectsConfig;
+use crate::config::{Config, DialectsConfig};
 use crate::http::error::Problem;
-use crate::state::Gateway;
+use crate::upstream::Upstream;
 
 /// An API that existing clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -72,8 +74,8 @@ pub(crate) struct Dialects {
 }
 
 impl Dialects {
-    pub(crate) fn new(gateway: &Gateway) -> Self {
-        let backend = Backend::new(gateway.clone());
+    pub(crate) fn new(upstream: Upstream, config: Arc<Config>) -> Self {
+        let backend = Backend::new(upstream, config);
         Self { people: People::new(backend.clone()), backend }
     }
 }

@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::fault::Fault;
@@ -18,7 +19,6 @@ use proto::rpc::Rpc;
 use tonic::Code;
 
 use crate::config::{Config, RatesConfig};
-use crate::state::Gateway;
 
 /// How often those are forgotten who have not been seen for so long that it makes no difference.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
@@ -119,16 +119,19 @@ impl Limits {
         self.heavy.check(user)
     }
 
-    /// Counts a typed request of a user, or of a caller of whom only the address is known.
-    pub(crate) fn typed<R: Rpc>(
+    /// Counts an rpc that is called by a user, or by a caller of whom only the address is known.
+    pub(crate) fn rpc<R: Rpc>(
         &self,
         request: &R,
         user: Option<UserId>,
         address: IpAddr,
     ) -> Result<(), Fault> {
-        let Some(rate) = request.request_rate() else { return Ok(()) };
+        let Some(rate) = request.rate() else { return Ok(()) };
         self.attempt(rate.class, address)?;
-        user.map_or(Ok(()), |user| self.call(rate, user))
+        match user {
+            Some(user) => self.call(rate, user),
+            None => Ok(()),
+        }
     }
 
     /// Counts a call for the address that it comes from, when its class is counted so.
@@ -161,15 +164,15 @@ impl Limits {
     }
 
     /// Forgets now and then those who have not been seen for long.
-    pub(crate) fn start(gateway: &Gateway, tasks: &Tasks) {
+    pub(crate) fn start(this: &Arc<Self>, tasks: &Tasks) {
         metrics::describe_counter!(LIMITED, "Requests refused because there were too many, by limit.");
         metrics::describe_counter!(FULL, "Checks of a limit that had no room for one more to count.");
-        let gateway = gateway.clone();
+        let limits = Arc::clone(this);
         tasks.spawn("forget-limits", |shutdown| async move {
             loop {
                 tokio::select! {
                     () = shutdown.wait() => return,
-                    () = tokio::time::sleep(FORGET_EVERY) => gateway.limits().forget(),
+                    () = tokio::time::sleep(FORGET_EVERY) => limits.forget(),
                 }
             }
         });
@@ -265,6 +268,7 @@ fn network(address: IpAddr) -> IpAddr {
 #[cfg(test)]
 mod tests {
     use proto::messaging::v1::ForwardMessageRequest;
+    use proto::rate::RatedRequest as _;
 
     use super::*;
 
@@ -356,9 +360,9 @@ mod tests {
             target_conversation_id: target.to_string(),
             ..ForwardMessageRequest::default()
         };
-        assert!(limits.typed(&forward(to), Some(ann), address("192.0.2.1")).is_ok());
-        assert!(limits.typed(&forward(to), Some(ann), address("192.0.2.1")).is_err());
-        assert!(limits.typed(&forward(from), Some(ann), address("192.0.2.1")).is_ok());
+        assert!(limits.call(forward(to).request_rate(), ann).is_ok());
+        assert!(limits.call(forward(to).request_rate(), ann).is_err());
+        assert!(limits.call(forward(from).request_rate(), ann).is_ok());
         assert!(limits.call(send(Some(to)), ann).is_err());
     }
 
