@@ -530,7 +530,7 @@ service!(messaging::messaging_service_server::MessagingService {
             conversation_id: request.conversation_id.clone(),
             delivered_sequence: request.read_sequence.max(request.delivered_sequence),
             read_sequence: request.read_sequence,
-            update_time: None,
+            ..Default::default()
         };
         let subject = proto::subject::conversation(parse(&request.conversation_id));
         self.hint(&subject, notice::Notice::Receipt(watermark.clone()));
