@@ -714,6 +714,11 @@ impl Store {
         either!(self.overdue(now, limit))
     }
 
+    /// When the next message expires that is still stored; in the past when one is overdue.
+    pub async fn next_expiry(&self) -> Result<Option<Timestamp>, Failure> {
+        either!(self.next_expiry())
+    }
+
     /// Erases messages whose time is over, but for those that are gone by now. The events say so under these membership
     /// versions, or under that of the message where none is given.
     pub async fn sweep(
