@@ -279,6 +279,7 @@ async fn a_message_is_sent_at_its_time_and_not_before() {
     let stored = world.others.sent();
     assert_eq!(stored.len(), 1);
     assert_eq!((stored[0].author, stored[0].conversation, stored[0].at), (ann, conversation, due));
+    assert_eq!(stored[0].scheduled_time, Some(due.to_proto()));
     assert_eq!(
         (stored[0].key.as_str(), stored[0].text.as_str()),
         (format!("sched:{id}:1").as_str(), "good morning")

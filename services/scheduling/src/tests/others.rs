@@ -67,6 +67,7 @@ pub struct Sent {
     pub author: UserId,
     pub key: String,
     pub text: String,
+    pub scheduled_time: Option<prost_types::Timestamp>,
     pub at: Timestamp,
 }
 
@@ -260,6 +261,7 @@ impl Others {
         request: messaging::SendMessageRequest,
     ) -> Result<messaging::SendMessageResponse, Status> {
         let (conversation, text) = said(&request);
+        let scheduled_time = request.scheduled_time;
         let mut state = self.state();
         let key = request.client_message_id;
         let (sent, repeated) = match state.stored.get(&(conversation, author, key.clone())) {
@@ -270,7 +272,8 @@ impl Others {
             None => {
                 state.admit(conversation, author)?;
                 let (message_id, at) = (MessageId::generate(), self.clock.now());
-                let sent = Sent { message_id, conversation, author, key: key.clone(), text, at };
+                let sent =
+                    Sent { message_id, conversation, author, key: key.clone(), text, scheduled_time, at };
                 state.stored.insert((conversation, author, key), sent.clone());
                 state.in_order.push(sent.clone());
                 (sent, false)
