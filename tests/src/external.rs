@@ -39,8 +39,9 @@ impl World {
             kind: kind.into(),
             ..Default::default()
         };
-        let answer = AuthServiceClient::new(channel).login_as_external_account(self.as_gateway(message));
-        answer.await.expect("signed in").into_inner()
+        let mut auth = AuthServiceClient::new(channel);
+        let answer = auth.login_as_external_account(self.as_gateway(message)).await;
+        answer.expect("signed in").into_inner()
     }
 
     /// A new external account of this namespace, with a name that is made unique.

@@ -382,6 +382,8 @@ service!(auth::auth_service_server::AuthService {
     link_provider(auth::LinkProviderRequest) -> auth::LinkProviderResponse;
     list_linked_providers(auth::ListLinkedProvidersRequest) -> auth::ListLinkedProvidersResponse;
     unlink_provider(auth::UnlinkProviderRequest) -> auth::UnlinkProviderResponse;
+    login_as_external_account(auth::LoginAsExternalAccountRequest) -> auth::LoginAsExternalAccountResponse;
+    list_external_accounts(auth::ListExternalAccountsRequest) -> auth::ListExternalAccountsResponse;
     list_user_facts(auth::ListUserFactsRequest) -> auth::ListUserFactsResponse;
 });
 
