@@ -39,8 +39,10 @@ const REMEMBERED_PAIRS: u64 = 200_000;
 pub struct Access {
     /// Know that it exists.
     pub visible: bool,
-    /// Read what is in it.
+    /// Read what is in it: a member, or everybody where the conversation has `public_read`.
     pub may_read: bool,
+    /// Takes part in it in any role. One who is not a member only reads.
+    pub is_member: bool,
     /// Write into it.
     pub may_write: bool,
     /// React and vote: a member who is not muted, and between two people one who may write.
@@ -66,10 +68,12 @@ pub struct Access {
 impl From<pb::Access> for Access {
     fn from(access: pb::Access) -> Self {
         let is_direct = access.kind() == ConversationKind::Direct;
-        let takes_part = access.exists && access.may_read && access.role() >= MemberRole::Member;
+        let is_member = access.exists && access.may_read && access.role() >= MemberRole::Muted;
+        let takes_part = is_member && access.role() >= MemberRole::Member;
         Self {
             visible: access.exists && access.visible,
             may_read: access.exists && access.may_read,
+            is_member,
             may_write: access.exists && access.may_read && access.may_write,
             // In a direct conversation nobody stands over the other.
             moderates: access.role() >= MemberRole::Moderator && !is_direct,
@@ -234,6 +238,12 @@ impl Conversations {
             [access] if access.may_read => Ok(*access),
             _ => Err(Error::ConversationNotFound(conversation)),
         }
+    }
+
+    /// What a member may do in a conversation. To others it is as if there were none, even where everybody may read.
+    pub async fn admit_member(&self, conversation: ConversationId, user: UserId) -> Result<Access, Error> {
+        let access = self.admit(conversation, user).await?;
+        if access.is_member { Ok(access) } else { Err(Error::ConversationNotFound(conversation)) }
     }
 
     /// What a user may do in a conversation, be it nothing.
@@ -443,6 +453,7 @@ impl Access {
         Self {
             visible: true,
             may_read: true,
+            is_member: true,
             may_write: true,
             may_react: true,
             moderates: false,

@@ -7,7 +7,10 @@ mod reports;
 mod search;
 mod uploads;
 
-use chassis::caller::Caller;
+use std::time::Duration;
+
+use chassis::caller::{Caller, Viewer};
+use chassis::clock::Timestamp;
 use chassis::page;
 use chassis::tasks::Tasks;
 use futures_util::stream::BoxStream;
@@ -87,11 +90,15 @@ impl MessagingService for Api {
         &self,
         request: Request<pb::ListMessagesRequest>,
     ) -> Answer<pb::ListMessagesResponse> {
-        let caller = Caller::of(&request)?;
+        let viewer = Viewer::of(&request)?;
         let page = HistoryPage::try_from(request.into_inner())?;
-        let page = self.messaging.history(caller.user_id, page).await?;
+        let page = self.messaging.history(&viewer, page).await?;
+        let messages = match viewer {
+            Viewer::User(caller) => self.messaging.with_viewer(caller.user_id, page.messages).await?,
+            Viewer::Anonymous => page.messages.into_iter().map(pb::Message::from).collect(),
+        };
         Ok(Response::new(pb::ListMessagesResponse {
-            messages: self.messaging.with_viewer(caller.user_id, page.messages).await?,
+            messages,
             next_page_token: page.next,
             previous_page_token: page.previous,
             head_sequence: page.head.get(),
@@ -376,6 +383,9 @@ impl TryFrom<pb::ListMessagesRequest> for HistoryPage {
                 0 => Sequence::END,
                 before => Sequence::new(before),
             },
+            exclude_tombstones: request.exclude_tombstones,
+            start: instant("start_time", request.start_time.as_ref())?,
+            end: instant("end_time", request.end_time.as_ref())?,
             limit: page::size(request.page_size),
             token: request.page_token,
         })
@@ -413,6 +423,15 @@ fn heads(heads: Vec<pb::Head>) -> Result<Vec<(ConversationId, Sequence)>, Error>
 fn session_token<T>(request: &Request<T>) -> Option<String> {
     let (scheme, token) = request.metadata().get("authorization")?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
+/// A time as a bound of times that are stored to the millisecond: the first of them that is not before it.
+fn instant(field: &'static str, time: Option<&prost_types::Timestamp>) -> Result<Option<Timestamp>, Error> {
+    let Some(time) = time else { return Ok(None) };
+    let cut = Timestamp::from_proto(time)
+        .ok_or(Error::Invalid { field, rule: "must be a time in years 1 to 9999" })?;
+    let is_between = time.nanos % 1_000_000 != 0;
+    Ok(Some(cut.plus(Duration::from_millis(u64::from(is_between)))))
 }
 
 fn small(count: i64) -> i32 {

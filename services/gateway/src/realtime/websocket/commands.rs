@@ -13,6 +13,7 @@ use proto::gateway::v1::{ErrorReason, Hello, Pong, Subscribe, Unsubscribed};
 use proto::id::{CallId, ConversationId};
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::{AdvanceWatermarkRequest, SendMessageRequest, SendSignalRequest};
+use proto::rate::{RateClass, RatedRequest as _};
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -28,9 +29,6 @@ use crate::upstream::clients::OnBehalf;
 
 /// How many `subscribe` and the like may wait for the one under way.
 const CONTROLS: usize = 16;
-
-/// What passes a signal of a call on: the candidates of a device come many at once.
-const RELAY_SIGNAL: &str = "parlor.scheduling.v1.CallService/RelaySignal";
 
 /// In which time commands are counted.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -79,7 +77,10 @@ impl Session {
         // Sends and signals have limits of their own.
         let is_counted = match &command {
             Some(Command::SendMessage(_)) => false,
-            Some(Command::Call(call)) => call.method != RELAY_SIGNAL,
+            Some(Command::Call(call)) => {
+                let rate = proto::rate::of(&format!("/{}", call.method));
+                rate.is_none_or(|rate| rate.class != RateClass::CallSignal)
+            }
             _ => true,
         };
         if is_counted {
@@ -112,11 +113,8 @@ impl Session {
             }
             Command::SendMessage(request) => {
                 let lane = lane_of(request.target.as_ref());
-                let conversation = match lane {
-                    Some(Lane::Conversation(conversation)) => Some(conversation),
-                    _ => None,
-                };
-                match self.realtime.upstream().limits().send(self.identity.user_id(), conversation) {
+                let user = self.identity.user_id();
+                match self.realtime.upstream().limits().call(request.request_rate(), user) {
                     Ok(()) => self.enter(lane, id, Job::Send(request)),
                     Err(fault) => self.refuse(id, fault),
                 }

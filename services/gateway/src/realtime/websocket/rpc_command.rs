@@ -11,7 +11,6 @@ use tonic::Status;
 use crate::http::rest::public_rpc;
 use crate::realtime::Realtime;
 use crate::upstream::clients::OnBehalf;
-use crate::upstream::rate_limit::{Attempt, Counted};
 use crate::{json, json_value};
 
 /// A call that may be made.
@@ -43,12 +42,10 @@ pub(in crate::realtime) fn prepare(
     let call_of_people = named("callId", "call_id");
     let request = json::from_json(&method.input(), body.to_string().as_bytes())?;
 
-    let limits = realtime.upstream().limits();
-    if let Some(attempt) = Attempt::of(method.full_name()) {
-        limits.attempt(attempt, address)?;
-    }
-    if let Some(counted) = Counted::of(method.full_name(), &request) {
-        limits.call(counted, user, &request)?;
+    if let Some(rate) = proto::rate::of_method(&method) {
+        let limits = realtime.upstream().limits();
+        limits.attempt(rate.class, address)?;
+        limits.call(rate.request_rate(&request), user)?;
     }
     Ok(Prepared { method, request, conversation, call: call_of_people })
 }

@@ -152,6 +152,7 @@ service!(conversation::presence_service_server::PresenceService {
     }
 } absent {
     get_presence(conversation::GetPresenceRequest) -> conversation::GetPresenceResponse;
+    list_online_members(conversation::ListOnlineMembersRequest) -> conversation::ListOnlineMembersResponse;
 });
 
 service!(messaging::messaging_service_server::MessagingService {
