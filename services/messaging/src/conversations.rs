@@ -157,6 +157,8 @@ pub struct Memberships {
 /// That a user is in a conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct Membership {
+    /// The kind of the conversation.
+    pub kind: ConversationKind,
     /// Since when.
     pub since: Timestamp,
     /// What was sent before this is nothing that the user has missed.
@@ -270,9 +272,9 @@ impl Conversations {
         for membership in response.memberships {
             let since = membership.join_time.as_ref().and_then(Timestamp::from_proto).unwrap_or(BEGINNING);
             // Both are in a direct conversation from its first message on, whatever the clocks of two machines say.
-            let is_direct = membership.kind() == ConversationKind::Direct;
-            let counts_from = if is_direct { BEGINNING } else { since };
-            list.insert(id(&membership.conversation_id)?, Membership { since, counts_from });
+            let kind = membership.kind();
+            let counts_from = if kind == ConversationKind::Direct { BEGINNING } else { since };
+            list.insert(id(&membership.conversation_id)?, Membership { kind, since, counts_from });
         }
         let memberships = Arc::new(Memberships { version: response.version, list });
         self.memberships.insert(user, Arc::clone(&memberships)).await;

@@ -7,6 +7,7 @@ mod reports;
 mod search;
 mod uploads;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use chassis::caller::{Caller, Viewer};
@@ -28,7 +29,7 @@ use crate::carry::Carrier;
 use crate::convert;
 use crate::error::Error;
 use crate::forward::Forwarding;
-use crate::inbox::InboxPage;
+use crate::inbox::{Entry, InboxPage};
 use crate::message::{Asked, Sequence};
 use crate::messaging::{HistoryPage, Messaging};
 use crate::receipt::Reached;
@@ -240,16 +241,21 @@ impl SyncService for Api {
         let caller = Caller::of(&request)?;
         let page = InboxPage::from(request.into_inner());
         let (entries, next_page_token) = self.messaging.inbox(caller.user_id, &page).await?;
-        let last_messages = entries.iter().filter_map(|entry| entry.last_message.as_ref());
-        let viewer = self.messaging.viewer(caller.user_id, last_messages).await?;
-        let entries = entries.into_iter().map(|entry| pb::InboxEntry {
-            conversation: Some(entry.conversation),
-            last_message: entry.last_message.map(|message| viewer.show(message)),
-            unread_count: small(entry.unread),
-            watermark: Some(entry.place.watermark.into()),
-            head_sequence: entry.place.head.get(),
-        });
-        Ok(Response::new(pb::ListInboxResponse { entries: entries.collect(), next_page_token }))
+        let entries = self.entries(caller.user_id, entries).await?;
+        Ok(Response::new(pb::ListInboxResponse { entries, next_page_token }))
+    }
+
+    async fn batch_get_inbox_entries(
+        &self,
+        request: Request<pb::BatchGetInboxEntriesRequest>,
+    ) -> Answer<pb::BatchGetInboxEntriesResponse> {
+        let caller = Caller::of(&request)?;
+        let ids = request.get_ref().conversation_ids.iter();
+        let invalid = |InvalidId| Error::Invalid { field: "conversation_ids", rule: "must be UUIDs" };
+        let ids: Result<Vec<_>, _> = ids.map(|id| ConversationId::parse(id).map_err(invalid)).collect();
+        let entries = self.messaging.inbox_entries(caller.user_id, &ids?).await?;
+        let entries = self.entries(caller.user_id, entries).await?;
+        Ok(Response::new(pb::BatchGetInboxEntriesResponse { entries }))
     }
 
     async fn list_events(&self, request: Request<pb::ListEventsRequest>) -> Answer<pb::ListEventsResponse> {
@@ -363,6 +369,22 @@ impl SyncService for Api {
     }
 }
 
+impl Api {
+    /// Entries of the inbox as the wire shows them to their user.
+    async fn entries(&self, user: UserId, entries: Vec<Entry>) -> Result<Vec<pb::InboxEntry>, Error> {
+        let last_messages = entries.iter().filter_map(|entry| entry.last_message.as_ref());
+        let viewer = self.messaging.viewer(user, last_messages).await?;
+        let entries = entries.into_iter().map(|entry| pb::InboxEntry {
+            conversation: Some(entry.conversation),
+            last_message: entry.last_message.map(|message| viewer.show(message)),
+            unread_count: small(entry.unread),
+            watermark: Some(entry.place.watermark.into()),
+            head_sequence: entry.place.head.get(),
+        });
+        Ok(entries.collect())
+    }
+}
+
 fn revision(conversation: &str, message: &str, by: UserId, change: Change) -> Result<Revision, Error> {
     let (conversation, message_id) = (convert::conversation_id(conversation)?, convert::message_id(message)?);
     Ok(Revision { conversation, message_id, by, change, mentions: Vec::new() })
@@ -395,7 +417,9 @@ impl TryFrom<pb::ListMessagesRequest> for HistoryPage {
 impl From<pb::ListInboxRequest> for InboxPage {
     fn from(request: pb::ListInboxRequest) -> Self {
         let (filter, limit) = (request.filter(), page::size(request.page_size));
-        Self { filter, keyword: request.keyword, limit, token: request.page_token }
+        let kinds: BTreeSet<_> = request.kinds().collect();
+        let kinds = kinds.into_iter().collect();
+        Self { filter, keyword: request.keyword, kinds, limit, token: request.page_token }
     }
 }
 

@@ -16,6 +16,7 @@ mod codes;
 mod connecting;
 mod editing;
 mod ephemeral;
+mod external;
 mod files;
 mod finding;
 mod grpc;
@@ -25,6 +26,7 @@ mod leaving;
 mod marks;
 mod meeting;
 mod members;
+mod messenger;
 mod moderating;
 mod operation;
 mod operations;
@@ -58,6 +60,7 @@ fn main() -> ExitCode {
         connecting::all(),
         editing::all(),
         ephemeral::all(),
+        external::all(),
         files::all(),
         finding::all(),
         grpc::all(),
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         leaving::all(),
         marks::all(),
         meeting::all(),
+        messenger::all(),
         members::all(),
         moderating::all(),
         operation::all(),
