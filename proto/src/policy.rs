@@ -167,6 +167,17 @@ mod tests {
     }
 
     #[test]
+    fn only_the_gateway_reads_for_the_anonymous_viewer() {
+        let paths = all().iter().filter(|policy| !policy.anonymous_services.is_empty());
+        for policy in paths {
+            assert_eq!(policy.anonymous_services, ["gateway"], "{}", policy.path);
+            assert_eq!(policy.access, Access::User, "{}", policy.path);
+        }
+        let list = of("/parlor.conversation.v1.ConversationService/ListMembers").expect("a policy");
+        assert_eq!((list.services, list.anonymous_services), (&["messaging"][..], &["gateway"][..]));
+    }
+
+    #[test]
     fn services_are_services_of_ours() {
         let known = ["auth", "conversation", "messaging", "scheduling", "gateway"];
         for policy in all() {

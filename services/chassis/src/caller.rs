@@ -27,6 +27,8 @@ pub enum CallerKind {
     Registered,
     /// A guest.
     Guest,
+    /// A user with an external account.
+    External,
     /// A service, acting for a user.
     Service,
 }

@@ -20,39 +20,39 @@ use proto::gateway::v1::ErrorReason;
 use tonic::{Code, Status};
 
 use super::rule::{Body, Endpoint, FieldPath};
+use crate::config::Config;
+use crate::http::authorization::bearer;
 use crate::http::error::Problem;
 use crate::http::middleware::client_ip::ClientAddress;
 use crate::json;
-use crate::state::Gateway;
+use crate::upstream::Upstream;
 use crate::upstream::clients::OnBehalf;
-use crate::upstream::rate_limit::{Attempt, Counted};
 
 /// Carries a client's request to its rpc, and the answer back.
 pub(super) async fn answer(
-    gateway: &Gateway,
+    upstream: &Upstream,
+    config: &Config,
     endpoint: &Endpoint,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let on_behalf = on_behalf(&parts, gateway.config().request_timeout);
-    limit_strangers(gateway, endpoint, &parts, &on_behalf)?;
+    let on_behalf = on_behalf(&parts, config.request_timeout);
+    limit_unauthenticated(upstream, endpoint, &parts, &on_behalf)?;
 
     let path = RawPathParams::from_request_parts(&mut parts, &()).await;
     let path = path.map_err(|_| Fault::invalid("path", "must be UTF-8"))?;
     let held: Vec<&str> = path.iter().map(|(_, value)| value).collect();
     let body = match endpoint.body {
         Body::Nothing => Bytes::new(),
-        Body::Everything | Body::Field(_) => {
-            read(&parts.headers, body, gateway.config().max_body_bytes).await?
-        }
+        Body::Everything | Body::Field(_) => read(&parts.headers, body, config.max_body_bytes).await?,
     };
     let message = compose(endpoint, &held, parts.uri.query().unwrap_or_default(), &body)?;
 
-    limit_users(gateway, endpoint, &message, &parts.headers).await?;
-    let call = gateway.clients().call(&endpoint.rpc, &message, &on_behalf);
+    limit_users(upstream, endpoint, &message, &parts.headers).await?;
+    let call = upstream.clients().call(&endpoint.rpc, &message, &on_behalf);
     let outcome = tokio::time::timeout(on_behalf.patience, call).await;
     let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
-    charge_strangers(gateway, &parts, &outcome)?;
+    charge_unauthenticated(upstream, &parts, &outcome)?;
     Ok(json_response(json::to_json(&outcome?)?))
 }
 
@@ -73,34 +73,24 @@ fn on_behalf(parts: &Parts, longest: Duration) -> OnBehalf {
     }
 }
 
-/// The bearer token of a request. Any other scheme is for services, and services do not come this way.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
 /// What an address may do without being known has bounds.
-fn limit_strangers(
-    gateway: &Gateway,
+fn limit_unauthenticated(
+    upstream: &Upstream,
     endpoint: &Endpoint,
     parts: &Parts,
     on_behalf: &OnBehalf,
 ) -> Result<(), Fault> {
     let Some(ClientAddress(address)) = parts.extensions.get().copied() else { return Ok(()) };
-    let limits = gateway.limits();
+    let limits = upstream.limits();
     if on_behalf.authorization.is_none() {
         limits.anonymous(address)?;
     }
-    match Attempt::of(endpoint.rpc.full_name()) {
-        Some(attempt) => limits.attempt(attempt, address),
-        None => Ok(()),
-    }
+    limits.attempt(endpoint.rate.class, address)
 }
 
 /// A token that is none counts like no token: who tries tokens is slowed down.
-fn charge_strangers(
-    gateway: &Gateway,
+fn charge_unauthenticated(
+    upstream: &Upstream,
     parts: &Parts,
     outcome: &Result<DynamicMessage, Status>,
 ) -> Result<(), Fault> {
@@ -108,7 +98,7 @@ fn charge_strangers(
     let was_refused = matches!(outcome, Err(status) if status.code() == Code::Unauthenticated);
     match address {
         Some(ClientAddress(address)) if was_refused && bearer(&parts.headers).is_some() => {
-            gateway.limits().anonymous(*address)
+            upstream.limits().anonymous(*address)
         }
         _ => Ok(()),
     }
@@ -116,30 +106,38 @@ fn charge_strangers(
 
 /// What a user may do has bounds, the same on REST and on the socket.
 async fn limit_users(
-    gateway: &Gateway,
+    upstream: &Upstream,
     endpoint: &Endpoint,
     message: &DynamicMessage,
     headers: &HeaderMap,
 ) -> Result<(), Problem> {
-    let Some(counted) = Counted::of(endpoint.rpc.full_name(), message) else { return Ok(()) };
+    let rate = endpoint.rate.request_rate(message);
+    if !rate.class.is_per_user() {
+        return Ok(());
+    }
     let token = bearer(headers).ok_or_else(unauthenticated)?;
-    let caller = gateway.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
-    Ok(gateway.limits().call(counted, caller.user_id, message)?)
+    let caller = upstream.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
+    Ok(upstream.limits().call(rate, caller.user_id)?)
 }
 
 /// The body of a request, when it is no larger than it may be and JSON by its own word.
 async fn read(headers: &HeaderMap, body: HttpBody, max: usize) -> Result<Bytes, Problem> {
+    let body = read_body(headers, body, max).await?;
+    if body.is_empty() || is_json(headers) { Ok(body) } else { Err(Problem::unsupported_media_type()) }
+}
+
+/// The body of a request, when it has at most `max` bytes.
+pub(crate) async fn read_body(headers: &HeaderMap, body: HttpBody, max: usize) -> Result<Bytes, Problem> {
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|announced| announced > max) {
         return Err(Problem::body_too_large(max));
     }
-    let body = match Limited::new(body, max).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<LengthLimitError>() => return Err(Problem::body_too_large(max)),
-        Err(_) => return Err(json::not_json("it breaks off").into()),
-    };
-    if body.is_empty() || is_json(headers) { Ok(body) } else { Err(Problem::unsupported_media_type()) }
+    match Limited::new(body, max).collect().await {
+        Ok(body) => Ok(body.to_bytes()),
+        Err(error) if error.is::<LengthLimitError>() => Err(Problem::body_too_large(max)),
+        Err(_) => Err(json::not_json("it breaks off").into()),
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
