@@ -219,6 +219,7 @@ impl From<&Alert> for pb::Alert {
             message: None,
             subject_id: alert.subject.to_string(),
             state: alert.state.into(),
+            requester_user_id: text_of(alert.requester),
         }
     }
 }
@@ -410,7 +411,19 @@ impl News {
             .map_err(|_| Error::Invalid { field: "subject_id", rule: "must be a UUID" })?;
         let effect = if actor == Some(user) { Effect::Own } else { Effect::of(state) };
         let version = request.version;
-        Ok(Self { user, kind, subject, state, version, actor, conversation, message, time: now, effect })
+        Ok(Self {
+            user,
+            kind,
+            subject,
+            state,
+            version,
+            actor,
+            requester: None,
+            conversation,
+            message,
+            time: now,
+            effect,
+        })
     }
 }
 

@@ -145,6 +145,7 @@ impl TryFrom<UserFact> for PersonFact {
             state,
             version: changed.version,
             actor: Some(reviewer),
+            requester: None,
             conversation: None,
             message: None,
             time: fact_time(fact.occur_time.as_ref()),
