@@ -737,6 +737,8 @@ async fn what_a_deleted_user_has_scheduled_is_cancelled_and_erased() {
     world.others.admit(conversation, bob, true);
     world.schedule((conversation, ann), "never", DAY).await;
     let kept = world.schedule((conversation, bob), "still", DAY).await;
+    // A fact about a name changes nothing and stops nothing.
+    world.others.rename(ann);
     world.others.delete(ann);
     world.events.publish(proto::subject::AUTH_FACTS, Vec::new().into());
     let store = Store::new(world.database.clone(), world.clock.clone());

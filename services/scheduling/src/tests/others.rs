@@ -93,11 +93,23 @@ impl Others {
 
     /// Deletes an account, with its memberships.
     pub fn delete(&self, user: UserId) {
+        {
+            let mut state = self.state();
+            state.users.remove(&user);
+            state.members.retain(|(_, member), _| *member != user);
+        }
+        self.tell_of(user, auth::user_fact::Payload::UserDeleted(auth::UserDeleted {}));
+    }
+
+    /// Changes the name of a user.
+    pub fn rename(&self, user: UserId) {
+        self.tell_of(user, auth::user_fact::Payload::UserUpdated(auth::UserUpdated {}));
+    }
+
+    fn tell_of(&self, user: UserId, payload: auth::user_fact::Payload) {
         let mut state = self.state();
-        state.users.remove(&user);
-        state.members.retain(|(_, member), _| *member != user);
         let position = i64::try_from(state.facts.len()).unwrap() + 1;
-        let payload = Some(auth::user_fact::Payload::UserDeleted(auth::UserDeleted {}));
+        let payload = Some(payload);
         state.facts.push(auth::UserFact {
             position,
             user_id: user.to_string(),
