@@ -333,6 +333,7 @@ impl From<UserHappening> for pb::user_event::Payload {
             }
             UserHappening::AlertChanged(alert) => Self::AlertChanged(*alert),
             UserHappening::ReportChanged(report) => Self::ReportChanged(*report),
+            UserHappening::ProfileChanged => Self::ProfileChanged(pb::ProfileChanged {}),
         }
     }
 }
@@ -377,6 +378,7 @@ impl UserHappening {
             },
             Payload::AlertChanged(alert) => Self::AlertChanged(Box::new(alert)),
             Payload::ReportChanged(report) => Self::ReportChanged(Box::new(report)),
+            Payload::ProfileChanged(pb::ProfileChanged {}) => Self::ProfileChanged,
         })
     }
 }

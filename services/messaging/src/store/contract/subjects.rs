@@ -296,6 +296,15 @@ async fn a_fact_about_people_takes_effect_once(store: Store) {
     assert_eq!(store.alerts(&all_of(ann)).await.unwrap().len(), 1);
     let due: Vec<_> = store.departures(NOW, 9).await.unwrap().iter().map(|one| one.user).collect();
     assert_eq!(due, [bob]);
+    // A profile that changed is an event of the user's own log, once however many changes are taken at once.
+    let changed = |user, millis| PersonFact::ProfileChanged { user, time: later(millis) };
+    let facts = [changed(ann, 1), changed(bob, 2), changed(ann, 3)];
+    let events = store.apply_to_people(3, 6, &facts, NOW).await.unwrap().unwrap();
+    let [event] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((event.user, event.occur_time, &event.what), (ann, later(3), &UserHappening::ProfileChanged));
+    let own = store.user_events(ann, Sequence::NONE, 100).await.unwrap();
+    assert_eq!(own.last(), Some(event));
+    assert!(store.user_heads(&[bob]).await.unwrap().is_empty());
     // One who is gone is told nothing.
     let (alert, events) = store.raise_alert(&news(bob, Uuid::from_u128(2), 1)).await.unwrap();
     assert!(alert.is_none() && events.is_empty());
