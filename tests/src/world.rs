@@ -40,6 +40,8 @@ pub struct World {
     /// Its processes in call order: the first calls nobody, the last are the gateways.
     pub processes: Vec<Process>,
     next_gateway: AtomicUsize,
+    /// What the gateways show to the services; made within the process, and known to nobody else, when there is only one.
+    gateway_secret: Option<String>,
     // Last, so that it goes after the processes that write to it.
     folder: TempDir,
 }
@@ -61,6 +63,7 @@ impl World {
             shape: Shape::Embedded,
             processes: vec![process],
             next_gateway: AtomicUsize::new(0),
+            gateway_secret: None,
             folder,
         })
     }
@@ -94,7 +97,10 @@ impl World {
             starter.start("gateway-2", "gateway", &before_gateway),
         )?;
         let processes = vec![auth, conversation, one, two, scheduling, gateway_1, gateway_2];
-        Ok(Self { shape: Shape::Separate, processes, next_gateway: AtomicUsize::new(0), folder })
+        let gateway_secret = starter.secrets.iter().find(|(name, _)| *name == "gateway");
+        let gateway_secret = gateway_secret.map(|(_, secret)| secret.clone());
+        let next_gateway = AtomicUsize::new(0);
+        Ok(Self { shape: Shape::Separate, processes, next_gateway, gateway_secret, folder })
     }
 
     /// The addresses of its gateways.
@@ -120,6 +126,11 @@ impl World {
         let name = if self.shape == Shape::Embedded { "parlor" } else { service };
         let replicas = self.processes.iter().filter(|process| process.name().starts_with(name));
         replicas.filter_map(|process| process.address("grpc").ok()).collect()
+    }
+
+    /// The header by which the gateways authenticate themselves to the services, where that is known outside of the process.
+    pub fn gateway_authorization(&self) -> Option<String> {
+        self.gateway_secret.as_ref().map(|secret| format!("Service gateway:{secret}"))
     }
 
     /// A process by its name.

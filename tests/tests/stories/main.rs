@@ -27,6 +27,7 @@ mod members;
 mod moderating;
 mod operation;
 mod operations;
+mod public;
 mod reading;
 mod reviewing;
 mod scheduling;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         moderating::all(),
         operation::all(),
         operations::all(),
+        public::all(),
         reading::all(),
         reviewing::all(),
         scheduling::all(),
