@@ -30,6 +30,7 @@ mod messenger;
 mod moderating;
 mod operation;
 mod operations;
+mod public;
 mod reading;
 mod reviewing;
 mod scheduling;
@@ -74,6 +75,7 @@ fn main() -> ExitCode {
         moderating::all(),
         operation::all(),
         operations::all(),
+        public::all(),
         reading::all(),
         reviewing::all(),
         scheduling::all(),
