@@ -74,11 +74,13 @@ pub struct Config {
 pub struct DialectsConfig {
     /// REST below `/chats`.
     pub chats: bool,
+    /// REST below `/users`, `/rooms`, `/messages`, `/bans` and others, and Socket.IO.
+    pub playground: bool,
 }
 
 impl Default for DialectsConfig {
     fn default() -> Self {
-        Self { chats: true }
+        Self { chats: true, playground: true }
     }
 }
 
@@ -199,7 +201,7 @@ impl Default for SocketsConfig {
             hello_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(25),
             idle_timeout: Duration::from_secs(60),
-            max_frame_bytes: 64 * 1024,
+            max_frame_bytes: 128 * 1024,
             queue_frames: 512,
             queue_bytes: 1024 * 1024,
             commands_per_minute: 120,

@@ -3,6 +3,8 @@
 //!
 //! ```text
 //! chats        S3: REST below `/chats`
+//! playground   S4: REST below `/users`, `/rooms`, `/messages` and others, and Socket.IO
+//! socketio     one Socket.IO server for the dialects that have it
 //! request      a request over HTTP: segments, query, body        fields   the fields of a body, a query, an event
 //! backend      typed rpcs through the limits                     people   names and pictures of users
 //! ids, text, time   ids, texts and times as dialects write them
@@ -15,7 +17,9 @@ pub(crate) mod error;
 mod fields;
 mod ids;
 mod people;
+mod playground;
 mod request;
+pub(crate) mod socketio;
 mod text;
 mod time;
 
@@ -37,6 +41,8 @@ use crate::upstream::Upstream;
 pub(crate) enum Dialect {
     /// S3.
     Chats,
+    /// S4.
+    Playground,
 }
 
 impl Dialect {
@@ -54,6 +60,7 @@ impl Dialect {
     pub(crate) fn is_on(self, config: &DialectsConfig) -> bool {
         match self {
             Self::Chats => config.chats,
+            Self::Playground => config.playground,
         }
     }
 
@@ -62,6 +69,7 @@ impl Dialect {
         let (code, message) = (problem.status().as_u16(), problem.fault().text());
         match self {
             Self::Chats => json!({"code": code, "message": message}),
+            Self::Playground => json!({"error": message}),
         }
     }
 }
@@ -77,6 +85,11 @@ impl Dialects {
     pub(crate) fn new(upstream: Upstream, config: Arc<Config>) -> Self {
         let backend = Backend::new(upstream, config);
         Self { people: People::new(backend.clone()), backend }
+    }
+
+    /// True when a dialect that is switched on has sockets.
+    fn has_sockets(&self) -> bool {
+        Dialect::Playground.is_on(self.backend.config())
     }
 }
 
@@ -95,5 +108,6 @@ async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Resul
     let request = HttpRequest::read(request, dialects.backend.max_body_bytes()).await?;
     match dialect {
         Dialect::Chats => chats::answer(&dialects, &request).await,
+        Dialect::Playground => playground::answer(&dialects, &request).await,
     }
 }
