@@ -11,10 +11,12 @@ mod away;
 mod bad_input;
 mod booking;
 mod calling;
+mod chats;
 mod codes;
 mod connecting;
 mod editing;
 mod ephemeral;
+mod external;
 mod files;
 mod finding;
 mod grpc;
@@ -52,10 +54,12 @@ fn main() -> ExitCode {
         bad_input::all(),
         booking::all(),
         calling::all(),
+        chats::all(),
         codes::all(),
         connecting::all(),
         editing::all(),
         ephemeral::all(),
+        external::all(),
         files::all(),
         finding::all(),
         grpc::all(),

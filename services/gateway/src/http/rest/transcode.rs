@@ -27,7 +27,6 @@ use crate::http::middleware::client_ip::ClientAddress;
 use crate::json;
 use crate::upstream::Upstream;
 use crate::upstream::clients::OnBehalf;
-use crate::upstream::rate_limit::{Attempt, Counted};
 
 /// Carries a client's request to its rpc, and the answer back.
 pub(super) async fn answer(
@@ -86,10 +85,7 @@ fn limit_unauthenticated(
     if on_behalf.authorization.is_none() {
         limits.anonymous(address)?;
     }
-    match Attempt::of(endpoint.rpc.full_name()) {
-        Some(attempt) => limits.attempt(attempt, address),
-        None => Ok(()),
-    }
+    limits.attempt(endpoint.rate.class, address)
 }
 
 /// A token that is none counts like no token: who tries tokens is slowed down.
@@ -115,10 +111,13 @@ async fn limit_users(
     message: &DynamicMessage,
     headers: &HeaderMap,
 ) -> Result<(), Problem> {
-    let Some(counted) = Counted::of(endpoint.rpc.full_name(), message) else { return Ok(()) };
+    let rate = endpoint.rate.request_rate(message);
+    if !rate.class.is_per_user() {
+        return Ok(());
+    }
     let token = bearer(headers).ok_or_else(unauthenticated)?;
     let caller = upstream.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
-    Ok(upstream.limits().call(counted, caller.user_id, message)?)
+    Ok(upstream.limits().call(rate, caller.user_id)?)
 }
 
 /// The body of a request, when it is no larger than it may be and JSON by its own word.

@@ -5,13 +5,12 @@ use std::net::IpAddr;
 use chassis::fault::Fault;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use proto::gateway::v1::{Call, CallReply};
+use proto::id::UserId;
 use tonic::Status;
 
 use crate::http::rest::public_rpc;
 use crate::realtime::Realtime;
-use crate::realtime::connection::Connection;
 use crate::upstream::clients::OnBehalf;
-use crate::upstream::rate_limit::{Attempt, Counted};
 use crate::{json, json_value};
 
 /// A call that may be made.
@@ -25,7 +24,7 @@ pub(in crate::realtime) struct Prepared {
 /// Finds the rpc and reads its request. Refuses what is not public, and what comes too often.
 pub(in crate::realtime) fn prepare(
     realtime: &Realtime,
-    connection: &Connection,
+    user: UserId,
     address: IpAddr,
     call: Call,
 ) -> Result<Prepared, Fault> {
@@ -43,12 +42,10 @@ pub(in crate::realtime) fn prepare(
     let call_of_people = named("callId", "call_id");
     let request = json::from_json(&method.input(), body.to_string().as_bytes())?;
 
-    let limits = realtime.upstream().limits();
-    if let Some(attempt) = Attempt::of(method.full_name()) {
-        limits.attempt(attempt, address)?;
-    }
-    if let Some(counted) = Counted::of(method.full_name(), &request) {
-        limits.call(counted, connection.user_id(), &request)?;
+    if let Some(rate) = proto::rate::of_method(&method) {
+        let limits = realtime.upstream().limits();
+        limits.attempt(rate.class, address)?;
+        limits.call(rate.request_rate(&request), user)?;
     }
     Ok(Prepared { method, request, conversation, call: call_of_people })
 }

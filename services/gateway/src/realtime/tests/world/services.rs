@@ -58,6 +58,8 @@ service!(auth::auth_service_server::AuthService {
     link_provider(auth::LinkProviderRequest) -> auth::LinkProviderResponse;
     list_linked_providers(auth::ListLinkedProvidersRequest) -> auth::ListLinkedProvidersResponse;
     unlink_provider(auth::UnlinkProviderRequest) -> auth::UnlinkProviderResponse;
+    login_as_external_account(auth::LoginAsExternalAccountRequest) -> auth::LoginAsExternalAccountResponse;
+    list_external_accounts(auth::ListExternalAccountsRequest) -> auth::ListExternalAccountsResponse;
     list_user_facts(auth::ListUserFactsRequest) -> auth::ListUserFactsResponse;
 });
 
@@ -90,10 +92,11 @@ service!(conversation::conversation_service_server::ConversationService {
             let user = UserId::parse(&question.user_id).expect("a user");
             let conversation = facts.conversations.get(&parse(&question.conversation_id));
             let is_in = conversation.is_some_and(|conversation| conversation.members.contains(&user));
+            let may_read = is_in || conversation.is_some_and(|conversation| conversation.public_read);
             conversation::Access {
                 exists: conversation.is_some(),
-                visible: is_in,
-                may_read: is_in,
+                visible: may_read,
+                may_read,
                 may_write: is_in,
                 membership_version: conversation.map_or(0, |conversation| conversation.version),
                 ..conversation::Access::default()
@@ -151,6 +154,7 @@ service!(conversation::presence_service_server::PresenceService {
     }
 } absent {
     get_presence(conversation::GetPresenceRequest) -> conversation::GetPresenceResponse;
+    list_online_members(conversation::ListOnlineMembersRequest) -> conversation::ListOnlineMembersResponse;
 });
 
 service!(messaging::messaging_service_server::MessagingService {
@@ -206,7 +210,7 @@ service!(messaging::messaging_service_server::MessagingService {
             conversation_id: request.conversation_id.clone(),
             delivered_sequence: request.read_sequence.max(request.delivered_sequence),
             read_sequence: request.read_sequence,
-            update_time: None,
+            ..Default::default()
         };
         let subject = proto::subject::conversation(parse(&request.conversation_id));
         self.hint(&subject, notice::Notice::Receipt(watermark.clone()));
@@ -235,11 +239,13 @@ service!(messaging::sync_service_server::SyncService {
 
     async fn list_events(&self, request: Request<messaging::ListEventsRequest>) -> Reply<messaging::ListEventsResponse> {
         self.asked("ListEvents");
-        let user = self.who(&request)?;
+        let viewer = self.viewer(&request)?;
         let request = request.into_inner();
         let facts = self.facts();
         let conversation = facts.conversations.get(&parse(&request.conversation_id));
-        let conversation = conversation.filter(|conversation| conversation.members.contains(&user));
+        let conversation = conversation.filter(|found| {
+            found.public_read || viewer.is_some_and(|user| found.members.contains(&user))
+        });
         let conversation = conversation.ok_or_else(not_found)?;
         let after = conversation.events.iter().filter(|event| event.sequence > request.after_sequence);
         Ok(Response::new(messaging::ListEventsResponse {
