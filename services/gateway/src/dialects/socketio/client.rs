@@ -1,7 +1,7 @@
 //! One connection as its dialect sees it.
 
 use std::net::IpAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use serde_json::Value;
 use socketioxide::extract::AckSender;
@@ -20,23 +20,18 @@ pub(super) struct Link(Arc<LinkInner>);
 
 struct LinkInner {
     /// Given back when the connection is dropped.
-    slot: Mutex<ConnectionSlot>,
+    slot: ConnectionSlot,
     cut: CancellationToken,
 }
 
 impl Link {
     pub(super) fn new(slot: ConnectionSlot) -> Self {
-        Self(Arc::new(LinkInner { slot: Mutex::new(slot), cut: CancellationToken::new() }))
+        Self(Arc::new(LinkInner { slot, cut: CancellationToken::new() }))
     }
 
-    /// The address of the client.
-    pub(super) fn address(&self) -> IpAddr {
-        self.slot().address()
-    }
-
-    fn slot(&self) -> MutexGuard<'_, ConnectionSlot> {
-        // A slot is changed as a whole or not at all, so a poisoned lock is as good as any other.
-        self.0.slot.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The slot of the connection among all connections.
+    pub(super) fn slot(&self) -> &ConnectionSlot {
+        &self.0.slot
     }
 
     /// Set when the WebSocket of this connection is to be dropped.
@@ -56,7 +51,7 @@ pub(crate) struct Client {
 
 impl Client {
     pub(super) fn new(socket: Arc<Socket>, inbox: Arc<Inbox>, link: Link) -> Self {
-        let address = link.address();
+        let address = link.slot().address();
         Self { socket, inbox, link, address }
     }
 
@@ -71,7 +66,7 @@ impl Client {
     }
 
     /// The slot of the connection among all connections.
-    pub(crate) fn slot(&self) -> MutexGuard<'_, ConnectionSlot> {
+    pub(crate) fn slot(&self) -> &ConnectionSlot {
         self.link.slot()
     }
 

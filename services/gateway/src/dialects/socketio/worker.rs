@@ -92,7 +92,7 @@ impl Worker {
         if self.shutdown.is_set() {
             return Err(Refusal("the gateway is going".to_owned()));
         }
-        let address = link.address();
+        let address = link.slot().address();
         let greeting = Session::greet(&self.dialects, &auth, address).await?;
         let inbox = Inbox::new(&self.realtime.config().sockets);
         socket.extensions.insert(Arc::clone(&inbox));

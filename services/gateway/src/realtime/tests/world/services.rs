@@ -340,6 +340,7 @@ service!(messaging::sync_service_server::SyncService {
     }
 } absent {
     list_inbox(messaging::ListInboxRequest) -> messaging::ListInboxResponse;
+    batch_get_inbox_entries(messaging::BatchGetInboxEntriesRequest) -> messaging::BatchGetInboxEntriesResponse;
 });
 
 service!(scheduling::call_service_server::CallService {
