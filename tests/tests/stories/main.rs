@@ -26,6 +26,7 @@ mod leaving;
 mod marks;
 mod meeting;
 mod members;
+mod messenger;
 mod moderating;
 mod operation;
 mod operations;
@@ -68,6 +69,7 @@ fn main() -> ExitCode {
         leaving::all(),
         marks::all(),
         meeting::all(),
+        messenger::all(),
         members::all(),
         moderating::all(),
         operation::all(),

@@ -38,9 +38,15 @@ pub(super) use self::constants::status;
 pub(super) use self::pushes::Push;
 pub(super) use self::session::{EVENTS, Session};
 use super::backend::{Actor, Authority, Backend};
-use super::request::{HttpRequest, ok, token};
+use super::request::{HttpRequest, ok};
 use super::{Dialects, ids};
 use crate::http::error::Problem;
+
+/// The first segments of the paths of this API.
+pub(super) const PATHS: [&str; 13] = [
+    "users", "random", "me", "rooms", "messages", "bans", "unban", "moderators", "connections", "health", "websocket",
+    "geoip2", "favicon.ico",
+];
 
 /// What this dialect keeps: short caches, and the rooms of its sockets.
 #[derive(Clone)]
@@ -95,11 +101,8 @@ async fn actor(dialects: &Dialects, request: &HttpRequest) -> Result<Actor, Prob
 }
 
 async fn signed_in(dialects: &Dialects, request: &HttpRequest) -> Result<Option<Actor>, Problem> {
-    let in_query = match dialects.backend.is_development() {
-        true => request.query.filled("token")?,
-        false => None,
-    };
-    match request.bearer().or_else(|| in_query.as_deref().and_then(token)) {
+    let in_query = dialects.token_in_query(request)?;
+    match request.bearer().or(in_query.as_deref()) {
         Some(token) => dialects.backend.sign_in(token, request.address).await.map(Some),
         None => Ok(None),
     }

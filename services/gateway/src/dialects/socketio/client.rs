@@ -7,7 +7,7 @@ use serde_json::Value;
 use socketioxide::extract::AckSender;
 use socketioxide::handler::{FromMessageParts, Value as Packet};
 use socketioxide::socket::Socket;
-use socketioxide::{SendError, SocketError};
+use socketioxide::{SendError, SocketError, TransportType};
 use tokio_util::sync::CancellationToken;
 
 use super::inbox::{End, Event, Inbox};
@@ -105,6 +105,11 @@ impl Client {
         if let Err(error) = Arc::clone(&self.socket).disconnect() {
             tracing::debug!(%error, "a client cannot be told that its connection is over");
         }
+    }
+
+    /// True for a WebSocket, false for one that polls.
+    pub(super) fn has_websocket(&self) -> bool {
+        self.socket.transport_type() == TransportType::Websocket
     }
 
     pub(super) fn link(&self) -> &Link {

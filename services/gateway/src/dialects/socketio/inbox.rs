@@ -59,8 +59,8 @@ pub(crate) enum End {
     TooManyEvents,
     /// The client has sent what is no event.
     NotAnEvent,
-    /// The session has ended.
-    SignedOut,
+    /// What the connection follows has to be followed anew. The client connects again by itself.
+    Restart,
     /// A client that is not signed in has done nothing for long.
     Idle,
     /// The client has gone.
@@ -74,7 +74,7 @@ impl End {
             Self::TooSlow => "slow_consumer",
             Self::TooManyEvents => "too_many_commands",
             Self::NotAnEvent => "not_a_frame",
-            Self::SignedOut => "signed_out",
+            Self::Restart => "restart",
             Self::Idle => "idle",
             Self::Gone => "gone",
         }

@@ -167,16 +167,19 @@ impl Worker {
         }
     }
 
-    /// Closes a connection from this side. One that has room is told first; one that does not close is cut.
+    /// Closes a connection from this side. One that has room is told first; one that does not close is cut. A cut client
+    /// connects again by itself, one that was told does not.
     async fn close(&self, client: &Client, end: End) {
-        if !matches!(end, End::TooSlow | End::Gone) {
+        if end == End::Gone || self.shutdown.is_set() {
+            return;
+        }
+        let connects_again = matches!(end, End::TooSlow | End::Restart) && client.has_websocket();
+        if !connects_again {
             client.disconnect();
             tokio::time::sleep(GRACE).await;
         }
-        if end != End::Gone {
-            client.link().cut().cancel();
-            self.cuts.cut(&client.id());
-        }
+        client.link().cut().cancel();
+        self.cuts.cut(&client.id());
     }
 }
 
