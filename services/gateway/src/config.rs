@@ -78,6 +78,8 @@ pub struct DialectsConfig {
     pub messenger: bool,
     /// The meaning of `cursor_next` and `cursor_prev` of the messenger API where a request does not say it.
     pub messenger_cursor_labels: CursorLabels,
+    /// REST below `/users`, `/rooms`, `/messages`, `/bans` and others, and Socket.IO.
+    pub playground: bool,
 }
 
 /// The meaning of `cursor_next` and `cursor_prev`: the description of the messenger API contradicts itself.
@@ -93,7 +95,12 @@ pub enum CursorLabels {
 
 impl Default for DialectsConfig {
     fn default() -> Self {
-        Self { chats: true, messenger: true, messenger_cursor_labels: CursorLabels::default() }
+        Self {
+            chats: true,
+            messenger: true,
+            messenger_cursor_labels: CursorLabels::default(),
+            playground: true,
+        }
     }
 }
 
@@ -214,7 +221,7 @@ impl Default for SocketsConfig {
             hello_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(25),
             idle_timeout: Duration::from_secs(60),
-            max_frame_bytes: 64 * 1024,
+            max_frame_bytes: 128 * 1024,
             queue_frames: 512,
             queue_bytes: 1024 * 1024,
             commands_per_minute: 120,

@@ -4,6 +4,8 @@
 //! ```text
 //! chats        S3: REST below `/chats`
 //! messenger    S2: REST below `/api`
+//! playground   S4: REST below `/users`, `/rooms`, `/messages` and others, and Socket.IO
+//! socketio     one Socket.IO server for the dialects that have it
 //! request      a request over HTTP: segments, query, body        fields   the fields of a body, a query, an event
 //! backend      typed rpcs through the limits                     people   names and pictures of users
 //! external_accounts   the sessions of names that act without signing in
@@ -19,7 +21,9 @@ mod fields;
 mod ids;
 mod messenger;
 mod people;
+mod playground;
 mod request;
+pub(crate) mod socketio;
 mod text;
 mod time;
 
@@ -44,6 +48,8 @@ pub(crate) enum Dialect {
     Chats,
     /// S2.
     Messenger,
+    /// S4.
+    Playground,
 }
 
 impl Dialect {
@@ -56,6 +62,7 @@ impl Dialect {
             ("chats", _) => Some(Self::Chats),
             ("api", None | Some(messenger::NOT_AN_ACCOUNT)) => None,
             ("api", Some(_)) => Some(Self::Messenger),
+            (first, _) if playground::PATHS.contains(&first) => Some(Self::Playground),
             _ => None,
         }
     }
@@ -65,6 +72,7 @@ impl Dialect {
         match self {
             Self::Chats => config.chats,
             Self::Messenger => config.messenger,
+            Self::Playground => config.playground,
         }
     }
 
@@ -74,8 +82,14 @@ impl Dialect {
         match self {
             Self::Chats => json!({"code": code, "message": message}),
             Self::Messenger => json!({"error": message}),
+            Self::Playground => json!({"error": message}),
         }
     }
+}
+
+/// The state of the server, as clients of the playground read it at `/`.
+pub(crate) fn playground_status() -> Value {
+    playground::status()
 }
 
 /// Everything that the dialects share. Cloning is cheap.
@@ -84,6 +98,7 @@ pub(crate) struct Dialects {
     backend: Backend,
     people: People,
     external_accounts: ExternalAccounts,
+    playground: playground::State,
 }
 
 impl Dialects {
@@ -92,6 +107,7 @@ impl Dialects {
         Self {
             people: People::new(backend.clone()),
             external_accounts: ExternalAccounts::new(backend.clone()),
+            playground: playground::State::new(&backend),
             backend,
         }
     }
@@ -103,6 +119,11 @@ impl Dialects {
         }
         let token = request.query.filled("token")?;
         Ok(token.as_deref().and_then(token_of).map(str::to_owned))
+    }
+
+    /// True when a dialect that is switched on has sockets.
+    fn has_sockets(&self) -> bool {
+        Dialect::Playground.is_on(self.backend.config())
     }
 }
 
@@ -122,5 +143,6 @@ async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Resul
     match dialect {
         Dialect::Chats => chats::answer(&dialects, &request).await,
         Dialect::Messenger => messenger::answer(&dialects, &request).await,
+        Dialect::Playground => playground::answer(&dialects, &request).await,
     }
 }
