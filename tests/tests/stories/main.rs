@@ -7,6 +7,7 @@
 )]
 
 mod accounts;
+mod allo;
 mod away;
 mod bad_input;
 mod booking;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
     let worlds = Arc::new(Worlds::default());
     let stories: Vec<Story> = [
         accounts::all(),
+        allo::all(),
         away::all(),
         bad_input::all(),
         booking::all(),
