@@ -30,6 +30,8 @@ mod messenger;
 mod moderating;
 mod operation;
 mod operations;
+mod playground;
+mod playground_sockets;
 mod reading;
 mod reviewing;
 mod scheduling;
@@ -74,6 +76,8 @@ fn main() -> ExitCode {
         moderating::all(),
         operation::all(),
         operations::all(),
+        playground::all(),
+        playground_sockets::all(),
         reading::all(),
         reviewing::all(),
         scheduling::all(),

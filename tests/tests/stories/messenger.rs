@@ -174,8 +174,9 @@ async fn other_apis_show_the_same_messages(world: Arc<World>) {
         "/chats/messages",
         &[("token", ann.token.as_str())],
         Some(&json!({ "userUUID": bob.id, "message": { "type": "text", "content": "from a chat" } })),
-    );
-    let conversation = text(&sent.await.ok()["chatId"]);
+    )
+    .await;
+    let conversation = text(&sent.ok()["chatId"]);
     let mut socket = ann.comes_online().await;
     let path = format!("/api/account/{}/conversation/{conversation}/messages", bob.id);
     as_person(&world, &bob, Method::POST, &path, json!({ "text": "from the messenger" })).await.ok();
