@@ -31,6 +31,8 @@ mod messenger;
 mod moderating;
 mod operation;
 mod operations;
+mod playground;
+mod playground_sockets;
 mod public;
 mod reading;
 mod reviewing;
@@ -77,6 +79,8 @@ fn main() -> ExitCode {
         moderating::all(),
         operation::all(),
         operations::all(),
+        playground::all(),
+        playground_sockets::all(),
         public::all(),
         reading::all(),
         reviewing::all(),
