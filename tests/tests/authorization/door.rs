@@ -151,11 +151,7 @@ impl Doors {
     }
 
     /// Calls an rpc for the anonymous viewer, as a gateway does.
-    pub async fn call_anonymously(
-        &self,
-        rpc: &MethodDescriptor,
-        request: &Value,
-    ) -> anyhow::Result<Outcome> {
+    pub async fn call_anonymously(&self, rpc: &MethodDescriptor, request: &Value) -> anyhow::Result<Outcome> {
         self.by_grpc(rpc, Some(&self.world.gateway_authorization()), request).await
     }
 

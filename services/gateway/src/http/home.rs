@@ -70,7 +70,8 @@ fn description(dialects: &DialectsConfig) -> Response {
     });
     // Clients of the playground look for the state of the server here.
     if dialects.playground
-        && let (Some(fields), Value::Object(status)) = (description.as_object_mut(), dialects::playground_status())
+        && let (Some(fields), Value::Object(status)) =
+            (description.as_object_mut(), dialects::playground_status())
     {
         fields.extend(status);
     }

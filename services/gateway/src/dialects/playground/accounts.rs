@@ -4,8 +4,8 @@ use axum::response::{IntoResponse, Response};
 use chassis::fault::Fault;
 use http::StatusCode;
 use proto::auth::v1::{
-    ErrorReason, GetMeRequest, GetUserRequest, LoginAsGuestRequest, LoginRequest, RegisterRequest, SessionGrant,
-    SuggestCredentialsRequest, UpdateUserRequest, User, UserChanges, UserKind,
+    ErrorReason, GetMeRequest, GetUserRequest, LoginAsGuestRequest, LoginRequest, RegisterRequest,
+    SessionGrant, SuggestCredentialsRequest, UpdateUserRequest, User, UserChanges, UserKind,
 };
 use proto::id::UserId;
 use serde_json::json;
@@ -208,7 +208,9 @@ mod tests {
         for json in [r#"{"guest": 1}"#, r#"{"guest": "1"}"#, r#"{"guest": true}"#] {
             assert!(wants(json), "{json}");
         }
-        for json in [r#"{}"#, r#"{"guest": 0}"#, r#"{"guest": ""}"#, r#"{"guest": false}"#, r#"{"guest": null}"#] {
+        for json in
+            [r#"{}"#, r#"{"guest": 0}"#, r#"{"guest": ""}"#, r#"{"guest": false}"#, r#"{"guest": null}"#]
+        {
             assert!(!wants(json), "{json}");
         }
     }

@@ -61,9 +61,21 @@ mod tests {
 
     #[test]
     fn others_are_no_duration() {
-        for text in
-            ["", "0", "0s", "10", "1w", "d", "1x", "-1d", "1.5h", "1d1", "3651d", "99999999999999999999d", "forever"]
-        {
+        for text in [
+            "",
+            "0",
+            "0s",
+            "10",
+            "1w",
+            "d",
+            "1x",
+            "-1d",
+            "1.5h",
+            "1d1",
+            "3651d",
+            "99999999999999999999d",
+            "forever",
+        ] {
             assert_eq!(parse(text), None, "{text}");
         }
     }

@@ -174,7 +174,8 @@ fn has_name_part(user: &User, part: &str) -> bool {
 /// The only one. One whose whole name it is comes before those who have more of a name.
 fn the_one(mut matching: Vec<User>, part: &str) -> Result<User, Fault> {
     let part = part.to_lowercase();
-    let is_whole = |user: &User| [&user.display_name, &user.username].iter().any(|name| name.to_lowercase() == part);
+    let is_whole =
+        |user: &User| [&user.display_name, &user.username].iter().any(|name| name.to_lowercase() == part);
     if matching.len() > 1 {
         matching.sort_by_key(|user| !is_whole(user));
         if is_whole(&matching[1]) || !is_whole(&matching[0]) {
@@ -236,11 +237,10 @@ mod tests {
     fn a_ban_has_a_name_a_duration_and_a_reason() {
         let read = |text| Ban::read(text).expect("a ban");
         let day = DEFAULT_BAN;
-        assert_eq!(read(r#""Ann Lee" 2h too loud"#), Ban {
-            name: "Ann Lee",
-            duration: Duration::from_secs(7200),
-            reason: "too loud"
-        });
+        assert_eq!(
+            read(r#""Ann Lee" 2h too loud"#),
+            Ban { name: "Ann Lee", duration: Duration::from_secs(7200), reason: "too loud" }
+        );
         assert_eq!(read("ann"), Ban { name: "ann", duration: day, reason: "" });
         assert_eq!(read("ann too loud"), Ban { name: "ann", duration: day, reason: "too loud" });
         assert_eq!(read(r#""ann"#).name, "\"ann");

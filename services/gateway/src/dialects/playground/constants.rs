@@ -17,17 +17,17 @@ static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 /// Answers a request for a path that has no operation of a service.
 pub(super) fn answer(request: &HttpRequest, route: &[&str]) -> Result<Response, Problem> {
     let allowed: &[Method] = match route {
-        ["users", "register" | "login"] | ["unban"] | ["users", _, "mod" | "unmod"] | ["rooms" | "messages"] => {
-            &[Method::POST]
-        }
+        ["users", "register" | "login"]
+        | ["unban"]
+        | ["users", _, "mod" | "unmod"]
+        | ["rooms" | "messages"] => &[Method::POST],
         ["bans"] => &[Method::GET, Method::POST],
         ["me"] | ["users", _] => &[Method::GET, Method::PATCH],
         ["rooms", _] => &[Method::GET, Method::PATCH, Method::DELETE],
         ["rooms", _, "messages"] => &[Method::GET, Method::DELETE],
         ["messages" | "connections", _] => &[Method::DELETE],
-        ["random" | "moderators" | "health" | "websocket" | "geoip2" | "favicon.ico"] | ["rooms", _, "users"] => {
-            &[Method::GET]
-        }
+        ["random" | "moderators" | "health" | "websocket" | "geoip2" | "favicon.ico"]
+        | ["rooms", _, "users"] => &[Method::GET],
         _ => return Err(Problem::route_not_found()),
     };
     match route {

@@ -78,10 +78,8 @@ pub(super) async fn delete(dialects: &Dialects, request: &HttpRequest) -> Result
     };
     let found = dialects.backend.call(&actor, list).await?.messages;
     let message = found.first().ok_or_else(|| no_message(id))?;
-    let delete = DeleteMessageRequest {
-        conversation_id: room.to_string(),
-        message_id: message.message_id.clone(),
-    };
+    let delete =
+        DeleteMessageRequest { conversation_id: room.to_string(), message_id: message.message_id.clone() };
     dialects.backend.call(&actor, delete).await?;
     ok(&json!({"status": true}))
 }

@@ -44,8 +44,19 @@ use crate::http::error::Problem;
 
 /// The first segments of the paths of this API.
 pub(super) const PATHS: [&str; 13] = [
-    "users", "random", "me", "rooms", "messages", "bans", "unban", "moderators", "connections", "health", "websocket",
-    "geoip2", "favicon.ico",
+    "users",
+    "random",
+    "me",
+    "rooms",
+    "messages",
+    "bans",
+    "unban",
+    "moderators",
+    "connections",
+    "health",
+    "websocket",
+    "geoip2",
+    "favicon.ico",
 ];
 
 /// What this dialect keeps: short caches, and the rooms of its sockets.

@@ -77,10 +77,7 @@ pub(super) async fn appoint(
     let user = user_id(&request.path[1])?;
     let room = room_id(&request.fields().required("room")?)?;
     if is_moderator {
-        let add = AddMembersRequest {
-            conversation_id: room.to_string(),
-            user_ids: vec![user.to_string()],
-        };
+        let add = AddMembersRequest { conversation_id: room.to_string(), user_ids: vec![user.to_string()] };
         dialects.backend.call(&actor, add).await?;
     }
     let role = if is_moderator { MemberRole::Moderator } else { MemberRole::Member };

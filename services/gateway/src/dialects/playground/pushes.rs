@@ -105,7 +105,10 @@ impl Session {
         let roles = self.dialects.playground.roles.known(room, &reader).await;
         // The message is told in any case.
         for problem in [people.as_ref().err(), roles.as_ref().err()].into_iter().flatten() {
-            tracing::warn!(reason = problem.fault().reason(), "the sender of a message is shown without a name or role");
+            tracing::warn!(
+                reason = problem.fault().reason(),
+                "the sender of a message is shown without a name or role"
+            );
         }
         let shown = view::message(message, &people.unwrap_or_default(), &roles.unwrap_or_default());
         self.client.emit("message", &shown);

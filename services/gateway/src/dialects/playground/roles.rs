@@ -51,7 +51,11 @@ impl Roles {
     }
 
     /// The roles as they are now.
-    pub(super) async fn read(&self, room: ConversationId, authority: &Authority) -> Result<RoomRoles, Problem> {
+    pub(super) async fn read(
+        &self,
+        room: ConversationId,
+        authority: &Authority,
+    ) -> Result<RoomRoles, Problem> {
         let mut roles = HashMap::new();
         let mut list = ListMembersRequest {
             conversation_id: room.to_string(),
@@ -76,7 +80,11 @@ impl Roles {
     }
 
     /// The roles, for one who hears of their changes.
-    pub(super) async fn known(&self, room: ConversationId, authority: &Authority) -> Result<RoomRoles, Problem> {
+    pub(super) async fn known(
+        &self,
+        room: ConversationId,
+        authority: &Authority,
+    ) -> Result<RoomRoles, Problem> {
         match self.known.get(&room) {
             Some(roles) => Ok(roles),
             None => self.read(room, authority).await,

@@ -6,8 +6,8 @@ use axum::response::{IntoResponse, Response};
 use chassis::fault::Fault;
 use http::StatusCode;
 use proto::conversation::v1::{
-    Conversation, ConversationChanges, ConversationKind, CreateConversationRequest, DeleteConversationRequest,
-    GetConversationRequest, ListOnlineMembersRequest, UpdateConversationRequest,
+    Conversation, ConversationChanges, ConversationKind, CreateConversationRequest,
+    DeleteConversationRequest, GetConversationRequest, ListOnlineMembersRequest, UpdateConversationRequest,
 };
 use proto::id::ConversationId;
 use proto::messaging::v1::{ListMessagesRequest, Message, Order, PurgeMessagesRequest};

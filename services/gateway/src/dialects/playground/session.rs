@@ -116,7 +116,9 @@ impl Session {
         }
         match fault.wait() {
             Some(wait) => {
-                let wait = super::ban_duration::words(std::time::Duration::from_secs(wait.as_secs_f64().ceil() as u64));
+                let wait = super::ban_duration::words(std::time::Duration::from_secs(
+                    wait.as_secs_f64().ceil() as u64,
+                ));
                 format!("{}: wait {wait}", fault.text())
             }
             None => fault.text(),
@@ -192,7 +194,9 @@ impl Session {
         let room = room_id(uid)?;
         let is_new = self.rooms.iter().all(|watched| watched.room != room);
         if is_new && self.rooms.len() >= MAX_ROOMS {
-            return Err(Fault::invalid("uid", format!("is one room too many: {MAX_ROOMS} can be watched")).into());
+            return Err(
+                Fault::invalid("uid", format!("is one room too many: {MAX_ROOMS} can be watched")).into()
+            );
         }
         if let Ok(actor) = self.actor()
             && let Err(problem) = messages::join(&self.dialects, &actor, room).await

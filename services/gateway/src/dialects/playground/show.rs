@@ -121,7 +121,16 @@ mod tests {
         assert_eq!(id, format!("{}-42", ids::uid(room.uuid())));
         assert_eq!(parse_message_id(&id), Some((room, 42)));
         assert_eq!(parse_message_id(&format!("{room}-42")), Some((room, 42)));
-        for id in ["", "42", "-42", "x-42", &room.to_string(), &format!("{room}-0"), &format!("{room}-+1"), &format!("{room}-")] {
+        for id in [
+            "",
+            "42",
+            "-42",
+            "x-42",
+            &room.to_string(),
+            &format!("{room}-0"),
+            &format!("{room}-+1"),
+            &format!("{room}-"),
+        ] {
             assert_eq!(parse_message_id(id), None, "{id}");
         }
     }
