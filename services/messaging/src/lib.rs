@@ -57,6 +57,7 @@ mod revisions;
 mod search;
 mod secure;
 mod send;
+mod shown;
 mod signal;
 mod store;
 mod stream;
@@ -112,6 +113,7 @@ use preview::Previewer;
 use publish::Publisher;
 use receipts::Recorder;
 use send::Writer;
+use shown::Shown;
 use store::Store;
 use stream::Feed;
 use sweep::Sweeper;
@@ -221,7 +223,12 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
 
     let api = Api {
         carrier: Carrier { messaging: messaging.clone(), verifier: verifier.clone() },
-        feed: Feed { messaging: messaging.clone(), events, verifier: verifier.clone() },
+        feed: Feed {
+            messaging: messaging.clone(),
+            events,
+            verifier: verifier.clone(),
+            shown: Shown::default(),
+        },
         messaging,
         tasks: tasks.clone(),
     };
