@@ -23,7 +23,7 @@ use proto::conversation::v1::{AccessQuestion, CheckAccessRequest};
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::notice::Notice as What;
-use proto::messaging::v1::{ListEventsRequest, ListHeadsRequest, ListUserEventsRequest, Notice};
+use proto::messaging::v1::{ListEventsRequest, ListHeadsRequest, ListUserEventsRequest, Notice, Watermark};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -32,6 +32,7 @@ use tonic::{Code, Request, Status};
 use super::connection::Connection;
 use super::frame::Frame;
 use super::topic::{CatchUp, Item, Key, Needs, Topic, lost_conversation};
+use super::watermarks::Watermarks;
 use crate::upstream::clients::Clients;
 
 /// Into how many shards the logs are spread.
@@ -96,6 +97,7 @@ enum Command {
     CaughtUp { key: Key, number: u64, sent: i64, answer: oneshot::Sender<CatchUp> },
     Unfollow { keys: Vec<Key>, number: u64 },
     Suspect { key: Key },
+    Answered { watermark: Watermark, answer: oneshot::Sender<Watermark> },
     Compare,
 }
 
@@ -159,6 +161,17 @@ impl Hub {
         for (shard, keys) in self.by_shard(keys) {
             let _ = shard.send(Command::Unfollow { keys, number });
         }
+    }
+
+    /// A watermark that is about to be shown as the answer to a command: from then on no lower one is shown. It is raised
+    /// to what was shown already.
+    pub(crate) async fn answered(&self, watermark: Watermark) -> Watermark {
+        let Ok(id) = ConversationId::parse(&watermark.conversation_id) else { return watermark };
+        let (answer, answered) = oneshot::channel();
+        let command = Command::Answered { watermark: watermark.clone(), answer };
+        let _ = self.shard(Key::Conversation(id)).send(command);
+        // A shard that is gone goes with the process.
+        answered.await.unwrap_or(watermark)
     }
 
     /// The epoch of the logs.
@@ -255,6 +268,8 @@ struct Shard {
     /// What the bus puts hints into.
     ear: mpsc::Sender<Delivery>,
     topics: HashMap<Key, Followed>,
+    /// The watermarks that were shown, also in topics that are gone.
+    shown: Watermarks,
     /// Topics whose head has to be read before anything is handed out, and whether that is under way for others.
     new: Vec<Key>,
     beginning: bool,
@@ -314,6 +329,7 @@ impl Shard {
             hints,
             ear,
             topics: HashMap::new(),
+            shown: Watermarks::default(),
             new: Vec::new(),
             beginning: false,
             patience: VecDeque::new(),
@@ -372,7 +388,7 @@ impl Shard {
         for key in keys {
             let followed = self.topics.entry(key).or_insert_with(|| {
                 new.push(key);
-                Followed { topic: Topic::new(key), subscription: None }
+                Followed { topic: Topic::new(key, self.shown.clone()), subscription: None }
             });
             followed.topic.follow(Arc::clone(connection), anew);
         }
@@ -411,6 +427,11 @@ impl Shard {
                         self.drop_if_idle(key);
                     }
                 }
+            }
+            Command::Answered { mut watermark, answer } => {
+                self.shown.raise(&mut watermark);
+                // Whoever asked may have gone.
+                drop(answer.send(watermark));
             }
             Command::Compare => self.compare(),
             Command::Suspect { key } => {
@@ -677,6 +698,7 @@ impl Shard {
         self.shared_epoch.observe(epoch);
         if before.is_some() {
             tracing::warn!(epoch = &**epoch, "the logs are of another epoch: clients begin anew");
+            self.shown.clear();
             // What has not begun yet begins in the new epoch.
             self.topics.retain(|_, followed| {
                 let stays = !followed.topic.has_begun();

@@ -21,6 +21,7 @@ pub(crate) mod resume;
 pub(crate) mod session_watch;
 pub(crate) mod sse;
 pub(crate) mod topic;
+mod watermarks;
 mod websocket;
 
 #[cfg(test)]

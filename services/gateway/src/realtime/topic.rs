@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::connection::{Connection, End};
 use super::frame::Frame;
 use super::log_reader::{Happened, Reader};
+use super::watermarks::Watermarks;
 
 /// So much is held back while members are checked; more, and the followers start anew.
 const HELD_BACK: usize = 1024;
@@ -154,6 +155,7 @@ pub(super) struct Topic {
     /// What has no place in the log and came during a check: the latest of it.
     passing: VecDeque<(Arc<Frame>, Option<UserId>)>,
     readers: Vec<Following>,
+    shown: Watermarks,
     /// Those who have read their history before the head was known.
     waiting: Vec<(u64, i64, oneshot::Sender<CatchUp>)>,
     /// Whether a read of the log is under way, or will be.
@@ -166,7 +168,7 @@ struct Following {
 }
 
 impl Topic {
-    pub(super) fn new(key: Key) -> Self {
+    pub(super) fn new(key: Key, shown: Watermarks) -> Self {
         Self {
             key,
             follower: Follower::waiting(),
@@ -176,6 +178,7 @@ impl Topic {
             held_back: VecDeque::new(),
             passing: VecDeque::new(),
             readers: Vec::new(),
+            shown,
             waiting: Vec::new(),
             repairing: false,
         }
@@ -264,7 +267,8 @@ impl Topic {
         self.hand_out(run)
     }
 
-    /// Something that has no place in the log, for whoever is there. Not for `except`.
+    /// Something that has no place in the log, for whoever is there. Not for `except`, and not when it is a receipt that
+    /// is older than one that was shown.
     pub(super) fn pass(&mut self, frame: &Arc<Frame>, except: Option<UserId>) {
         // While it is not known who may read, nobody does.
         if self.checking {
@@ -272,6 +276,12 @@ impl Topic {
                 self.passing.pop_front();
             }
             self.passing.push_back((Arc::clone(frame), except));
+            return;
+        }
+        // Looked at only now: what waited for a check may have become old meanwhile.
+        if let Some(Body::Receipt(watermark)) = frame.body()
+            && !self.shown.admits(watermark)
+        {
             return;
         }
         let there = self.readers.iter().filter(|one| one.reader.is_live());
@@ -417,6 +427,7 @@ pub(super) fn lost_conversation(event: &UserEvent) -> Option<ConversationId> {
 mod tests {
     use proptest::prelude::*;
     use proto::conversation::v1::{ConversationDeleted, MemberRemoved, MembersAdded};
+    use proto::messaging::v1::Watermark;
     use proto::messaging::v1::event::Payload;
 
     use super::super::connection::Bounds;
@@ -426,7 +437,7 @@ mod tests {
     const ROOMY: Bounds = Bounds { frames: 100_000, bytes: usize::MAX };
 
     fn topic() -> Topic {
-        let mut topic = Topic::new(Key::Conversation(ConversationId::generate()));
+        let mut topic = Topic::new(Key::Conversation(ConversationId::generate()), Watermarks::default());
         assert_eq!(topic.begin(0), Needs::default());
         topic
     }
@@ -546,6 +557,64 @@ mod tests {
         assert_eq!(heard(&bob), [0_i64; 0]);
     }
 
+    /// In one and the same conversation.
+    fn watermark_of(user: UserId, delivered_sequence: i64, read_sequence: i64) -> Watermark {
+        let conversation_id = "01939f2c-0000-7000-8000-000000000001".to_owned();
+        let user_id = user.to_string();
+        Watermark { conversation_id, user_id, delivered_sequence, read_sequence, update_time: None }
+    }
+
+    fn receipt(user: UserId, delivered: i64, read: i64) -> Arc<Frame> {
+        Frame::push(Body::Receipt(watermark_of(user, delivered, read)))
+    }
+
+    fn read(follower: &Connection) -> Vec<i64> {
+        let sequence = |frame: Arc<Frame>| match frame.body() {
+            Some(Body::Receipt(watermark)) => watermark.read_sequence,
+            _ => 0,
+        };
+        std::iter::from_fn(|| next(follower)).map(|frame| sequence(frame.expect("a frame"))).collect()
+    }
+
+    #[test]
+    fn a_receipt_that_arrives_late_is_not_shown() {
+        let mut topic = topic();
+        let ann = live(&mut topic, 1, 0);
+        let (bob, cem) = (UserId::generate(), UserId::generate());
+        for (user, delivered, place) in
+            [(bob, 96, 96), (bob, 22, 22), (cem, 22, 22), (bob, 97, 96), (bob, 97, 96), (bob, 97, 95)]
+        {
+            topic.pass(&receipt(user, delivered, place), None);
+        }
+        assert_eq!(read(&ann), [96, 22, 96, 96], "of bob, cem, bob and again bob");
+    }
+
+    #[test]
+    fn one_who_comes_back_is_shown_no_older_receipt_either() {
+        let shown = Watermarks::default();
+        let key = Key::Conversation(ConversationId::generate());
+        let bob = UserId::generate();
+        for (place, seen) in [(96, vec![96]), (22, vec![]), (97, vec![97])] {
+            // The topic goes with its last follower, and is another one for the next.
+            let mut topic = Topic::new(key, shown.clone());
+            topic.begin(0);
+            let ann = live(&mut topic, 1, 0);
+            topic.pass(&receipt(bob, place, place), None);
+            assert_eq!(read(&ann), seen);
+        }
+    }
+
+    #[test]
+    fn a_receipt_that_waits_for_a_check_can_become_old() {
+        let mut topic = topic();
+        let (ann, bob) = (live(&mut topic, 1, 0), UserId::generate());
+        assert!(topic.suspect().check);
+        topic.pass(&receipt(bob, 22, 22), None);
+        topic.shown.raise(&mut watermark_of(bob, 96, 96));
+        topic.checked(&nobody(), 1);
+        assert_eq!(read(&ann), [0_i64; 0]);
+    }
+
     #[test]
     fn who_follows_is_found_by_subject() {
         for key in [Key::Conversation(ConversationId::generate()), Key::User(UserId::generate())] {
@@ -601,7 +670,7 @@ mod tests {
         #[test]
         fn every_follower_hears_everything_once((len, steps) in (1..80_i64).prop_flat_map(|len| (Just(len), steps(len))), begin in 0..10_i64) {
             let begin = begin.min(len);
-            let mut topic = Topic::new(Key::Conversation(ConversationId::generate()));
+            let mut topic = Topic::new(Key::Conversation(ConversationId::generate()), Watermarks::default());
             let version = |sequence: i64| sequence / 7;
             let item = |sequence: i64| said(sequence, version(sequence));
             let mut followers: Vec<Joined> = Vec::new();

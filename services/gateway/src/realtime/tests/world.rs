@@ -112,6 +112,18 @@ impl Backend {
         }
     }
 
+    /// A receipt arrives, whatever was before it.
+    pub(crate) fn receipt(&self, conversation: ConversationId, user: UserId, place: i64) {
+        let watermark = messaging::Watermark {
+            conversation_id: conversation.to_string(),
+            user_id: user.to_string(),
+            delivered_sequence: place,
+            read_sequence: place,
+            update_time: None,
+        };
+        self.hint(&proto::subject::conversation(conversation), notice::Notice::Receipt(watermark));
+    }
+
     /// Something happens in a conversation.
     pub(crate) fn append(&self, id: ConversationId, actor: UserId, payload: event::Payload) -> Event {
         let event = {

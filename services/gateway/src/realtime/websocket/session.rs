@@ -691,8 +691,12 @@ impl Session {
                 }
                 Job::AdvanceWatermark(request) => {
                     let request = OnBehalf::of_token(&token, patience).request(request);
-                    let answer = gateway.clients().messages().advance_watermark(request).await?;
-                    Ok(Body::WatermarkAdvanced(answer.into_inner()))
+                    let mut answer =
+                        gateway.clients().messages().advance_watermark(request).await?.into_inner();
+                    if let Some(watermark) = answer.watermark.take() {
+                        answer.watermark = Some(gateway.sockets().hub().answered(watermark).await);
+                    }
+                    Ok(Body::WatermarkAdvanced(answer))
                 }
                 Job::SendSignal(request) => {
                     let request = OnBehalf::of_token(&token, patience).request(request);
