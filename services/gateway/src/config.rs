@@ -61,6 +61,25 @@ pub struct Config {
     pub rates: RatesConfig,
     /// The WebSocket at `/v1/socket` and its SSE twin at `/v1/events`.
     pub sockets: SocketsConfig,
+    /// The APIs of other chat servers that are served beside the canonical one.
+    pub dialects: DialectsConfig,
+    /// The profile under which the configuration holds; not a setting of the gateway's own.
+    #[serde(skip)]
+    pub profile: Profile,
+}
+
+/// The APIs of other chat servers that are served beside the canonical one, each with its switch.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct DialectsConfig {
+    /// REST below `/chats`.
+    pub chats: bool,
+}
+
+impl Default for DialectsConfig {
+    fn default() -> Self {
+        Self { chats: true }
+    }
 }
 
 impl Default for Config {
@@ -80,6 +99,8 @@ impl Default for Config {
             drain_timeout: Duration::from_secs(10),
             rates: RatesConfig::default(),
             sockets: SocketsConfig::default(),
+            dialects: DialectsConfig::default(),
+            profile: Profile::default(),
         }
     }
 }
@@ -200,6 +221,7 @@ impl Config {
             check_address(address, profile, self.behind_proxy)?;
         }
         self.check()?;
+        self.profile = profile;
         match profile {
             Profile::Development => self.opened_up(),
             Profile::Production => ensure!(

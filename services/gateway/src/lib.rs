@@ -6,6 +6,7 @@
 //! cost: bodies that are too large, too many requests, pages of foreign origins.
 
 mod config;
+mod dialects;
 mod http;
 pub(crate) mod json;
 mod realtime;

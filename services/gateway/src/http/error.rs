@@ -76,6 +76,13 @@ impl Problem {
         problem
     }
 
+    /// The caller may not do this.
+    pub(crate) fn forbidden(message: &str) -> Self {
+        Fault::new(Code::PermissionDenied, ErrorReason::PermissionDenied.as_str_name())
+            .message(message)
+            .into()
+    }
+
     /// Too much is under way.
     pub(crate) fn overloaded() -> Self {
         Fault::new(Code::Unavailable, ErrorReason::Overloaded.as_str_name())
@@ -93,6 +100,16 @@ impl Problem {
     pub(crate) fn without_the_rest(mut self) -> Self {
         self.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         self
+    }
+
+    /// The status of the answer.
+    pub(crate) fn status(&self) -> StatusCode {
+        self.status
+    }
+
+    /// The error that the answer tells of.
+    pub(crate) fn fault(&self) -> &Fault {
+        &self.fault
     }
 
     fn with_status(status: StatusCode, fault: Fault) -> Self {
@@ -127,7 +144,7 @@ impl IntoResponse for Problem {
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
-        headers.extend(self.headers);
+        headers.extend(self.headers.clone());
         headers.insert(header::CONTENT_TYPE, PROBLEM_JSON);
         if let Some(wait) = self.fault.wait() {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
@@ -140,6 +157,8 @@ impl IntoResponse for Problem {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
+        // The dialects give it a body of their own.
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{MatchedPath, Request, State};
+use axum::handler::Handler as _;
 use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use chassis::fault::Fault;
@@ -29,6 +30,7 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::config::Config;
+use crate::dialects::{self, Dialects};
 use crate::http::error::Problem;
 use crate::http::files;
 use crate::http::middleware::client_ip::{self, Peer};
@@ -199,7 +201,8 @@ async fn silence(patience: Duration, has_asked: &AtomicBool) {
 pub(crate) fn stack(gateway: &Gateway, routes: Router) -> Router {
     let slots = Slots(Arc::new(Semaphore::new(gateway.config().max_requests)));
     routes
-        .fallback(|| async { Problem::route_not_found() })
+        // The dialects find their operations themselves: clients of theirs write paths in any letter case.
+        .fallback_service(dialects::serve.with_state(Dialects::new(gateway)))
         .method_not_allowed_fallback(refuse_method)
         // Who waits longer has gone away. Counts until the answer begins: streams and sockets go on.
         .layer(from_fn_with_state(gateway.clone(), hurry))
@@ -208,6 +211,7 @@ pub(crate) fn stack(gateway: &Gateway, routes: Router) -> Router {
         // One panic is the failure of one request.
         .layer(from_fn(catch_panic))
         // All answers, also those of the layers below, are shared with the pages that may read them, and guarded.
+        .layer(from_fn_with_state(gateway.clone(), dialects::error::shape))
         .layer(from_fn_with_state(gateway.clone(), cors::share))
         .layer(from_fn(guard))
         .layer(from_fn(measure))

@@ -17,6 +17,7 @@ use proto::auth::v1::IntrospectRequest;
 use proto::auth::v1::auth_service_client::AuthServiceClient;
 use proto::auth::v1::export_service_client as auth;
 use proto::auth::v1::user_service_client::UserServiceClient;
+use proto::codec::Codec;
 use proto::conversation::v1::conversation_service_client::ConversationServiceClient;
 use proto::conversation::v1::export_service_client as conversation;
 use proto::conversation::v1::presence_service_client::PresenceServiceClient;
@@ -27,6 +28,7 @@ use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
 use proto::messaging::v1::sync_service_client::SyncServiceClient;
 use proto::messaging::v1::upload_service_client::UploadServiceClient;
 use proto::policy::Access;
+use proto::rpc::Rpc;
 use proto::scheduling::v1::ListScheduledMessagesRequest;
 use proto::scheduling::v1::calendar_service_client::CalendarServiceClient;
 use proto::scheduling::v1::export_service_client as scheduling;
@@ -189,8 +191,28 @@ impl Clients {
         })
     }
 
+    /// Calls a unary rpc. Without a user's token it is called with the gateway's own credential, where the rpc takes it.
+    pub(crate) async fn unary<R>(&self, request: R, on_behalf: &OnBehalf) -> Result<R::Response, Status>
+    where
+        R: Rpc,
+    {
+        let path = PathAndQuery::from_static(R::PATH);
+        let package = R::PATH.trim_start_matches('/').rsplit_once('.').map_or("", |(package, _)| package);
+        let mut client = tonic::client::Grpc::new(self.of_package(package)?);
+        client.ready().await.map_err(|error| not_reached(package, error.as_ref()))?;
+        let mut request = on_behalf.request(request);
+        let takes_gateway = proto::policy::of(R::PATH).is_some_and(|policy| {
+            policy.access == Access::Anyone
+                || (on_behalf.authorization.is_none() && policy.services.contains(&"gateway"))
+        });
+        if takes_gateway {
+            self.introduce(&mut request, on_behalf);
+        }
+        Ok(client.unary(request, path, Codec::<R, R::Response>::default()).await?.into_inner())
+    }
+
     /// Says on the gateway's own word where a stranger comes from.
-    fn introduce(&self, request: &mut Request<Bytes>, on_behalf: &OnBehalf) {
+    fn introduce<T>(&self, request: &mut Request<T>, on_behalf: &OnBehalf) {
         let Some(address) = on_behalf.address else { return };
         self.credential.present(request);
         if let Ok(address) = MetadataValue::try_from(address.to_string()) {

@@ -1,0 +1,152 @@
+//! Typed rpcs for the dialects, through the limits that hold over REST.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use chassis::caller::unauthenticated;
+use proto::id::{SessionId, UserId};
+use proto::messaging::v1::{Message, SendMessageRequest};
+use proto::rpc::Rpc;
+use tonic::{Code, Status};
+
+use crate::config::DialectsConfig;
+use crate::http::error::Problem;
+use crate::state::Gateway;
+use crate::upstream::clients::OnBehalf;
+
+/// A signed-in user for whom a dialect acts.
+#[derive(Clone, Debug)]
+pub(crate) struct Actor {
+    pub(crate) user_id: UserId,
+    pub(crate) session_id: Option<SessionId>,
+    pub(crate) token: Arc<str>,
+    pub(crate) address: IpAddr,
+}
+
+/// The right by which an rpc is called.
+#[derive(Clone, Debug)]
+pub(crate) enum Authority {
+    /// The right of a user.
+    User(Actor),
+    /// Without a user: someone who signs up or in, or an anonymous viewer of what is publicly readable. The services
+    /// learn the address from the gateway.
+    Anonymous(IpAddr),
+}
+
+impl From<&Actor> for Authority {
+    fn from(actor: &Actor) -> Self {
+        Self::User(actor.clone())
+    }
+}
+
+impl Authority {
+    fn address(&self) -> IpAddr {
+        match self {
+            Self::User(actor) => actor.address,
+            Self::Anonymous(address) => *address,
+        }
+    }
+}
+
+/// The services behind a dialect. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) struct Backend {
+    gateway: Gateway,
+}
+
+impl Backend {
+    pub(crate) fn new(gateway: Gateway) -> Self {
+        Self { gateway }
+    }
+
+    /// The settings of the dialects.
+    pub(crate) fn config(&self) -> &DialectsConfig {
+        &self.gateway.config().dialects
+    }
+
+    /// The largest body of a request, in bytes.
+    pub(crate) fn max_body_bytes(&self) -> usize {
+        self.gateway.config().max_body_bytes
+    }
+
+    /// True in the profile for one developer's machine.
+    pub(crate) fn is_development(&self) -> bool {
+        self.gateway.config().profile.is_development()
+    }
+
+    /// The user whose session a token stands for. A token that stands for none counts like a request without one.
+    pub(crate) async fn sign_in(&self, token: &str, address: IpAddr) -> Result<Actor, Problem> {
+        match self.gateway.verifier().verify(token).await? {
+            Some(caller) => Ok(Actor {
+                user_id: caller.user_id,
+                session_id: caller.session_id,
+                token: Arc::from(token),
+                address,
+            }),
+            None => {
+                self.gateway.limits().anonymous(address)?;
+                Err(unauthenticated().into())
+            }
+        }
+    }
+
+    /// Calls an rpc. It counts as it does over REST.
+    pub(crate) async fn call<R>(
+        &self,
+        authority: impl Into<Authority>,
+        request: R,
+    ) -> Result<R::Response, Problem>
+    where
+        R: Rpc,
+    {
+        let authority = authority.into();
+        self.count(&authority, &request)?;
+        let patience = self.gateway.config().request_timeout;
+        let on_behalf = match &authority {
+            Authority::User(actor) => {
+                OnBehalf { address: Some(actor.address), ..OnBehalf::of_token(&actor.token, patience) }
+            }
+            Authority::Anonymous(address) => {
+                OnBehalf { authorization: None, patience, address: Some(*address) }
+            }
+        };
+        let call = self.gateway.clients().unary(request, &on_behalf);
+        let outcome = tokio::time::timeout(patience, call).await;
+        let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
+        self.charge(&authority, &outcome)?;
+        Ok(outcome?)
+    }
+
+    /// Sends a message over the stream that carries the sends of all connections.
+    pub(crate) async fn send(&self, actor: &Actor, request: SendMessageRequest) -> Result<Message, Problem> {
+        self.count(&Authority::from(actor), &request)?;
+        // The sends of one user go over one stream, so that they arrive in their order.
+        let lane = actor.user_id.uuid().as_u64_pair().1;
+        let sent = self.gateway.sockets().carrier().send(lane, actor.token.clone(), request);
+        let outcome = tokio::time::timeout(self.gateway.config().request_timeout, sent).await;
+        let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
+        self.charge(&Authority::User(actor.clone()), &outcome)?;
+        Ok(outcome?.message.unwrap_or_default())
+    }
+
+    fn count<R: Rpc>(&self, authority: &Authority, request: &R) -> Result<(), Problem> {
+        let limits = self.gateway.limits();
+        if let Authority::Anonymous(address) = authority {
+            limits.anonymous(*address)?;
+        }
+        let user = match authority {
+            Authority::User(actor) => Some(actor.user_id),
+            Authority::Anonymous(_) => None,
+        };
+        Ok(limits.rpc(request, user, authority.address())?)
+    }
+
+    /// A token that stands for no session counts like no token, so that guessing tokens is slowed down.
+    fn charge<T>(&self, authority: &Authority, outcome: &Result<T, Status>) -> Result<(), Problem> {
+        let was_refused = matches!(outcome, Err(status) if status.code() == Code::Unauthenticated);
+        match authority {
+            Authority::User(actor) if was_refused => Ok(self.gateway.limits().anonymous(actor.address)?),
+            _ => Ok(()),
+        }
+    }
+}

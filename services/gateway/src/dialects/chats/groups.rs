@@ -1,0 +1,106 @@
+//! `POST /chats/groups` and `GET /chats/groups/:id`.
+
+use axum::response::Response;
+use http::StatusCode;
+use proto::conversation::v1::{
+    Conversation, ConversationKind, CreateConversationRequest, GetConversationRequest, ListMembersRequest,
+    Member,
+};
+use serde_json::json;
+
+use super::{actor, kind_number};
+use crate::dialects::Dialects;
+use crate::dialects::backend::Actor;
+use crate::dialects::ids;
+use crate::dialects::request::{HttpRequest, ok};
+use crate::http::error::Problem;
+
+/// The number of members that are shown at most.
+const MAX_SHOWN: usize = 1000;
+
+/// Makes a group of the caller and the users that are named.
+pub(super) async fn create(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
+    let actor = actor(dialects, request).await?;
+    let fields = request.fields();
+    let mut users = Vec::new();
+    for text in fields.texts("users")? {
+        let user = ids::user("users", &text)?;
+        if user != actor.user_id && !users.contains(&user) {
+            users.push(user);
+        }
+    }
+    let group = CreateConversationRequest {
+        kind: ConversationKind::Group.into(),
+        title: fields.text("name")?.unwrap_or_default(),
+        topic: fields.text("desc")?.unwrap_or_default(),
+        user_ids: users.iter().map(ToString::to_string).collect(),
+        ..CreateConversationRequest::default()
+    };
+    let conversation = dialects.backend.call(&actor, group).await?.conversation.unwrap_or_default();
+    let id = conversation.conversation_id;
+    ok(&json!({"code": 200, "id": id, "chatId": id, "groupId": id}))
+}
+
+/// Shows a group and its members to a member.
+pub(super) async fn show(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
+    let actor = actor(dialects, request).await?;
+    let id = ids::conversation("id", request.path.get(2).map(String::as_str).unwrap_or_default())?;
+    let get = GetConversationRequest { conversation_id: id.to_string() };
+    let conversation = dialects.backend.call(&actor, get).await.map_err(as_forbidden)?;
+    let conversation = conversation.conversation.unwrap_or_default();
+    let members = members(dialects, &actor, &conversation).await.map_err(as_forbidden)?;
+    let ids = members.iter().map(|member| member.user_id.as_str());
+    let people = dialects.people.named(ids, actor.address).await?;
+    let user = |member: &Member| {
+        let id = &member.user_id;
+        json!({
+            "id": id, "userUUID": id, "name": people.name(id), "icon": people.picture(id),
+            "role": member.role().as_str_name().trim_start_matches("MEMBER_ROLE_").to_lowercase(),
+        })
+    };
+    let name = match conversation.kind() {
+        ConversationKind::Direct => people.name(&conversation.peer_user_id),
+        _ => conversation.title.as_str(),
+    };
+    ok(&json!({
+        "code": 200,
+        "id": conversation.conversation_id,
+        "chatId": conversation.conversation_id,
+        "groupId": conversation.conversation_id,
+        "type": kind_number(&conversation),
+        "name": name,
+        "icon": "",
+        "desc": conversation.topic,
+        "users": members.iter().map(user).collect::<Vec<_>>(),
+    }))
+}
+
+/// To one who is not a member, a group reads the same whether it exists or not.
+fn as_forbidden(problem: Problem) -> Problem {
+    match problem.status() {
+        StatusCode::NOT_FOUND => Problem::forbidden("only members see a group"),
+        _ => problem,
+    }
+}
+
+async fn members(
+    dialects: &Dialects,
+    actor: &Actor,
+    conversation: &Conversation,
+) -> Result<Vec<Member>, Problem> {
+    let mut members = Vec::new();
+    let mut list = ListMembersRequest {
+        conversation_id: conversation.conversation_id.clone(),
+        page_size: 100,
+        ..ListMembersRequest::default()
+    };
+    loop {
+        let page = dialects.backend.call(actor, list.clone()).await?;
+        members.extend(page.members);
+        if members.len() >= MAX_SHOWN || page.next_page_token.is_empty() {
+            members.truncate(MAX_SHOWN);
+            return Ok(members);
+        }
+        list.page_token = page.next_page_token;
+    }
+}

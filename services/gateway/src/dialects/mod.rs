@@ -1,0 +1,97 @@
+//! Five existing chat APIs beside the canonical one, each a thin adapter: its words in, our rpcs out, events translated
+//! back. No rule of chat stands here, and no state but connections and short caches.
+//!
+//! ```text
+//! chats        S3: REST below `/chats`
+//! request      a request over HTTP: segments, query, body        fields   the fields of a body, a query, an event
+//! backend      typed rpcs through the limits                     people   names and pictures of users
+//! ids, text, time   ids, texts and times as dialects write them
+//! error        one place where an error becomes the dialect's error
+//! ```
+
+mod backend;
+mod chats;
+pub(crate) mod error;
+mod fields;
+mod ids;
+mod people;
+mod request;
+mod text;
+mod time;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use serde_json::{Value, json};
+
+use self::backend::Backend;
+use self::people::People;
+use self::request::HttpRequest;
+use crate::config::DialectsConfig;
+use crate::http::error::Problem;
+use crate::state::Gateway;
+
+/// An API that existing clients speak.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dialect {
+    /// S3.
+    Chats,
+}
+
+impl Dialect {
+    /// The dialect that serves a path, by its first segments in any letter case.
+    pub(crate) fn of_path(path: &str) -> Option<Self> {
+        let mut segments = path.split('/').filter(|segment| !segment.is_empty());
+        let first = segments.next()?.to_ascii_lowercase();
+        match first.as_str() {
+            "chats" => Some(Self::Chats),
+            _ => None,
+        }
+    }
+
+    /// True unless the operator has switched it off.
+    pub(crate) fn is_on(self, config: &DialectsConfig) -> bool {
+        match self {
+            Self::Chats => config.chats,
+        }
+    }
+
+    /// The body of an error.
+    fn error_body(self, problem: &Problem) -> Value {
+        let (code, message) = (problem.status().as_u16(), problem.fault().text());
+        match self {
+            Self::Chats => json!({"code": code, "message": message}),
+        }
+    }
+}
+
+/// Everything that the dialects share. Cloning is cheap.
+#[derive(Clone)]
+pub(crate) struct Dialects {
+    backend: Backend,
+    people: People,
+}
+
+impl Dialects {
+    pub(crate) fn new(gateway: &Gateway) -> Self {
+        let backend = Backend::new(gateway.clone());
+        Self { people: People::new(backend.clone()), backend }
+    }
+}
+
+/// Answers a request for a path that is none of the canonical API.
+pub(crate) async fn serve(State(dialects): State<Dialects>, request: Request) -> Response {
+    let dialect = Dialect::of_path(request.uri().path());
+    let dialect = dialect.filter(|dialect| dialect.is_on(dialects.backend.config()));
+    let outcome = match dialect {
+        Some(dialect) => answer(dialects, dialect, request).await,
+        None => Err(Problem::route_not_found()),
+    };
+    outcome.unwrap_or_else(IntoResponse::into_response)
+}
+
+async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Result<Response, Problem> {
+    let request = HttpRequest::read(request, dialects.backend.max_body_bytes()).await?;
+    match dialect {
+        Dialect::Chats => chats::answer(&dialects, &request).await,
+    }
+}
