@@ -80,7 +80,7 @@ impl Events {
     }
 
     /// A bus over NATS. Fails when the configuration is wrong or the server too old, not when NATS cannot be reached:
-    /// then it goes on trying, and until it succeeds publications are dropped and nothing arrives.
+    /// then it goes on trying, and until it succeeds nothing arrives, and publications are dropped unless they never expire.
     pub async fn nats(config: &NatsConfig) -> anyhow::Result<Self> {
         Ok(Self::Nats(Arc::new(Nats::connect(config).await?)))
     }
