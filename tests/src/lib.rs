@@ -5,9 +5,11 @@
 
 #![expect(clippy::expect_used, reason = "what cannot go on ends the test, and says why")]
 
+pub mod external;
 pub mod figure;
 pub mod history;
 pub mod http;
+pub mod node;
 pub mod person;
 pub mod process;
 pub mod screen;

@@ -3,7 +3,8 @@
 //! A user comes with `authorization: Bearer <session token>`, which auth verifies; the answer is remembered for five
 //! seconds at most and forgotten at once when auth says that the session has ended. A service comes with
 //! `authorization: Service <name>:<secret>` and may name the user it acts for in `x-parlor-on-behalf-of`. Nothing else
-//! in a request says anything about who calls.
+//! in a request says anything about who calls. A service that an rpc's policy lists in `anonymous_services` reads for the
+//! anonymous viewer when it names no user.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ use tokio::sync::mpsc;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
 
-use crate::caller::{ActingService, Caller, CallerKind, ClientNetwork, unauthenticated};
+use crate::caller::{ActingService, AnonymousViewer, Caller, CallerKind, ClientNetwork, unauthenticated};
 use crate::config::Secret;
 use crate::events::Events;
 use crate::fault::Fault;
@@ -159,6 +160,7 @@ impl Verifier {
         let Some(info) = answer.map_err(not_available)?.into_inner().caller else { return Ok(None) };
         let kind = match info.kind() {
             UserKind::Guest => CallerKind::Guest,
+            UserKind::External => CallerKind::External,
             UserKind::Registered | UserKind::Unspecified => CallerKind::Registered,
         };
         match (UserId::parse(&info.user_id), SessionId::parse(&info.session_id)) {
@@ -233,15 +235,15 @@ impl Identity {
         self.accepted.verify(name, secret).then(|| ClientNetwork::of_address(address))
     }
 
-    async fn admit(&self, policy: &Policy, headers: &http::HeaderMap) -> Result<Option<Caller>, Status> {
+    async fn admit(&self, policy: &Policy, headers: &http::HeaderMap) -> Result<Admitted, Status> {
         if policy.access == Access::Anyone {
-            return Ok(None);
+            return Ok(Admitted::NoUser);
         }
         match Presented::of(headers) {
             Presented::Nothing => Err(unauthenticated().into()),
             Presented::Token(token) => {
                 let caller = self.verifier.verify(token).await?.ok_or_else(unauthenticated)?;
-                admit_user(policy, caller).map(Some)
+                admit_user(policy, caller).map(Admitted::Caller)
             }
             Presented::Service { name, secret } => {
                 if !self.accepted.verify(name, secret) {
@@ -253,26 +255,45 @@ impl Identity {
     }
 }
 
+/// On whose behalf a request was admitted.
+#[derive(Debug, PartialEq, Eq)]
+enum Admitted {
+    /// A user.
+    Caller(Caller),
+    /// A person who is not signed in, for whom the gateway asks.
+    AnonymousViewer,
+    /// No user: everyone may call it, or a service calls for itself.
+    NoUser,
+}
+
 fn admit_user(policy: &Policy, caller: Caller) -> Result<Caller, Status> {
     match policy.access {
         Access::Service => Err(denied("only services may call this")),
-        Access::Account if caller.kind == CallerKind::Guest => {
+        Access::Account if matches!(caller.kind, CallerKind::Guest | CallerKind::External) => {
             let fault = Fault::new(Code::FailedPrecondition, "ERROR_REASON_GUEST_ACCOUNT");
-            Err(fault.message("a guest cannot do this: register first").into())
+            Err(fault.message("a guest or an external account cannot do this: register first").into())
         }
         Access::Anyone | Access::User | Access::Account => Ok(caller),
     }
 }
 
-fn admit_service(policy: &Policy, name: &str, headers: &http::HeaderMap) -> Result<Option<Caller>, Status> {
-    if !policy.services.contains(&name) {
+/// On whose behalf a service calls: a user, the anonymous viewer, or the service itself.
+fn admit_service(policy: &Policy, name: &str, headers: &http::HeaderMap) -> Result<Admitted, Status> {
+    let acts = policy.services.contains(&name);
+    let reads_anonymously = policy.anonymous_services.contains(&name);
+    if !acts && !reads_anonymously {
         return Err(denied("this service may not call this"));
     }
     let user = headers.get(ON_BEHALF_OF).map(|value| value.to_str().unwrap_or_default());
     match user.map(UserId::parse) {
-        Some(Ok(user_id)) => Ok(Some(Caller { user_id, session_id: None, kind: CallerKind::Service })),
-        None if policy.access == Access::Service => Ok(None),
-        None | Some(Err(_)) => {
+        None if reads_anonymously => Ok(Admitted::AnonymousViewer),
+        None if policy.access == Access::Service => Ok(Admitted::NoUser),
+        Some(_) if !acts => Err(denied("this service may call this for the anonymous viewer only")),
+        // The nil UUID stands for the anonymous viewer, who is not a user.
+        Some(Ok(user_id)) if !user_id.uuid().is_nil() => {
+            Ok(Admitted::Caller(Caller { user_id, session_id: None, kind: CallerKind::Service }))
+        }
+        None | Some(Ok(_) | Err(_)) => {
             Err(denied("a service calls this for a user: name one in `x-parlor-on-behalf-of`"))
         }
     }
@@ -318,15 +339,26 @@ pub async fn enforce(State(identity): State<Identity>, mut request: Request, nex
     // What has no policy is not one of our rpcs: reflection, health, or nothing at all.
     let Some(policy) = proto::policy::of(request.uri().path()) else { return next.run(request).await };
     match identity.admit(policy, request.headers()).await {
-        Ok(caller) => {
-            if let Some(caller) = caller {
-                let service = acting(&caller, request.headers());
-                request.extensions_mut().insert(caller);
-                if let Some(service) = service {
-                    request.extensions_mut().insert(service);
+        Ok(admitted) => {
+            match admitted {
+                Admitted::Caller(caller) => {
+                    let service = acting(&caller, request.headers());
+                    request.extensions_mut().insert(caller);
+                    if let Some(service) = service {
+                        request.extensions_mut().insert(service);
+                    }
                 }
-            } else if let Some(network) = identity.client_network(request.headers()) {
-                request.extensions_mut().insert(network);
+                Admitted::AnonymousViewer => {
+                    request.extensions_mut().insert(AnonymousViewer::verified());
+                    if let Some(network) = identity.client_network(request.headers()) {
+                        request.extensions_mut().insert(network);
+                    }
+                }
+                Admitted::NoUser => {
+                    if let Some(network) = identity.client_network(request.headers()) {
+                        request.extensions_mut().insert(network);
+                    }
+                }
             }
             next.run(request).await
         }
@@ -347,6 +379,46 @@ mod tests {
     }
 
     #[test]
+    fn the_gateway_asks_for_an_anonymous_viewer_and_never_for_a_user() {
+        let policy = |path: &str| proto::policy::of(path).expect("a policy");
+        let get_user = policy("/parlor.auth.v1.UserService/GetUser");
+        let introspect = policy("/parlor.auth.v1.AuthService/Introspect");
+        let user_id = UserId::generate();
+        let nobody = http::HeaderMap::new();
+        let on_behalf = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static(ON_BEHALF_OF),
+            http::HeaderValue::from_str(&user_id.to_string()).expect("a header"),
+        )]);
+        let admitted = |policy, name, headers| admit_service(policy, name, headers).map_err(|it| it.code());
+        let caller = Caller { user_id, session_id: None, kind: CallerKind::Service };
+
+        assert_eq!(admitted(get_user, "gateway", &nobody), Ok(Admitted::AnonymousViewer));
+        assert_eq!(admitted(get_user, "gateway", &on_behalf), Err(Code::PermissionDenied));
+        assert_eq!(admitted(get_user, "messaging", &nobody), Err(Code::PermissionDenied));
+        assert_eq!(admitted(get_user, "messaging", &on_behalf), Ok(Admitted::Caller(caller)));
+        assert_eq!(admitted(introspect, "gateway", &nobody), Ok(Admitted::NoUser));
+        let own = policy("/parlor.auth.v1.UserService/GetMe");
+        assert_eq!(admitted(own, "gateway", &nobody), Err(Code::PermissionDenied));
+    }
+
+    #[test]
+    fn an_external_account_is_refused_what_takes_an_account_like_a_guest() {
+        let policy = |path: &str| proto::policy::of(path).expect("a policy");
+        let account = policy("/parlor.auth.v1.AuthService/ChangePassword");
+        let user = policy("/parlor.auth.v1.UserService/GetMe");
+        for kind in [CallerKind::Guest, CallerKind::External] {
+            let caller = Caller { user_id: UserId::generate(), session_id: None, kind };
+            let refused = admit_user(account, caller.clone()).expect_err("refused");
+            let fault = Fault::of(&refused);
+            assert_eq!(
+                (fault.code(), fault.reason()),
+                (Code::FailedPrecondition, "ERROR_REASON_GUEST_ACCOUNT")
+            );
+            assert_eq!(admit_user(user, caller.clone()).expect("admitted"), caller);
+        }
+    }
+
+    #[test]
     fn a_sum_that_is_none_is_refused() {
         for sum in ["", "zz", &"a".repeat(63), &"g".repeat(64), &"é".repeat(32), &"0".repeat(64)] {
             let sums = HashMap::from([("messaging".to_owned(), (*sum).to_owned())]);
@@ -354,6 +426,38 @@ mod tests {
         }
         let sums = HashMap::from([("messaging".to_owned(), "ab".repeat(32))]);
         assert!(AcceptedServices::with_sums(&sums).is_ok());
+    }
+
+    #[test]
+    fn a_service_reads_for_the_anonymous_viewer_only_where_the_policy_says_so() {
+        let admit = |path: &str, name: &str, on_behalf_of: Option<&str>| {
+            let policy = proto::policy::of(path).expect("a policy");
+            let mut headers = http::HeaderMap::new();
+            if let Some(user) = on_behalf_of {
+                headers.insert(ON_BEHALF_OF, user.parse().expect("a header"));
+            }
+            admit_service(policy, name, &headers)
+                .map(|caller| caller.map(|caller| caller.user_id.to_string()))
+        };
+        let (user, nil) = (UserId::generate().to_string(), uuid::Uuid::nil().to_string());
+        let list = "/parlor.conversation.v1.ConversationService/ListMembers";
+        assert_eq!(admit(list, "gateway", None).expect("admitted"), None);
+        assert_eq!(admit(list, "messaging", Some(&user)).expect("admitted"), Some(user.clone()));
+        let bans = "/parlor.conversation.v1.ConversationService/ListBans";
+        for (path, name, on_behalf_of) in [
+            // It does not speak for people there.
+            (list, "gateway", Some(user.as_str())),
+            (list, "gateway", Some(nil.as_str())),
+            // One that speaks for people speaks for one.
+            (list, "messaging", None),
+            (list, "messaging", Some(nil.as_str())),
+            (list, "messaging", Some("somebody")),
+            (list, "scheduling", None),
+            (bans, "gateway", None),
+        ] {
+            let refused = admit(path, name, on_behalf_of).expect_err("refused");
+            assert_eq!(refused.code(), Code::PermissionDenied, "{path} {name} {on_behalf_of:?}");
+        }
     }
 
     #[test]

@@ -1,10 +1,13 @@
 //! The service through its door: its own routes with all their middleware, over an auth that is made for the purpose.
 
 mod auth;
+mod bans;
 mod contacts;
 mod export;
+mod external;
 mod first_contact;
 mod presence;
+mod public;
 mod secure;
 
 use std::time::Duration;
@@ -151,6 +154,7 @@ impl World {
             conversation_id: id.to_owned(),
             user_id: user.to_string(),
             reason: "spam".to_owned(),
+            duration: None,
         };
         self.client().ban_member(by.says(request)).await.map(|answer| answer.into_inner().ban.unwrap())
     }
@@ -707,6 +711,8 @@ async fn a_deleted_account_goes_out_of_everything() {
     let group = world.create(ann, pb::ConversationKind::Group, &[bob]).await.conversation_id;
     let direct = world.create(ann, pb::ConversationKind::Direct, &[bob]).await.conversation_id;
     world.auth.delete(cem);
+    // A fact about a name changes nothing and stops nothing.
+    world.auth.rename(ann);
     world.auth.delete(ann);
     world.events.publish(proto::subject::AUTH_FACTS, bytes::Bytes::new());
     let gone = async {

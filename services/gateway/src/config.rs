@@ -74,11 +74,33 @@ pub struct Config {
 pub struct DialectsConfig {
     /// REST below `/chats`.
     pub chats: bool,
+    /// REST below `/api/accounts`, `/api/account` and `/api/:account`.
+    pub messenger: bool,
+    /// The meaning of `cursor_next` and `cursor_prev` of the messenger API where a request does not say it.
+    pub messenger_cursor_labels: CursorLabels,
+    /// REST below `/users`, `/rooms`, `/messages`, `/bans` and others, and Socket.IO.
+    pub playground: bool,
+}
+
+/// The meaning of `cursor_next` and `cursor_prev`: the description of the messenger API contradicts itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CursorLabels {
+    /// `cursor_next` goes on in the direction of the page, as the hook of its clients merges pages.
+    #[default]
+    Swr,
+    /// `cursor_next` always goes to older rows, as the samples of its description show.
+    Samples,
 }
 
 impl Default for DialectsConfig {
     fn default() -> Self {
-        Self { chats: true }
+        Self {
+            chats: true,
+            messenger: true,
+            messenger_cursor_labels: CursorLabels::default(),
+            playground: true,
+        }
     }
 }
 
@@ -199,7 +221,7 @@ impl Default for SocketsConfig {
             hello_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(25),
             idle_timeout: Duration::from_secs(60),
-            max_frame_bytes: 64 * 1024,
+            max_frame_bytes: 128 * 1024,
             queue_frames: 512,
             queue_bytes: 1024 * 1024,
             commands_per_minute: 120,

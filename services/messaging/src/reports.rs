@@ -2,6 +2,7 @@
 
 use chassis::page::Token;
 use proto::id::{ConversationId, ReportId, UserId};
+use proto::messaging::v1 as pb;
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -26,7 +27,7 @@ impl Messaging {
     /// Shows a message to the moderators of its conversation. The same member again gets the first report.
     pub async fn report(&self, complaint: Complaint) -> Result<Report, Error> {
         let Complaint { conversation, message_id, reporter, .. } = complaint;
-        self.conversations.admit(conversation, reporter).await?;
+        self.conversations.admit_member(conversation, reporter).await?;
         if let Some(first) = self.store.report_by(conversation, message_id, reporter).await? {
             return Ok(first);
         }
@@ -50,6 +51,13 @@ impl Messaging {
         let last = reports.last().filter(|_| !is_last);
         let next = last.map(|last| Token::at(&query, &(last.create_time.as_millis(), last.id.uuid())));
         Ok((reports, next.unwrap_or_default()))
+    }
+
+    /// One report, as a user may see it.
+    pub async fn report_for(&self, user: UserId, id: ReportId) -> Result<pb::Report, Error> {
+        let report = self.store.report(id).await?.ok_or(Error::ReportNotFound(id))?;
+        let access = self.conversations.access(report.conversation, user).await?;
+        report.shown_to(user, &access).ok_or(Error::ReportNotFound(id))
     }
 
     /// Says what became of a report.

@@ -19,6 +19,8 @@ pub fn request_without_example(rpc: &str) -> &'static str {
         // Who is let in is decided before the request is looked at.
         "Introspect"
         | "ListUserFacts"
+        | "LoginAsExternalAccount"
+        | "ListExternalAccounts"
         | "RecordAcquaintance"
         | "OpenMessageRequest"
         | "ReportPresence"
@@ -46,18 +48,29 @@ pub fn exception(case: &Case, role: Role, promised: Expected) -> Option<Expected
         ("EditMessage", "sticker" | "poll" | "profile") if is_allowed => Some(FAILED_PRECONDITION),
         // Its signature binds it to where it is.
         ("ForwardMessage", "secure") if is_allowed => Some(FAILED_PRECONDITION),
+        // The member who made the report sees it like the moderators.
+        ("GetReport", _) if role == Role::Member => Some(Expected::Allowed),
         // Nobody reports oneself.
         ("ReportMessage", _) if role == Role::Author => Some(Expected::Refused("INVALID_ARGUMENT")),
         ("WriteUpload" | "ReadUpload", _) => Some(DENIED),
         // A code that was made up is none, and so is a report that was.
         ("VerifyOtp" | "ResetPassword", _) => Some(Expected::Refused("INVALID_ARGUMENT")),
         ("ReportBackgroundCheck", _) => Some(NOT_FOUND),
-        // Neither providers to sign in with nor such that look into people's past are configured.
+        // No providers to sign in with are configured.
         ("LoginWithProvider", _) => Some(NOT_FOUND),
         ("LinkProvider" | "UnlinkProvider", _) if is_allowed => Some(NOT_FOUND),
-        ("RequestBackgroundCheck", _) if is_allowed => Some(FAILED_PRECONDITION),
-        // A guest has nothing of this kind with anybody.
-        _ if role == Role::Guest && is_allowed && case.own().is_some_and(takes_an_account) => Some(NOT_FOUND),
+        // An external account is with those of its namespace only: others read as unknown, and their rooms refuse it.
+        ("JoinConversation", _) if role == Role::External && is_allowed => Some(DENIED),
+        ("CreateConversation" | "SendMessage", _)
+            if role == Role::External && is_allowed && (case.has("user") || case.has("member")) =>
+        {
+            Some(NOT_FOUND)
+        }
+        _ if role == Role::External && is_allowed && case.own() == Some("written") => Some(NOT_FOUND),
+        // Guests and external accounts have nothing of this kind with other people.
+        _ if role.has_no_account() && is_allowed && case.own().is_some_and(takes_an_account) => {
+            Some(NOT_FOUND)
+        }
         _ => None,
     }
 }
@@ -65,9 +78,9 @@ pub fn exception(case: &Case, role: Role, promised: Expected) -> Option<Expected
 /// What somebody sends who cannot send the example.
 pub fn instead(case: &Case, role: Role) -> Option<&'static str> {
     match (case.rpc.name(), role) {
-        // A guest has no password, and no name to be mentioned by.
-        ("DeleteUser", Role::Guest) => Some("{}"),
-        ("MarkAlerts", Role::Guest) if !case.is_foreign => Some(r#"{"all":true}"#),
+        // Neither has a password, or a name to be mentioned by.
+        ("DeleteUser", Role::Guest | Role::External) => Some("{}"),
+        ("MarkAlerts", Role::Guest | Role::External) if !case.is_foreign => Some(r#"{"all":true}"#),
         _ => None,
     }
 }

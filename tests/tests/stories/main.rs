@@ -11,10 +11,12 @@ mod away;
 mod bad_input;
 mod booking;
 mod calling;
+mod chats;
 mod codes;
 mod connecting;
 mod editing;
 mod ephemeral;
+mod external;
 mod files;
 mod finding;
 mod grpc;
@@ -24,9 +26,11 @@ mod leaving;
 mod marks;
 mod meeting;
 mod members;
+mod messenger;
 mod moderating;
 mod operation;
 mod operations;
+mod public;
 mod reading;
 mod reviewing;
 mod scheduling;
@@ -52,10 +56,12 @@ fn main() -> ExitCode {
         bad_input::all(),
         booking::all(),
         calling::all(),
+        chats::all(),
         codes::all(),
         connecting::all(),
         editing::all(),
         ephemeral::all(),
+        external::all(),
         files::all(),
         finding::all(),
         grpc::all(),
@@ -64,10 +70,12 @@ fn main() -> ExitCode {
         leaving::all(),
         marks::all(),
         meeting::all(),
+        messenger::all(),
         members::all(),
         moderating::all(),
         operation::all(),
         operations::all(),
+        public::all(),
         reading::all(),
         reviewing::all(),
         scheduling::all(),

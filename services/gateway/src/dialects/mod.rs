@@ -3,8 +3,12 @@
 //!
 //! ```text
 //! chats        S3: REST below `/chats`
+//! messenger    S2: REST below `/api`
+//! playground   S4: REST below `/users`, `/rooms`, `/messages` and others, and Socket.IO
+//! socketio     one Socket.IO server for the dialects that have it
 //! request      a request over HTTP: segments, query, body        fields   the fields of a body, a query, an event
 //! backend      typed rpcs through the limits                     people   names and pictures of users
+//! external_accounts   the sessions of names that act without signing in
 //! ids, text, time   ids, texts and times as dialects write them
 //! error        one place where an error becomes the dialect's error
 //! ```
@@ -12,29 +16,40 @@
 mod backend;
 mod chats;
 pub(crate) mod error;
+mod external_accounts;
 mod fields;
 mod ids;
+mod messenger;
 mod people;
+mod playground;
 mod request;
+pub(crate) mod socketio;
 mod text;
 mod time;
+
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use self::backend::Backend;
+use self::external_accounts::ExternalAccounts;
 use self::people::People;
-use self::request::HttpRequest;
-use crate::config::DialectsConfig;
+use self::request::{HttpRequest, token as token_of};
+use crate::config::{Config, DialectsConfig};
 use crate::http::error::Problem;
-use crate::state::Gateway;
+use crate::upstream::Upstream;
 
 /// An API that existing clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
     /// S3.
     Chats,
+    /// S2.
+    Messenger,
+    /// S4.
+    Playground,
 }
 
 impl Dialect {
@@ -42,8 +57,12 @@ impl Dialect {
     pub(crate) fn of_path(path: &str) -> Option<Self> {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         let first = segments.next()?.to_ascii_lowercase();
-        match first.as_str() {
-            "chats" => Some(Self::Chats),
+        let second = segments.next().map(str::to_ascii_lowercase);
+        match (first.as_str(), second.as_deref()) {
+            ("chats", _) => Some(Self::Chats),
+            ("api", None | Some(messenger::NOT_AN_ACCOUNT)) => None,
+            ("api", Some(_)) => Some(Self::Messenger),
+            (first, _) if playground::PATHS.contains(&first) => Some(Self::Playground),
             _ => None,
         }
     }
@@ -52,6 +71,8 @@ impl Dialect {
     pub(crate) fn is_on(self, config: &DialectsConfig) -> bool {
         match self {
             Self::Chats => config.chats,
+            Self::Messenger => config.messenger,
+            Self::Playground => config.playground,
         }
     }
 
@@ -60,8 +81,15 @@ impl Dialect {
         let (code, message) = (problem.status().as_u16(), problem.fault().text());
         match self {
             Self::Chats => json!({"code": code, "message": message}),
+            Self::Messenger => json!({"error": message}),
+            Self::Playground => json!({"error": message}),
         }
     }
+}
+
+/// The state of the server, as clients of the playground read it at `/`.
+pub(crate) fn playground_status() -> Value {
+    playground::status()
 }
 
 /// Everything that the dialects share. Cloning is cheap.
@@ -69,12 +97,33 @@ impl Dialect {
 pub(crate) struct Dialects {
     backend: Backend,
     people: People,
+    external_accounts: ExternalAccounts,
+    playground: playground::State,
 }
 
 impl Dialects {
-    pub(crate) fn new(gateway: &Gateway) -> Self {
-        let backend = Backend::new(gateway.clone());
-        Self { people: People::new(backend.clone()), backend }
+    pub(crate) fn new(upstream: Upstream, config: Arc<Config>) -> Self {
+        let backend = Backend::new(upstream, config);
+        Self {
+            people: People::new(backend.clone()),
+            external_accounts: ExternalAccounts::new(backend.clone()),
+            playground: playground::State::new(&backend),
+            backend,
+        }
+    }
+
+    /// The token in the query, which is taken on one developer's machine only: elsewhere addresses end up in logs.
+    fn token_in_query(&self, request: &HttpRequest) -> Result<Option<String>, Problem> {
+        if !self.backend.is_development() {
+            return Ok(None);
+        }
+        let token = request.query.filled("token")?;
+        Ok(token.as_deref().and_then(token_of).map(str::to_owned))
+    }
+
+    /// True when a dialect that is switched on has sockets.
+    fn has_sockets(&self) -> bool {
+        Dialect::Playground.is_on(self.backend.config())
     }
 }
 
@@ -93,5 +142,7 @@ async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Resul
     let request = HttpRequest::read(request, dialects.backend.max_body_bytes()).await?;
     match dialect {
         Dialect::Chats => chats::answer(&dialects, &request).await,
+        Dialect::Messenger => messenger::answer(&dialects, &request).await,
+        Dialect::Playground => playground::answer(&dialects, &request).await,
     }
 }

@@ -1,4 +1,4 @@
-//! Who may come in, and who is in: connections counted per address and per user.
+//! The open connections: admitted by address, counted per address and per user.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -14,21 +14,22 @@ use tokio::sync::{Notify, mpsc};
 use tonic::Code;
 
 use super::connection::Connection;
+use super::identity::Viewer;
 use crate::config::SocketsConfig;
 
-/// How long one who found no place waits.
-const COME_BACK: Duration = Duration::from_secs(5);
+/// How long a client that found no slot is told to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Who is in.
+/// The open connections, and the limits on new ones.
 #[derive(Clone)]
-pub(crate) struct Door(Arc<Inner>);
+pub(crate) struct ConnectionRegistry(Arc<Inner>);
 
 struct Inner {
     places: Mutex<Places>,
     emptied: Notify,
     open: Gauge,
-    /// Who has no connection any more.
-    left: mpsc::UnboundedSender<UserId>,
+    /// Receives each user whose last connection has closed.
+    disconnected: mpsc::UnboundedSender<UserId>,
 }
 
 #[derive(Default)]
@@ -36,7 +37,9 @@ struct Places {
     closed: bool,
     addresses: HashMap<IpAddr, Address>,
     users: HashMap<UserId, Vec<Arc<Connection>>>,
-    /// Those whose first connection has come, or whose last has gone, since somebody looked.
+    /// The connections of the anonymous viewer, by number.
+    anonymous: HashMap<u64, Arc<Connection>>,
+    /// Users whose first connection was opened, or whose last one was closed, since [`ConnectionRegistry::changed`].
     changed: HashSet<UserId>,
     total: usize,
 }
@@ -44,18 +47,18 @@ struct Places {
 #[derive(Default)]
 struct Address {
     connections: usize,
-    strangers: usize,
+    unauthenticated: usize,
 }
 
-impl Door {
-    /// Says of every user whose last connection has gone. The user may be back by then.
-    pub(crate) fn new(left: mpsc::UnboundedSender<UserId>) -> Self {
+impl ConnectionRegistry {
+    /// Sends every user whose last connection has closed. The user may have connected again by then.
+    pub(crate) fn new(disconnected: mpsc::UnboundedSender<UserId>) -> Self {
         let open = metrics::gauge!("sockets_open");
-        Self(Arc::new(Inner { places: Mutex::default(), emptied: Notify::new(), open, left }))
+        Self(Arc::new(Inner { places: Mutex::default(), emptied: Notify::new(), open, disconnected }))
     }
 
-    /// Gives a place to one of whom only the address is known.
-    pub(crate) fn enter(&self, address: IpAddr, config: &SocketsConfig) -> Result<Place, Fault> {
+    /// Takes a slot for a connection of which only the address is known.
+    pub(crate) fn admit(&self, address: IpAddr, config: &SocketsConfig) -> Result<ConnectionSlot, Fault> {
         let mut places = self.lock();
         if places.closed {
             return Err(Fault::unavailable("the gateway"));
@@ -63,22 +66,26 @@ impl Door {
         if places.total >= config.max {
             return Err(Fault::new(Code::Unavailable, ErrorReason::Overloaded.as_str_name())
                 .message("there are too many connections")
-                .retry_after(COME_BACK));
+                .retry_after(RETRY_AFTER));
         }
         let here = places.addresses.entry(address).or_default();
-        if here.connections >= config.per_address || here.strangers >= config.unauthenticated_per_address {
+        if here.connections >= config.per_address
+            || here.unauthenticated >= config.unauthenticated_per_address
+        {
             return Err(too_many("address"));
         }
         here.connections += 1;
-        here.strangers += 1;
+        here.unauthenticated += 1;
         places.total += 1;
         self.0.open.set(places.total as f64);
-        Ok(Place { door: self.clone(), address, connection: None })
+        let slot = Slot { registry: self.clone(), address, connections: Mutex::default() };
+        Ok(ConnectionSlot(Arc::new(slot)))
     }
 
-    /// All who are signed in.
+    /// All connections, those of the anonymous viewer included.
     pub(crate) fn everyone(&self) -> Vec<Arc<Connection>> {
-        self.lock().users.values().flatten().cloned().collect()
+        let places = self.lock();
+        places.users.values().flatten().chain(places.anonymous.values()).cloned().collect()
     }
 
     /// The connections of a user.
@@ -86,24 +93,24 @@ impl Door {
         self.lock().users.get(&user).cloned().unwrap_or_default()
     }
 
-    /// Who is in.
+    /// The users with a connection.
     pub(crate) fn users(&self) -> Vec<UserId> {
         self.lock().users.keys().copied().collect()
     }
 
-    /// Those who came in or went since this was asked last, and whether they are in now.
+    /// The users who connected or disconnected since the last call, and whether they are connected now.
     pub(crate) fn changed(&self) -> Vec<(UserId, bool)> {
         let mut places = self.lock();
         let changed = std::mem::take(&mut places.changed);
         changed.into_iter().map(|user| (user, places.users.contains_key(&user))).collect()
     }
 
-    /// Lets nobody in any more.
+    /// Admits no more connections.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
     }
 
-    /// Waits until nobody is in.
+    /// Waits until no connection is left.
     pub(crate) async fn emptied(&self) {
         loop {
             let emptied = self.0.emptied.notified();
@@ -114,76 +121,121 @@ impl Door {
         }
     }
 
+    fn forget(&self, places: &mut Places, connection: &Connection) {
+        let Viewer::User(user_id) = connection.viewer() else {
+            places.anonymous.remove(&connection.number());
+            return;
+        };
+        if let Entry::Occupied(mut user) = places.users.entry(user_id) {
+            user.get_mut().retain(|other| other.number() != connection.number());
+            if user.get().is_empty() {
+                user.remove();
+                places.changed.insert(user_id);
+                // Nobody listens any more when the gateway goes.
+                let _ = self.0.disconnected.send(user_id);
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Places> {
         // Nothing in here panics half way through a change, so a poisoned lock is as good as any other.
         self.0.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A place that is taken; given back when it is dropped.
-pub(crate) struct Place {
-    door: Door,
+/// The place of one client in the limits; given back when its last clone is dropped. It counts as unauthenticated while
+/// no connection of a user is attached to it. A client may have several connections on one slot, and change its user by
+/// detaching one and attaching another.
+#[derive(Clone)]
+pub(crate) struct ConnectionSlot(Arc<Slot>);
+
+struct Slot {
+    registry: ConnectionRegistry,
     address: IpAddr,
-    connection: Option<Arc<Connection>>,
+    /// Locked after the registry, and only together with it.
+    connections: Mutex<Vec<Arc<Connection>>>,
 }
 
-impl Place {
-    /// The one who has it is known now.
-    pub(crate) fn sign_in(
-        &mut self,
-        connection: &Arc<Connection>,
-        config: &SocketsConfig,
-    ) -> Result<(), Fault> {
-        let mut places = self.door.lock();
-        let others = places.users.entry(connection.user_id()).or_default();
-        if others.len() >= config.per_user {
-            return Err(too_many("user"));
+impl ConnectionSlot {
+    /// Registers a connection of the client. Fails when its user has as many as they may have.
+    pub(crate) fn attach(&self, connection: &Arc<Connection>, config: &SocketsConfig) -> Result<(), Fault> {
+        let mut places = self.0.registry.lock();
+        let mut connections = self.0.connections();
+        if let Viewer::User(user) = connection.viewer() {
+            let others = places.users.entry(user).or_default();
+            if others.len() >= config.per_user {
+                return Err(too_many("user"));
+            }
+            let is_first = others.is_empty();
+            others.push(Arc::clone(connection));
+            if is_first {
+                places.changed.insert(user);
+            }
+            if !connections.iter().any(is_of_user)
+                && let Some(here) = places.addresses.get_mut(&self.0.address)
+            {
+                here.unauthenticated = here.unauthenticated.saturating_sub(1);
+            }
+        } else {
+            places.anonymous.insert(connection.number(), Arc::clone(connection));
         }
-        let is_first = others.is_empty();
-        others.push(Arc::clone(connection));
-        if is_first {
-            places.changed.insert(connection.user_id());
-        }
-        if let Some(here) = places.addresses.get_mut(&self.address) {
-            here.strangers = here.strangers.saturating_sub(1);
-        }
-        self.connection = Some(Arc::clone(connection));
+        connections.push(Arc::clone(connection));
         Ok(())
     }
 
-    /// Where it is from.
+    /// Takes a connection out of the registry. The client keeps its slot.
+    pub(crate) fn detach(&self, connection: &Connection) {
+        let mut places = self.0.registry.lock();
+        let mut connections = self.0.connections();
+        let Some(at) = connections.iter().position(|other| other.number() == connection.number()) else {
+            return;
+        };
+        connections.swap_remove(at);
+        self.0.registry.forget(&mut places, connection);
+        if connection.viewer() != Viewer::Anonymous
+            && !connections.iter().any(is_of_user)
+            && let Some(here) = places.addresses.get_mut(&self.0.address)
+        {
+            here.unauthenticated += 1;
+        }
+    }
+
+    /// The address of the client.
     pub(crate) fn address(&self) -> IpAddr {
-        self.address
+        self.0.address
     }
 }
 
-impl Drop for Place {
+impl Slot {
+    fn connections(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_of_user(connection: &Arc<Connection>) -> bool {
+    connection.viewer() != Viewer::Anonymous
+}
+
+impl Drop for Slot {
     fn drop(&mut self) {
-        let mut places = self.door.lock();
+        let mut places = self.registry.lock();
+        let connections = std::mem::take(&mut *self.connections());
         places.total = places.total.saturating_sub(1);
         if let Entry::Occupied(mut here) = places.addresses.entry(self.address) {
             here.get_mut().connections = here.get().connections.saturating_sub(1);
-            if self.connection.is_none() {
-                here.get_mut().strangers = here.get().strangers.saturating_sub(1);
+            if !connections.iter().any(is_of_user) {
+                here.get_mut().unauthenticated = here.get().unauthenticated.saturating_sub(1);
             }
             if here.get().connections == 0 {
                 here.remove();
             }
         }
-        if let Some(connection) = &self.connection
-            && let Entry::Occupied(mut user) = places.users.entry(connection.user_id())
-        {
-            user.get_mut().retain(|other| other.number() != connection.number());
-            if user.get().is_empty() {
-                user.remove();
-                places.changed.insert(connection.user_id());
-                // Nobody listens any more when the gateway goes.
-                let _ = self.door.0.left.send(connection.user_id());
-            }
+        for connection in &connections {
+            self.registry.forget(&mut places, connection);
         }
-        self.door.0.open.set(places.total as f64);
+        self.registry.0.open.set(places.total as f64);
         if places.total == 0 {
-            self.door.0.emptied.notify_waiters();
+            self.registry.0.emptied.notify_waiters();
         }
     }
 }
@@ -192,13 +244,13 @@ fn too_many(whose: &'static str) -> Fault {
     Fault::new(Code::ResourceExhausted, ErrorReason::TooManyConnections.as_str_name())
         .message(format!("the {whose} has as many connections as it may have"))
         .with("of", whose)
-        .retry_after(COME_BACK)
+        .retry_after(RETRY_AFTER)
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::connection::Bounds;
-    use super::super::connection::tests::connection;
+    use super::super::connection::tests::{anonymous, connection};
     use super::*;
 
     fn config() -> SocketsConfig {
@@ -211,8 +263,8 @@ mod tests {
         }
     }
 
-    fn open() -> Door {
-        Door::new(mpsc::unbounded_channel().0)
+    fn open() -> ConnectionRegistry {
+        ConnectionRegistry::new(mpsc::unbounded_channel().0)
     }
 
     fn address(last: u8) -> IpAddr {
@@ -224,61 +276,89 @@ mod tests {
     }
 
     #[test]
-    fn strangers_of_one_address_have_few_places() {
-        let door = open();
+    fn an_address_has_few_unauthenticated_slots() {
+        let registry = open();
         let mut places: Vec<_> =
-            (0..2).map(|_| door.enter(address(1), &config()).expect("a place")).collect();
-        let fault = door.enter(address(1), &config()).err().expect("full");
+            (0..2).map(|_| registry.admit(address(1), &config()).expect("a slot")).collect();
+        let fault = registry.admit(address(1), &config()).err().expect("full");
         assert_eq!(fault.reason(), "ERROR_REASON_TOO_MANY_CONNECTIONS");
         assert!(fault.wait().is_some());
-        assert!(door.enter(address(2), &config()).is_ok());
+        assert!(registry.admit(address(2), &config()).is_ok());
 
-        places[0].sign_in(&someone(1, UserId::generate()), &config()).expect("signed in");
-        places.push(door.enter(address(1), &config()).expect("a place for one more stranger"));
-        assert!(door.enter(address(1), &config()).is_err(), "the address has its three");
+        places[0].attach(&someone(1, UserId::generate()), &config()).expect("signed in");
+        places.push(
+            registry.admit(address(1), &config()).expect("a slot for one more unauthenticated connection"),
+        );
+        assert!(registry.admit(address(1), &config()).is_err(), "the address has its three");
         places.clear();
-        assert!(door.enter(address(1), &config()).is_ok());
+        assert!(registry.admit(address(1), &config()).is_ok());
     }
 
     #[test]
-    fn a_user_has_few_places_and_gets_them_back() {
-        let (door, user) = (open(), UserId::generate());
-        let mut one = door.enter(address(1), &config()).expect("a place");
-        let mut other = door.enter(address(2), &config()).expect("a place");
-        one.sign_in(&someone(1, user), &config()).expect("signed in");
-        assert!(other.sign_in(&someone(2, user), &config()).is_err());
-        assert_eq!(door.of_user(user).len(), 1);
+    fn a_user_has_few_slots_and_gets_them_back() {
+        let (registry, user) = (open(), UserId::generate());
+        let one = registry.admit(address(1), &config()).expect("a slot");
+        let other = registry.admit(address(2), &config()).expect("a slot");
+        one.attach(&someone(1, user), &config()).expect("signed in");
+        assert!(other.attach(&someone(2, user), &config()).is_err());
+        assert_eq!(registry.of_user(user).len(), 1);
         drop(one);
-        assert!(door.of_user(user).is_empty());
-        assert!(other.sign_in(&someone(2, user), &config()).is_ok());
+        assert!(registry.of_user(user).is_empty());
+        assert!(other.attach(&someone(2, user), &config()).is_ok());
     }
 
     #[test]
     fn the_first_connection_of_a_user_and_the_end_of_the_last_are_told() {
         let config = SocketsConfig { per_user: 2, ..config() };
-        let (door, user) = (open(), UserId::generate());
-        let mut places: Vec<_> = (1..3).map(|n| door.enter(address(n), &config).expect("a place")).collect();
-        assert!(door.changed().is_empty(), "strangers are nobody");
-        for (number, place) in (1..).zip(&mut places) {
-            place.sign_in(&someone(number, user), &config).expect("signed in");
+        let (registry, user) = (open(), UserId::generate());
+        let mut places: Vec<_> =
+            (1..3).map(|n| registry.admit(address(n), &config).expect("a slot")).collect();
+        assert!(registry.changed().is_empty(), "unauthenticated connections belong to no user");
+        for (number, slot) in (1..).zip(&places) {
+            slot.attach(&someone(number, user), &config).expect("signed in");
             let expected = if number == 1 { vec![(user, true)] } else { vec![] };
-            assert_eq!(door.changed(), expected);
+            assert_eq!(registry.changed(), expected);
         }
-        assert_eq!(door.users(), [user]);
+        assert_eq!(registry.users(), [user]);
         places.pop();
-        assert!(door.changed().is_empty());
+        assert!(registry.changed().is_empty());
         places.pop();
-        assert_eq!(door.changed(), [(user, false)]);
-        assert!(door.users().is_empty());
+        assert_eq!(registry.changed(), [(user, false)]);
+        assert!(registry.users().is_empty());
+    }
+
+    #[test]
+    fn a_client_keeps_its_slot_while_its_user_changes() {
+        let config = SocketsConfig { unauthenticated_per_address: 1, ..config() };
+        let (registry, ann, bob) = (open(), UserId::generate(), UserId::generate());
+        let slot = registry.admit(address(1), &config).expect("a slot");
+        let viewer = anonymous(1, Bounds { frames: 1, bytes: 1 });
+        slot.attach(&viewer, &config).expect("attached");
+        assert!(registry.admit(address(1), &config).is_err(), "the anonymous viewer is unauthenticated");
+        assert!(registry.changed().is_empty() && registry.users().is_empty());
+
+        let (of_ann, of_bob) = (someone(2, ann), someone(3, bob));
+        slot.attach(&of_ann, &config).expect("attached");
+        slot.attach(&of_bob, &config).expect("attached");
+        assert_eq!(registry.everyone().len(), 3);
+        slot.detach(&of_ann);
+        slot.detach(&of_ann);
+        assert!(registry.of_user(ann).is_empty());
+        assert!(registry.admit(address(1), &config).is_ok(), "one of its connections is of a user");
+        slot.detach(&of_bob);
+        assert!(registry.admit(address(1), &config).is_err());
+        drop(slot);
+        assert!(registry.everyone().is_empty());
+        assert!(registry.admit(address(1), &config).is_ok());
     }
 
     #[tokio::test]
-    async fn nobody_comes_in_when_it_is_closed() {
-        let door = open();
-        let place = door.enter(address(1), &config()).expect("a place");
-        door.close();
-        assert!(door.enter(address(1), &config()).is_err());
-        let (emptied, ()) = tokio::join!(door.emptied(), async { drop(place) });
+    async fn a_closed_registry_admits_no_connection() {
+        let registry = open();
+        let slot = registry.admit(address(1), &config()).expect("a slot");
+        registry.close();
+        assert!(registry.admit(address(1), &config()).is_err());
+        let (emptied, ()) = tokio::join!(registry.emptied(), async { drop(slot) });
         assert_eq!(emptied, ());
     }
 }

@@ -28,7 +28,7 @@ use crate::marks::{Marks, Reaction, Vote};
 use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
 use crate::people::PersonFact;
 use crate::preview::Found;
-use crate::receipt::Watermark;
+use crate::receipt::{Moved, Watermark};
 use crate::report::{Complaint, Report, Resolution};
 use crate::request::RequestChange;
 use crate::revision::Revision;
@@ -175,7 +175,7 @@ pub struct Place {
 /// Which messages of a conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct History {
-    /// Who looks: what this user has hidden is left out.
+    /// Who looks: what this user has hidden is left out. The nil UUID has hidden nothing.
     pub user: UserId,
     /// The conversation.
     pub conversation: ConversationId,
@@ -185,6 +185,12 @@ pub struct History {
     pub after: Sequence,
     /// Only before this.
     pub before: Sequence,
+    /// Only messages that are there: no tombstones.
+    pub exclude_tombstones: bool,
+    /// Only messages that were created at this time or later.
+    pub start: Option<Timestamp>,
+    /// Only messages that were created before this time.
+    pub end: Option<Timestamp>,
     /// At most so many.
     pub limit: i64,
 }
@@ -268,14 +274,14 @@ pub struct Search {
 }
 
 /// Which alerts of a user.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Alerts {
     /// Whose.
     pub user: UserId,
     /// Only unread ones.
     pub only_unread: bool,
-    /// Only of this kind; `None` for any.
-    pub kind: Option<AlertKind>,
+    /// Only of these kinds; none for any.
+    pub kinds: BTreeSet<AlertKind>,
     /// Only those before this one, by when it changed.
     pub before: Option<(Timestamp, AlertId)>,
     /// At most so many.
@@ -613,8 +619,9 @@ impl Store {
         either!(self.own_uploads(user, after, limit))
     }
 
-    /// Moves watermarks forward. Answers where each is now, and the events of those who read on.
-    pub async fn advance(&self, moves: &[Move]) -> Result<(Vec<Watermark>, Vec<UserEvent>), Failure> {
+    /// Moves watermarks forward. Answers where each is now and was before, and the events of those who read on. Moves of one
+    /// watermark are one move.
+    pub async fn advance(&self, moves: &[Move]) -> Result<(Vec<Moved>, Vec<UserEvent>), Failure> {
         either!(self.advance(moves))
     }
 
@@ -707,6 +714,11 @@ impl Store {
         either!(self.overdue(now, limit))
     }
 
+    /// When the next message expires that is still stored; in the past when one is overdue.
+    pub async fn next_expiry(&self) -> Result<Option<Timestamp>, Failure> {
+        either!(self.next_expiry())
+    }
+
     /// Erases messages whose time is over, but for those that are gone by now. The events say so under these membership
     /// versions, or under that of the message where none is given.
     pub async fn sweep(
@@ -794,6 +806,11 @@ impl Store {
         now: Timestamp,
     ) -> Result<Reported, Error> {
         either!(self.file_report(complaint, moderators, now))
+    }
+
+    /// One report.
+    pub async fn report(&self, id: ReportId) -> Result<Option<Report>, Failure> {
+        either!(self.report(id))
     }
 
     /// The reports of a conversation.
@@ -897,9 +914,14 @@ impl Store {
         either!(self.alerts(alerts))
     }
 
-    /// How many alerts of a user are unread; counting stops at `most`.
-    pub async fn unread_alerts(&self, user: UserId, most: i64) -> Result<i64, Failure> {
-        either!(self.unread_alerts(user, most))
+    /// How many alerts of a user are unread, of these kinds or of any when there are none; counting stops at `most`.
+    pub async fn unread_alerts(
+        &self,
+        user: UserId,
+        kinds: &BTreeSet<AlertKind>,
+        most: i64,
+    ) -> Result<i64, Failure> {
+        either!(self.unread_alerts(user, kinds, most))
     }
 
     /// Makes the alert of a user say what became of its subject. Answers the alert as it is then, and the event when it

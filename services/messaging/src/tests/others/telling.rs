@@ -40,6 +40,11 @@ impl Others {
         self.state().no_more_requests = true;
     }
 
+    /// Makes conversation say of nobody where they are members, from now on or no longer.
+    pub fn set_memberships_down(&self, is_down: bool) {
+        self.state().memberships_are_down = is_down;
+    }
+
     /// How often a message request was asked for.
     pub fn opened(&self) -> usize {
         self.state().opened
@@ -104,6 +109,11 @@ impl Others {
     /// Tells that an account is gone.
     pub fn delete_account(&self, user: UserId) {
         self.tell_of(user, auth::user_fact::Payload::UserDeleted(auth::UserDeleted {}));
+    }
+
+    /// Tells that a name or a picture changed.
+    pub fn rename(&self, user: UserId) {
+        self.tell_of(user, auth::user_fact::Payload::UserUpdated(auth::UserUpdated {}));
     }
 
     /// Tells of a review.
