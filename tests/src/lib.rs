@@ -14,6 +14,7 @@ pub mod person;
 pub mod process;
 pub mod screen;
 pub mod socket;
+pub mod socketio;
 pub mod sse;
 pub mod storage;
 pub mod trial;

@@ -7,6 +7,7 @@
 )]
 
 mod accounts;
+mod allo;
 mod away;
 mod bad_input;
 mod booking;
@@ -30,6 +31,8 @@ mod messenger;
 mod moderating;
 mod operation;
 mod operations;
+mod playground;
+mod playground_sockets;
 mod public;
 mod reading;
 mod reviewing;
@@ -52,6 +55,7 @@ fn main() -> ExitCode {
     let worlds = Arc::new(Worlds::default());
     let stories: Vec<Story> = [
         accounts::all(),
+        allo::all(),
         away::all(),
         bad_input::all(),
         booking::all(),
@@ -75,6 +79,8 @@ fn main() -> ExitCode {
         moderating::all(),
         operation::all(),
         operations::all(),
+        playground::all(),
+        playground_sockets::all(),
         public::all(),
         reading::all(),
         reviewing::all(),
