@@ -7,6 +7,7 @@
 //! handshake      admits new connections                      session_watch      ends those of ended sessions
 //! hub, topic     the logs that are followed here             log_reader         one connection in one log
 //! resume         from a known sequence to live               subscriber         one view on the logs, typed
+//! watermarks     which receipts are late
 //! presence       reports connected users to conversation     call_events        hands out calls
 //! websocket      the canonical socket, and its transport     sse                the event stream
 //! ```
@@ -27,6 +28,7 @@ pub(crate) mod sse;
 #[cfg_attr(not(test), expect(dead_code, reason = "the sockets of dialects use it"))]
 pub(crate) mod subscriber;
 pub(crate) mod topic;
+mod watermarks;
 pub(crate) mod websocket;
 
 #[cfg(test)]
