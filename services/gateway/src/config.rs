@@ -74,11 +74,13 @@ pub struct Config {
 pub struct DialectsConfig {
     /// REST below `/chats`.
     pub chats: bool,
+    /// REST below `/talkamie/v1` and `/user`, and the WebSocket `/talkamie/ws`.
+    pub talkamie: bool,
 }
 
 impl Default for DialectsConfig {
     fn default() -> Self {
-        Self { chats: true }
+        Self { chats: true, talkamie: true }
     }
 }
 

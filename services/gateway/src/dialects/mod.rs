@@ -2,7 +2,7 @@
 //! back. No rule of chat stands here, and no state but connections and short caches.
 //!
 //! ```text
-//! chats        S3: REST below `/chats`
+//! chats        S3: REST below `/chats`         talkamie   S5: REST below `/talkamie/v1`, a WebSocket
 //! request      a request over HTTP: segments, query, body        fields   the fields of a body, a query, an event
 //! backend      typed rpcs through the limits                     people   names and pictures of users
 //! ids, text, time   ids, texts and times as dialects write them
@@ -16,6 +16,7 @@ mod fields;
 mod ids;
 mod people;
 mod request;
+mod talkamie;
 mod text;
 mod time;
 
@@ -35,6 +36,8 @@ use crate::state::Gateway;
 pub(crate) enum Dialect {
     /// S3.
     Chats,
+    /// S5.
+    Talkamie,
 }
 
 impl Dialect {
@@ -44,6 +47,7 @@ impl Dialect {
         let first = segments.next()?.to_ascii_lowercase();
         match first.as_str() {
             "chats" => Some(Self::Chats),
+            "talkamie" | "user" => Some(Self::Talkamie),
             _ => None,
         }
     }
@@ -52,6 +56,7 @@ impl Dialect {
     pub(crate) fn is_on(self, config: &DialectsConfig) -> bool {
         match self {
             Self::Chats => config.chats,
+            Self::Talkamie => config.talkamie,
         }
     }
 
@@ -60,6 +65,7 @@ impl Dialect {
         let (code, message) = (problem.status().as_u16(), problem.fault().text());
         match self {
             Self::Chats => json!({"code": code, "message": message}),
+            Self::Talkamie => talkamie::envelope::error_body(problem),
         }
     }
 }
@@ -69,12 +75,13 @@ impl Dialect {
 pub(crate) struct Dialects {
     backend: Backend,
     people: People,
+    talkamie: talkamie::Caches,
 }
 
 impl Dialects {
     pub(crate) fn new(gateway: &Gateway) -> Self {
         let backend = Backend::new(gateway.clone());
-        Self { people: People::new(backend.clone()), backend }
+        Self { people: People::new(backend.clone()), backend, talkamie: talkamie::Caches::default() }
     }
 }
 
@@ -93,5 +100,6 @@ async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Resul
     let request = HttpRequest::read(request, dialects.backend.max_body_bytes()).await?;
     match dialect {
         Dialect::Chats => chats::answer(&dialects, &request).await,
+        Dialect::Talkamie => talkamie::answer(&dialects, &request).await,
     }
 }
