@@ -1,5 +1,5 @@
 //! Compiles the contract: the `.proto` files become the descriptor set, the messages, clients and servers, the checks
-//! of incoming messages and the table of who may call what. Needs no compiler but this one.
+//! of incoming messages, and the tables of who may call what and how often. Needs no compiler but this one.
 
 #[path = "build/contract.rs"]
 mod contract;
@@ -11,6 +11,8 @@ mod names;
 mod placeholders;
 #[path = "build/policy.rs"]
 mod policy;
+#[path = "build/rate.rs"]
+mod rate;
 #[path = "build/rpc.rs"]
 mod rpc;
 #[path = "build/validation.rs"]
@@ -36,6 +38,7 @@ fn main() -> anyhow::Result<()> {
     write(&out, "descriptors.bin", &contract.encoded)?;
     write(&out, "validation.rs", validation::generate(&contract.pool)?)?;
     write(&out, "policy.rs", policy::generate(&contract.pool)?)?;
+    write(&out, "rate.rs", rate::generate(&contract.pool)?)?;
     write(&out, "rpc.rs", rpc::generate(&contract.pool)?)?;
     tonic_prost_build::configure()
         .codec_path("crate::codec::Codec")

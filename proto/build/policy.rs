@@ -99,10 +99,10 @@ impl Options {
 }
 
 /// The value of an enum field in Rust's spelling, without the prefix; nothing when it is unspecified.
-fn value(policy: &DynamicMessage, field: &str, prefix: &str) -> anyhow::Result<Option<String>> {
-    let field = policy.descriptor().get_field_by_name(field).with_context(|| format!("knows no {field}"))?;
+pub fn value(option: &DynamicMessage, field: &str, prefix: &str) -> anyhow::Result<Option<String>> {
+    let field = option.descriptor().get_field_by_name(field).with_context(|| format!("knows no {field}"))?;
     let Kind::Enum(kind) = field.kind() else { bail!("{} is not an enum", field.name()) };
-    let number = policy.get_field(&field).as_enum_number().unwrap_or_default();
+    let number = option.get_field(&field).as_enum_number().unwrap_or_default();
     if number == 0 {
         return Ok(None);
     }
@@ -116,7 +116,8 @@ fn value(policy: &DynamicMessage, field: &str, prefix: &str) -> anyhow::Result<O
     }))
 }
 
-fn services(policy: &DynamicMessage) -> anyhow::Result<Vec<String>> {
+/// The services that may call the rpc with their own credential.
+pub fn services(policy: &DynamicMessage) -> anyhow::Result<Vec<String>> {
     let value = policy.get_field_by_name("services").context("knows no services")?;
     let names = value.as_list().unwrap_or_default().iter();
     Ok(names.filter_map(|name| name.as_str().map(str::to_owned)).collect())

@@ -6,6 +6,8 @@ mod examples;
 mod names;
 #[path = "../build/policy.rs"]
 mod policy;
+#[path = "../build/rate.rs"]
+mod rate;
 #[path = "../build/validation.rs"]
 mod validation;
 
@@ -226,5 +228,98 @@ fn a_stream_needs_no_http_rule() -> anyhow::Result<()> {
         "rpc Do(In) returns (stream Out) { option (parlor.options.v1.policy) = {access: ACCESS_USER}; }",
     )?;
     assert_eq!(accepted, "accepted");
+    Ok(())
+}
+
+/// Compiles an rpc with this policy, HTTP rule and rate.
+fn rate_refused(policy: &str, http: &str, rate: &str) -> anyhow::Result<String> {
+    let pool = compile(&format!(
+        "message Ask {{ string conversation_id = 1; repeated string user_ids = 2; int32 number = 3; }}
+        service S {{ rpc Do(Ask) returns (Out) {{
+            option (parlor.options.v1.policy) = {{{policy}}};
+            {http}
+            {rate}
+        }} }}"
+    ))?;
+    Ok(match rate::generate(&pool) {
+        Ok(_) => "accepted".to_owned(),
+        Err(error) => format!("{error:#}"),
+    })
+}
+
+fn rate_option(rate: &str) -> String {
+    format!("option (parlor.options.v1.rate) = {{{rate}}};")
+}
+
+const POST: &str = r#"option (google.api.http) = {post: "/v1/do" body: "*"};"#;
+
+#[test]
+fn an_rpc_of_the_web_without_a_rate_does_not_build() -> anyhow::Result<()> {
+    let refused = rate_refused("access: ACCESS_USER", POST, "")?;
+    assert!(refused.contains("the rate of parlor.wrong.v1.S.Do: is missing"), "{refused}");
+    for policy in ["access: ACCESS_USER", "access: ACCESS_SERVICE services: 'gateway'"] {
+        assert_eq!(rate_refused(policy, "", "")?, "accepted");
+    }
+    Ok(())
+}
+
+#[test]
+fn contradictory_rates_do_not_build() -> anyhow::Result<()> {
+    let (user, anyone) = ("access: ACCESS_USER", "access: ACCESS_ANYONE");
+    for (policy, http, rate, complaint) in [
+        (user, POST, "", "has no class"),
+        (user, "", "class: RATE_CLASS_READ", "is counted by nothing"),
+        ("access: ACCESS_SERVICE services: 'auth'", "", "class: RATE_CLASS_GUEST", "is counted by nothing"),
+        (user, POST, "class: RATE_CLASS_LOGIN", "counts per address and is for users"),
+        (anyone, POST, "class: RATE_CLASS_HEAVY", "counts per user and is not for users only"),
+        (user, HTTP, "class: RATE_CLASS_WRITE", "is GET, which changes nothing"),
+        (
+            user,
+            r#"option (google.api.http) = {delete: "/v1/do"};"#,
+            "class: RATE_CLASS_READ",
+            "reads and is delete",
+        ),
+        (user, POST, "class: RATE_CLASS_SEND", "names a conversation exactly when it sends"),
+        (
+            user,
+            POST,
+            "class: RATE_CLASS_WRITE conversation_field: 'conversation_id'",
+            "names a conversation exactly when it sends",
+        ),
+        (user, POST, "class: RATE_CLASS_SEND conversation_field: 'room'", "names room, which is no field"),
+        (user, POST, "class: RATE_CLASS_SEND conversation_field: 'user_ids'", "not the id of a conversation"),
+        (user, POST, "class: RATE_CLASS_SEND conversation_field: 'number'", "not the id of a conversation"),
+        (user, POST, "class: RATE_CLASS_READ search_fields: 'number'", "a search and is not heavy"),
+        (user, POST, "class: RATE_CLASS_HEAVY search_fields: 'word'", "names word, which is no field"),
+        (user, POST, "class: RATE_CLASS_HEAVY search_fields: ['number', 'number']", "has number twice"),
+    ] {
+        let refused = rate_refused(policy, http, &rate_option(rate))?;
+        assert!(refused.contains("the rate of parlor.wrong.v1.S.Do: "), "{rate}: {refused}");
+        assert!(refused.contains(complaint), "{rate}: {refused}");
+    }
+    for (policy, http, rate) in [
+        (user, HTTP, "class: RATE_CLASS_READ"),
+        (user, POST, "class: RATE_CLASS_READ"),
+        (user, HTTP, "class: RATE_CLASS_HEAVY search_fields: ['number', 'user_ids']"),
+        (user, POST, "class: RATE_CLASS_SEND conversation_field: 'conversation_id'"),
+        (anyone, POST, "class: RATE_CLASS_LOGIN"),
+        ("access: ACCESS_SERVICE services: 'gateway'", "", "class: RATE_CLASS_GUEST"),
+    ] {
+        assert_eq!(rate_refused(policy, http, &rate_option(rate))?, "accepted", "{rate}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_request_has_the_rate_of_one_rpc() -> anyhow::Result<()> {
+    let rpc = |name: &str| {
+        format!(
+            "rpc {name}(In) returns (Out) {{ option (parlor.options.v1.policy) = {{access: ACCESS_USER}}; {HTTP} {} }}",
+            rate_option("class: RATE_CLASS_READ")
+        )
+    };
+    let pool = compile(&format!("service S {{ {} {} }}", rpc("One"), rpc("Other")))?;
+    let Err(refused) = rate::generate(&pool) else { panic!("accepted") };
+    assert!(format!("{refused:#}").contains("parlor.wrong.v1.In has one by another rpc"), "{refused:#}");
     Ok(())
 }

@@ -1,9 +1,9 @@
 //! The contract of Parlor: every promise of one process to another.
 //!
 //! The `.proto` files beside this crate are the source. From them come the messages, clients and servers of each
-//! package, the checks of what comes in ([`Incoming`]), the table of who may call what ([`policy`]) and the descriptor
-//! set that REST, reflection and the documentation are made from ([`DESCRIPTORS`]). What `.proto` files cannot say is
-//! written here: the types of ids ([`id`]) and the subjects of the event bus ([`subject`]).
+//! package, the checks of what comes in ([`Incoming`]), the tables of who may call what ([`policy`]) and how often
+//! ([`rate`]), and the descriptor set that REST, reflection and the documentation are made from ([`DESCRIPTORS`]). What
+//! `.proto` files cannot say is written here: the types of ids ([`id`]) and the subjects of the event bus ([`subject`]).
 //!
 //! This crate knows chat and knows no runtime.
 
@@ -15,6 +15,7 @@ pub mod codec;
 pub mod id;
 pub mod placeholders;
 pub mod policy;
+pub mod rate;
 pub mod rpc;
 pub mod subject;
 mod validation;

@@ -3,6 +3,7 @@
 use prost::Message;
 
 use crate::Incoming;
+use crate::rate::RequestRate;
 
 /// The request of a unary rpc. Implemented for every rpc of the contract by the build.
 pub trait Rpc: Message + Default + 'static {
@@ -10,6 +11,9 @@ pub trait Rpc: Message + Default + 'static {
     type Response: Message + Default + Incoming + 'static;
     /// The rpc as it is called on the wire, such as `/parlor.auth.v1.AuthService/Login`.
     const PATH: &'static str;
+
+    /// The limit that the request counts against; nothing for an rpc that clients do not reach.
+    fn rate(&self) -> Option<RequestRate>;
 }
 
 include!(concat!(env!("OUT_DIR"), "/rpc.rs"));

@@ -6,7 +6,6 @@ use std::sync::Arc;
 use chassis::caller::unauthenticated;
 use proto::conversation::v1::{Access, AccessQuestion, CheckAccessRequest};
 use proto::id::{ConversationId, SessionId, UserId};
-use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::{Message, SendMessageRequest};
 use proto::rpc::Rpc;
 use tonic::{Code, Status};
@@ -146,11 +145,7 @@ impl Backend {
 
     /// Sends a message over the stream that carries the sends of all connections.
     pub(crate) async fn send(&self, actor: &Actor, request: SendMessageRequest) -> Result<Message, Problem> {
-        let conversation = match &request.target {
-            Some(Target::ConversationId(id)) => ConversationId::parse(id).ok(),
-            _ => None,
-        };
-        self.gateway.limits().send(actor.user_id, conversation)?;
+        self.count(&Authority::from(actor), &request)?;
         // The sends of one user go over one stream, so that they arrive in their order.
         let lane = actor.user_id.uuid().as_u64_pair().1;
         let sent = self.gateway.sockets().carrier().send(lane, actor.token.clone(), request);
@@ -169,7 +164,7 @@ impl Backend {
             Authority::User(actor) => Some(actor.user_id),
             Authority::Anonymous(_) => None,
         };
-        Ok(limits.typed(request, user, authority.address())?)
+        Ok(limits.rpc(request, user, authority.address())?)
     }
 
     /// A token that stands for no session counts like no token, so that guessing tokens is slowed down.

@@ -11,9 +11,9 @@ use governor::clock::{Clock, MonotonicClock};
 use governor::state::keyed::DashMapStateStore;
 use governor::state::{InMemoryState, NotKeyed};
 use governor::{Quota, RateLimiter};
-use prost_reflect::DynamicMessage;
 use proto::gateway::v1::ErrorReason;
 use proto::id::{ConversationId, UserId};
+use proto::rate::{RateClass, RequestRate};
 use proto::rpc::Rpc;
 use tonic::Code;
 
@@ -46,84 +46,6 @@ pub(crate) struct Limits {
     anonymous: Keyed<IpAddr>,
     handshakes_per_address: Keyed<IpAddr>,
     handshakes: RateLimiter<NotKeyed, InMemoryState, MonotonicClock>,
-}
-
-/// What an address may do only so often without being known.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attempt {
-    /// To make an account.
-    Registration,
-    /// To come in as a guest.
-    Guest,
-    /// To sign in with a password, or with what a provider says.
-    Login,
-    /// To have a code sent, or to bring something that is easily tried until it fits: a code, or a signature.
-    Code,
-}
-
-impl Attempt {
-    /// What an rpc is an attempt at, by its full name; nothing for those that are none.
-    pub(crate) fn of(rpc: &str) -> Option<Self> {
-        Some(match rpc.strip_prefix("parlor.auth.v1.")? {
-            "AuthService.Register" => Self::Registration,
-            "AuthService.LoginAsGuest" => Self::Guest,
-            "AuthService.Login" | "AuthService.LoginWithProvider" => Self::Login,
-            "OtpService.GenerateOtp"
-            | "OtpService.VerifyOtp"
-            | "OtpService.ResetPassword"
-            | "BackgroundCheckService.ReportBackgroundCheck" => Self::Code,
-            _ => return None,
-        })
-    }
-}
-
-/// What a call of a signed-in user counts as, over REST and on the socket alike.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Counted {
-    /// A send, into the conversation that this field names.
-    Send(&'static str),
-    /// Something that is much more work for us than for the one who asks, or for the people who deal with it.
-    Heavy,
-}
-
-/// What makes a list of users a search, which reads many to find a few. By address there is one at most, found at once.
-const SEARCHES_USERS: [&str; 10] = [
-    "keyword",
-    "kind",
-    "category",
-    "min_age",
-    "max_age",
-    "age",
-    "gender",
-    "location",
-    "language",
-    "interest_ids",
-];
-
-impl Counted {
-    /// What this request of an rpc counts as, by its full name; nothing for those that are not counted.
-    pub(crate) fn of(rpc: &str, message: &DynamicMessage) -> Option<Self> {
-        Some(match rpc.strip_prefix("parlor.")? {
-            "messaging.v1.MessagingService.SendMessage" => Self::Send("conversation_id"),
-            "messaging.v1.MessagingService.ForwardMessage" => Self::Send("target_conversation_id"),
-            // A time that has passed sends at once.
-            "scheduling.v1.ScheduledMessageService.ScheduleMessage" => Self::Send("conversation_id"),
-            // Calls and requests to connect are counted where they are made.
-            "messaging.v1.MessagingService.PurgeMessages"
-            | "messaging.v1.ReportService.ReportMessage"
-            | "messaging.v1.SearchService.SearchMessages"
-            | "messaging.v1.UploadService.CreateUpload"
-            | "scheduling.v1.CalendarService.ListFreeSlots"
-            | "scheduling.v1.CalendarService.ScheduleCall"
-            | "scheduling.v1.CalendarService.UpdateSchedule" => Self::Heavy,
-            "auth.v1.UserService.ListUsers"
-                if SEARCHES_USERS.iter().any(|field| message.has_field_by_name(field)) =>
-            {
-                Self::Heavy
-            }
-            _ => return None,
-        })
-    }
 }
 
 impl Limits {
@@ -170,13 +92,26 @@ impl Limits {
         }
     }
 
-    /// A user sends a message, into a conversation when it is known which.
-    pub(crate) fn send(&self, user: UserId, conversation: Option<ConversationId>) -> Result<(), Fault> {
-        // The narrower one first: what it refuses does not count against the wider one.
-        if let Some(conversation) = conversation {
-            self.sends_per_conversation.check((user, conversation))?;
+    /// Counts a request of a signed-in user, over REST and on the socket alike.
+    pub(crate) fn call(&self, rate: RequestRate, user: UserId) -> Result<(), Fault> {
+        match rate.class {
+            RateClass::Send => {
+                // The narrower one first: what it refuses does not count against the wider one.
+                if let Some(conversation) = rate.conversation_id {
+                    self.sends_per_conversation.check((user, conversation))?;
+                }
+                self.sends.check(user)
+            }
+            RateClass::Heavy => self.heavy(user),
+            RateClass::Read
+            | RateClass::Write
+            | RateClass::Signal
+            | RateClass::CallSignal
+            | RateClass::Login
+            | RateClass::Registration
+            | RateClass::Guest
+            | RateClass::Code => Ok(()),
         }
-        self.sends.check(user)
     }
 
     /// A user asks for something that is much work.
@@ -184,49 +119,34 @@ impl Limits {
         self.heavy.check(user)
     }
 
-    /// A user calls an rpc that is counted.
-    pub(crate) fn call(&self, counted: Counted, user: UserId, message: &DynamicMessage) -> Result<(), Fault> {
-        match counted {
-            Counted::Send(field) => {
-                let conversation = message.get_field_by_name(field);
-                self.send(user, conversation.and_then(|id| ConversationId::parse(id.as_str()?).ok()))
-            }
-            Counted::Heavy => self.heavy(user),
-        }
-    }
-
-    /// An rpc is called by a user, or by one of whom only the address is known.
-    pub(crate) fn typed<R: Rpc>(
+    /// Counts an rpc that is called by a user, or by a caller of whom only the address is known.
+    pub(crate) fn rpc<R: Rpc>(
         &self,
         request: &R,
         user: Option<UserId>,
         address: IpAddr,
     ) -> Result<(), Fault> {
-        let name = R::PATH.trim_start_matches('/').replace('/', ".");
-        if let Some(attempt) = Attempt::of(&name) {
-            self.attempt(attempt, address)?;
-        }
-        let method = proto::pool().services().flat_map(|service| service.methods().collect::<Vec<_>>());
-        let Some(method) = method.into_iter().find(|method| method.full_name() == name) else {
-            return Ok(());
-        };
-        let mut message = DynamicMessage::new(method.input());
-        if message.transcode_from(request).is_err() {
-            return Err(Fault::internal());
-        }
-        match (user, Counted::of(&name, &message)) {
-            (Some(user), Some(counted)) => self.call(counted, user, &message),
-            _ => Ok(()),
+        let Some(rate) = request.rate() else { return Ok(()) };
+        self.attempt(rate.class, address)?;
+        match user {
+            Some(user) => self.call(rate, user),
+            None => Ok(()),
         }
     }
 
-    /// An address tries to come in.
-    pub(crate) fn attempt(&self, attempt: Attempt, address: IpAddr) -> Result<(), Fault> {
-        let limiter = match attempt {
-            Attempt::Registration => &self.registrations,
-            Attempt::Guest => &self.guests,
-            Attempt::Login => &self.logins,
-            Attempt::Code => &self.codes,
+    /// Counts a call for the address that it comes from, when its class is counted so.
+    pub(crate) fn attempt(&self, class: RateClass, address: IpAddr) -> Result<(), Fault> {
+        let limiter = match class {
+            RateClass::Registration => &self.registrations,
+            RateClass::Guest => &self.guests,
+            RateClass::Login => &self.logins,
+            RateClass::Code => &self.codes,
+            RateClass::Read
+            | RateClass::Write
+            | RateClass::Send
+            | RateClass::Heavy
+            | RateClass::Signal
+            | RateClass::CallSignal => return Ok(()),
         };
         limiter.check(network(address))
     }
@@ -347,7 +267,8 @@ fn network(address: IpAddr) -> IpAddr {
 
 #[cfg(test)]
 mod tests {
-    use prost_reflect::MethodDescriptor;
+    use proto::messaging::v1::ForwardMessageRequest;
+    use proto::rate::RatedRequest as _;
 
     use super::*;
 
@@ -359,20 +280,24 @@ mod tests {
         text.parse().expect("an address")
     }
 
+    fn send(conversation_id: Option<ConversationId>) -> RequestRate {
+        RequestRate { class: RateClass::Send, conversation_id }
+    }
+
     #[test]
     fn a_user_may_send_a_burst_and_then_waits() {
         let limits = limits(RatesConfig { sends_burst: 3, sends_per_second: 1, ..RatesConfig::default() });
         let (ann, bob) = (UserId::generate(), UserId::generate());
         for _ in 0..3 {
-            assert!(limits.send(ann, None).is_ok());
+            assert!(limits.call(send(None), ann).is_ok());
         }
-        let fault = limits.send(ann, None).expect_err("too many");
+        let fault = limits.call(send(None), ann).expect_err("too many");
         assert_eq!((fault.code(), fault.reason()), (Code::ResourceExhausted, "ERROR_REASON_RATE_LIMITED"));
         assert!(
             fault.wait().is_some_and(|wait| wait > Duration::ZERO && wait <= Duration::from_secs(1)),
             "{fault:?}"
         );
-        assert!(limits.send(bob, None).is_ok(), "one user's sends do not count against another");
+        assert!(limits.call(send(None), bob).is_ok(), "one user's sends do not count against another");
     }
 
     #[test]
@@ -385,122 +310,94 @@ mod tests {
         };
         let (limits, ann) = (limits(rates), UserId::generate());
         let (one, other) = (ConversationId::generate(), ConversationId::generate());
-        assert!(limits.send(ann, Some(one)).is_ok());
+        assert!(limits.call(send(Some(one)), ann).is_ok());
         for _ in 0..5 {
-            assert!(limits.send(ann, Some(one)).is_err());
+            assert!(limits.call(send(Some(one)), ann).is_err());
         }
-        assert!(limits.send(ann, Some(other)).is_ok());
-        assert!(limits.send(ann, None).is_ok());
-        assert!(limits.send(ann, None).is_err());
+        assert!(limits.call(send(Some(other)), ann).is_ok());
+        assert!(limits.call(send(None), ann).is_ok());
+        assert!(limits.call(send(None), ann).is_err());
     }
 
-    fn rpcs() -> Vec<MethodDescriptor> {
-        proto::pool().services().flat_map(|service| service.methods().collect::<Vec<_>>()).collect()
-    }
-
+    /// Every class is counted by the limits that it names, and no class by others.
     #[test]
-    fn what_counts_is_an_rpc_with_the_field_that_it_is_counted_by() {
-        let of = |rpc: &MethodDescriptor| Counted::of(rpc.full_name(), &DynamicMessage::new(rpc.input()));
-        let counted: Vec<_> = rpcs().into_iter().filter_map(|rpc| Some((of(&rpc)?, rpc))).collect();
-        assert_eq!(counted.len(), 10);
-        for (counted, rpc) in counted {
-            if let Counted::Send(field) = counted {
-                assert!(rpc.input().get_field_by_name(field).is_some(), "{}", rpc.full_name());
-            }
-        }
-    }
-
-    /// What somebody may ask without being signed in, and that opens something or sends something, counts for the
-    /// address that asks.
-    #[test]
-    fn every_door_for_strangers_is_counted() {
-        let attempts =
-            rpcs().into_iter().filter_map(|rpc| Some((rpc.name().to_owned(), Attempt::of(rpc.full_name())?)));
-        let mut attempts: Vec<_> = attempts.collect();
-        attempts.sort_by(|one, other| one.0.cmp(&other.0));
-        let expected = [
-            ("GenerateOtp", Attempt::Code),
-            ("Login", Attempt::Login),
-            ("LoginAsGuest", Attempt::Guest),
-            ("LoginWithProvider", Attempt::Login),
-            ("Register", Attempt::Registration),
-            ("ReportBackgroundCheck", Attempt::Code),
-            ("ResetPassword", Attempt::Code),
-            ("VerifyOtp", Attempt::Code),
-        ];
-        assert_eq!(attempts, expected.map(|(name, attempt)| (name.to_owned(), attempt)));
-    }
-
-    #[test]
-    fn a_list_that_is_narrowed_is_a_search() {
-        let input = proto::pool().get_message_by_name("parlor.auth.v1.ListUsersRequest").expect("a message");
-        let counted = |field: &str, value| {
-            let mut message = DynamicMessage::new(input.clone());
-            message.set_field_by_name(field, value);
-            Counted::of("parlor.auth.v1.UserService.ListUsers", &message)
+    fn a_class_counts_against_its_limit() {
+        const PER_USER: [RateClass; 2] = [RateClass::Send, RateClass::Heavy];
+        const PER_ADDRESS: [RateClass; 4] =
+            [RateClass::Login, RateClass::Registration, RateClass::Guest, RateClass::Code];
+        let rates = RatesConfig {
+            sends_burst: 1,
+            sends_per_second: 1,
+            heavy_burst: 1,
+            heavy_per_second: 1,
+            logins_per_address_per_quarter: 1,
+            registrations_per_address_per_hour: 1,
+            guests_per_address_per_hour: 1,
+            codes_per_address_per_quarter: 1,
+            ..RatesConfig::default()
         };
-        let text = || prost_reflect::Value::String("ann".to_owned());
-        assert_eq!(counted("keyword", text()), Some(Counted::Heavy));
-        assert_eq!(counted("age", prost_reflect::Value::I32(70)), Some(Counted::Heavy));
-        for light in ["email", "page_token"] {
-            assert_eq!(counted(light, text()), None);
+        let (limits, ann) = (limits(rates), UserId::generate());
+        let mut classes: Vec<RateClass> = proto::rate::all().iter().map(|rate| rate.class).collect();
+        classes.sort_by_key(|class| *class as u8);
+        classes.dedup();
+        assert_eq!(classes.len(), 10, "every class is the class of an rpc");
+        for class in classes {
+            let call = || limits.call(RequestRate { class, conversation_id: None }, ann);
+            let attempt = || limits.attempt(class, address("192.0.2.1"));
+            assert!(call().is_ok() && attempt().is_ok(), "{class:?} counts against the limit of another");
+            assert_eq!(call().is_err(), PER_USER.contains(&class), "{class:?}");
+            assert_eq!(attempt().is_err(), PER_ADDRESS.contains(&class), "{class:?}");
         }
-        assert!(SEARCHES_USERS.iter().all(|field| input.get_field_by_name(field).is_some()));
     }
 
     #[test]
     fn a_forward_counts_where_it_goes() {
         let rates = RatesConfig { sends_per_conversation_per_second: 1, ..RatesConfig::default() };
         let (limits, ann) = (limits(rates), UserId::generate());
-        let forward = "parlor.messaging.v1.MessagingService.ForwardMessage";
         let (from, to) = (ConversationId::generate(), ConversationId::generate());
-        let message = |target: ConversationId| {
-            let input = proto::pool().get_message_by_name("parlor.messaging.v1.ForwardMessageRequest");
-            let mut message = DynamicMessage::new(input.expect("a message"));
-            for (field, id) in [("conversation_id", from), ("target_conversation_id", target)] {
-                message.set_field_by_name(field, prost_reflect::Value::String(id.to_string()));
-            }
-            message
+        let forward = |target: ConversationId| ForwardMessageRequest {
+            conversation_id: from.to_string(),
+            target_conversation_id: target.to_string(),
+            ..ForwardMessageRequest::default()
         };
-        let counted = Counted::of(forward, &message(to)).expect("counted");
-        assert!(limits.call(counted, ann, &message(to)).is_ok());
-        assert!(limits.call(counted, ann, &message(to)).is_err());
-        assert!(limits.call(counted, ann, &message(from)).is_ok());
-        assert!(limits.send(ann, Some(to)).is_err());
+        assert!(limits.call(forward(to).request_rate(), ann).is_ok());
+        assert!(limits.call(forward(to).request_rate(), ann).is_err());
+        assert!(limits.call(forward(from).request_rate(), ann).is_ok());
+        assert!(limits.call(send(Some(to)), ann).is_err());
     }
 
     #[test]
     fn an_address_registers_so_often_in_an_hour() {
         let limits = limits(RatesConfig::default());
         for _ in 0..5 {
-            assert!(limits.attempt(Attempt::Registration, address("192.0.2.1")).is_ok());
+            assert!(limits.attempt(RateClass::Registration, address("192.0.2.1")).is_ok());
         }
-        let fault = limits.attempt(Attempt::Registration, address("192.0.2.1")).expect_err("too many");
+        let fault = limits.attempt(RateClass::Registration, address("192.0.2.1")).expect_err("too many");
         let wait = fault.wait().expect("a time to wait");
         assert!(wait > Duration::from_secs(11 * 60) && wait <= Duration::from_secs(12 * 60), "{wait:?}");
-        assert!(limits.attempt(Attempt::Registration, address("192.0.2.2")).is_ok());
-        assert!(limits.attempt(Attempt::Login, address("192.0.2.1")).is_ok());
+        assert!(limits.attempt(RateClass::Registration, address("192.0.2.2")).is_ok());
+        assert!(limits.attempt(RateClass::Login, address("192.0.2.1")).is_ok());
     }
 
     #[test]
     fn an_address_tries_so_many_codes_in_a_quarter_of_an_hour() {
         let limits = limits(RatesConfig { codes_per_address_per_quarter: 3, ..RatesConfig::default() });
         for _ in 0..3 {
-            assert!(limits.attempt(Attempt::Code, address("192.0.2.1")).is_ok());
+            assert!(limits.attempt(RateClass::Code, address("192.0.2.1")).is_ok());
         }
-        let fault = limits.attempt(Attempt::Code, address("192.0.2.1")).expect_err("too many");
+        let fault = limits.attempt(RateClass::Code, address("192.0.2.1")).expect_err("too many");
         let wait = fault.wait().expect("a time to wait");
         assert!(wait > Duration::from_secs(4 * 60) && wait <= Duration::from_secs(5 * 60), "{wait:?}");
-        assert!(limits.attempt(Attempt::Login, address("192.0.2.1")).is_ok());
+        assert!(limits.attempt(RateClass::Login, address("192.0.2.1")).is_ok());
     }
 
     #[test]
     fn an_ipv6_network_counts_as_one_address() {
         let rates = RatesConfig { registrations_per_address_per_hour: 1, ..RatesConfig::default() };
         let limits = limits(rates);
-        assert!(limits.attempt(Attempt::Registration, address("2001:db8::1")).is_ok());
-        assert!(limits.attempt(Attempt::Registration, address("2001:db8::2")).is_err());
-        assert!(limits.attempt(Attempt::Registration, address("2001:db8:0:1::1")).is_ok());
+        assert!(limits.attempt(RateClass::Registration, address("2001:db8::1")).is_ok());
+        assert!(limits.attempt(RateClass::Registration, address("2001:db8::2")).is_err());
+        assert!(limits.attempt(RateClass::Registration, address("2001:db8:0:1::1")).is_ok());
     }
 
     #[test]

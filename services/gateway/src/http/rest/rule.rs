@@ -6,6 +6,7 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
     MethodDescriptor,
 };
+use proto::rate::Rate;
 
 /// One way to reach an rpc over HTTP.
 #[derive(Clone, Debug)]
@@ -22,6 +23,8 @@ pub(crate) struct Endpoint {
     pub body: Body,
     /// Whether it is one of the further ways to an rpc that has a main one.
     pub is_additional: bool,
+    /// How often the rpc may be called.
+    pub rate: &'static Rate,
 }
 
 /// What the body of a request holds.
@@ -123,7 +126,8 @@ fn endpoint(rpc: &MethodDescriptor, rule: &DynamicMessage, is_additional: bool) 
         }
     };
     ensure!(body == Body::Nothing || !matches!(verb, Method::GET | Method::DELETE), "{verb} has no body");
-    Ok(Endpoint { rpc: rpc.clone(), verb, path, path_fields, body, is_additional })
+    let rate = proto::rate::of_method(rpc).context("has no rate")?;
+    Ok(Endpoint { rpc: rpc.clone(), verb, path, path_fields, body, is_additional, rate })
 }
 
 fn pattern(rule: &DynamicMessage) -> anyhow::Result<(Method, String)> {

@@ -25,7 +25,6 @@ use crate::http::middleware::client_ip::ClientAddress;
 use crate::json;
 use crate::state::Gateway;
 use crate::upstream::clients::OnBehalf;
-use crate::upstream::rate_limit::{Attempt, Counted};
 
 /// Carries a client's request to its rpc, and the answer back.
 pub(super) async fn answer(
@@ -92,10 +91,7 @@ fn limit_strangers(
     if on_behalf.authorization.is_none() {
         limits.anonymous(address)?;
     }
-    match Attempt::of(endpoint.rpc.full_name()) {
-        Some(attempt) => limits.attempt(attempt, address),
-        None => Ok(()),
-    }
+    limits.attempt(endpoint.rate.class, address)
 }
 
 /// A token that is none counts like no token: who tries tokens is slowed down.
@@ -121,10 +117,13 @@ async fn limit_users(
     message: &DynamicMessage,
     headers: &HeaderMap,
 ) -> Result<(), Problem> {
-    let Some(counted) = Counted::of(endpoint.rpc.full_name(), message) else { return Ok(()) };
+    let rate = endpoint.rate.request_rate(message);
+    if !rate.class.is_per_user() {
+        return Ok(());
+    }
     let token = bearer(headers).ok_or_else(unauthenticated)?;
     let caller = gateway.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
-    Ok(gateway.limits().call(counted, caller.user_id, message)?)
+    Ok(gateway.limits().call(rate, caller.user_id)?)
 }
 
 /// The body of a request, when it is no larger than it may be and JSON by its own word.

@@ -14,7 +14,6 @@ use crate::json;
 use crate::realtime::connection::Connection;
 use crate::state::Gateway;
 use crate::upstream::clients::OnBehalf;
-use crate::upstream::rate_limit::{Attempt, Counted};
 
 /// Numbers beyond this are not whole in a double.
 const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
@@ -48,12 +47,9 @@ pub(in crate::realtime) fn prepare(
     let call_of_people = named("callId", "call_id");
     let request = json::from_json(&method.input(), body.to_string().as_bytes())?;
 
-    let limits = gateway.limits();
-    if let Some(attempt) = Attempt::of(method.full_name()) {
-        limits.attempt(attempt, address)?;
-    }
-    if let Some(counted) = Counted::of(method.full_name(), &request) {
-        limits.call(counted, connection.user_id(), &request)?;
+    if let Some(rate) = proto::rate::of_method(&method) {
+        gateway.limits().attempt(rate.class, address)?;
+        gateway.limits().call(rate.request_rate(&request), connection.user_id())?;
     }
     Ok(Prepared { method, request, conversation, call: call_of_people })
 }

@@ -26,6 +26,7 @@ use proto::gateway::v1::{ClientFrame, ErrorReason, Hello, Pong, Ready, Subscribe
 use proto::id::{CallId, ConversationId};
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::{AdvanceWatermarkRequest, SendMessageRequest, SendSignalRequest};
+use proto::rate::{RateClass, RatedRequest as _};
 use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
 
@@ -57,9 +58,6 @@ const FAREWELL: Duration = Duration::from_secs(1);
 
 /// The same for a client that is slow: what was written before has to leave first.
 const SLOW_FAREWELL: Duration = Duration::from_secs(10);
-
-/// What passes a signal of a call on: the candidates of a device come many at once.
-const RELAY_SIGNAL: &str = "parlor.scheduling.v1.CallService/RelaySignal";
 
 /// In which time commands are counted.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -497,7 +495,10 @@ impl Session {
         // Sends and signals have limits of their own.
         let is_counted = match &command {
             Some(Command::SendMessage(_)) => false,
-            Some(Command::Call(call)) => call.method != RELAY_SIGNAL,
+            Some(Command::Call(call)) => {
+                let rate = proto::rate::of(&format!("/{}", call.method));
+                rate.is_none_or(|rate| rate.class != RateClass::CallSignal)
+            }
             _ => true,
         };
         if is_counted {
@@ -530,11 +531,7 @@ impl Session {
             }
             Command::SendMessage(request) => {
                 let lane = lane_of(request.target.as_ref());
-                let conversation = match lane {
-                    Some(Lane::Conversation(conversation)) => Some(conversation),
-                    _ => None,
-                };
-                match self.gateway.limits().send(self.connection.user_id(), conversation) {
+                match self.gateway.limits().call(request.request_rate(), self.connection.user_id()) {
                     Ok(()) => self.enter(lane, id, Job::Send(request)),
                     Err(fault) => self.refuse(id, fault),
                 }
