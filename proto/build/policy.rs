@@ -77,12 +77,20 @@ impl Options {
         let streams = method.is_client_streaming() || method.is_server_streaming();
 
         let Some(access) = value(policy, "access", "ACCESS_")? else { bail!("has no access") };
-        let services = services(policy)?;
+        let services = services(policy, "services")?;
+        let anonymous_services = self::services(policy, "anonymous_services")?;
         let relation = value(policy, "relation", "RELATION_")?;
         let refusal = value(policy, "refusal", "REFUSAL_")?;
 
+        if access == "Anyone" {
+            ensure!(
+                anonymous_services.is_empty(),
+                "is for everyone: it needs no service for the anonymous viewer"
+            );
+        }
         if access == "Service" {
             ensure!(!services.is_empty(), "is for services and lists none");
+            ensure!(anonymous_services.is_empty(), "is for services: it has no anonymous viewer");
             ensure!(!http, "is for services and has an HTTP rule");
         } else {
             ensure!(http || streams, "is for people and has no HTTP rule");
@@ -91,7 +99,7 @@ impl Options {
         ensure!(refusal.is_none() || relation.is_some(), "has a refusal and no relation");
 
         Ok(format!(
-            "Policy {{ path: {path:?}, access: Access::{access}, services: &{services:?}, relation: {}, refusal: {}, http: {http}, examples: {examples} }}",
+            "Policy {{ path: {path:?}, access: Access::{access}, services: &{services:?}, anonymous_services: &{anonymous_services:?}, relation: {}, refusal: {}, http: {http}, examples: {examples} }}",
             option_of("Relation", relation),
             option_of("Refusal", refusal),
         ))
@@ -116,9 +124,9 @@ pub fn value(option: &DynamicMessage, field: &str, prefix: &str) -> anyhow::Resu
     }))
 }
 
-/// The services that may call the rpc with their own credential.
-pub fn services(policy: &DynamicMessage) -> anyhow::Result<Vec<String>> {
-    let value = policy.get_field_by_name("services").context("knows no services")?;
+/// The services in a field of the policy.
+pub fn services(policy: &DynamicMessage, field: &str) -> anyhow::Result<Vec<String>> {
+    let value = policy.get_field_by_name(field).with_context(|| format!("knows no {field}"))?;
     let names = value.as_list().unwrap_or_default().iter();
     Ok(names.filter_map(|name| name.as_str().map(str::to_owned)).collect())
 }

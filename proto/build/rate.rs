@@ -84,7 +84,7 @@ impl Options {
         let (option, policy) = (options.get_extension(&self.rate), options.get_extension(&self.policy));
         let option = option.as_message().context("is not a message")?;
         let policy = policy.as_message().context("needs a policy")?;
-        let services = policy::services(policy)?;
+        let services = policy::services(policy, "services")?;
         ensure!(http || services.iter().any(|service| service == "gateway"), "is counted by nothing");
 
         let Some(class) = policy::value(option, "class", "RATE_CLASS_")? else { bail!("has no class") };

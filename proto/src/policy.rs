@@ -14,6 +14,8 @@ pub struct Policy {
     pub access: Access,
     /// The services that may call it with their own credential, for themselves or on behalf of a user.
     pub services: &'static [&'static str],
+    /// The services that may call it for the anonymous viewer: with their own credential and without a user.
+    pub anonymous_services: &'static [&'static str],
     /// What the calling user must be to the thing that the request names; nothing when any user will do.
     pub relation: Option<Relation>,
     /// How it reads when the relation does not hold; there is one exactly when there is a relation.
@@ -165,10 +167,22 @@ mod tests {
     }
 
     #[test]
+    fn only_the_gateway_reads_for_the_anonymous_viewer() {
+        let paths = all().iter().filter(|policy| !policy.anonymous_services.is_empty());
+        for policy in paths {
+            assert_eq!(policy.anonymous_services, ["gateway"], "{}", policy.path);
+            assert_eq!(policy.access, Access::User, "{}", policy.path);
+        }
+        let list = of("/parlor.conversation.v1.ConversationService/ListMembers").expect("a policy");
+        assert_eq!((list.services, list.anonymous_services), (&["messaging"][..], &["gateway"][..]));
+    }
+
+    #[test]
     fn services_are_services_of_ours() {
         let known = ["auth", "conversation", "messaging", "scheduling", "gateway"];
         for policy in all() {
-            assert!(policy.services.iter().all(|service| known.contains(service)), "{}", policy.path);
+            let services = policy.services.iter().chain(policy.anonymous_services);
+            assert!(services.into_iter().all(|service| known.contains(service)), "{}", policy.path);
         }
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use proto::id::{SessionId, UserId};
 use tonic::{Code, Request, Status};
+use uuid::Uuid;
 
 use crate::fault::Fault;
 
@@ -26,6 +27,8 @@ pub enum CallerKind {
     Registered,
     /// A guest.
     Guest,
+    /// A user with an external account.
+    External,
     /// A service, acting for a user.
     Service,
 }
@@ -55,6 +58,45 @@ impl ActingService {
     /// Its name, such as `messaging`.
     pub fn name(&self) -> &str {
         &self.0
+    }
+}
+
+/// The one who reads: a user, or the anonymous viewer, who is not signed in and for whom the gateway asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Viewer {
+    /// A user.
+    User(Caller),
+    /// The anonymous viewer.
+    Anonymous,
+}
+
+impl Viewer {
+    /// The viewer of a request. Only rpcs whose policy lists `anonymous_services` have an anonymous one.
+    pub fn of<T>(request: &Request<T>) -> Result<Self, Status> {
+        match request.extensions().get::<AnonymousViewer>() {
+            Some(AnonymousViewer(())) => Ok(Self::Anonymous),
+            None => Caller::of(request).map(Self::User),
+        }
+    }
+
+    /// The id of the user. For the anonymous viewer it is the nil UUID, which no user has: a check that asks for a
+    /// member, an author or a contact finds nothing for it.
+    pub fn user_id(&self) -> UserId {
+        match self {
+            Self::User(caller) => caller.user_id,
+            Self::Anonymous => UserId::from(Uuid::nil()),
+        }
+    }
+}
+
+/// That a request is made for the anonymous viewer, by a service that may do so.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct AnonymousViewer(());
+
+impl AnonymousViewer {
+    /// Once the service is known to be one that the policy lists.
+    pub(crate) const fn verified() -> Self {
+        Self(())
     }
 }
 

@@ -25,7 +25,7 @@ use tokio::sync::mpsc;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
 
-use crate::caller::{ActingService, Caller, CallerKind, ClientNetwork, unauthenticated};
+use crate::caller::{ActingService, AnonymousViewer, Caller, CallerKind, ClientNetwork, unauthenticated};
 use crate::config::Secret;
 use crate::events::Events;
 use crate::fault::Fault;
@@ -159,6 +159,7 @@ impl Verifier {
         let Some(info) = answer.map_err(not_available)?.into_inner().caller else { return Ok(None) };
         let kind = match info.kind() {
             UserKind::Guest => CallerKind::Guest,
+            UserKind::External => CallerKind::External,
             UserKind::Registered | UserKind::Unspecified => CallerKind::Registered,
         };
         match (UserId::parse(&info.user_id), SessionId::parse(&info.session_id)) {
@@ -256,7 +257,7 @@ impl Identity {
 fn admit_user(policy: &Policy, caller: Caller) -> Result<Caller, Status> {
     match policy.access {
         Access::Service => Err(denied("only services may call this")),
-        Access::Account if caller.kind == CallerKind::Guest => {
+        Access::Account if matches!(caller.kind, CallerKind::Guest | CallerKind::External) => {
             let fault = Fault::new(Code::FailedPrecondition, "ERROR_REASON_GUEST_ACCOUNT");
             Err(fault.message("a guest cannot do this: register first").into())
         }
@@ -264,15 +265,22 @@ fn admit_user(policy: &Policy, caller: Caller) -> Result<Caller, Status> {
     }
 }
 
+/// The user that a service acts for; `None` when it acts for itself, or reads for the anonymous viewer.
 fn admit_service(policy: &Policy, name: &str, headers: &http::HeaderMap) -> Result<Option<Caller>, Status> {
-    if !policy.services.contains(&name) {
+    let acts = policy.services.contains(&name);
+    let reads_anonymously = policy.anonymous_services.contains(&name);
+    if !acts && !reads_anonymously {
         return Err(denied("this service may not call this"));
     }
     let user = headers.get(ON_BEHALF_OF).map(|value| value.to_str().unwrap_or_default());
     match user.map(UserId::parse) {
-        Some(Ok(user_id)) => Ok(Some(Caller { user_id, session_id: None, kind: CallerKind::Service })),
-        None if policy.access == Access::Service => Ok(None),
-        None | Some(Err(_)) => {
+        None if reads_anonymously || policy.access == Access::Service => Ok(None),
+        Some(_) if !acts => Err(denied("this service may call this for the anonymous viewer only")),
+        // The nil UUID stands for the anonymous viewer, who is not a user.
+        Some(Ok(user_id)) if !user_id.uuid().is_nil() => {
+            Ok(Some(Caller { user_id, session_id: None, kind: CallerKind::Service }))
+        }
+        None | Some(Ok(_) | Err(_)) => {
             Err(denied("a service calls this for a user: name one in `x-parlor-on-behalf-of`"))
         }
     }
@@ -325,8 +333,14 @@ pub async fn enforce(State(identity): State<Identity>, mut request: Request, nex
                 if let Some(service) = service {
                     request.extensions_mut().insert(service);
                 }
-            } else if let Some(network) = identity.client_network(request.headers()) {
-                request.extensions_mut().insert(network);
+            } else {
+                // Only a service that the policy lists comes this far without a caller.
+                if !policy.anonymous_services.is_empty() {
+                    request.extensions_mut().insert(AnonymousViewer::verified());
+                }
+                if let Some(network) = identity.client_network(request.headers()) {
+                    request.extensions_mut().insert(network);
+                }
             }
             next.run(request).await
         }
@@ -354,6 +368,38 @@ mod tests {
         }
         let sums = HashMap::from([("messaging".to_owned(), "ab".repeat(32))]);
         assert!(AcceptedServices::with_sums(&sums).is_ok());
+    }
+
+    #[test]
+    fn a_service_reads_for_the_anonymous_viewer_only_where_the_policy_says_so() {
+        let admit = |path: &str, name: &str, on_behalf_of: Option<&str>| {
+            let policy = proto::policy::of(path).expect("a policy");
+            let mut headers = http::HeaderMap::new();
+            if let Some(user) = on_behalf_of {
+                headers.insert(ON_BEHALF_OF, user.parse().expect("a header"));
+            }
+            admit_service(policy, name, &headers)
+                .map(|caller| caller.map(|caller| caller.user_id.to_string()))
+        };
+        let (user, nil) = (UserId::generate().to_string(), uuid::Uuid::nil().to_string());
+        let list = "/parlor.conversation.v1.ConversationService/ListMembers";
+        assert_eq!(admit(list, "gateway", None).expect("admitted"), None);
+        assert_eq!(admit(list, "messaging", Some(&user)).expect("admitted"), Some(user.clone()));
+        let bans = "/parlor.conversation.v1.ConversationService/ListBans";
+        for (path, name, on_behalf_of) in [
+            // It does not speak for people there.
+            (list, "gateway", Some(user.as_str())),
+            (list, "gateway", Some(nil.as_str())),
+            // One that speaks for people speaks for one.
+            (list, "messaging", None),
+            (list, "messaging", Some(nil.as_str())),
+            (list, "messaging", Some("somebody")),
+            (list, "scheduling", None),
+            (bans, "gateway", None),
+        ] {
+            let refused = admit(path, name, on_behalf_of).expect_err("refused");
+            assert_eq!(refused.code(), Code::PermissionDenied, "{path} {name} {on_behalf_of:?}");
+        }
     }
 
     #[test]

@@ -2,11 +2,12 @@
 //! read under the conversation's lock, and without a database.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use chassis::clock::Timestamp;
 use proto::id::UserId;
 
-use crate::conversation::{Conversation, Kind, SlowMode, Title, Topic};
+use crate::conversation::{Conversation, Kind, Namespace, SlowMode, Title, Topic};
 use crate::error::Error;
 use crate::fact::{Event, Fact};
 use crate::member::{Ban, Member, Removal};
@@ -21,8 +22,11 @@ pub enum Change {
     Secure,
     /// Delete the conversation.
     Delete,
-    /// Come into a room.
-    Join,
+    /// Come into a room, or into what external accounts of one's namespace made.
+    Join {
+        /// The namespace of the one who comes, when that is an external account.
+        namespace: Option<Namespace>,
+    },
     /// Go out.
     Leave,
     /// Bring users in.
@@ -39,6 +43,8 @@ pub enum Change {
         user_id: UserId,
         /// Why.
         reason: String,
+        /// For how long; `None` for good.
+        duration: Option<Duration>,
     },
     /// Lift a ban.
     Unban(UserId),
@@ -57,6 +63,8 @@ pub struct Settings {
     pub slow_mode: Option<SlowMode>,
     /// Whether it takes secure messages only. What is so stays so.
     pub secure: Option<bool>,
+    /// Whether everyone may read it.
+    pub public_read: Option<bool>,
 }
 
 /// What the decision rests on. Only true while the conversation's row is locked.
@@ -68,7 +76,7 @@ pub struct Situation {
     pub actor: UserId,
     /// Those among the actor and the users that the change names who are members.
     pub members: BTreeMap<UserId, Member>,
-    /// Those among them who are banned.
+    /// Those among them who are banned now.
     pub bans: BTreeMap<UserId, Ban>,
     /// Those among them who were muted when they went out.
     pub muted_before: BTreeSet<UserId>,
@@ -105,7 +113,7 @@ pub enum Step {
     },
     /// Gives a member a role.
     Assign(UserId, Role),
-    /// Keeps a user out.
+    /// Keeps a user out, by this ban and no other.
     Ban(Ban),
     /// No longer keeps a user out.
     Unban(UserId),
@@ -124,7 +132,7 @@ impl Change {
             Self::Configure(_)
             | Self::Secure
             | Self::Delete
-            | Self::Join
+            | Self::Join { .. }
             | Self::Leave
             | Self::EndAccount => &[],
         }
@@ -141,13 +149,13 @@ impl Change {
             Self::Configure(settings) => situation.configure(settings),
             Self::Secure => situation.secure(),
             Self::Delete => situation.delete(),
-            Self::Join => situation.join(),
+            Self::Join { namespace } => situation.join(namespace.as_ref()),
             Self::Leave => situation.leave(),
             Self::Add(user_ids) => situation.add(user_ids),
             Self::Remove(user_id) => situation.remove(*user_id),
             Self::SetRole(user_id, role) => situation.set_role(*user_id, *role),
             Self::Transfer(user_id) => situation.transfer(*user_id),
-            Self::Ban { user_id, reason } => situation.ban(*user_id, reason),
+            Self::Ban { user_id, reason, duration } => situation.ban(*user_id, reason, *duration),
             Self::Unban(user_id) => situation.unban(*user_id),
             Self::EndAccount => Ok(situation.end_account()),
         }
@@ -156,18 +164,22 @@ impl Change {
 
 impl Situation {
     fn configure(&self, settings: &Settings) -> Result<Vec<Step>, Error> {
-        // What cannot be taken back is for the owner.
-        let least = if settings.secure.is_some() { Role::Owner } else { Role::Moderator };
-        self.require(least)?;
+        // What cannot be taken back is for the owner, and so is who reads.
+        let is_for_owner = settings.secure.is_some() || settings.public_read.is_some();
+        self.require(if is_for_owner { Role::Owner } else { Role::Moderator })?;
         let conversation = &self.conversation;
         if conversation.secure && settings.secure == Some(false) {
             let rule = "cannot be taken back: the conversation takes secure messages only";
             return Err(Error::Field { field: "conversation.secure", rule });
         }
+        if settings.public_read == Some(true) && !conversation.can_be_public() {
+            return Err(Error::NeverPublic);
+        }
         let differs = settings.title.as_ref().is_some_and(|title| *title != conversation.title)
             || settings.topic.as_ref().is_some_and(|topic| *topic != conversation.topic)
             || settings.slow_mode.is_some_and(|slow_mode| slow_mode != conversation.slow_mode)
-            || settings.secure.is_some_and(|secure| secure != conversation.secure);
+            || settings.secure.is_some_and(|secure| secure != conversation.secure)
+            || settings.public_read.is_some_and(|public_read| public_read != conversation.public_read);
         Ok(if differs { vec![Step::Configure(settings.clone())] } else { vec![] })
     }
 
@@ -187,15 +199,21 @@ impl Situation {
         Ok(vec![Step::Delete])
     }
 
-    fn join(&self) -> Result<Vec<Step>, Error> {
+    /// A room is joined by whoever it is for. A group or channel is joined only where external accounts made it and
+    /// everyone may read it: one that its owner has closed is entered by being added.
+    fn join(&self, namespace: Option<&Namespace>) -> Result<Vec<Step>, Error> {
         if self.members.contains_key(&self.actor) {
             return Ok(vec![]);
         }
-        if self.conversation.kind != Kind::Room {
-            return Err(Error::ConversationNotFound(self.conversation.id));
+        let conversation = &self.conversation;
+        if !conversation.is_visible_to_users() {
+            return Err(Error::ConversationNotFound(conversation.id));
         }
-        if self.bans.contains_key(&self.actor) {
-            return Err(Error::Banned(self.conversation.id));
+        if conversation.external_namespace.as_ref() != namespace {
+            return Err(Error::NamespaceMismatch(conversation.id));
+        }
+        if let Some(ban) = self.bans.get(&self.actor) {
+            return Err(Error::Banned { conversation: conversation.id, until: ban.expire_time });
         }
         self.require_space_for(1)?;
         Ok(vec![Step::Admit(vec![self.newcomer(self.actor)])])
@@ -265,20 +283,22 @@ impl Situation {
         Ok(promotion.into_iter().chain([Step::Assign(self.actor, Role::Moderator)]).collect())
     }
 
-    fn ban(&self, user_id: UserId, reason: &str) -> Result<Vec<Step>, Error> {
+    fn ban(&self, user_id: UserId, reason: &str, duration: Option<Duration>) -> Result<Vec<Step>, Error> {
         let own = self.require(Role::Moderator)?;
         let member = self.members.get(&user_id);
         if member.is_some_and(|member| !own.may_put_out(member.role)) {
             return Err(Error::RoleTooLow);
         }
-        let ban = (!self.bans.contains_key(&user_id)).then(|| {
-            Step::Ban(Ban {
-                user_id,
-                banned_by: self.actor,
-                reason: reason.to_owned(),
-                create_time: self.now,
-            })
-        });
+        let earlier = self.bans.get(&user_id);
+        let ban = Ban {
+            user_id,
+            // The reason is the words of the one who gave it last.
+            banned_by: self.actor,
+            reason: reason.to_owned(),
+            create_time: earlier.map_or(self.now, |earlier| earlier.create_time),
+            expire_time: duration.map(|duration| self.now.plus(duration)),
+        };
+        let ban = (earlier != Some(&ban)).then_some(Step::Ban(ban));
         let dismissal = member.map(|member| Step::Dismiss { member: *member, removal: Removal::Banned });
         Ok(ban.into_iter().chain(dismissal).collect())
     }
@@ -344,17 +364,24 @@ impl Situation {
         let conversation = &mut self.conversation;
         let event = match step {
             Step::Configure(settings) => {
-                let Settings { title, topic, slow_mode, secure } = settings.clone();
+                let Settings { title, topic, slow_mode, secure, public_read } = settings.clone();
                 conversation.title = title.unwrap_or_else(|| conversation.title.clone());
                 conversation.topic = topic.unwrap_or_else(|| conversation.topic.clone());
                 conversation.slow_mode = slow_mode.unwrap_or(conversation.slow_mode);
                 conversation.secure = secure.unwrap_or(conversation.secure);
+                // Those who read without being members are told apart from members by nothing but this: what is written
+                // from here on carries a new version, and is handed out only to those who were checked against it.
+                if public_read.is_some_and(|public_read| public_read != conversation.public_read) {
+                    conversation.public_read = !conversation.public_read;
+                    conversation.membership_version += 1;
+                }
                 conversation.update_time = self.now;
                 Event::Updated {
                     title: conversation.title.clone(),
                     topic: conversation.topic.clone(),
                     slow_mode: conversation.slow_mode,
                     secure: conversation.secure,
+                    public_read: conversation.public_read,
                 }
             }
             Step::Delete => {

@@ -11,8 +11,9 @@ use crate::member::Access;
 use crate::paging::{Page, Paged};
 use crate::privacy::{Privacy, PrivacyChanges};
 use crate::request::{Filter, Kind, Request};
-use crate::standing::{Act, Between, Standing, Writing};
+use crate::standing::{Act, Between, MOST_CONNECTIONS, Standing, Writing};
 use crate::store::Acted;
+use crate::users::Keyword;
 
 /// Where a page of requests ends.
 pub type RequestPlace = (Timestamp, RequestId);
@@ -32,6 +33,8 @@ pub struct Contact {
     pub blocked: bool,
     /// Whether the other takes the person's first message only as a request.
     pub request_needed: bool,
+    /// Their direct conversation.
+    pub conversation: Option<ConversationId>,
 }
 
 /// What one person does about another.
@@ -106,9 +109,12 @@ impl Conversations {
         let pair = two(caller, other)?;
         self.users.require(caller, &[other]).await?;
         let standing = self.store.standing(pair).await?;
+        let direct = self.store.direct(pair).await?;
+        // One that is not there yet depends on what they have set.
         let gated = self.store.privacy(other).await?.first_contact.is_gated()
-            && self.store.depends_on_settings(pair).await?;
-        Ok(Contact::new(standing, caller, other, gated))
+            && direct.is_none_or(|direct| direct.depends_on_settings);
+        let contact = Contact::new(standing, caller, other, gated);
+        Ok(Contact { conversation: direct.map(|direct| direct.id), ..contact })
     }
 
     /// The caller's requests, newest first.
@@ -125,10 +131,39 @@ impl Conversations {
         Ok(paged)
     }
 
+    /// How many requests of the caller there are on all pages.
+    pub async fn count_requests(&self, caller: UserId, filter: Filter) -> Result<i64, Error> {
+        self.store.count_requests(caller, filter).await
+    }
+
     /// Those the caller is connected with, newest first, each with the time since when.
     pub async fn connections(&self, caller: UserId, page: Page<Place>) -> Result<Paged<Place, Place>, Error> {
         let rows = self.store.connections(caller, page).await?;
         Ok(Paged::cut(rows, &page, |place| *place))
+    }
+
+    /// The same of those whose names contain a keyword, and how many there are on all pages. Auth knows the names, so that
+    /// it is asked for those of all connections; there are at most [`MOST_CONNECTIONS`].
+    pub async fn connections_named(
+        &self,
+        caller: UserId,
+        keyword: &Keyword,
+        page: Page<Place>,
+    ) -> Result<(Paged<Place, Place>, i64), Error> {
+        if keyword.is_empty() {
+            let count = self.store.count_connections(caller).await?;
+            return Ok((self.connections(caller, page).await?, count));
+        }
+        let all = Page { after: None, limit: MOST_CONNECTIONS };
+        let connections = self.store.connections(caller, all).await?;
+        let user_ids: Vec<_> = connections.iter().map(|(_, user_id)| *user_id).collect();
+        let named = self.users.named(caller, &user_ids, keyword).await?;
+        let found = connections.into_iter().filter(|(_, user_id)| named.contains(user_id));
+        let found: Vec<Place> = found.collect();
+        let count = i64::try_from(found.len()).unwrap_or(i64::MAX);
+        let rows = found.into_iter().filter(|place| page.after.is_none_or(|after| *place < after));
+        let rows = rows.take(usize::try_from(page.rows()).unwrap_or(usize::MAX)).collect();
+        Ok((Paged::cut(rows, &page, |place| *place), count))
     }
 
     /// Those the caller blocks, newest first, each with the time since when.
@@ -179,6 +214,7 @@ impl Contact {
             blocked: standing.blocked_by(caller).is_some(),
             request_needed,
             message_request: standing.message.and_then(|request| request.seen_by(caller)),
+            conversation: None,
         }
     }
 }

@@ -22,9 +22,13 @@ pub struct Conversation {
     pub slow_mode: SlowMode,
     /// Whether it takes secure messages only. Once it does, it always does.
     pub secure: bool,
+    /// Whether everyone may read what is in it, members or not.
+    pub public_read: bool,
+    /// The namespace of the external accounts that it is for; `None` when it is for everyone else.
+    pub external_namespace: Option<Namespace>,
     /// How many members it has.
     pub member_count: i64,
-    /// Goes up by one with every change of members or roles, from 1.
+    /// Goes up by one with every change of members, of roles and of `public_read`, from 1.
     pub membership_version: i64,
     /// The two people of a direct conversation.
     pub pair: Option<Pair>,
@@ -48,9 +52,21 @@ pub struct View {
 }
 
 impl View {
-    /// Whether the one who looks may know that the conversation exists: a member, or anyone for a room.
+    /// Whether the one who looks may know that the conversation exists. Rooms are shown to everyone who is signed in, what
+    /// everyone reads to the anonymous viewer too.
     pub fn is_visible(&self) -> bool {
-        self.own_role.is_some() || self.conversation.kind == Kind::Room
+        self.may_read() || (self.conversation.is_visible_to_users() && !is_anonymous(self.viewer))
+    }
+
+    /// Whether the one who looks may read what is in it.
+    pub fn may_read(&self) -> bool {
+        self.own_role.is_some() || self.conversation.public_read
+    }
+
+    /// Whether the one who looks is shown the members with this role or a higher one. Of a conversation that everyone
+    /// reads, everyone sees those who moderate it.
+    pub fn shows_members(&self, at_least: Role) -> bool {
+        self.own_role.is_some() || (self.conversation.public_read && at_least >= Role::Moderator)
     }
 
     /// In a direct conversation: the other person.
@@ -81,16 +97,30 @@ impl Conversation {
         }
     }
 
-    /// How it reads when someone who is not a member wants what only members may: a room can be seen by everybody, of
-    /// every other conversation a stranger learns nothing.
+    /// How it reads when a user who is not a member wants what only members may: of a conversation that is not visible to
+    /// every user a stranger learns nothing.
     pub fn refuses_stranger(&self) -> Error {
+        if self.is_visible_to_users() { Error::RoleTooLow } else { Error::ConversationNotFound(self.id) }
+    }
+
+    /// Whether every user who knows its id may know that it exists.
+    pub fn is_visible_to_users(&self) -> bool {
+        self.kind == Kind::Room || self.public_read
+    }
+
+    /// Whether its owner may let everyone read it: a room, and a group or channel of external accounts.
+    pub fn can_be_public(&self) -> bool {
         match self.kind {
-            Kind::Room => Error::RoleTooLow,
-            Kind::Direct | Kind::Group | Kind::Discussion | Kind::Channel => {
-                Error::ConversationNotFound(self.id)
-            }
+            Kind::Room => true,
+            Kind::Group | Kind::Channel => self.external_namespace.is_some(),
+            Kind::Direct | Kind::Discussion => false,
         }
     }
+}
+
+/// Whether a viewer is the anonymous viewer, for whom the nil UUID stands.
+pub fn is_anonymous(viewer: UserId) -> bool {
+    viewer.uuid().is_nil()
 }
 
 /// Who may be in a conversation, and how one comes in.
@@ -106,6 +136,23 @@ pub enum Kind {
     Channel,
     /// Anyone who knows the id may join.
     Room,
+}
+
+/// Where external accounts have their names, such as `allo`. Two external accounts are with each other only when theirs is
+/// the same. Auth makes it, and it is taken as it comes.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Namespace(String);
+
+impl Namespace {
+    /// The namespace that auth or the database names.
+    pub(crate) fn known(text: String) -> Self {
+        Self(text)
+    }
+
+    /// The text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
 }
 
 /// Two different people, without order.

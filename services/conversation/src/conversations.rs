@@ -2,13 +2,15 @@
 //! services' facts in [`consume`](crate::consume).
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
+use chassis::caller::{Caller, CallerKind};
 use chassis::clock::{Clock, Timestamp};
 use chassis::events::Events;
 use proto::id::{ConversationId, UserId};
 
 use crate::change::{Change, Settings, Situation};
-use crate::conversation::View;
+use crate::conversation::{Conversation, Namespace, View};
 use crate::error::Error;
 use crate::member::{Access, Ban, Member, Memberships};
 use crate::paging::{Page, Paged};
@@ -58,7 +60,8 @@ impl Conversations {
         Ok(ids.iter().filter_map(|id| by_id.remove(id)).collect())
     }
 
-    /// Who is in, with this role or a higher one, in the order of coming in. Only members see it, also in a room.
+    /// Who is in, with this role or a higher one, in the order of coming in. Only members see all, also in a room; everyone
+    /// sees those who moderate what everyone reads.
     pub async fn members(
         &self,
         caller: UserId,
@@ -67,8 +70,9 @@ impl Conversations {
         page: Page<Place>,
     ) -> Result<Paged<Member, Place>, Error> {
         let rows = self.store.members(id, caller, at_least, page).await?;
-        if rows.is_empty() && self.store.view(id, caller).await?.and_then(|view| view.own_role).is_none() {
-            return Err(Error::ConversationNotFound(id));
+        if rows.is_empty() {
+            let view = self.store.view(id, caller).await?;
+            view.filter(|view| view.shows_members(at_least)).ok_or(Error::ConversationNotFound(id))?;
         }
         Ok(Paged::cut(rows, &page, |member| (member.join_time, member.user_id)))
     }
@@ -80,7 +84,7 @@ impl Conversations {
         id: ConversationId,
         page: Page<Place>,
     ) -> Result<Paged<Ban, Place>, Error> {
-        let rows = self.store.bans(id, caller, page).await?;
+        let rows = self.store.bans(id, caller, self.clock.now(), page).await?;
         if rows.is_empty() {
             let view = self.get(caller, id).await?;
             if view.own_role.is_none_or(|role| role < Role::Moderator) {
@@ -149,9 +153,19 @@ impl Conversations {
         Ok(())
     }
 
-    /// Comes into a room.
-    pub async fn join(&self, caller: UserId, id: ConversationId) -> Result<View, Error> {
-        Ok(self.change(caller, id, Change::Join).await?.into_view())
+    /// Comes into a room, or into what external accounts of the caller's namespace made.
+    pub async fn join(&self, caller: &Caller, id: ConversationId) -> Result<View, Error> {
+        let namespace = self.namespace_of(caller).await?;
+        Ok(self.change(caller.user_id, id, Change::Join { namespace }).await?.into_view())
+    }
+
+    /// The namespace of an external account; `None` for everyone else. A session says whether it is one of such an account,
+    /// so that auth is asked for few.
+    pub(crate) async fn namespace_of(&self, caller: &Caller) -> Result<Option<Namespace>, Error> {
+        match caller.kind {
+            CallerKind::Registered | CallerKind::Guest => Ok(None),
+            CallerKind::External | CallerKind::Service => self.users.namespace_of(caller.user_id).await,
+        }
     }
 
     /// Goes out.
@@ -168,8 +182,8 @@ impl Conversations {
         user_ids: Vec<UserId>,
     ) -> Result<View, Error> {
         // Before auth is asked: a stranger learns nothing, not even who exists.
-        self.require_moderator(caller, id).await?;
-        self.users.require(caller, &user_ids).await?;
+        let conversation = self.require_moderator(caller, id).await?;
+        self.users.require_in(caller, &user_ids, conversation.external_namespace.as_ref()).await?;
         Ok(self.change(caller, id, Change::Add(user_ids)).await?.into_view())
     }
 
@@ -196,17 +210,18 @@ impl Conversations {
         Ok(self.change(caller, id, Change::Transfer(user_id)).await?.into_view())
     }
 
-    /// Puts a user out and keeps the user out.
+    /// Puts a user out and keeps the user out, for this long or for good.
     pub async fn ban(
         &self,
         caller: UserId,
         id: ConversationId,
         user_id: UserId,
         reason: String,
+        duration: Option<Duration>,
     ) -> Result<Ban, Error> {
         self.require_moderator(caller, id).await?;
         self.users.require(caller, &[user_id]).await?;
-        let situation = self.change(caller, id, Change::Ban { user_id, reason }).await?;
+        let situation = self.change(caller, id, Change::Ban { user_id, reason, duration }).await?;
         situation.bans.get(&user_id).cloned().ok_or(Error::BanNotFound(user_id))
     }
 
@@ -216,10 +231,10 @@ impl Conversations {
         Ok(())
     }
 
-    async fn require_moderator(&self, caller: UserId, id: ConversationId) -> Result<(), Error> {
+    async fn require_moderator(&self, caller: UserId, id: ConversationId) -> Result<Conversation, Error> {
         let view = self.store.view(id, caller).await?.ok_or(Error::ConversationNotFound(id))?;
         view.conversation.require(view.own_role, Role::Moderator)?;
-        Ok(())
+        Ok(view.conversation)
     }
 
     async fn change(&self, caller: UserId, id: ConversationId, change: Change) -> Result<Situation, Error> {

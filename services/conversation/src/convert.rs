@@ -3,6 +3,8 @@
 
 pub mod contacts;
 
+use std::time::Duration;
+
 use chassis::clock::Timestamp;
 use chassis::page::{self, Position, Token};
 use prost::Message;
@@ -111,6 +113,7 @@ impl TryFrom<pb::CreateConversationRequest> for Draft {
             title: Title::parse(&request.title)?,
             topic: Topic::parse(&request.topic)?,
             secure: request.secure,
+            public_read: request.public_read,
             user_ids: user_ids(&request.user_ids)?,
             retry,
         })
@@ -126,7 +129,7 @@ impl TryFrom<pb::UpdateConversationRequest> for Settings {
         if paths.is_empty() {
             return Err(Error::Field {
                 field: "update_mask",
-                rule: "must name title, topic, slow_mode or secure",
+                rule: "must name title, topic, slow_mode, secure or public_read",
             });
         }
         let mut settings = Self::default();
@@ -136,10 +139,11 @@ impl TryFrom<pb::UpdateConversationRequest> for Settings {
                 "topic" => settings.topic = Some(Topic::parse(&values.topic)?),
                 "slow_mode" => settings.slow_mode = Some(wait(values.slow_mode.as_ref())),
                 "secure" => settings.secure = Some(values.secure),
+                "public_read" => settings.public_read = Some(values.public_read),
                 _ => {
                     return Err(Error::Field {
                         field: "update_mask",
-                        rule: "must name only title, topic, slow_mode and secure",
+                        rule: "must name only title, topic, slow_mode, secure and public_read",
                     });
                 }
             }
@@ -149,10 +153,16 @@ impl TryFrom<pb::UpdateConversationRequest> for Settings {
 }
 
 fn wait(duration: Option<&prost_types::Duration>) -> SlowMode {
-    let millis = |d: &prost_types::Duration| {
-        d.seconds.saturating_mul(1000).saturating_add(i64::from(d.nanos / 1_000_000))
-    };
     SlowMode::from_millis(duration.map_or(0, millis))
+}
+
+/// How long a ban lasts, to the millisecond; `None` for good. The contract's rule has checked the bounds.
+pub fn ban_duration(duration: Option<&prost_types::Duration>) -> Option<Duration> {
+    duration.map(|duration| Duration::from_millis(u64::try_from(millis(duration)).unwrap_or(0)))
+}
+
+fn millis(duration: &prost_types::Duration) -> i64 {
+    duration.seconds.saturating_mul(1000).saturating_add(i64::from(duration.nanos / 1_000_000))
 }
 
 /// A page of a list that was asked for, and what its tokens are bound to.
@@ -173,6 +183,18 @@ pub trait Placed: Sized {
 }
 
 impl Placed for ConversationId {
+    type Position = Uuid;
+
+    fn to_position(&self) -> Uuid {
+        self.uuid()
+    }
+
+    fn from_position(position: Uuid) -> Self {
+        position.into()
+    }
+}
+
+impl Placed for UserId {
     type Position = Uuid;
 
     fn to_position(&self) -> Uuid {
@@ -272,6 +294,11 @@ impl From<View> for pb::Conversation {
             peer_user_id,
             secure: conversation.secure,
             request,
+            public_read: conversation.public_read,
+            external_namespace: conversation
+                .external_namespace
+                .map(|namespace| namespace.as_str().to_owned())
+                .unwrap_or_default(),
         }
     }
 }
@@ -299,6 +326,7 @@ impl From<&Ban> for pb::Ban {
             banned_by_user_id: ban.banned_by.to_string(),
             reason: ban.reason.clone(),
             create_time: Some(ban.create_time.to_proto()),
+            expire_time: ban.expire_time.map(|end| end.to_proto()),
         }
     }
 }
@@ -386,6 +414,7 @@ mod tests {
                     topic: "\u{1b}".to_owned(),
                     slow_mode: Some(prost_types::Duration { seconds: 1, nanos: 500_900_000 }),
                     secure: true,
+                    public_read: true,
                 }),
                 update_mask: Some(prost_types::FieldMask {
                     paths: paths.iter().map(ToString::to_string).collect(),
@@ -397,6 +426,8 @@ mod tests {
         assert_eq!(settings.title, Some(Title::parse("New").unwrap()));
         assert_eq!((settings.topic, settings.slow_mode), (None, Some(SlowMode::from_millis(1500))));
         assert_eq!((settings.secure, update(&["secure"]).unwrap().secure), (None, Some(true)));
+        let public_read = update(&["public_read"]).unwrap().public_read;
+        assert_eq!((settings.public_read, public_read), (None, Some(true)));
         assert!(matches!(update(&["topic"]), Err(Error::Field { field: "topic", .. })));
         for paths in [&[][..], &["kind"], &["title", "owner"]] {
             assert!(matches!(update(paths), Err(Error::Field { field: "update_mask", .. })), "{paths:?}");

@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 
+use chassis::caller::Caller;
 use proto::id::{ConversationId, UserId};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use crate::conversation::{Kind, Pair, Title, Topic, View};
+use crate::conversation::{Kind, Namespace, Pair, Title, Topic, View};
 use crate::conversations::Conversations;
 use crate::error::Error;
 use crate::role::Role;
@@ -26,6 +27,8 @@ pub struct Draft {
     pub topic: Topic,
     /// Whether it takes secure messages only. One that is found becomes so, too, and never the other way round.
     pub secure: bool,
+    /// Whether everyone may read it.
+    pub public_read: bool,
     /// The users named; the caller may be among them or not.
     pub user_ids: Vec<UserId>,
     /// What makes a retry safe, when the caller wants that.
@@ -65,6 +68,10 @@ pub struct Plan {
     pub topic: Topic,
     /// Whether it takes secure messages only.
     pub secure: bool,
+    /// Whether everyone may read it.
+    pub public_read: bool,
+    /// The namespace of the one who makes it, when that is an external account.
+    pub external_namespace: Option<Namespace>,
     /// The first members, the creator among them, ordered by id.
     pub members: Vec<(UserId, Role)>,
     /// What there is only one conversation of.
@@ -109,6 +116,9 @@ impl Draft {
         if self.kind == Kind::Direct && self.topic != Topic::default() {
             return Err(Error::Field { field: "topic", rule: "must be empty for a direct conversation" });
         }
+        if self.public_read && matches!(self.kind, Kind::Direct | Kind::Discussion) {
+            return Err(Error::Field { field: "public_read", rule: "must not be set for this kind" });
+        }
         if i64::try_from(others.len()).unwrap_or(i64::MAX) >= max_members {
             return Err(Error::TooManyMembers { most: max_members });
         }
@@ -124,6 +134,8 @@ impl Draft {
             title: self.title,
             topic: self.topic,
             secure: self.secure,
+            public_read: self.public_read,
+            external_namespace: None,
             members,
             sole,
             retry: self.retry,
@@ -155,6 +167,19 @@ fn member_set(creator: UserId, others: &BTreeSet<UserId>) -> [u8; 32] {
 }
 
 impl Plan {
+    /// What it means when the one who makes it is an external account of this namespace, or of none.
+    fn within(self, namespace: Option<Namespace>) -> Result<Self, Error> {
+        let public_read = match (self.kind, &namespace) {
+            (Kind::Group | Kind::Channel | Kind::Room, Some(_)) => true,
+            (Kind::Group | Kind::Channel, None) if self.public_read => {
+                let rule = "must not be set for a group or a channel, unless an external account makes it";
+                return Err(Error::Field { field: "public_read", rule });
+            }
+            _ => self.public_read,
+        };
+        Ok(Self { public_read, external_namespace: namespace, ..self })
+    }
+
     /// The members besides the creator.
     fn others(&self) -> Vec<UserId> {
         self.members.iter().map(|(user_id, _)| *user_id).filter(|user_id| *user_id != self.creator).collect()
@@ -163,8 +188,9 @@ impl Plan {
 
 impl Conversations {
     /// Makes a conversation, or finds the one that there may be only one of, or that an earlier try has made.
-    pub async fn create(&self, caller: UserId, draft: Draft, purpose: Purpose) -> Result<Created, Error> {
-        let plan = draft.plan(caller, self.max_members)?;
+    pub async fn create(&self, by: &Caller, draft: Draft, purpose: Purpose) -> Result<Created, Error> {
+        let caller = by.user_id;
+        let mut plan = draft.plan(caller, self.max_members)?;
         let mut others_exist = false;
         for _ in 0..ATTEMPTS {
             if let Some(found) = self.store.find(&plan).await? {
@@ -182,7 +208,9 @@ impl Conversations {
                 }
             }
             if !others_exist {
-                self.users.require(caller, &plan.others()).await?;
+                let namespace = self.namespace_of(by).await?;
+                self.users.require_in(caller, &plan.others(), namespace.as_ref()).await?;
+                plan = plan.within(namespace)?;
                 match plan.sole {
                     Sole::OfPair(pair) if purpose == Purpose::Message => {
                         self.require_no_block(caller, pair).await?;
@@ -224,8 +252,34 @@ mod tests {
             title: Title::default(),
             topic: Topic::default(),
             secure: false,
+            public_read: false,
             user_ids: user_ids.to_vec(),
             retry: None,
+        }
+    }
+
+    #[test]
+    fn everyone_reads_rooms_that_are_made_so_and_what_external_accounts_make() {
+        let [ann, bob] = people();
+        let namespace = || Some(Namespace::known("allo".to_owned()));
+        let made = |kind, public_read, namespace: Option<Namespace>| {
+            let others = if kind == Kind::Room { vec![] } else { vec![bob] };
+            let plan = Draft { public_read, ..draft(kind, &others) }.plan(ann, 10)?.within(namespace)?;
+            Ok::<_, Error>(plan.public_read)
+        };
+        for kind in [Kind::Group, Kind::Channel] {
+            assert!(matches!(made(kind, true, None), Err(Error::Field { field: "public_read", .. })));
+            assert!(!made(kind, false, None).unwrap());
+            assert!(made(kind, false, namespace()).unwrap() && made(kind, true, namespace()).unwrap());
+        }
+        assert!(made(Kind::Room, true, None).unwrap() && !made(Kind::Room, false, None).unwrap());
+        assert!(made(Kind::Room, false, namespace()).unwrap());
+        for kind in [Kind::Direct, Kind::Discussion] {
+            for namespace in [None, namespace()] {
+                assert!(!made(kind, false, namespace.clone()).unwrap());
+                let refused = made(kind, true, namespace);
+                assert!(matches!(refused, Err(Error::Field { field: "public_read", .. })), "{refused:?}");
+            }
         }
     }
 

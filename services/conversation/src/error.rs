@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chassis::clock::Timestamp;
 use chassis::fault::Fault;
 use proto::conversation::v1::ErrorReason as Reason;
 use proto::id::{ConversationId, RequestId, UserId};
@@ -42,8 +43,20 @@ pub enum Error {
     #[error("your role does not allow this")]
     RoleTooLow,
     /// The caller is kept out.
-    #[error("you are banned from conversation {0}")]
-    Banned(ConversationId),
+    #[error("you are banned from conversation {conversation}")]
+    Banned {
+        /// From where.
+        conversation: ConversationId,
+        /// When the ban ends; `None` when it does not.
+        until: Option<Timestamp>,
+    },
+    /// The conversation is for the external accounts of a namespace that is not the caller's, or the caller is an external
+    /// account and the conversation is not for such.
+    #[error("conversation {0} is for accounts of another namespace")]
+    NamespaceMismatch(ConversationId),
+    /// A conversation that everyone reads is a room, or was made by an external account.
+    #[error("only a room, and a group or channel of external accounts, can be read by everyone")]
+    NeverPublic,
     /// A user who is to come in is kept out.
     #[error("user {0} is banned: lift the ban first")]
     UserBanned(UserId),
@@ -125,10 +138,20 @@ impl From<&Error> for Fault {
             Error::MemberNotFound(id) => fault(Code::NotFound, Reason::MemberNotFound).with("user_id", id),
             Error::BanNotFound(id) => fault(Code::NotFound, Reason::BanNotFound).with("user_id", id),
             Error::RoleTooLow => fault(Code::PermissionDenied, Reason::RoleTooLow),
-            Error::Banned(id) => fault(Code::PermissionDenied, Reason::Banned).with("conversation_id", id),
+            Error::Banned { conversation, until } => {
+                let fault =
+                    fault(Code::PermissionDenied, Reason::Banned).with("conversation_id", conversation);
+                match until {
+                    Some(until) => fault.with("expire_time", until),
+                    None => fault,
+                }
+            }
+            Error::NamespaceMismatch(id) => {
+                fault(Code::PermissionDenied, Reason::NamespaceMismatch).with("conversation_id", id)
+            }
             Error::UserBanned(id) => fault(Code::FailedPrecondition, Reason::UserBanned).with("user_id", id),
             Error::LastOwner => fault(Code::FailedPrecondition, Reason::LastOwner),
-            Error::WrongKind => fault(Code::FailedPrecondition, Reason::WrongKind),
+            Error::WrongKind | Error::NeverPublic => fault(Code::FailedPrecondition, Reason::WrongKind),
             Error::TooManyMembers { most } => {
                 fault(Code::FailedPrecondition, Reason::TooManyMembers).with("most", most)
             }

@@ -82,6 +82,8 @@ pub enum Event {
         title: Title,
         /// Whether it takes secure messages only.
         secure: bool,
+        /// Whether everyone may read it.
+        public_read: bool,
         /// Its first members.
         members: Vec<Member>,
     },
@@ -95,6 +97,8 @@ pub enum Event {
         slow_mode: SlowMode,
         /// Whether it takes secure messages only.
         secure: bool,
+        /// Whether everyone may read it.
+        public_read: bool,
     },
     /// It is gone.
     Deleted {

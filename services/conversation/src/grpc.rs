@@ -4,7 +4,7 @@ mod connections;
 mod export;
 mod presence;
 
-use chassis::caller::{ActingService, Caller};
+use chassis::caller::{ActingService, Caller, Viewer};
 use chassis::page;
 use proto::conversation::v1 as pb;
 use proto::conversation::v1::conversation_service_server::ConversationService;
@@ -47,7 +47,7 @@ impl ConversationService for Grpc {
         let caller = Caller::of(&request)?;
         let purpose = purpose(&request);
         let draft = Draft::try_from(request.into_inner())?;
-        let created = self.conversations.create(caller.user_id, draft, purpose).await?;
+        let created = self.conversations.create(&caller, draft, purpose).await?;
         Ok(Response::new(created.into()))
     }
 
@@ -55,9 +55,9 @@ impl ConversationService for Grpc {
         &self,
         request: Request<pb::GetConversationRequest>,
     ) -> Result<Response<pb::GetConversationResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let viewer = Viewer::of(&request)?.user_id();
         let id = convert::conversation_id(&request.get_ref().conversation_id)?;
-        let view = self.conversations.get(caller.user_id, id).await?;
+        let view = self.conversations.get(viewer, id).await?;
         Ok(Response::new(pb::GetConversationResponse { conversation: Some(view.into()) }))
     }
 
@@ -103,7 +103,7 @@ impl ConversationService for Grpc {
     ) -> Result<Response<pb::JoinConversationResponse>, Status> {
         let caller = Caller::of(&request)?;
         let id = convert::conversation_id(&request.get_ref().conversation_id)?;
-        let view = self.conversations.join(caller.user_id, id).await?;
+        let view = self.conversations.join(&caller, id).await?;
         Ok(Response::new(pb::JoinConversationResponse { conversation: Some(view.into()) }))
     }
 
@@ -143,13 +143,13 @@ impl ConversationService for Grpc {
         &self,
         request: Request<pb::ListMembersRequest>,
     ) -> Result<Response<pb::ListMembersResponse>, Status> {
-        let caller = Caller::of(&request)?;
+        let viewer = Viewer::of(&request)?.user_id();
         let request = request.into_inner();
         let id = convert::conversation_id(&request.conversation_id)?;
         let at_least = convert::at_least(request.at_least());
         let list = (convert::list_of(at_least), request.conversation_id.as_str());
-        let query = Query::parse(caller.user_id, list, request.page_size, &request.page_token)?;
-        let paged = self.conversations.members(caller.user_id, id, at_least, query.page).await?;
+        let query = Query::parse(viewer, list, request.page_size, &request.page_token)?;
+        let paged = self.conversations.members(viewer, id, at_least, query.page).await?;
         Ok(Response::new(pb::ListMembersResponse {
             next_page_token: query.next_page_token(&paged),
             members: paged.items.iter().map(pb::Member::from).collect(),
@@ -187,7 +187,8 @@ impl ConversationService for Grpc {
         let request = request.into_inner();
         let id = convert::conversation_id(&request.conversation_id)?;
         let user_id = convert::user_id(&request.user_id)?;
-        let ban = self.conversations.ban(caller.user_id, id, user_id, request.reason).await?;
+        let duration = convert::ban_duration(request.duration.as_ref());
+        let ban = self.conversations.ban(caller.user_id, id, user_id, request.reason, duration).await?;
         Ok(Response::new(pb::BanMemberResponse { ban: Some((&ban).into()) }))
     }
 

@@ -29,6 +29,15 @@ pub struct Ban {
     pub reason: String,
     /// Since when.
     pub create_time: Timestamp,
+    /// When it ends; `None` for a ban without end.
+    pub expire_time: Option<Timestamp>,
+}
+
+impl Ban {
+    /// Whether it keeps the user out at this time. At its end it does not.
+    pub fn is_in_force(&self, now: Timestamp) -> bool {
+        self.expire_time.is_none_or(|end| now < end)
+    }
 }
 
 /// How a member came to be out.
@@ -79,6 +88,8 @@ pub enum Memberships {
 pub struct Access {
     /// The conversation's kind.
     pub kind: Kind,
+    /// Whether it is about the anonymous viewer, who is not a user.
+    pub is_anonymous: bool,
     /// The user's role; `None` for one who is not a member.
     pub role: Option<Role>,
     /// The conversation's membership version that this holds for.
@@ -87,20 +98,23 @@ pub struct Access {
     pub slow_mode: SlowMode,
     /// Whether the conversation takes secure messages only.
     pub secure: bool,
+    /// Whether everyone may read the conversation.
+    pub public_read: bool,
     /// What is between the two people of a direct conversation makes of it; everywhere else writing is free to whose
     /// role allows it.
     pub writing: Writing,
 }
 
 impl Access {
-    /// Whether the user may know that the conversation exists: a member, or anyone for a room.
+    /// Whether the user may know that the conversation exists. Rooms are shown to every user, what everyone reads to the
+    /// anonymous viewer too.
     pub fn is_visible(&self) -> bool {
-        self.role.is_some() || self.kind == Kind::Room
+        self.may_read() || (self.kind == Kind::Room && !self.is_anonymous)
     }
 
     /// Whether the user may read what is in it.
     pub fn may_read(&self) -> bool {
-        self.role.is_some()
+        self.role.is_some() || self.public_read
     }
 
     /// Whether the user may write into it.
@@ -137,12 +151,39 @@ mod tests {
     fn access(kind: Kind, role: Option<Role>) -> Access {
         Access {
             kind,
+            is_anonymous: false,
             role,
             membership_version: 1,
             slow_mode: SlowMode::from_millis(5000),
             secure: false,
+            public_read: false,
             writing: Writing::Free,
         }
+    }
+
+    #[test]
+    fn one_who_is_not_a_member_reads_what_everyone_may_read_and_does_nothing_else() {
+        for kind in [Kind::Group, Kind::Channel, Kind::Room] {
+            let reader = Access { public_read: true, ..access(kind, None) };
+            assert!(reader.is_visible() && reader.may_read());
+            assert!(!reader.may_write() && !reader.needs_request());
+            assert_eq!(reader.wait(), SlowMode::NONE);
+        }
+    }
+
+    #[test]
+    fn a_ban_ends_at_its_instant() {
+        let at = Timestamp::from_millis;
+        let ban = |expire_time| Ban {
+            user_id: UserId::generate(),
+            banned_by: UserId::generate(),
+            reason: String::new(),
+            create_time: at(1),
+            expire_time,
+        };
+        assert!(ban(Some(at(10))).is_in_force(at(9)));
+        assert!(!ban(Some(at(10))).is_in_force(at(10)));
+        assert!(ban(None).is_in_force(at(i64::MAX)));
     }
 
     #[test]
@@ -168,6 +209,9 @@ mod tests {
             let access = access(kind, None);
             assert_eq!(access.is_visible(), kind == Kind::Room);
             assert!(!access.may_read() && !access.may_write());
+            let anonymous = Access { is_anonymous: true, ..access };
+            assert!(!anonymous.is_visible() && !anonymous.may_read() && !anonymous.may_write());
+            assert!(Access { public_read: true, ..anonymous }.is_visible());
         }
     }
 

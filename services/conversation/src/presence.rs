@@ -8,10 +8,13 @@ use std::time::Duration;
 
 use chassis::clock::Timestamp;
 use chassis::tasks::{Shutdown, Tasks};
-use proto::id::{GatewayId, UserId};
+use proto::id::{ConversationId, GatewayId, UserId};
 
+use crate::conversation::View;
 use crate::conversations::Conversations;
 use crate::error::Error;
+use crate::member::Member;
+use crate::paging::{Page, Paged};
 
 /// How long what a gateway said counts.
 pub const LEASE: Duration = Duration::from_secs(60);
@@ -68,6 +71,19 @@ impl Conversations {
         let seen = self.store.presences(viewer, user_ids, self.clock.now()).await?;
         let presence = |user_id: &UserId| seen.get(user_id).copied().unwrap_or(Presence::hidden(*user_id));
         Ok(user_ids.iter().map(presence).collect())
+    }
+
+    /// The members of a conversation who are there now, as one who may read it may see them, in the order of their ids.
+    pub async fn online_members(
+        &self,
+        viewer: UserId,
+        id: ConversationId,
+        page: Page<UserId>,
+    ) -> Result<Paged<Member, UserId>, Error> {
+        let view = self.store.view(id, viewer).await?;
+        view.filter(View::may_read).ok_or(Error::ConversationNotFound(id))?;
+        let rows = self.store.online_members(id, viewer, self.clock.now(), page).await?;
+        Ok(Paged::cut(rows, &page, |member| member.user_id))
     }
 
     /// Takes in what a gateway saw.

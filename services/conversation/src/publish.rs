@@ -39,20 +39,22 @@ pub fn announce(events: &Events) {
 fn payload(event: &Event) -> pb::conversation_fact::Payload {
     use pb::conversation_fact::Payload;
     match event {
-        Event::Created { kind, title, secure, members } => {
+        Event::Created { kind, title, secure, public_read, members } => {
             Payload::ConversationCreated(pb::ConversationCreated {
                 kind: pb::ConversationKind::from(*kind).into(),
                 title: title.as_str().to_owned(),
                 members: members.iter().map(pb::Member::from).collect(),
                 secure: *secure,
+                public_read: *public_read,
             })
         }
-        Event::Updated { title, topic, slow_mode: wait, secure } => {
+        Event::Updated { title, topic, slow_mode: wait, secure, public_read } => {
             Payload::ConversationUpdated(pb::ConversationUpdated {
                 title: title.as_str().to_owned(),
                 topic: topic.as_str().to_owned(),
                 slow_mode: slow_mode(*wait),
                 secure: *secure,
+                public_read: *public_read,
             })
         }
         Event::Deleted { user_ids } => Payload::ConversationDeleted(pb::ConversationDeleted {

@@ -23,6 +23,7 @@ use chassis::clock::Timestamp;
 use proto::id::{ConversationId, RequestId, UserId};
 use uuid::Uuid;
 
+pub use self::turn::MOST_CONNECTIONS;
 use self::turn::Turn;
 use crate::conversation::Pair;
 use crate::error::Error;

@@ -1,10 +1,13 @@
 //! The service through its door: its own routes with all their middleware, over an auth that is made for the purpose.
 
 mod auth;
+mod bans;
 mod contacts;
 mod export;
+mod external;
 mod first_contact;
 mod presence;
+mod public;
 mod secure;
 
 use std::time::Duration;
@@ -151,6 +154,7 @@ impl World {
             conversation_id: id.to_owned(),
             user_id: user.to_string(),
             reason: "spam".to_owned(),
+            duration: None,
         };
         self.client().ban_member(by.says(request)).await.map(|answer| answer.into_inner().ban.unwrap())
     }

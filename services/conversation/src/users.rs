@@ -1,6 +1,6 @@
 //! What we ask of auth, in our words.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chassis::identity::ServiceCredential;
@@ -11,8 +11,10 @@ use proto::auth::v1::review_service_client::ReviewServiceClient;
 use proto::auth::v1::user_service_client::UserServiceClient;
 use proto::id::UserId;
 use tonic::Status;
+use unicode_normalization::UnicodeNormalization;
 
 use crate::acquaintance::{Acquaintance, Kind};
+use crate::conversation::Namespace;
 use crate::error::Error;
 
 /// As many users can be asked for at once.
@@ -31,6 +33,44 @@ pub struct Users {
     auth: AuthServiceClient<Transport>,
     reviews: ReviewServiceClient<Transport>,
     credential: ServiceCredential,
+}
+
+/// A living account, as far as we need it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Account {
+    kind: pb::UserKind,
+    /// Of an external account only.
+    namespace: Option<Namespace>,
+}
+
+/// Part of a name, folded as auth folds what it searches names for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Keyword(String);
+
+impl Keyword {
+    /// Reads a keyword; white space around it does not count.
+    pub fn parse(text: &str) -> Self {
+        Self(fold(text.trim()))
+    }
+
+    /// Whether it asks for nothing.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The folded text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    fn is_in(&self, user: &pb::User) -> bool {
+        [&user.username, &user.display_name].into_iter().any(|name| fold(name).contains(&self.0))
+    }
+}
+
+/// Without case and compatibility forms.
+fn fold(text: &str) -> String {
+    text.nfkc().filter(|c| !c.is_control()).collect::<String>().to_lowercase().nfc().collect()
 }
 
 /// Something that auth says has happened.
@@ -53,6 +93,21 @@ impl Users {
         }
     }
 
+    /// Those among these users whose username or display name contains a keyword.
+    pub async fn named(
+        &self,
+        caller: UserId,
+        user_ids: &[UserId],
+        keyword: &Keyword,
+    ) -> Result<HashSet<UserId>, Error> {
+        let mut named = HashSet::new();
+        for user_ids in user_ids.chunks(CHUNK) {
+            let users = self.look_up(caller, user_ids).await?.into_iter().filter(|user| keyword.is_in(user));
+            named.extend(users.filter_map(|user| UserId::parse(&user.user_id).ok()));
+        }
+        Ok(named)
+    }
+
     /// Refuses when one of these does not stand for a living account.
     pub async fn require(&self, caller: UserId, user_ids: &[UserId]) -> Result<(), Error> {
         for user_ids in user_ids.chunks(CHUNK) {
@@ -64,27 +119,57 @@ impl Users {
         Ok(())
     }
 
-    /// Those among these users, at most [`CHUNK`], whose account lives.
-    async fn living(
+    /// Refuses when one of these does not stand for a living account of this namespace, or, without one, for a living
+    /// account that is not external. Those on the other side read as unknown.
+    pub async fn require_in(
         &self,
         caller: UserId,
         user_ids: &[UserId],
-    ) -> Result<HashMap<UserId, pb::UserKind>, Error> {
+        namespace: Option<&Namespace>,
+    ) -> Result<(), Error> {
+        for user_ids in user_ids.chunks(CHUNK) {
+            let living = self.living(caller, user_ids).await?;
+            let is_there = |user_id: &UserId| {
+                living.get(user_id).is_some_and(|account| account.namespace.as_ref() == namespace)
+            };
+            if let Some(unknown) = user_ids.iter().find(|user_id| !is_there(user_id)) {
+                return Err(Error::UserNotFound(*unknown));
+            }
+        }
+        Ok(())
+    }
+
+    /// The namespace of an external account; `None` when the account is another.
+    pub async fn namespace_of(&self, user_id: UserId) -> Result<Option<Namespace>, Error> {
+        let account = self.living(user_id, &[user_id]).await?.remove(&user_id);
+        Ok(account.ok_or(Error::UserNotFound(user_id))?.namespace)
+    }
+
+    /// Those among these users, at most [`CHUNK`], whose account lives.
+    async fn living(&self, caller: UserId, user_ids: &[UserId]) -> Result<HashMap<UserId, Account>, Error> {
+        let users = self.look_up(caller, user_ids).await?.into_iter();
+        users
+            .filter_map(|user| Some((UserId::parse(&user.user_id).ok()?, account(user))))
+            .map(|(user_id, account)| Ok((user_id, account?)))
+            .collect()
+    }
+
+    /// The users among these, at most [`CHUNK`], whose account lives, as the caller sees them.
+    async fn look_up(&self, caller: UserId, user_ids: &[UserId]) -> Result<Vec<pb::User>, Error> {
         let message = pb::BatchGetUsersRequest {
             user_ids: user_ids.iter().map(ToString::to_string).collect(),
             usernames: Vec::new(),
         };
         let request = as_service(message, &self.credential, Some(caller));
         let answer = self.users.clone().batch_get_users(request).await.map_err(unavailable)?.into_inner();
-        let living = answer.users.iter().filter(|user| user.delete_time.is_none());
-        Ok(living.filter_map(|user| Some((UserId::parse(&user.user_id).ok()?, user.kind()))).collect())
+        Ok(answer.users.into_iter().filter(|user| user.delete_time.is_none()).collect())
     }
 
-    /// Refuses when this does not stand for a living account that was registered: a guest is asked for nothing.
+    /// Refuses when this does not stand for a living account that was registered: guests and external accounts are asked
+    /// for nothing.
     pub async fn require_account(&self, caller: UserId, user_id: UserId) -> Result<(), Error> {
-        let user = self.living(caller, &[user_id]).await?.remove(&user_id);
-        match user {
-            Some(kind) if kind != pb::UserKind::Guest => Ok(()),
+        match self.living(caller, &[user_id]).await?.remove(&user_id) {
+            Some(Account { kind: pb::UserKind::Registered | pb::UserKind::Unspecified, .. }) => Ok(()),
             Some(_) | None => Err(Error::UserNotFound(user_id)),
         }
     }
@@ -116,6 +201,20 @@ impl Users {
     }
 }
 
+/// An external account without a namespace would pass for one that is not external, so it is an error.
+fn account(user: pb::User) -> Result<Account, Error> {
+    let kind = user.kind();
+    let namespace = user.external_account.map(|account| account.namespace);
+    let namespace = match kind {
+        pb::UserKind::External => {
+            let namespace = namespace.filter(|namespace| !namespace.is_empty());
+            Some(namespace.ok_or(Error::Misunderstood("an external account without a namespace"))?)
+        }
+        pb::UserKind::Registered | pb::UserKind::Guest | pb::UserKind::Unspecified => None,
+    };
+    Ok(Account { kind, namespace: namespace.map(Namespace::known) })
+}
+
 fn happening(fact: &pb::UserFact) -> Result<Happening, Error> {
     let deleted = match fact.payload {
         Some(pb::user_fact::Payload::UserDeleted(pb::UserDeleted {})) => {
@@ -129,4 +228,26 @@ fn happening(fact: &pb::UserFact) -> Result<Happening, Error> {
 
 fn unavailable(status: Status) -> Error {
     Error::Auth(Box::new(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keyword_is_part_of_either_name_whatever_its_case() {
+        let user = pb::User {
+            username: "ann-archer".to_owned(),
+            display_name: "Änn Ｘ".to_owned(),
+            ..Default::default()
+        };
+        for text in ["ARCH", " änn ", "A\u{308}NN", "x", ""] {
+            assert!(Keyword::parse(text).is_in(&user), "{text:?}");
+        }
+        // Part of one name, not of the two as they follow each other.
+        for text in ["bob", "archerä"] {
+            assert!(!Keyword::parse(text).is_in(&user), "{text:?}");
+        }
+        assert!(Keyword::parse(" \n").is_empty());
+    }
 }

@@ -38,6 +38,8 @@ impl Fixture {
                 topic: Topic::default(),
                 slow_mode: SlowMode::NONE,
                 secure: false,
+                public_read: false,
+                external_namespace: None,
                 member_count: 4,
                 membership_version: 10,
                 pair: None,
@@ -81,12 +83,13 @@ impl Fixture {
             Change::Remove(self.member),
             Change::SetRole(self.member, Role::Muted),
             Change::Transfer(self.member),
-            Change::Ban { user_id: self.member, reason: String::new() },
+            Change::Ban { user_id: self.member, reason: String::new(), duration: None },
         ]
     }
 
     fn ban(&mut self, user_id: UserId) {
-        let ban = Ban { user_id, banned_by: self.owner, reason: "spam".to_owned(), create_time: NOW };
+        let reason = "spam".to_owned();
+        let ban = Ban { user_id, banned_by: self.owner, reason, create_time: NOW, expire_time: None };
         self.situation.bans.insert(user_id, ban);
     }
 }
@@ -147,7 +150,7 @@ fn nobody_is_put_out_by_an_equal_or_a_lower_one() {
                 [actor, target].map(|user| fixture.situation.members.get(&user).map(|member| member.role));
             let may = roles[0].is_some_and(|role| role >= Role::Moderator) && roles[0] > roles[1];
             assert_eq!(fixture.decide(actor, &Change::Remove(target)).is_ok(), may, "{roles:?}");
-            let ban = Change::Ban { user_id: target, reason: String::new() };
+            let ban = Change::Ban { user_id: target, reason: String::new(), duration: None };
             assert_eq!(fixture.decide(actor, &ban).is_ok(), may, "{roles:?}");
         }
     }
@@ -222,8 +225,8 @@ fn anyone_comes_into_a_room_who_is_not_banned() {
     for kind in KINDS {
         let mut fixture = Fixture::new(kind);
         // Who is in already is in already, whatever it is.
-        assert_eq!(fixture.decide(fixture.member, &Change::Join).unwrap(), []);
-        let joined = fixture.decide(fixture.stranger, &Change::Join);
+        assert_eq!(fixture.decide(fixture.member, &Change::Join { namespace: None }).unwrap(), []);
+        let joined = fixture.decide(fixture.stranger, &Change::Join { namespace: None });
         if kind != Kind::Room {
             assert!(matches!(joined, Err(Error::ConversationNotFound(_))));
             continue;
@@ -231,7 +234,10 @@ fn anyone_comes_into_a_room_who_is_not_banned() {
         let newcomer = Member { user_id: fixture.stranger, role: Role::Member, join_time: NOW };
         assert_eq!(joined.unwrap(), [Step::Admit(vec![newcomer])]);
         fixture.ban(fixture.stranger);
-        assert!(matches!(fixture.decide(fixture.stranger, &Change::Join), Err(Error::Banned(_))));
+        assert!(matches!(
+            fixture.decide(fixture.stranger, &Change::Join { namespace: None }),
+            Err(Error::Banned { until: None, .. })
+        ));
     }
 }
 
@@ -246,7 +252,10 @@ fn a_conversation_has_room_for_so_many() {
     assert!(matches!(add(&[one, other]), Err(Error::TooManyMembers { most: 5 })));
     assert_eq!(add(&[fixture.member, fixture.muted]).unwrap(), []);
     fixture.situation.max_members = 4;
-    assert!(matches!(fixture.decide(one, &Change::Join), Err(Error::TooManyMembers { most: 4 })));
+    assert!(matches!(
+        fixture.decide(one, &Change::Join { namespace: None }),
+        Err(Error::TooManyMembers { most: 4 })
+    ));
 }
 
 #[test]
@@ -273,10 +282,18 @@ fn who_is_banned_is_not_brought_in() {
 fn who_went_out_muted_comes_back_muted() {
     let mut fixture = Fixture::new(Kind::Room);
     fixture.situation.muted_before.insert(fixture.stranger);
-    let Step::Admit(members) = &fixture.decide(fixture.stranger, &Change::Join).unwrap()[0] else { panic!() };
+    let Step::Admit(members) =
+        &fixture.decide(fixture.stranger, &Change::Join { namespace: None }).unwrap()[0]
+    else {
+        panic!()
+    };
     assert_eq!(members[0].role, Role::Muted);
     fixture.situation.conversation.member_count = 0;
-    let Step::Admit(members) = &fixture.decide(fixture.stranger, &Change::Join).unwrap()[0] else { panic!() };
+    let Step::Admit(members) =
+        &fixture.decide(fixture.stranger, &Change::Join { namespace: None }).unwrap()[0]
+    else {
+        panic!()
+    };
     assert_eq!(members[0].role, Role::Owner, "somebody has to answer for it");
 }
 
@@ -284,7 +301,9 @@ fn who_went_out_muted_comes_back_muted() {
 fn a_ban_puts_out_and_keeps_out() {
     let fixture = Fixture::new(Kind::Group);
     let ban = |user_id| {
-        fixture.decide(fixture.moderator, &Change::Ban { user_id, reason: "spam".to_owned() }).unwrap()
+        fixture
+            .decide(fixture.moderator, &Change::Ban { user_id, reason: "spam".to_owned(), duration: None })
+            .unwrap()
     };
     assert!(matches!(
         ban(fixture.member).as_slice(),
@@ -327,7 +346,10 @@ fn each_step_that_others_act_on_is_a_version_and_a_fact() {
     assert_eq!(take(Change::Add(vec![UserId::generate(), UserId::generate()])), (vec![11], 6));
     assert_eq!(take(Change::SetRole(fixture.member, Role::Muted)), (vec![12], 6));
     assert_eq!(take(Change::Remove(fixture.member)), (vec![13], 5));
-    assert_eq!(take(Change::Ban { user_id: fixture.muted, reason: String::new() }), (vec![14], 4));
+    assert_eq!(
+        take(Change::Ban { user_id: fixture.muted, reason: String::new(), duration: None }),
+        (vec![14], 4)
+    );
     assert_eq!(take(Change::Unban(fixture.muted)), (vec![], 4));
     let slow = Settings { slow_mode: Some(SlowMode::from_millis(1000)), ..Settings::default() };
     assert_eq!(take(Change::Configure(slow.clone())), (vec![14], 4), "settings are no change of members");
@@ -392,4 +414,117 @@ fn what_is_found_again_becomes_secure_by_whoever_writes_there() {
         let fixture = Fixture::new(kind);
         assert!(matches!(fixture.secured(fixture.owner, &Change::Secure), Err(Error::RoleTooLow)));
     }
+}
+
+fn join(namespace: Option<&str>) -> Change {
+    Change::Join { namespace: namespace.map(|text| Namespace::known(text.to_owned())) }
+}
+
+#[test]
+fn external_accounts_join_what_those_of_their_namespace_made_and_nobody_else_does() {
+    for kind in KINDS {
+        for public_read in [false, true] {
+            let mut fixture = Fixture::new(kind);
+            let conversation = &mut fixture.situation.conversation;
+            (conversation.external_namespace, conversation.public_read) =
+                (Some(Namespace::known("allo".to_owned())), public_read);
+            let joined = |namespace| fixture.decide(fixture.stranger, &join(namespace));
+            if kind != Kind::Room && !public_read {
+                for namespace in [None, Some("allo"), Some("other")] {
+                    assert!(matches!(joined(namespace), Err(Error::ConversationNotFound(_))), "{kind:?}");
+                }
+                continue;
+            }
+            assert!(matches!(joined(Some("allo")).unwrap().as_slice(), [Step::Admit(_)]), "{kind:?}");
+            for namespace in [None, Some("other")] {
+                assert!(matches!(joined(namespace), Err(Error::NamespaceMismatch(_))), "{kind:?}");
+            }
+        }
+    }
+    let room = Fixture::new(Kind::Room);
+    let joined = room.decide(room.stranger, &join(Some("allo")));
+    assert!(matches!(joined, Err(Error::NamespaceMismatch(_))), "{joined:?}");
+}
+
+fn configure_public_read(public_read: bool) -> Change {
+    Change::Configure(Settings { public_read: Some(public_read), ..Settings::default() })
+}
+
+#[test]
+fn the_owner_says_whether_everyone_reads_and_only_where_that_can_be() {
+    for kind in KINDS {
+        for is_external in [false, true] {
+            let mut fixture = Fixture::new(kind);
+            fixture.situation.conversation.external_namespace =
+                is_external.then(|| Namespace::known("allo".to_owned()));
+            let can_be = kind == Kind::Room || (is_external && kind != Kind::Discussion);
+            let opened = fixture.decide(fixture.owner, &configure_public_read(true));
+            match opened {
+                Ok(steps) => assert!(can_be && steps.len() == 1, "{kind:?} {is_external}"),
+                Err(error) => {
+                    assert!(!can_be && matches!(error, Error::NeverPublic), "{kind:?} {is_external}")
+                }
+            }
+            assert_eq!(fixture.decide(fixture.owner, &configure_public_read(false)).unwrap(), []);
+            for actor in [fixture.moderator, fixture.member, fixture.muted] {
+                let refused = fixture.decide(actor, &configure_public_read(true));
+                assert!(matches!(refused, Err(Error::RoleTooLow)), "{refused:?}");
+            }
+        }
+    }
+    let direct = Fixture::new(Kind::Direct);
+    assert!(matches!(direct.decide(direct.owner, &configure_public_read(true)), Err(Error::WrongKind)));
+}
+
+#[test]
+fn a_change_of_who_reads_makes_a_version() {
+    let mut situation = Fixture::new(Kind::Room).situation;
+    let mut take = |settings: Settings| {
+        let fact = situation.take(&Step::Configure(settings), None).unwrap();
+        (fact.membership_version, situation.conversation.public_read)
+    };
+    let public_read = |public_read| Settings { public_read: Some(public_read), ..Settings::default() };
+    assert_eq!(take(public_read(true)), (11, true));
+    assert_eq!(take(public_read(true)), (11, true));
+    assert_eq!(take(Settings::default()), (11, true));
+    assert_eq!(take(public_read(false)), (12, false));
+}
+
+#[test]
+fn a_stranger_who_reads_may_know_why_it_may_not_change_anything() {
+    let mut fixture = Fixture::new(Kind::Group);
+    fixture.situation.conversation.public_read = true;
+    for change in fixture.changes() {
+        let refused = fixture.decide(fixture.stranger, &change);
+        let is_leave = change == Change::Leave;
+        assert!(
+            matches!(&refused, Err(Error::ConversationNotFound(_)) if is_leave)
+                || matches!(&refused, Err(Error::RoleTooLow) if !is_leave),
+            "{change:?}: {refused:?}"
+        );
+    }
+}
+
+#[test]
+fn a_ban_for_a_while_says_when_it_ends_and_the_last_one_holds() {
+    let mut fixture = Fixture::new(Kind::Group);
+    let ban = |fixture: &Fixture, by, reason: &str, seconds: Option<u64>| {
+        let duration = seconds.map(Duration::from_secs);
+        let change = Change::Ban { user_id: fixture.stranger, reason: reason.to_owned(), duration };
+        match fixture.decide(by, &change).unwrap().as_slice() {
+            [Step::Ban(ban)] => Some(ban.clone()),
+            steps => {
+                assert_eq!(steps, []);
+                None
+            }
+        }
+    };
+    let first = ban(&fixture, fixture.moderator, "spam", Some(10)).unwrap();
+    assert_eq!((first.create_time, first.expire_time), (NOW, Some(NOW.plus(Duration::from_secs(10)))));
+    fixture.situation.bans.insert(fixture.stranger, first.clone());
+    assert_eq!(ban(&fixture, fixture.moderator, "spam", Some(10)), None, "nothing is different");
+    fixture.situation.now = NOW.plus(Duration::from_secs(5));
+    let second = ban(&fixture, fixture.owner, "worse", None).unwrap();
+    let expected = Ban { reason: "worse".to_owned(), banned_by: fixture.owner, expire_time: None, ..first };
+    assert_eq!(second, expected);
 }

@@ -88,6 +88,11 @@ impl From<Request> for pb::Request {
     }
 }
 
+/// How many there are.
+pub fn count(count: i64) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
 /// That the caller is connected with somebody.
 pub fn connection((since, user_id): Place) -> pb::UserConnection {
     pb::UserConnection { user_id: user_id.to_string(), connect_time: Some(since.to_proto()) }
@@ -108,6 +113,7 @@ impl From<Contact> for pb::Contact {
             message_request: contact.message_request.map(pb::Request::from),
             blocked: contact.blocked,
             request_needed: contact.request_needed,
+            conversation_id: contact.conversation.map(|id| id.to_string()).unwrap_or_default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use super::Grpc;
 use crate::convert::{self, Query, contacts};
 use crate::privacy::PrivacyChanges;
 use crate::request::Kind;
+use crate::users::Keyword;
 
 #[tonic::async_trait]
 impl ConnectionService for Grpc {
@@ -113,7 +114,9 @@ impl ConnectionService for Grpc {
         let list = contacts::list_of(filter);
         let query = Query::parse(caller.user_id, (&list, ""), request.page_size, &request.page_token)?;
         let paged = self.conversations.requests(caller.user_id, filter, query.page).await?;
+        let count = self.conversations.count_requests(caller.user_id, filter).await?;
         Ok(Response::new(pb::ListPendingConnectionsResponse {
+            total_count: contacts::count(count),
             next_page_token: query.next_page_token(&paged),
             requests: paged.items.into_iter().map(pb::Request::from).collect(),
         }))
@@ -141,10 +144,13 @@ impl ConnectionService for Grpc {
     ) -> Result<Response<pb::ListConnectionsResponse>, Status> {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
-        let query =
-            Query::parse(caller.user_id, ("connections", ""), request.page_size, &request.page_token)?;
-        let paged = self.conversations.connections(caller.user_id, query.page).await?;
+        let keyword = Keyword::parse(&request.keyword);
+        let list = ("connections", keyword.as_str());
+        let query = Query::parse(caller.user_id, list, request.page_size, &request.page_token)?;
+        let (paged, count) =
+            self.conversations.connections_named(caller.user_id, &keyword, query.page).await?;
         Ok(Response::new(pb::ListConnectionsResponse {
+            total_count: contacts::count(count),
             next_page_token: query.next_page_token(&paged),
             connections: paged.items.into_iter().map(contacts::connection).collect(),
         }))

@@ -15,7 +15,7 @@ pub(super) const MOST_WAITING: i64 = 100;
 /// When it makes sense to look whether fewer wait.
 pub(super) const LOOK_AGAIN: Duration = Duration::from_secs(60 * 60);
 /// With as many people may one be connected.
-pub(super) const MOST_CONNECTIONS: i64 = 5_000;
+pub const MOST_CONNECTIONS: i64 = 5_000;
 /// As many may one person block.
 pub(super) const MOST_BLOCKED: i64 = 10_000;
 

@@ -25,8 +25,8 @@ pub async fn situation(
     bounds: Bounds,
 ) -> Result<Option<Situation>, Error> {
     let mut query = QueryBuilder::<Db>::new(
-        "SELECT conversation_id, kind, title, topic, slow_mode_millis, secure, member_count, membership_version,
-                low_user_id, high_user_id, create_time, update_time
+        "SELECT conversation_id, kind, title, topic, slow_mode_millis, secure, public_read, external_namespace,
+                member_count, membership_version, low_user_id, high_user_id, create_time, update_time
          FROM conversations
          WHERE delete_time IS NULL AND conversation_id = ",
     );
@@ -98,12 +98,13 @@ async fn read_users(tx: &mut Tx, situation: &mut Situation, users: &[UserId]) ->
         situation.members.insert(member.user_id, member);
     }
     let mut query = among(
-        "SELECT user_id, banned_by_user_id, reason, create_time FROM bans WHERE conversation_id = ",
+        "SELECT user_id, banned_by_user_id, reason, create_time, expire_time FROM bans WHERE conversation_id = ",
         id,
         users,
     );
     let rows: Vec<BanRow> = query.build_query_as().fetch_all(&mut **tx).await?;
-    situation.bans.extend(rows.into_iter().map(|row| (UserId::from(row.user_id), row.ban())));
+    let bans = rows.into_iter().map(BanRow::ban).filter(|ban| ban.is_in_force(situation.now));
+    situation.bans.extend(bans.map(|ban| (ban.user_id, ban)));
     let mut query = among("SELECT user_id FROM mutes WHERE conversation_id = ", id, users);
     let rows: Vec<Uuid> = query.build_query_scalar().fetch_all(&mut **tx).await?;
     situation.muted_before.extend(rows.into_iter().map(UserId::from));
@@ -171,11 +172,13 @@ async fn write(tx: &mut Tx, situation: &Situation, step: &Step) -> Result<(), Er
         Step::Admit(members) => {
             insert_members(tx, id, members).await?;
             let users: Vec<UserId> = members.iter().map(|member| member.user_id).collect();
-            for users in users.chunks(ITEMS) {
-                among("DELETE FROM mutes WHERE conversation_id = ", id.uuid(), users)
-                    .build()
-                    .execute(&mut **tx)
-                    .await?;
+            // A ban of one who comes in has ended.
+            for statement in
+                ["DELETE FROM mutes WHERE conversation_id = ", "DELETE FROM bans WHERE conversation_id = "]
+            {
+                for users in users.chunks(ITEMS) {
+                    among(statement, id.uuid(), users).build().execute(&mut **tx).await?;
+                }
             }
             Ok(())
         }
@@ -207,14 +210,18 @@ async fn write(tx: &mut Tx, situation: &Situation, step: &Step) -> Result<(), Er
         }
         Step::Ban(ban) => {
             sqlx::query(
-                "INSERT INTO bans (conversation_id, user_id, banned_by_user_id, reason, create_time)
-                 VALUES ($1, $2, $3, $4, $5)",
+                "INSERT INTO bans (conversation_id, user_id, banned_by_user_id, reason, create_time, expire_time)
+                 VALUES ($1, $2, $3, $4, $5, $6)
+                 ON CONFLICT (conversation_id, user_id) DO UPDATE
+                 SET banned_by_user_id = excluded.banned_by_user_id, reason = excluded.reason,
+                     create_time = excluded.create_time, expire_time = excluded.expire_time",
             )
             .bind(id.uuid())
             .bind(ban.user_id.uuid())
             .bind(ban.banned_by.uuid())
             .bind(&ban.reason)
             .bind(ban.create_time.as_millis())
+            .bind(ban.expire_time.map(Timestamp::as_millis))
             .execute(&mut **tx)
             .await?;
             Ok(())
@@ -234,7 +241,8 @@ async fn configure(tx: &mut Tx, id: ConversationId, settings: &Settings, at: Tim
     sqlx::query(
         "UPDATE conversations
          SET title = COALESCE($2, title), topic = COALESCE($3, topic),
-             slow_mode_millis = COALESCE($4, slow_mode_millis), update_time = $5, secure = COALESCE($6, secure)
+             slow_mode_millis = COALESCE($4, slow_mode_millis), update_time = $5, secure = COALESCE($6, secure),
+             public_read = COALESCE($7, public_read)
          WHERE conversation_id = $1",
     )
     .bind(id.uuid())
@@ -243,6 +251,7 @@ async fn configure(tx: &mut Tx, id: ConversationId, settings: &Settings, at: Tim
     .bind(settings.slow_mode.map(SlowMode::as_millis))
     .bind(at.as_millis())
     .bind(settings.secure)
+    .bind(settings.public_read)
     .execute(&mut **tx)
     .await?;
     Ok(())

@@ -17,7 +17,7 @@ use crate::fact::Fact;
 use crate::publish;
 use crate::request::{Kind, Request};
 use crate::standing::{Act, Change, Circumstances, DAY, Direct, Load, Outcome, REQUESTS_A_DAY, Standing};
-use crate::store::{Acted, code};
+use crate::store::{Acted, DirectConversation, code};
 
 /// The columns of a request.
 macro_rules! requests {
@@ -88,16 +88,15 @@ impl Store {
         read(&mut *self.pool.read().acquire().await?, pair).await
     }
 
-    pub async fn depends_on_settings(&self, pair: Pair) -> Result<bool, Error> {
-        let gated: Option<bool> = sqlx::query_scalar(
-            "SELECT gated FROM conversations WHERE low_user_id = $1 AND high_user_id = $2",
+    pub async fn direct(&self, pair: Pair) -> Result<Option<DirectConversation>, Error> {
+        let row: Option<(Uuid, bool)> = sqlx::query_as(
+            "SELECT conversation_id, gated FROM conversations WHERE low_user_id = $1 AND high_user_id = $2",
         )
         .bind(pair.low().uuid())
         .bind(pair.high().uuid())
         .fetch_optional(self.pool.read())
         .await?;
-        // One that is not there yet would.
-        Ok(gated.unwrap_or(true))
+        Ok(row.map(|(id, depends_on_settings)| DirectConversation { id: id.into(), depends_on_settings }))
     }
 
     pub async fn unwilling(&self, by: UserId, users: &[UserId]) -> Result<Vec<UserId>, Error> {

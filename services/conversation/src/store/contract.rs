@@ -66,8 +66,10 @@ promises![
     many_memberships_end,
 ];
 
+mod bans;
 mod contacts;
 mod presence;
+mod public;
 mod secure;
 
 #[derive(Clone)]
@@ -94,6 +96,7 @@ fn draft(kind: Kind, others: &[UserId]) -> Draft {
         title: Title::default(),
         topic: Topic::default(),
         secure: false,
+        public_read: false,
         user_ids: others.to_vec(),
         retry: None,
     }
@@ -312,7 +315,7 @@ async fn versions_and_facts_have_no_gaps(world: World) {
             let user = UserId::generate();
             for turn in 0..6 {
                 let room = rooms[(n + turn) % 2];
-                world.change(room, user, Change::Join).await.unwrap();
+                world.change(room, user, Change::Join { namespace: None }).await.unwrap();
                 if turn % 3 == 1 {
                     world.change(room, user, Change::Leave).await.unwrap();
                 }
@@ -379,7 +382,7 @@ async fn a_refusal_leaves_nothing(world: World) {
     for (actor, change) in [
         (bob, Change::Add(vec![cem])),
         (bob, Change::Remove(ann)),
-        (cem, Change::Join),
+        (cem, Change::Join { namespace: None }),
         (cem, Change::Leave),
         (ann, Change::Leave),
         (ann, Change::SetRole(ann, Role::Member)),
@@ -469,9 +472,14 @@ async fn lists_are_paged_without_loss(world: World) {
         // Several come in at the same time: then the id decides.
         let user = UserId::generate();
         let millis = 2000 + n / 4;
-        world.change_at(millis, room, user, Change::Join).await.unwrap();
+        world.change_at(millis, room, user, Change::Join { namespace: None }).await.unwrap();
         world
-            .change_at(millis, room, ann, Change::Ban { user_id: UserId::generate(), reason: n.to_string() })
+            .change_at(
+                millis,
+                room,
+                ann,
+                Change::Ban { user_id: UserId::generate(), reason: n.to_string(), duration: None },
+            )
             .await
             .unwrap();
         expected.push((at(millis), user));
@@ -490,7 +498,7 @@ async fn lists_are_paged_without_loss(world: World) {
     assert_eq!(members, expected);
     page.after = None;
     loop {
-        let rows = world.store.bans(room, ann, page).await.unwrap();
+        let rows = world.store.bans(room, ann, at(2000), page).await.unwrap();
         let paged = crate::paging::Paged::cut(rows, &page, |ban| (ban.create_time, ban.user_id));
         bans.extend(paged.items);
         let Some(next) = paged.next else { break };
@@ -502,7 +510,7 @@ async fn lists_are_paged_without_loss(world: World) {
     // Only those who may see them, see them.
     let all = Page { after: None, limit: 100 };
     assert!(world.store.members(room, bob, Role::Muted, all).await.unwrap().is_empty());
-    assert!(world.store.bans(room, expected[5].1, all).await.unwrap().is_empty());
+    assert!(world.store.bans(room, expected[5].1, at(2000), all).await.unwrap().is_empty());
 
     let mut made = vec![room];
     for _ in 0..6 {
@@ -520,28 +528,34 @@ async fn a_ban_outlives_everything(world: World) {
     let [ann, bob, cem, dee] = people();
     let room = world.make(Kind::Room, ann, &[bob, dee]).await;
     world.change(room, ann, Change::SetRole(bob, Role::Moderator)).await.unwrap();
-    let ban = |user_id| Change::Ban { user_id, reason: "spam".to_owned() };
+    let ban = |user_id| Change::Ban { user_id, reason: "spam".to_owned(), duration: None };
     // One who is in, and one who never was.
     world.change(room, bob, ban(dee)).await.unwrap();
     let outcome = world.change(room, bob, ban(cem)).await.unwrap();
     assert!(!outcome.has_facts);
     assert_eq!(world.role(room, dee).await, None);
     for user in [cem, dee] {
-        assert!(matches!(world.change(room, user, Change::Join).await, Err(Error::Banned(_))));
+        assert!(matches!(
+            world.change(room, user, Change::Join { namespace: None }).await,
+            Err(Error::Banned { until: None, .. })
+        ));
         let added = world.change(room, ann, Change::Add(vec![UserId::generate(), user])).await;
         assert!(matches!(added, Err(Error::UserBanned(banned)) if banned == user));
     }
-    // A second ban leaves the first as it was.
+    // A second ban says what holds from then on, and since when the user is kept out does not change.
     let again = world
-        .change_at(9000, room, ann, Change::Ban { user_id: cem, reason: "other".to_owned() })
+        .change_at(9000, room, ann, Change::Ban { user_id: cem, reason: "other".to_owned(), duration: None })
         .await
         .unwrap();
     let kept = &again.situation.bans[&cem];
-    assert_eq!((kept.reason.as_str(), kept.banned_by, kept.create_time), ("spam", bob, at(2000)));
+    assert_eq!((kept.reason.as_str(), kept.banned_by, kept.create_time), ("other", ann, at(2000)));
+    let all = Page { after: None, limit: 10 };
+    let listed = world.store.bans(room, ann, at(9000), all).await.unwrap();
+    assert_eq!(listed.iter().find(|ban| ban.user_id == cem), Some(kept));
 
     world.change(room, ann, Change::Unban(dee)).await.unwrap();
     assert_eq!(world.role(room, dee).await, None);
-    world.change(room, dee, Change::Join).await.unwrap();
+    world.change(room, dee, Change::Join { namespace: None }).await.unwrap();
     assert!(matches!(world.change(room, ann, Change::Unban(dee)).await, Err(Error::BanNotFound(_))));
 }
 
@@ -551,12 +565,12 @@ async fn a_mute_outlives_leaving(world: World) {
     world.change(room, ann, Change::SetRole(bob, Role::Muted)).await.unwrap();
     for _ in 0..2 {
         world.change(room, bob, Change::Leave).await.unwrap();
-        world.change(room, bob, Change::Join).await.unwrap();
+        world.change(room, bob, Change::Join { namespace: None }).await.unwrap();
         assert_eq!(world.role(room, bob).await, Some(Role::Muted));
     }
     world.change(room, ann, Change::SetRole(bob, Role::Member)).await.unwrap();
     world.change(room, bob, Change::Leave).await.unwrap();
-    world.change(room, bob, Change::Join).await.unwrap();
+    world.change(room, bob, Change::Join { namespace: None }).await.unwrap();
     assert_eq!(world.role(room, bob).await, Some(Role::Member));
 }
 
@@ -565,7 +579,7 @@ async fn who_comes_into_an_empty_room_owns_it(world: World) {
     let room = world.make(Kind::Room, ann, &[]).await;
     world.change(room, ann, Change::Leave).await.unwrap();
     assert_eq!(world.conversation(room).await.member_count, 0);
-    world.change(room, bob, Change::Join).await.unwrap();
+    world.change(room, bob, Change::Join { namespace: None }).await.unwrap();
     assert_eq!(world.role(room, bob).await, Some(Role::Owner));
 }
 
@@ -591,6 +605,7 @@ async fn settings_are_kept(world: World) {
         topic: None,
         slow_mode: Some(SlowMode::from_millis(60_000)),
         secure: None,
+        public_read: None,
     };
     let changed = world.change_at(5000, id, ann, Change::Configure(settings.clone())).await.unwrap();
     let conversation = world.conversation(id).await;
@@ -662,7 +677,7 @@ async fn a_deleted_account_comes_in_nowhere(world: World) {
     assert_eq!(end(&world, ann, 0, 1).await, Ending::Complete);
     let facts = world.facts().await.len();
     assert!(
-        matches!(world.change(room, ann, Change::Join).await, Err(Error::UserNotFound(user)) if user == ann)
+        matches!(world.change(room, ann, Change::Join { namespace: None }).await, Err(Error::UserNotFound(user)) if user == ann)
     );
     let added = world.change(room, bob, Change::Add(vec![cem, ann])).await;
     assert!(matches!(added, Err(Error::UserNotFound(user)) if user == ann));
@@ -675,8 +690,10 @@ async fn a_deleted_account_comes_in_nowhere(world: World) {
     for _ in 0..10 {
         let [user] = people();
         let from = world.store.cursor().await.unwrap();
-        let (_, ending) =
-            tokio::join!(world.change(room, user, Change::Join), end(&world, user, from, from + 1));
+        let (_, ending) = tokio::join!(
+            world.change(room, user, Change::Join { namespace: None }),
+            end(&world, user, from, from + 1)
+        );
         assert_eq!(ending, Ending::Complete);
         assert_eq!(world.role(room, user).await, None);
     }

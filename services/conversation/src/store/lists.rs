@@ -79,6 +79,34 @@ impl Store {
         Ok(rows.into_iter().map(place).collect())
     }
 
+    pub async fn count_connections(&self, user: UserId) -> Result<i64, Error> {
+        // Kept with the person, under the lock of every change of it.
+        let count: Option<i64> = sqlx::query_scalar("SELECT connections FROM people WHERE user_id = $1")
+            .bind(user.uuid())
+            .fetch_optional(self.pool.read())
+            .await?;
+        Ok(count.unwrap_or(0))
+    }
+
+    pub async fn count_requests(&self, user: UserId, filter: Filter) -> Result<i64, Error> {
+        let mut query = QueryBuilder::<Db>::new("SELECT ");
+        let halves = [
+            ("from_user_id", made(filter.state), filter.direction != Direction::Incoming),
+            ("to_user_id", received(filter.state), filter.direction != Direction::Outgoing),
+        ];
+        let mut sum = query.separated(" + ");
+        for (column, state, is_wanted) in halves {
+            if is_wanted {
+                sum.push("(SELECT COUNT(*) FROM requests WHERE ").push_unseparated(column);
+                sum.push_unseparated(" = ").push_bind_unseparated(user.uuid());
+                sum.push_unseparated(" AND kind = ");
+                sum.push_bind_unseparated(code::of_request_kind(filter.kind));
+                sum.push_unseparated(state).push_unseparated(")");
+            }
+        }
+        Ok(query.build_query_scalar().fetch_one(self.pool.read()).await?)
+    }
+
     pub async fn requests(
         &self,
         user: UserId,

@@ -80,7 +80,7 @@ impl Store {
     }
 
     /// The members of a conversation with this role or a higher one, in the order of coming in; none when the viewer is
-    /// not one of its members.
+    /// not shown them.
     pub async fn members(
         &self,
         id: ConversationId,
@@ -91,14 +91,15 @@ impl Store {
         either!(self, store => store.members(id, viewer, at_least, page))
     }
 
-    /// The bans of a conversation, oldest first; none when the viewer does not moderate it.
+    /// The bans of a conversation that are in force now, oldest first; none when the viewer does not moderate it.
     pub async fn bans(
         &self,
         id: ConversationId,
         viewer: UserId,
+        now: Timestamp,
         page: Page<(Timestamp, UserId)>,
     ) -> Result<Vec<Ban>, Error> {
-        either!(self, store => store.bans(id, viewer, page))
+        either!(self, store => store.bans(id, viewer, now, page))
     }
 
     /// What users may do where, for the pairs whose conversation exists. Pairs must differ from each other.
@@ -138,9 +139,9 @@ impl Store {
         either!(self, store => store.standing(pair))
     }
 
-    /// Whether it depends on what two people have set who may write in their direct conversation.
-    pub async fn depends_on_settings(&self, pair: People) -> Result<bool, Error> {
-        either!(self, store => store.depends_on_settings(pair))
+    /// The direct conversation of two people, when there is one.
+    pub async fn direct(&self, pair: People) -> Result<Option<DirectConversation>, Error> {
+        either!(self, store => store.direct(pair))
     }
 
     /// Those among these users who do not let somebody bring them in, in no order.
@@ -167,6 +168,16 @@ impl Store {
         page: Page<RequestPlace>,
     ) -> Result<Vec<Request>, Error> {
         either!(self, store => store.requests(user, filter, page))
+    }
+
+    /// How many requests of a person there are, of those that [`requests`](Self::requests) lists.
+    pub async fn count_requests(&self, user: UserId, filter: Filter) -> Result<i64, Error> {
+        either!(self, store => store.count_requests(user, filter))
+    }
+
+    /// How many people a person is connected with.
+    pub async fn count_connections(&self, user: UserId) -> Result<i64, Error> {
+        either!(self, store => store.count_connections(user))
     }
 
     /// With whom a person is connected, and since when, newest first.
@@ -219,6 +230,18 @@ impl Store {
         either!(self, store => store.presences(viewer, users, now))
     }
 
+    /// The members of a conversation who are there now, in the order of their ids, without those who hide it from the
+    /// viewer.
+    pub async fn online_members(
+        &self,
+        id: ConversationId,
+        viewer: UserId,
+        now: Timestamp,
+        page: Page<UserId>,
+    ) -> Result<Vec<Member>, Error> {
+        either!(self, store => store.online_members(id, viewer, now, page))
+    }
+
     /// Clears up after some of those who were with a gateway whose lease has ended. Says whether there are more.
     pub async fn sweep_presence(&self, now: Timestamp, limit: i64) -> Result<bool, Error> {
         either!(self, store => store.sweep_presence(now, limit))
@@ -251,6 +274,15 @@ pub struct Acted {
     pub is_new: bool,
     /// Whether others have something to learn of it.
     pub has_effects: bool,
+}
+
+/// The direct conversation of two people.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectConversation {
+    /// Its id.
+    pub id: ConversationId,
+    /// Whether it depends on what the two have set who may write there.
+    pub depends_on_settings: bool,
 }
 
 /// A user somewhere.

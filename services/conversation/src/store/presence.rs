@@ -3,12 +3,15 @@
 use std::collections::{HashMap, HashSet};
 
 use chassis::clock::Timestamp;
-use proto::id::{GatewayId, UserId};
+use proto::id::{ConversationId, GatewayId, UserId};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
+use super::rows::MemberRow;
 use super::{Db, FOR_UPDATE, ITEMS, ROWS, SKIP_LOCKED, Store, Tx, batches, padded};
 use crate::error::Error;
+use crate::member::Member;
+use crate::paging::Page;
 use crate::presence::{LEASE, Presence, Report, Reported};
 use crate::privacy::Visibility;
 use crate::store::code;
@@ -77,6 +80,40 @@ impl Store {
             !hidden.contains(user_id)
         });
         Ok(seen)
+    }
+
+    pub async fn online_members(
+        &self,
+        id: ConversationId,
+        viewer: UserId,
+        now: Timestamp,
+        page: Page<UserId>,
+    ) -> Result<Vec<Member>, Error> {
+        // A pair is looked up by its key from both sides: the viewer is the lower one of some and the higher one of others.
+        let rows: Vec<MemberRow> = sqlx::query_as(
+            "SELECT m.user_id, m.role, m.join_time
+             FROM members m
+             LEFT JOIN people o ON o.user_id = m.user_id
+             LEFT JOIN pairs l ON l.low_user_id = $2 AND l.high_user_id = m.user_id
+             LEFT JOIN pairs h ON h.high_user_id = $2 AND h.low_user_id = m.user_id
+             WHERE m.conversation_id = $1 AND m.user_id > $4
+               AND EXISTS (SELECT 1 FROM presences p JOIN gateways g ON g.gateway_id = p.gateway_id
+                           WHERE p.user_id = m.user_id AND g.lease_end_time > $3)
+               AND l.low_block_time IS NULL AND l.high_block_time IS NULL
+               AND h.low_block_time IS NULL AND h.high_block_time IS NULL
+               AND (m.user_id = $2 OR o.presence IS NULL OR o.presence = 1
+                    OR (o.presence = 2 AND (l.connect_time IS NOT NULL OR h.connect_time IS NOT NULL)))
+             ORDER BY m.user_id
+             LIMIT $5",
+        )
+        .bind(id.uuid())
+        .bind(viewer.uuid())
+        .bind(now.as_millis())
+        .bind(page.after.map_or(Uuid::nil(), UserId::uuid))
+        .bind(page.rows())
+        .fetch_all(self.pool.read())
+        .await?;
+        rows.into_iter().map(MemberRow::member).collect()
     }
 
     /// Those among these users whom a viewer may not see.

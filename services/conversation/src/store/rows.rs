@@ -4,7 +4,7 @@ use chassis::clock::Timestamp;
 use proto::id::UserId;
 use uuid::Uuid;
 
-use crate::conversation::{Conversation, Kind, Pair, SlowMode, Title, Topic, View};
+use crate::conversation::{Conversation, Kind, Namespace, Pair, SlowMode, Title, Topic, View, is_anonymous};
 use crate::error::Error;
 use crate::member::{Access, Ban, Member, Membership};
 use crate::request::{self, Request};
@@ -19,6 +19,8 @@ pub struct ConversationRow {
     pub topic: String,
     pub slow_mode_millis: i64,
     pub secure: bool,
+    pub public_read: bool,
+    pub external_namespace: Option<String>,
     pub member_count: i64,
     pub membership_version: i64,
     pub low_user_id: Option<Uuid>,
@@ -44,6 +46,8 @@ impl ConversationRow {
             topic: Topic::stored(self.topic),
             slow_mode: SlowMode::from_millis(self.slow_mode_millis),
             secure: self.secure,
+            public_read: self.public_read,
+            external_namespace: self.external_namespace.map(Namespace::known),
             member_count: self.member_count,
             membership_version: self.membership_version,
             pair,
@@ -134,6 +138,7 @@ pub struct BanRow {
     pub banned_by_user_id: Uuid,
     pub reason: String,
     pub create_time: i64,
+    pub expire_time: Option<i64>,
 }
 
 impl BanRow {
@@ -143,6 +148,7 @@ impl BanRow {
             banned_by: self.banned_by_user_id.into(),
             reason: self.reason,
             create_time: Timestamp::from_millis(self.create_time),
+            expire_time: self.expire_time.map(Timestamp::from_millis),
         }
     }
 }
@@ -155,6 +161,7 @@ pub struct AccessRow {
     membership_version: i64,
     slow_mode_millis: i64,
     secure: bool,
+    public_read: bool,
     role: Option<i64>,
     gated: bool,
     connect_time: Option<i64>,
@@ -177,10 +184,12 @@ impl AccessRow {
         };
         Ok(Access {
             kind,
+            is_anonymous: is_anonymous(self.user_id.into()),
             role: self.role.map(code::role).transpose()?,
             membership_version: self.membership_version,
             slow_mode: SlowMode::from_millis(self.slow_mode_millis),
             secure: self.secure,
+            public_read: self.public_read,
             writing,
         })
     }

@@ -23,7 +23,7 @@ use self::rows::{AccessRow, BanRow, MemberRow, MembershipRow, ViewRow};
 use super::super::{Bounds, Changed, EndedAccount, Ending, Pair as UserSomewhere, batches, code, padded};
 use super::{Db, FOR_UPDATE, Pool, SKIP_LOCKED, Tx, outbox};
 use crate::change::Change;
-use crate::conversation::{Conversation, SlowMode, View};
+use crate::conversation::{Conversation, Namespace, SlowMode, View};
 use crate::create::{Created, Plan, Sole};
 use crate::error::Error;
 use crate::fact::{Event, Fact};
@@ -48,8 +48,8 @@ const ENDINGS: i64 = 64;
 macro_rules! view {
     ($from:literal, $rest:literal) => {
         concat!(
-            "SELECT c.conversation_id, c.kind, c.title, c.topic, c.slow_mode_millis, c.secure, c.member_count,
-                    c.membership_version, c.low_user_id, c.high_user_id, c.create_time, c.update_time, m.role,
+            "SELECT c.conversation_id, c.kind, c.title, c.topic, c.slow_mode_millis, c.secure, c.public_read,
+                    c.external_namespace, c.member_count, c.membership_version, c.low_user_id, c.high_user_id, c.create_time, c.update_time, m.role,
                     r.request_id, r.from_user_id, r.state AS request_state, r.version AS request_changes,
                     r.request_version, r.create_time AS request_create_time, r.answer_time AS request_answer_time
              FROM ",
@@ -137,6 +137,8 @@ impl Store {
             topic: plan.topic.clone(),
             slow_mode: SlowMode::NONE,
             secure: plan.secure,
+            public_read: plan.public_read,
+            external_namespace: plan.external_namespace.clone(),
             member_count: i64::try_from(plan.members.len()).unwrap_or(i64::MAX),
             membership_version: 1,
             pair,
@@ -156,8 +158,8 @@ impl Store {
         let made = sqlx::query(
             "INSERT INTO conversations (conversation_id, kind, title, topic, slow_mode_millis, member_count,
                  membership_version, creator_id, request_id, request_fingerprint, low_user_id, high_user_id, member_set,
-                 create_time, update_time, secure, gated)
-             VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15)
+                 create_time, update_time, secure, gated, public_read, external_namespace)
+             VALUES ($1, $2, $3, $4, $5, $6, 1, $7, $8, $9, $10, $11, $12, $13, $13, $14, $15, $16, $17)
              ON CONFLICT DO NOTHING",
         )
         .bind(conversation.id.uuid())
@@ -175,6 +177,8 @@ impl Store {
         .bind(at.as_millis())
         .bind(conversation.secure)
         .bind(gated)
+        .bind(conversation.public_read)
+        .bind(conversation.external_namespace.as_ref().map(Namespace::as_str))
         .execute(&mut *tx)
         .await?;
         if made.rows_affected() == 0 {
@@ -185,8 +189,13 @@ impl Store {
         let own_role = members.iter().find(|member| member.user_id == plan.creator).map(|member| member.role);
         let mut journal = Journal::default();
         journal.admitted.extend(members.iter().map(|member| member.user_id));
-        let event =
-            Event::Created { kind: plan.kind, title: plan.title.clone(), secure: plan.secure, members };
+        let event = Event::Created {
+            kind: plan.kind,
+            title: plan.title.clone(),
+            secure: plan.secure,
+            public_read: plan.public_read,
+            members,
+        };
         journal.facts.push(Fact::about(&conversation, Some(plan.creator), at, event));
         journal.close(&mut tx, at).await?;
         tx.commit().await?;
@@ -255,10 +264,10 @@ impl Store {
         let (time, user) = position(page);
         let rows: Vec<MemberRow> = sqlx::query_as(
             "SELECT m.user_id, m.role, m.join_time
-             FROM members v
-             JOIN members m ON m.conversation_id = v.conversation_id
-             WHERE v.conversation_id = $1 AND v.user_id = $2 AND (m.join_time, m.user_id) > ($3, $4)
-               AND m.role >= $6
+             FROM members m
+             WHERE m.conversation_id = $1 AND (m.join_time, m.user_id) > ($3, $4) AND m.role >= $6
+               AND (EXISTS (SELECT 1 FROM members v WHERE v.conversation_id = $1 AND v.user_id = $2)
+                    OR ($6 >= 3 AND EXISTS (SELECT 1 FROM conversations c WHERE c.conversation_id = $1 AND c.public_read)))
              ORDER BY m.join_time, m.user_id
              LIMIT $5",
         )
@@ -277,15 +286,16 @@ impl Store {
         &self,
         id: ConversationId,
         viewer: UserId,
+        now: Timestamp,
         page: Page<(Timestamp, UserId)>,
     ) -> Result<Vec<Ban>, Error> {
         let (time, user) = position(page);
         let rows: Vec<BanRow> = sqlx::query_as(
-            "SELECT b.user_id, b.banned_by_user_id, b.reason, b.create_time
+            "SELECT b.user_id, b.banned_by_user_id, b.reason, b.create_time, b.expire_time
              FROM members v
              JOIN bans b ON b.conversation_id = v.conversation_id
              WHERE v.conversation_id = $1 AND v.user_id = $2 AND v.role >= $6
-               AND (b.create_time, b.user_id) > ($3, $4)
+               AND (b.create_time, b.user_id) > ($3, $4) AND (b.expire_time IS NULL OR b.expire_time > $7)
              ORDER BY b.create_time, b.user_id
              LIMIT $5",
         )
@@ -295,6 +305,7 @@ impl Store {
         .bind(user)
         .bind(page.rows())
         .bind(code::of_role(Role::Moderator))
+        .bind(now.as_millis())
         .fetch_all(self.pool.read())
         .await?;
         Ok(rows.into_iter().map(BanRow::ban).collect())
@@ -308,8 +319,8 @@ impl Store {
                 row.push_bind(conversation_id.uuid()).push_bind(user_id.uuid());
             });
             query.push(
-                ") SELECT a.conversation_id, a.user_id, c.kind, c.membership_version, c.slow_mode_millis, c.secure, m.role,
-                        c.gated, p.connect_time, p.is_open, p.low_block_time, p.high_block_time, r.from_user_id,
+                ") SELECT a.conversation_id, a.user_id, c.kind, c.membership_version, c.slow_mode_millis, c.secure,
+                        c.public_read, m.role, c.gated, p.connect_time, p.is_open, p.low_block_time, p.high_block_time, r.from_user_id,
                         r.state AS request_state, r.request_version,
                         CASE WHEN c.gated THEN
                             (SELECT first_contact FROM people WHERE user_id = a.user_id)

@@ -25,6 +25,10 @@ pub struct Auth(Arc<Mutex<State>>);
 struct State {
     users: BTreeMap<UserId, bool>,
     guests: BTreeSet<UserId>,
+    /// The namespaces of external accounts.
+    externals: BTreeMap<UserId, String>,
+    /// The display names of those who have one.
+    names: BTreeMap<UserId, String>,
     /// What it was told of who knows whom, and with what it answers instead of taking note.
     acquaintances: Vec<pb::RecordAcquaintanceRequest>,
     refusal: Option<Code>,
@@ -32,6 +36,18 @@ struct State {
     facts: Vec<pb::UserFact>,
     is_down: bool,
     lookups: usize,
+}
+
+impl State {
+    fn kind(&self, user: UserId) -> pb::UserKind {
+        if self.guests.contains(&user) {
+            pb::UserKind::Guest
+        } else if self.externals.contains_key(&user) {
+            pb::UserKind::External
+        } else {
+            pb::UserKind::Registered
+        }
+    }
 }
 
 impl Auth {
@@ -51,6 +67,18 @@ impl Auth {
         let user = self.register();
         self.state().guests.insert(user);
         user
+    }
+
+    /// A new external account.
+    pub fn external(&self, namespace: &str) -> UserId {
+        let user = self.register();
+        self.state().externals.insert(user, namespace.to_owned());
+        user
+    }
+
+    /// Gives somebody a display name.
+    pub fn name(&self, user: UserId, name: &str) {
+        self.state().names.insert(user, name.to_owned());
     }
 
     /// What it was told of who knows whom.
@@ -115,10 +143,7 @@ impl Auth {
         is_conversation(request)?;
         let user = UserId::parse(&request.get_ref().session_token).ok();
         let known = user.filter(|user| self.state().users.contains_key(user));
-        let kind = |user| {
-            let is_guest = self.state().guests.contains(&user);
-            if is_guest { pb::UserKind::Guest } else { pb::UserKind::Registered }
-        };
+        let kind = |user| self.state().kind(user);
         let caller = known.map(|user| pb::CallerInfo {
             user_id: user.to_string(),
             session_id: SessionId::generate().to_string(),
@@ -145,10 +170,18 @@ impl Auth {
         let user = |user: UserId| {
             let lives = *state.users.get(&user)?;
             let delete_time = (!lives).then(prost_types::Timestamp::default);
-            let is_guest = state.guests.contains(&user);
-            let kind = if is_guest { pb::UserKind::Guest } else { pb::UserKind::Registered };
-            let (user_id, kind) = (user.to_string(), kind.into());
-            Some(pb::User { user_id, kind, delete_time, ..Default::default() })
+            let external_account = state.externals.get(&user).map(|namespace| pb::ExternalAccount {
+                namespace: namespace.clone(),
+                name: user.to_string(),
+            });
+            Some(pb::User {
+                user_id: user.to_string(),
+                kind: state.kind(user).into(),
+                display_name: state.names.get(&user).cloned().unwrap_or_default(),
+                delete_time,
+                external_account,
+                ..Default::default()
+            })
         };
         Ok(pb::BatchGetUsersResponse { users: asked.filter_map(user).collect() })
     }

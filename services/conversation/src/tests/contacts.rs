@@ -478,3 +478,103 @@ async fn each_block_that_begins_is_a_fact_for_services() {
     assert_eq!(facts.len(), 3);
     world.stop().await;
 }
+
+#[tokio::test]
+async fn a_contact_names_the_direct_conversation_when_there_is_one() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    world.create(ann, pb::ConversationKind::Group, &[bob]).await;
+    assert_eq!(world.check_contact(ann, bob).await.unwrap().conversation_id, "");
+    let direct = world.create(ann, pb::ConversationKind::Direct, &[bob]).await.conversation_id;
+    for (by, other) in [(ann, bob), (bob, ann)] {
+        assert_eq!(world.check_contact(by, other).await.unwrap().conversation_id, direct);
+    }
+    // A block ends nothing of it.
+    world.block_user(bob, ann).await.unwrap();
+    assert_eq!(world.check_contact(ann, bob).await.unwrap().conversation_id, direct);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn connections_are_found_by_a_name_and_counted() {
+    let world = World::start().await;
+    let [ann, bob, cem, dee] = world.people();
+    for (user, name) in [(bob, "Änne Bauer"), (cem, "Cem"), (dee, "Joanne")] {
+        world.auth.name(user, name);
+        world.connect(ann, user).await;
+        world.clock.advance(Duration::from_secs(1));
+    }
+    let list = async |keyword: &str, page_size: i32, page_token: &str| {
+        let request = pb::ListConnectionsRequest {
+            page_size,
+            page_token: page_token.to_owned(),
+            keyword: keyword.to_owned(),
+        };
+        let answer =
+            world.contacts().list_connections(ann.says(request)).await.map(tonic::Response::into_inner);
+        answer.map(|page| {
+            let ids: Vec<_> = page.connections.into_iter().map(|connection| connection.user_id).collect();
+            (ids, page.total_count, page.next_page_token)
+        })
+    };
+    let [bob, cem, dee] = [bob, cem, dee].map(|user| user.to_string());
+    let all = (vec![dee.clone(), cem.clone(), bob.clone()], 3, String::new());
+    assert_eq!(list("", 0, "").await.unwrap(), all);
+    assert_eq!(list(" ", 0, "").await.unwrap(), all);
+    assert_eq!(list("NN", 0, "").await.unwrap(), (vec![dee.clone(), bob.clone()], 2, String::new()));
+    assert_eq!(list("änne b", 0, "").await.unwrap(), (vec![bob.clone()], 1, String::new()));
+    assert_eq!(list("zoe", 0, "").await.unwrap(), (vec![], 0, String::new()));
+
+    for (keyword, expected) in [("", vec![&dee, &cem, &bob]), ("nn", vec![&dee, &bob])] {
+        let (mut found, mut token) = (vec![], String::new());
+        loop {
+            let (ids, count, next) = list(keyword, 1, &token).await.unwrap();
+            assert_eq!((ids.len(), usize::try_from(count).unwrap()), (1, expected.len()));
+            found.extend(ids);
+            if next.is_empty() {
+                break;
+            }
+            token = next;
+            let foreign = list("another", 1, &token).await;
+            assert_eq!(refusal(foreign).0, Code::InvalidArgument, "a token belongs to its keyword");
+        }
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected);
+    }
+    let long = list(&"a".repeat(65), 0, "").await;
+    assert_eq!(refusal(long), is(Code::InvalidArgument, "INVALID_FIELD"));
+    world.auth.set_down(true);
+    assert_eq!(refusal(list("nn", 0, "").await).0, Code::Unavailable);
+    assert_eq!(list("", 0, "").await.unwrap(), all);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn requests_that_wait_are_counted_in_their_direction() {
+    let world = World::start().await;
+    let [ann, bob, cem, dee] = world.people();
+    let count = async |by: UserId, direction: pb::RequestDirection| {
+        let request = pb::ListPendingConnectionsRequest {
+            direction: direction.into(),
+            page_size: 1,
+            ..Default::default()
+        };
+        let page = world.contacts().list_pending_connections(by.says(request)).await.unwrap().into_inner();
+        page.total_count
+    };
+    for other in [bob, cem] {
+        world.send_connection_request(ann, other).await.unwrap();
+    }
+    world.send_connection_request(dee, ann).await.unwrap();
+    let directions =
+        [pb::RequestDirection::Unspecified, pb::RequestDirection::Outgoing, pb::RequestDirection::Incoming];
+    for (direction, expected) in directions.into_iter().zip([3, 2, 1]) {
+        assert_eq!(count(ann, direction).await, expected, "{direction:?}");
+    }
+    world.accept_connection_request(bob, ann).await.unwrap();
+    assert_eq!(count(ann, pb::RequestDirection::Outgoing).await, 1);
+    // What the one who is asked does not see is not counted for that one.
+    world.block_user(ann, dee).await.unwrap();
+    assert_eq!(count(ann, pb::RequestDirection::Incoming).await, 0);
+    assert_eq!(count(dee, pb::RequestDirection::Outgoing).await, 1);
+    world.stop().await;
+}

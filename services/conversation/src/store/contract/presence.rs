@@ -13,6 +13,7 @@ promises![
     what_is_hidden_looks_like_nothing,
     who_is_gone_for_good_leaves_no_trace,
     many_reports_at_once_do_no_harm,
+    members_who_are_there_are_listed_for_whoever_may_see_them,
 ];
 
 fn report(gateway_id: GatewayId, is_first: bool, came: &[UserId], left: &[UserId]) -> Report {
@@ -161,4 +162,53 @@ async fn many_reports_at_once_do_no_harm(world: World) {
     let seen = world.store.presences(users[0], &users, at(6000)).await.unwrap();
     assert_eq!(seen.len(), 40);
     assert!(seen.values().all(|presence| presence.last_seen == Some(at(5500)) && !presence.is_online));
+}
+
+async fn members_who_are_there_are_listed_for_whoever_may_see_them(world: World) {
+    let [ann, bob, cem, dee, eve] = people();
+    let nobody = UserId::from(Uuid::nil());
+    let group = world.make(Kind::Group, ann, &[bob, cem, dee]).await;
+    let gateways = [GatewayId::generate(), GatewayId::generate()];
+    let online = async |millis: i64, viewer: UserId| {
+        let (mut found, mut after) = (Vec::new(), None);
+        loop {
+            let page = Page { after, limit: 1 };
+            let rows = world.store.online_members(group, viewer, at(millis), page).await.unwrap();
+            let paged = crate::paging::Paged::cut(rows, &page, |member| member.user_id);
+            found.extend(paged.items.iter().map(|member| (member.user_id, member.role)));
+            after = paged.next;
+            if after.is_none() {
+                return found;
+            }
+        }
+    };
+    assert_eq!(online(1000, ann).await, []);
+    // One who is at two gateways is one, and one who is not a member is not listed.
+    for gateway in gateways {
+        world.reports(1000, report(gateway, true, &[ann, bob, eve], &[])).await;
+    }
+    world.reports(1000, report(gateways[0], false, &[cem], &[])).await;
+    let all = [(ann, Role::Owner), (bob, Role::Member), (cem, Role::Member)];
+    for viewer in [ann, dee, nobody] {
+        assert_eq!(online(2000, viewer).await, all);
+    }
+    let end = 1000 + i64::try_from(LEASE.as_millis()).unwrap();
+    assert_eq!(online(end - 1, dee).await, all);
+    assert_eq!(online(end, dee).await, []);
+
+    // The same rules as for those whom one looks at.
+    let pair = People::of(bob, dee).unwrap();
+    world.store.act(pair, bob, Act::Connect(None), at(1500)).await.unwrap();
+    world.store.act(pair, dee, Act::Connect(None), at(1500)).await.unwrap();
+    world.shows(bob, Visibility::Connections).await;
+    world.shows(cem, Visibility::Nobody).await;
+    let ids = async |viewer| online(2000, viewer).await.into_iter().map(|(id, _)| id).collect::<Vec<_>>();
+    assert_eq!(ids(dee).await, [ann, bob]);
+    assert_eq!(ids(ann).await, [ann]);
+    assert_eq!(ids(cem).await, [ann, cem]);
+    assert_eq!(ids(nobody).await, [ann]);
+    world.store.act(People::of(ann, dee).unwrap(), ann, Act::Block, at(1600)).await.unwrap();
+    assert_eq!(ids(dee).await, [bob]);
+    world.reports(2000, report(gateways[0], false, &[dee], &[])).await;
+    assert_eq!(ids(ann).await, [ann]);
 }

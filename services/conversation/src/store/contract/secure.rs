@@ -95,7 +95,7 @@ async fn members_are_listed_by_their_role(world: World) {
     let [ann, rest @ ..] = people;
     let room = world.make(Kind::Room, ann, &[]).await;
     for (time, user) in (2000..).zip(rest) {
-        world.change_at(time, room, user, Change::Join).await.unwrap();
+        world.change_at(time, room, user, Change::Join { namespace: None }).await.unwrap();
     }
     for (n, user) in rest.into_iter().enumerate() {
         let role = [Role::Muted, Role::Moderator, Role::Member][n % 3];
