@@ -39,8 +39,10 @@ const REMEMBERED_PAIRS: u64 = 200_000;
 pub struct Access {
     /// Know that it exists.
     pub visible: bool,
-    /// Read what is in it.
+    /// Read what is in it: a member, or everybody where the conversation has `public_read`.
     pub may_read: bool,
+    /// Takes part in it in any role. One who is not a member only reads.
+    pub is_member: bool,
     /// Write into it.
     pub may_write: bool,
     /// React and vote: a member who is not muted, and between two people one who may write.
@@ -66,10 +68,12 @@ pub struct Access {
 impl From<pb::Access> for Access {
     fn from(access: pb::Access) -> Self {
         let is_direct = access.kind() == ConversationKind::Direct;
-        let takes_part = access.exists && access.may_read && access.role() >= MemberRole::Member;
+        let is_member = access.exists && access.may_read && access.role() >= MemberRole::Muted;
+        let takes_part = is_member && access.role() >= MemberRole::Member;
         Self {
             visible: access.exists && access.visible,
             may_read: access.exists && access.may_read,
+            is_member,
             may_write: access.exists && access.may_read && access.may_write,
             // In a direct conversation nobody stands over the other.
             moderates: access.role() >= MemberRole::Moderator && !is_direct,
@@ -153,6 +157,8 @@ pub struct Memberships {
 /// That a user is in a conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct Membership {
+    /// The kind of the conversation.
+    pub kind: ConversationKind,
     /// Since when.
     pub since: Timestamp,
     /// What was sent before this is nothing that the user has missed.
@@ -236,6 +242,12 @@ impl Conversations {
         }
     }
 
+    /// What a member may do in a conversation. To others it is as if there were none, even where everybody may read.
+    pub async fn admit_member(&self, conversation: ConversationId, user: UserId) -> Result<Access, Error> {
+        let access = self.admit(conversation, user).await?;
+        if access.is_member { Ok(access) } else { Err(Error::ConversationNotFound(conversation)) }
+    }
+
     /// What a user may do in a conversation, be it nothing.
     pub async fn access(&self, conversation: ConversationId, user: UserId) -> Result<Access, Error> {
         match self.check(&[(conversation, user)]).await?.as_slice() {
@@ -260,9 +272,9 @@ impl Conversations {
         for membership in response.memberships {
             let since = membership.join_time.as_ref().and_then(Timestamp::from_proto).unwrap_or(BEGINNING);
             // Both are in a direct conversation from its first message on, whatever the clocks of two machines say.
-            let is_direct = membership.kind() == ConversationKind::Direct;
-            let counts_from = if is_direct { BEGINNING } else { since };
-            list.insert(id(&membership.conversation_id)?, Membership { since, counts_from });
+            let kind = membership.kind();
+            let counts_from = if kind == ConversationKind::Direct { BEGINNING } else { since };
+            list.insert(id(&membership.conversation_id)?, Membership { kind, since, counts_from });
         }
         let memberships = Arc::new(Memberships { version: response.version, list });
         self.memberships.insert(user, Arc::clone(&memberships)).await;
@@ -443,6 +455,7 @@ impl Access {
         Self {
             visible: true,
             may_read: true,
+            is_member: true,
             may_write: true,
             may_react: true,
             moderates: false,

@@ -7,7 +7,11 @@ mod reports;
 mod search;
 mod uploads;
 
-use chassis::caller::Caller;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use chassis::caller::{Caller, Viewer};
+use chassis::clock::Timestamp;
 use chassis::page;
 use chassis::tasks::Tasks;
 use futures_util::stream::BoxStream;
@@ -25,7 +29,7 @@ use crate::carry::Carrier;
 use crate::convert;
 use crate::error::Error;
 use crate::forward::Forwarding;
-use crate::inbox::InboxPage;
+use crate::inbox::{Entry, InboxPage};
 use crate::message::{Asked, Sequence};
 use crate::messaging::{HistoryPage, Messaging};
 use crate::receipt::Reached;
@@ -87,11 +91,15 @@ impl MessagingService for Api {
         &self,
         request: Request<pb::ListMessagesRequest>,
     ) -> Answer<pb::ListMessagesResponse> {
-        let caller = Caller::of(&request)?;
+        let viewer = Viewer::of(&request)?;
         let page = HistoryPage::try_from(request.into_inner())?;
-        let page = self.messaging.history(caller.user_id, page).await?;
+        let page = self.messaging.history(&viewer, page).await?;
+        let messages = match viewer {
+            Viewer::User(caller) => self.messaging.with_viewer(caller.user_id, page.messages).await?,
+            Viewer::Anonymous => page.messages.into_iter().map(pb::Message::from).collect(),
+        };
         Ok(Response::new(pb::ListMessagesResponse {
-            messages: self.messaging.with_viewer(caller.user_id, page.messages).await?,
+            messages,
             next_page_token: page.next,
             previous_page_token: page.previous,
             head_sequence: page.head.get(),
@@ -233,16 +241,21 @@ impl SyncService for Api {
         let caller = Caller::of(&request)?;
         let page = InboxPage::from(request.into_inner());
         let (entries, next_page_token) = self.messaging.inbox(caller.user_id, &page).await?;
-        let last_messages = entries.iter().filter_map(|entry| entry.last_message.as_ref());
-        let viewer = self.messaging.viewer(caller.user_id, last_messages).await?;
-        let entries = entries.into_iter().map(|entry| pb::InboxEntry {
-            conversation: Some(entry.conversation),
-            last_message: entry.last_message.map(|message| viewer.show(message)),
-            unread_count: small(entry.unread),
-            watermark: Some(entry.place.watermark.into()),
-            head_sequence: entry.place.head.get(),
-        });
-        Ok(Response::new(pb::ListInboxResponse { entries: entries.collect(), next_page_token }))
+        let entries = self.entries(caller.user_id, entries).await?;
+        Ok(Response::new(pb::ListInboxResponse { entries, next_page_token }))
+    }
+
+    async fn batch_get_inbox_entries(
+        &self,
+        request: Request<pb::BatchGetInboxEntriesRequest>,
+    ) -> Answer<pb::BatchGetInboxEntriesResponse> {
+        let caller = Caller::of(&request)?;
+        let ids = request.get_ref().conversation_ids.iter();
+        let invalid = |InvalidId| Error::Invalid { field: "conversation_ids", rule: "must be UUIDs" };
+        let ids: Result<Vec<_>, _> = ids.map(|id| ConversationId::parse(id).map_err(invalid)).collect();
+        let entries = self.messaging.inbox_entries(caller.user_id, &ids?).await?;
+        let entries = self.entries(caller.user_id, entries).await?;
+        Ok(Response::new(pb::BatchGetInboxEntriesResponse { entries }))
     }
 
     async fn list_events(&self, request: Request<pb::ListEventsRequest>) -> Answer<pb::ListEventsResponse> {
@@ -356,6 +369,22 @@ impl SyncService for Api {
     }
 }
 
+impl Api {
+    /// Entries of the inbox as the wire shows them to their user.
+    async fn entries(&self, user: UserId, entries: Vec<Entry>) -> Result<Vec<pb::InboxEntry>, Error> {
+        let last_messages = entries.iter().filter_map(|entry| entry.last_message.as_ref());
+        let viewer = self.messaging.viewer(user, last_messages).await?;
+        let entries = entries.into_iter().map(|entry| pb::InboxEntry {
+            conversation: Some(entry.conversation),
+            last_message: entry.last_message.map(|message| viewer.show(message)),
+            unread_count: small(entry.unread),
+            watermark: Some(entry.place.watermark.into()),
+            head_sequence: entry.place.head.get(),
+        });
+        Ok(entries.collect())
+    }
+}
+
 fn revision(conversation: &str, message: &str, by: UserId, change: Change) -> Result<Revision, Error> {
     let (conversation, message_id) = (convert::conversation_id(conversation)?, convert::message_id(message)?);
     Ok(Revision { conversation, message_id, by, change, mentions: Vec::new() })
@@ -376,6 +405,9 @@ impl TryFrom<pb::ListMessagesRequest> for HistoryPage {
                 0 => Sequence::END,
                 before => Sequence::new(before),
             },
+            exclude_tombstones: request.exclude_tombstones,
+            start: instant("start_time", request.start_time.as_ref())?,
+            end: instant("end_time", request.end_time.as_ref())?,
             limit: page::size(request.page_size),
             token: request.page_token,
         })
@@ -385,7 +417,9 @@ impl TryFrom<pb::ListMessagesRequest> for HistoryPage {
 impl From<pb::ListInboxRequest> for InboxPage {
     fn from(request: pb::ListInboxRequest) -> Self {
         let (filter, limit) = (request.filter(), page::size(request.page_size));
-        Self { filter, keyword: request.keyword, limit, token: request.page_token }
+        let kinds: BTreeSet<_> = request.kinds().collect();
+        let kinds = kinds.into_iter().collect();
+        Self { filter, keyword: request.keyword, kinds, limit, token: request.page_token }
     }
 }
 
@@ -413,6 +447,15 @@ fn heads(heads: Vec<pb::Head>) -> Result<Vec<(ConversationId, Sequence)>, Error>
 fn session_token<T>(request: &Request<T>) -> Option<String> {
     let (scheme, token) = request.metadata().get("authorization")?.to_str().ok()?.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
+}
+
+/// A time as a bound of times that are stored to the millisecond: the first of them that is not before it.
+fn instant(field: &'static str, time: Option<&prost_types::Timestamp>) -> Result<Option<Timestamp>, Error> {
+    let Some(time) = time else { return Ok(None) };
+    let cut = Timestamp::from_proto(time)
+        .ok_or(Error::Invalid { field, rule: "must be a time in years 1 to 9999" })?;
+    let is_between = time.nanos % 1_000_000 != 0;
+    Ok(Some(cut.plus(Duration::from_millis(u64::from(is_between)))))
 }
 
 fn small(count: i64) -> i32 {

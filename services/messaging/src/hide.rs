@@ -9,7 +9,7 @@ use crate::messaging::Messaging;
 impl Messaging {
     /// Hides a message from a user. Again changes nothing.
     pub async fn hide(&self, user: UserId, conversation: ConversationId, id: MessageId) -> Result<(), Error> {
-        self.conversations.admit(conversation, user).await?;
+        self.conversations.admit_member(conversation, user).await?;
         if let Some(event) = self.store.hide(user, conversation, id, self.clock.now()).await? {
             self.publisher.user_event(event);
         }

@@ -12,7 +12,7 @@ use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::InboxFilter;
 use uuid::Uuid;
 
-use crate::conversations::Memberships;
+use crate::conversations::{Membership, Memberships};
 use crate::error::Error;
 use crate::message::{Message, Sequence};
 use crate::messaging::Messaging;
@@ -42,6 +42,8 @@ pub struct InboxPage {
     pub filter: InboxFilter,
     /// Part of the title, the topic, or the other person's names; empty for all.
     pub keyword: String,
+    /// Only conversations of these kinds; none for all. Each once, in the order of their numbers.
+    pub kinds: Vec<ConversationKind>,
     /// At most so many.
     pub limit: i64,
     /// Where to continue.
@@ -70,16 +72,22 @@ impl Messaging {
     pub async fn inbox(&self, user: UserId, page: &InboxPage) -> Result<(Vec<Entry>, String), Error> {
         let keyword = fold(page.keyword.trim());
         let (user_id, filter) = (user.uuid(), i32::from(page.filter).to_be_bytes());
-        let query: [&[u8]; 4] = [b"inbox", user_id.as_bytes(), &filter, keyword.as_bytes()];
+        let kinds: Vec<u8> = page.kinds.iter().flat_map(|kind| i32::from(*kind).to_be_bytes()).collect();
+        let mut query: Vec<&[u8]> = vec![b"inbox", user_id.as_bytes(), &filter, keyword.as_bytes()];
+        query.extend(Some(kinds.as_slice()).filter(|kinds| !kinds.is_empty()));
         let bytes = Token::decode(&page.token, &query).map_err(|fault| Error::PageToken(Box::new(fault)))?;
         let after = bytes.map(|bytes| Cursor::read(&bytes)).transpose()?;
-        let (memberships, places) = self.places(user).await?;
+        let (memberships, mut places) = self.places(user).await?;
         // What is written while somebody turns pages moves nothing from one to another; and what was acknowledged counts,
         // whatever the clocks of two machines say.
         let newest = places.iter().map(|place| place.activity_time).max();
         let now = self.clock.now();
         let up_to = after.map_or_else(|| newest.map_or(now, |newest| newest.max(now)), |after| after.up_to);
 
+        let is_of_kind = |membership: &Membership| page.kinds.contains(&membership.kind);
+        places.retain(|place| {
+            page.kinds.is_empty() || memberships.get(place.conversation).is_some_and(is_of_kind)
+        });
         let mut ranked = self.ranked(user, page.filter, places, up_to).await?;
         ranked.retain(|(rank, _)| after.is_none_or(|after| *rank < after.rank));
         ranked.sort_unstable_by_key(|(rank, _)| std::cmp::Reverse(*rank));
@@ -110,6 +118,20 @@ impl Messaging {
         let last = last.filter(|_| looked_at < ranked.len());
         let next = last.map(|rank| Token::encode(&query, &Cursor { up_to, rank }.write()));
         Ok((self.compose(user, &memberships, chosen).await?, next.unwrap_or_default()))
+    }
+
+    /// The entries of these conversations, each once. Those that the user is not a member of are left out.
+    pub async fn inbox_entries(
+        &self,
+        user: UserId,
+        conversations: &[ConversationId],
+    ) -> Result<Vec<Entry>, Error> {
+        let memberships = self.conversations.memberships(user).await?;
+        let mut seen = BTreeSet::new();
+        let is_own = |id: &ConversationId| memberships.get(*id).is_some() && seen.insert(*id);
+        let own: Vec<_> = conversations.iter().copied().filter(is_own).collect();
+        let places = self.places_in(user, &memberships, own).await?;
+        self.compose(user, &memberships, places).await
     }
 
     /// The conversations that a filter may show, and where each stands.
@@ -208,12 +230,21 @@ impl Messaging {
     /// How far each of a user's conversations has come. One in which nothing has happened yet counts from its beginning.
     async fn places(&self, user: UserId) -> Result<(Arc<Memberships>, Vec<Place>), Error> {
         let memberships = self.conversations.memberships(user).await?;
-        let ids: Vec<_> = memberships.ids().collect();
+        let places = self.places_in(user, &memberships, memberships.ids().collect()).await?;
+        Ok((memberships, places))
+    }
+
+    /// The same for some of them.
+    async fn places_in(
+        &self,
+        user: UserId,
+        memberships: &Memberships,
+        ids: Vec<ConversationId>,
+    ) -> Result<Vec<Place>, Error> {
         let known = self.store.places(user, &ids).await?;
         let since = |id| memberships.get(id).map_or(Timestamp::from_millis(0), |membership| membership.since);
         let place = |id| known.get(&id).copied().unwrap_or_else(|| empty(id, user, since(id)));
-        let places = ids.into_iter().map(place).collect();
-        Ok((memberships, places))
+        Ok(ids.into_iter().map(place).collect())
     }
 
     async fn unread(

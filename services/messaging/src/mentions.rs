@@ -39,8 +39,9 @@ impl Messaging {
         people.retain(|user| *user != by);
         let questions: Vec<_> = people.iter().map(|user| (conversation, *user)).collect();
         let answers = self.conversations.check(&questions).await?;
-        let readers = people.into_iter().zip(answers).filter(|(_, access)| access.may_read);
-        Ok(readers.map(|(user, _)| user).collect())
+        // Where everybody may read, a mention still reaches members only.
+        let members = people.into_iter().zip(answers).filter(|(_, access)| access.is_member);
+        Ok(members.map(|(user, _)| user).collect())
     }
 }
 

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use chassis::clock::Clock;
+use chassis::caller::Viewer;
+use chassis::clock::{Clock, Timestamp};
 use chassis::page::{self, Token};
 use chassis::trace::{self, TraceId};
 use proto::id::{ConversationId, MessageId, UserId};
@@ -60,6 +61,12 @@ pub struct HistoryPage {
     pub after: Sequence,
     /// Only before this; [`Sequence::END`] for no bound.
     pub before: Sequence,
+    /// Only messages that are there: no tombstones.
+    pub exclude_tombstones: bool,
+    /// Only messages that were created at this time or later.
+    pub start: Option<Timestamp>,
+    /// Only messages that were created before this time.
+    pub end: Option<Timestamp>,
     /// At most so many.
     pub limit: i64,
     /// Where to continue.
@@ -181,18 +188,32 @@ impl Messaging {
         self.store.message_for(user, conversation, id).await?.ok_or(Error::MessageNotFound(id))
     }
 
-    /// A page of messages.
-    pub async fn history(&self, user: UserId, page: HistoryPage) -> Result<Messages, Error> {
-        let (conversation, (after, before)) = (page.conversation, (page.after, page.before));
+    /// A page of messages. An anonymous viewer sees what everybody may read.
+    pub async fn history(&self, viewer: &Viewer, page: HistoryPage) -> Result<Messages, Error> {
+        let (user, conversation) = (viewer.user_id(), page.conversation);
+        let (after, before) = (page.after, page.before);
         let (user_id, id) = (user.uuid(), conversation.uuid());
         let bounds = [after.get().to_be_bytes(), before.get().to_be_bytes()];
-        let query: [&[u8]; 5] = [b"messages", user_id.as_bytes(), id.as_bytes(), &bounds[0], &bounds[1]];
+        let filter = page.filter();
+        let mut query: Vec<&[u8]> =
+            vec![b"messages", user_id.as_bytes(), id.as_bytes(), &bounds[0], &bounds[1]];
+        query.extend(filter.as_deref());
         let token = Token::decode(&page.token, &query).map_err(|fault| Error::PageToken(Box::new(fault)))?;
         let start = token.map(|bytes| Turn::read(&bytes)).transpose()?;
         self.conversations.admit(conversation, user).await?;
 
         let order = start.map_or(page.order, |turn| turn.order);
-        let mut history = History { user, conversation, order, after, before, limit: page.limit + 1 };
+        let mut history = History {
+            user,
+            conversation,
+            order,
+            after,
+            before,
+            exclude_tombstones: page.exclude_tombstones,
+            start: page.start,
+            end: page.end,
+            limit: page.limit + 1,
+        };
         match start {
             Some(Turn { order: Order::NewestFirst, from }) => history.before = before.min(from),
             Some(Turn { order: Order::OldestFirst, from }) => history.after = after.max(from),
@@ -224,7 +245,7 @@ impl Messaging {
         let (user_id, id) = (user.uuid(), conversation.uuid());
         let query: [&[u8]; 3] = [b"receipts", user_id.as_bytes(), id.as_bytes()];
         let after = Token::after::<Uuid>(token, &query).map_err(|fault| Error::PageToken(Box::new(fault)))?;
-        let access = self.conversations.admit(conversation, user).await?;
+        let access = self.conversations.admit_member(conversation, user).await?;
         let mut receipts = self.store.receipts(conversation, after.map(UserId::from), limit + 1).await?;
         let is_last = !cut(&mut receipts, limit, |_| 0);
         let next = receipts.last().filter(|_| !is_last).map(|last| Token::at(&query, &last.user.uuid()));
@@ -241,7 +262,7 @@ impl Messaging {
         conversation: ConversationId,
         reached: Reached,
     ) -> Result<Watermark, Error> {
-        let access = self.conversations.admit(conversation, user).await?;
+        let access = self.conversations.admit_member(conversation, user).await?;
         let progress = self.progress(conversation, reached).await?;
         let places = self.store.places(user, &[conversation]).await?;
         let Some(place) = places.get(&conversation) else { return Ok(Watermark::start(conversation, user)) };
@@ -254,6 +275,21 @@ impl Messaging {
         let reads = to.read > place.watermark.read;
         self.receipts.enter(Advancing { to, reads, is_quiet, answer });
         answered.await.unwrap_or(Err(Error::Unavailable("messaging")))
+    }
+}
+
+impl HistoryPage {
+    /// What it leaves out, to tell its page tokens from those of another list; `None` for nothing.
+    fn filter(&self) -> Option<Vec<u8>> {
+        if !self.exclude_tombstones && self.start.is_none() && self.end.is_none() {
+            return None;
+        }
+        let mut bytes = vec![u8::from(self.exclude_tombstones)];
+        for time in [self.start, self.end] {
+            bytes.push(u8::from(time.is_some()));
+            bytes.extend(time.map_or(0, Timestamp::as_millis).to_be_bytes());
+        }
+        Some(bytes)
     }
 }
 

@@ -26,7 +26,7 @@ impl Messaging {
     /// Shows a message to the moderators of its conversation. The same member again gets the first report.
     pub async fn report(&self, complaint: Complaint) -> Result<Report, Error> {
         let Complaint { conversation, message_id, reporter, .. } = complaint;
-        self.conversations.admit(conversation, reporter).await?;
+        self.conversations.admit_member(conversation, reporter).await?;
         if let Some(first) = self.store.report_by(conversation, message_id, reporter).await? {
             return Ok(first);
         }

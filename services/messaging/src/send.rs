@@ -124,7 +124,7 @@ impl Writer {
                     Ok(()) => sendings.push((sending, access)),
                     Err(error) => self.refuse_unless_sent(sending, error).await,
                 },
-                Errand::Revise(revision, answer) if access.may_read => {
+                Errand::Revise(revision, answer) if access.is_member => {
                     revisions.push((revision, answer, access))
                 }
                 Errand::Revise(revision, answer) => {

@@ -104,6 +104,8 @@ struct Followed {
     follower: Follower<pb::Event>,
     /// The newest membership version under which the user was seen to be let in.
     membership_version: i64,
+    /// Whether the user was a member then, who is shown how far the others have come.
+    is_member: bool,
     _subscription: Subscription,
 }
 
@@ -181,8 +183,9 @@ impl Session {
             if follower.missing().is_some() {
                 self.behind.push_back(Log::Conversation(id));
             }
-            let membership_version = access.membership_version;
-            self.followed.insert(id, Followed { follower, membership_version, _subscription: subscription });
+            let (membership_version, is_member) = (access.membership_version, access.is_member);
+            let followed = Followed { follower, membership_version, is_member, _subscription: subscription };
+            self.followed.insert(id, followed);
         }
         Ok(refused)
     }
@@ -298,8 +301,10 @@ impl Session {
 
     /// What can be missed is left out when there is much to say already, and where the user is no longer.
     fn show_ephemeral(&mut self, conversation: &str, update: Update) {
-        let is_followed = ConversationId::parse(conversation).is_ok_and(|id| self.followed.contains_key(&id));
-        if is_followed && self.is_caught_up && self.waiting.len() < ENOUGH {
+        let followed = ConversationId::parse(conversation).ok().and_then(|id| self.followed.get(&id));
+        let is_shown =
+            followed.is_some_and(|followed| followed.is_member || !matches!(update, Update::Receipt(_)));
+        if is_shown && self.is_caught_up && self.waiting.len() < ENOUGH {
             self.waiting.push_back(update);
         }
     }
@@ -311,6 +316,7 @@ impl Session {
                 match self.feed.messaging.conversations.check(&[(id, self.user)]).await?.as_slice() {
                     [access] if access.may_read => {
                         followed.membership_version = access.membership_version.max(event.membership_version);
+                        followed.is_member = access.is_member;
                     }
                     _ => {
                         self.forget(id);

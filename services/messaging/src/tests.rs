@@ -23,6 +23,7 @@ mod requesting;
 mod secure;
 mod streaming;
 mod uploading;
+mod viewing;
 mod writing;
 
 use std::time::Duration;

@@ -9,7 +9,8 @@ use tests::{Person, World};
 tests::stories![
     what_is_unread_is_listed_alone,
     what_one_uses_most_comes_first,
-    a_word_finds_people_and_titles
+    a_word_finds_people_and_titles,
+    the_inbox_is_listed_by_kind_and_got_by_conversation
 ];
 
 /// The conversations of somebody's inbox, in order.
@@ -58,4 +59,28 @@ async fn a_word_finds_people_and_titles(world: Arc<World>) {
     assert_eq!(inbox(&ann, "keyword=gardening").await, [group.as_str()]);
     assert_eq!(inbox(&ann, "keyword=ZOE").await, [group.as_str(), direct.as_str()]);
     assert!(inbox(&ann, "keyword=nothing").await.is_empty());
+}
+
+async fn the_inbox_is_listed_by_kind_and_got_by_conversation(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let direct = ann.starts_direct_with(&bob).await;
+    let make = async |person: &Person, title: &str| {
+        let body = json!({ "kind": "CONVERSATION_KIND_GROUP", "title": title });
+        text(&person.post("/v1/conversations", body).await.ok()["conversation"]["conversationId"])
+    };
+    let (own, foreign) = (make(&ann, "mine").await, make(&bob, "not mine").await);
+    bob.says(&direct, "hello").await;
+    ann.says(&own, "hello").await;
+    assert_eq!(inbox(&ann, "kinds=CONVERSATION_KIND_DIRECT").await, [direct.as_str()]);
+    assert_eq!(inbox(&ann, "kinds=CONVERSATION_KIND_GROUP").await, [own.as_str()]);
+    let both = "kinds=CONVERSATION_KIND_DIRECT&kinds=CONVERSATION_KIND_GROUP";
+    assert_eq!(inbox(&ann, both).await, [own.as_str(), direct.as_str()]);
+    let body = json!({ "conversationIds": [direct, foreign, own] });
+    let entries = array(&ann.post("/v1/inbox/batch", body).await.ok()["entries"]).to_vec();
+    let ids: Vec<_> = entries.iter().map(|entry| text(&entry["conversation"]["conversationId"])).collect();
+    assert_eq!(ids, [direct.as_str(), own.as_str()]);
+    assert_eq!(
+        (&entries[0]["unreadCount"], &entries[0]["lastMessage"]["content"]["text"]),
+        (&json!(1), &json!("hello"))
+    );
 }

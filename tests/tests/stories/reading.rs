@@ -8,6 +8,7 @@ use tests::person::{array, number, text};
 
 tests::stories![
     history_is_read_in_both_directions,
+    history_leaves_out_tombstones_and_keeps_to_a_period_on_request,
     a_page_token_belongs_to_its_list,
     reading_on_counts_down_what_is_unread,
     a_watermark_never_falls_and_never_passes_the_head,
@@ -45,6 +46,37 @@ async fn history_is_read_in_both_directions(world: Arc<World>) {
     let (words, further, _) = page("pageSize=3&order=ORDER_OLDEST_FIRST").await;
     assert_eq!(words, "1 2 3");
     assert_eq!(page(&format!("pageSize=3&pageToken={further}")).await.0, "4 5 6");
+}
+
+async fn history_leaves_out_tombstones_and_keeps_to_a_period_on_request(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    let mut sent = Vec::new();
+    for n in 1..=6 {
+        sent.push(ann.says(&conversation, &n.to_string()).await);
+        // Messages are created at different milliseconds.
+        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+    }
+    for message in [&sent[1], &sent[2], &sent[3]] {
+        ann.delete(&format!("/v1/conversations/{conversation}/messages/{}", text(&message["messageId"])))
+            .await
+            .ok();
+    }
+    let page = async |query: &str| {
+        let answer = bob.get(&format!("/v1/conversations/{conversation}/messages?{query}")).await.ok();
+        let sequences: Vec<i64> =
+            array(&answer["messages"]).iter().map(|message| number(&message["sequence"])).collect();
+        (sequences, answer["nextPageToken"].as_str().unwrap_or_default().to_owned())
+    };
+    let of = |places: &[usize]| places.iter().map(|n| number(&sent[*n]["sequence"])).collect::<Vec<_>>();
+    let (first, token) = page("excludeTombstones=true&pageSize=2").await;
+    assert_eq!(first, of(&[5, 4]));
+    assert_eq!(page(&format!("excludeTombstones=true&pageToken={token}")).await.0, of(&[0]));
+    let (start, end) = (text(&sent[2]["createTime"]), text(&sent[4]["createTime"]));
+    assert_eq!(page(&format!("startTime={start}&endTime={end}")).await.0, of(&[3, 2]));
+    assert_eq!(page(&format!("startTime={start}&excludeTombstones=true")).await.0, of(&[5, 4]));
+    let path = format!("/v1/conversations/{conversation}/messages?startTime=yesterday");
+    assert_eq!(bob.get(&path).await.status, 400);
 }
 
 async fn a_page_token_belongs_to_its_list(world: Arc<World>) {

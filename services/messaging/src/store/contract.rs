@@ -52,6 +52,7 @@ mod departures;
 mod ends;
 mod expiry;
 mod find;
+mod history;
 mod marks;
 mod preview;
 mod reports;
@@ -473,6 +474,9 @@ async fn history_goes_both_ways(store: Store) {
             order,
             after: Sequence::new(after),
             before: if before == 0 { Sequence::END } else { Sequence::new(before) },
+            exclude_tombstones: false,
+            start: None,
+            end: None,
             limit,
         };
         let (messages, head) = store.history(&history).await.unwrap();

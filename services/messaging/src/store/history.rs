@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use chassis::clock::Timestamp;
 use proto::id::{ConversationId, MessageId};
-use sqlx::{QueryBuilder, Row as _};
+use sqlx::QueryBuilder;
 
 use super::hidden::not_hidden;
 use super::{
@@ -25,45 +25,56 @@ impl Store {
     }
 
     pub async fn history(&self, history: &History) -> Result<(Vec<Message>, Sequence), Failure> {
-        // The head comes with the rows, and so from the same moment.
-        let text = match history.order {
-            Order::NewestFirst => concat!(
-                "SELECT (SELECT last_sequence FROM conversation_heads WHERE conversation_id = $1), ",
-                message_columns!(),
-                " FROM ",
-                messages!(),
-                " WHERE m.conversation_id = $1 AND m.sequence > $2 AND m.sequence < $3 AND ",
-                not_hidden!("$5"),
-                " ORDER BY m.sequence DESC LIMIT $4"
-            ),
-            Order::OldestFirst => concat!(
-                "SELECT (SELECT last_sequence FROM conversation_heads WHERE conversation_id = $1), ",
-                message_columns!(),
-                " FROM ",
-                messages!(),
-                " WHERE m.conversation_id = $1 AND m.sequence > $2 AND m.sequence < $3 AND ",
-                not_hidden!("$5"),
-                " ORDER BY m.sequence ASC LIMIT $4"
-            ),
-        };
-        let rows = sqlx::query::<Db>(text)
-            .bind(history.conversation.uuid())
-            .bind(history.after.get())
-            .bind(history.before.get())
-            .bind(history.limit)
-            .bind(history.user.uuid())
-            .fetch_all(self.pool.read())
-            .await?;
+        let conversation = history.conversation;
+        let (mut after, mut before) = (history.after, history.before);
+        if let Some(start) = history.start {
+            after = after.max(self.place_before(conversation, start).await?);
+        }
+        if let Some(end) = history.end {
+            before = before.min(self.place_after(conversation, end).await?);
+        }
         let now = self.clock.now();
+        let mut query = QueryBuilder::<Db>::new(concat!(
+            // The head comes with the rows, and so from the same moment.
+            "SELECT mh.last_sequence, ",
+            message_columns!(),
+            " FROM ",
+            messages!(),
+            " WHERE m.conversation_id = "
+        ));
+        query.push_bind(conversation.uuid()).push(" AND m.sequence < ").push_bind(before.get());
+        query.push(" AND m.sequence > ");
+        if history.exclude_tombstones {
+            // One lower bound, so that the walk through the index ends where the purged messages begin.
+            query.push("(SELECT CASE WHEN h.purged_sequence > ").push_bind(after.get());
+            query.push(" THEN h.purged_sequence ELSE ").push_bind(after.get());
+            query.push(" END FROM conversation_heads h WHERE h.conversation_id = ");
+            query.push_bind(conversation.uuid());
+            query.push(") AND m.delete_time IS NULL AND (m.expire_time IS NULL OR m.expire_time > ");
+            query.push_bind(now.as_millis()).push(")");
+        } else {
+            query.push_bind(after.get());
+        }
+        if let Some(start) = history.start {
+            query.push(" AND m.create_time >= ").push_bind(start.as_millis());
+        }
+        if let Some(end) = history.end {
+            query.push(" AND m.create_time < ").push_bind(end.as_millis());
+        }
+        query.push(concat!(" AND ", not_hidden!())).push_bind(history.user.uuid());
+        query.push(match history.order {
+            Order::NewestFirst => ") ORDER BY m.sequence DESC LIMIT ",
+            Order::OldestFirst => ") ORDER BY m.sequence ASC LIMIT ",
+        });
+        let rows = query.push_bind(history.limit).build().fetch_all(self.pool.read()).await?;
         let head = match rows.first() {
-            Some(row) => Sequence::new(row.try_get::<Option<i64>, _>(0)?.unwrap_or(0)),
+            Some(row) => sequence_at(row, 0)?,
             None => {
-                let heads = self.heads(&[history.conversation]).await?;
-                heads.get(&history.conversation).copied().unwrap_or(Sequence::NONE)
+                let heads = self.heads(&[conversation]).await?;
+                heads.get(&conversation).copied().unwrap_or(Sequence::NONE)
             }
         };
-        let messages =
-            rows.iter().map(|row| message(history.conversation, row, 1, now)).collect::<Result<_, _>>()?;
+        let messages = rows.iter().map(|row| message(conversation, row, 1, now)).collect::<Result<_, _>>()?;
         Ok((messages, head))
     }
 

@@ -175,7 +175,7 @@ pub struct Place {
 /// Which messages of a conversation.
 #[derive(Clone, Copy, Debug)]
 pub struct History {
-    /// Who looks: what this user has hidden is left out.
+    /// Who looks: what this user has hidden is left out. The nil UUID has hidden nothing.
     pub user: UserId,
     /// The conversation.
     pub conversation: ConversationId,
@@ -185,6 +185,12 @@ pub struct History {
     pub after: Sequence,
     /// Only before this.
     pub before: Sequence,
+    /// Only messages that are there: no tombstones.
+    pub exclude_tombstones: bool,
+    /// Only messages that were created at this time or later.
+    pub start: Option<Timestamp>,
+    /// Only messages that were created before this time.
+    pub end: Option<Timestamp>,
     /// At most so many.
     pub limit: i64,
 }

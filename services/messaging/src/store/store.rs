@@ -21,6 +21,8 @@ mod log;
 mod marks;
 #[path = "own.rs"]
 mod own;
+#[path = "period.rs"]
+mod period;
 #[path = "preview.rs"]
 mod preview;
 #[path = "purge.rs"]

@@ -176,3 +176,69 @@ async fn a_page_looks_at_a_thousand_and_says_that_there_is_more() {
     assert_eq!(second.entries.iter().map(id_of).collect::<Vec<_>>(), [wanted]);
     assert!(second.next_page_token.is_empty());
 }
+
+#[tokio::test]
+async fn the_inbox_is_listed_by_kind() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let make = |kind| world.others.create(kind, &[ann, bob]);
+    let (direct, group, room) =
+        (make(ConversationKind::Direct), make(ConversationKind::Group), make(ConversationKind::Room));
+    for (n, conversation) in [direct, group, room, group].into_iter().enumerate() {
+        world.clock.advance(Duration::from_secs(1));
+        world.says(bob, conversation, &n.to_string()).await;
+    }
+    let of = async |kinds: &[ConversationKind], filter: InboxFilter, token: &str| {
+        let request = pb::ListInboxRequest {
+            filter: filter.into(),
+            kinds: kinds.iter().map(|kind| i32::from(*kind)).collect(),
+            page_size: 1,
+            page_token: token.to_owned(),
+            ..Default::default()
+        };
+        world.sync().list_inbox(ann.says(request)).await.map(tonic::Response::into_inner)
+    };
+    let all = InboxFilter::Unspecified;
+    let page = of(&[ConversationKind::Direct, ConversationKind::Room], all, "").await.unwrap();
+    assert_eq!(page.entries.iter().map(id_of).collect::<Vec<_>>(), [room]);
+    // The order of the kinds does not matter to a token, and other kinds do.
+    let kinds = [ConversationKind::Room, ConversationKind::Direct, ConversationKind::Room];
+    let next = of(&kinds, all, &page.next_page_token).await.unwrap();
+    assert_eq!(next.entries.iter().map(id_of).collect::<Vec<_>>(), [direct]);
+    assert_eq!(next.next_page_token, "");
+    let other = of(&[ConversationKind::Group], all, &page.next_page_token).await;
+    assert_eq!(refusal(other), refused(Code::InvalidArgument, "INVALID_FIELD"));
+    let unread = of(&[ConversationKind::Group], InboxFilter::Unread, "").await.unwrap();
+    assert_eq!((unread.entries.len(), unread.entries[0].unread_count), (1, 2));
+    assert!(of(&[ConversationKind::Channel], all, "").await.unwrap().entries.is_empty());
+    let none = of(&[ConversationKind::Unspecified], all, "").await;
+    assert_eq!(refusal(none).0, Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn entries_are_got_by_conversation() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let (one, two, foreign) = (world.group(&[ann, bob]), world.group(&[ann, bob]), world.group(&[bob]));
+    let room = world.others.create(ConversationKind::Room, &[bob]);
+    world.others.set_public_read(room);
+    for conversation in [one, foreign, room] {
+        world.says(bob, conversation, "hello").await;
+    }
+    let get = async |ids: &[ConversationId]| {
+        let conversation_ids = ids.iter().map(ToString::to_string).collect();
+        let request = pb::BatchGetInboxEntriesRequest { conversation_ids };
+        world.sync().batch_get_inbox_entries(ann.says(request)).await.map(tonic::Response::into_inner)
+    };
+    let found = get(&[two, foreign, one, two, ConversationId::generate(), room]).await.unwrap().entries;
+    assert_eq!(found.iter().map(id_of).collect::<Vec<_>>(), [two, one]);
+    let listed = world.inbox_page(ann, pb::ListInboxRequest::default()).await.entries;
+    let same = |entry: &pb::InboxEntry| listed.iter().any(|listed| listed == entry);
+    assert!(found.iter().all(same), "an entry is as in the list: {found:?} {listed:?}");
+    assert_eq!((found[1].unread_count, found[0].last_message.clone()), (1, None));
+    world.others.remove(one, ann);
+    assert_eq!(get(&[one, two]).await.unwrap().entries.len(), 1);
+    for ids in [vec![], vec![one; 101]] {
+        assert_eq!(refusal(get(&ids).await).0, Code::InvalidArgument);
+    }
+}

@@ -60,6 +60,7 @@ struct Conversation {
     members: BTreeMap<UserId, (MemberRole, Timestamp)>,
     slow_mode: Duration,
     secure: bool,
+    public_read: bool,
     title: String,
     /// How those stand here whom the other person has not accepted.
     strangers: BTreeMap<UserId, Stranger>,
@@ -150,8 +151,16 @@ impl Others {
         let list = members.iter().map(|(user, membership)| member(*user, membership)).collect();
         let slow_mode = Duration::ZERO;
         let (title, strangers) = (String::new(), BTreeMap::new());
-        let conversation =
-            Conversation { kind, version: 1, members, slow_mode, secure: false, title, strangers };
+        let conversation = Conversation {
+            kind,
+            version: 1,
+            members,
+            slow_mode,
+            secure: false,
+            public_read: false,
+            title,
+            strangers,
+        };
         state.conversations.insert(id, conversation);
         let created = pb::ConversationCreated { kind: kind.into(), members: list, ..Default::default() };
         self.tell(&mut state, id, Payload::ConversationCreated(created));
@@ -198,6 +207,11 @@ impl Others {
     /// Lets it take only what is encrypted by the sender's device.
     pub fn set_secure(&self, id: ConversationId) {
         self.state().conversations.get_mut(&id).unwrap().secure = true;
+    }
+
+    /// Lets everybody read it.
+    pub fn set_public_read(&self, id: ConversationId) {
+        self.state().conversations.get_mut(&id).unwrap().public_read = true;
     }
 
     fn tell(&self, state: &mut State, id: ConversationId, payload: Payload) {
@@ -522,8 +536,8 @@ fn access(state: &State, id: ConversationId, user: UserId) -> pb::Access {
     let is_refused = matches!(stranger, Some(Stranger::Rejected | Stranger::Blocked));
     pb::Access {
         exists: true,
-        visible: role.is_some() || conversation.kind == ConversationKind::Room,
-        may_read: role.is_some(),
+        visible: role.is_some() || conversation.public_read || conversation.kind == ConversationKind::Room,
+        may_read: role.is_some() || conversation.public_read,
         may_write: role.is_some_and(|role| role > MemberRole::Muted) && !is_refused,
         role: role.unwrap_or(MemberRole::Unspecified).into(),
         kind: conversation.kind.into(),

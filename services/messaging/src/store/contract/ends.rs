@@ -117,6 +117,9 @@ impl Scene {
             order,
             after: Sequence::NONE,
             before: Sequence::END,
+            exclude_tombstones: false,
+            start: None,
+            end: None,
             limit: 1000,
         };
         let place = (conversation, message.sequence);
@@ -221,8 +224,17 @@ async fn what_is_hidden_is_left_out_for_one_and_nobody_else(scene: Scene) {
         store.hide(ann, message.conversation, message.message_id, NOW).await.unwrap().unwrap();
     }
     let listed = async |user, order, limit| {
-        let history =
-            History { user, conversation: here, order, after: Sequence::NONE, before: Sequence::END, limit };
+        let history = History {
+            user,
+            conversation: here,
+            order,
+            after: Sequence::NONE,
+            before: Sequence::END,
+            exclude_tombstones: false,
+            start: None,
+            end: None,
+            limit,
+        };
         let (messages, head) = store.history(&history).await.unwrap();
         assert_eq!(head.get(), 5);
         messages.into_iter().map(|message| message.sequence.get()).collect::<Vec<_>>()
