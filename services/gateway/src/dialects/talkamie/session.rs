@@ -98,15 +98,16 @@ impl Session {
 
     /// What stands between the user and others, by the id of the other. Those who are gone are left out.
     pub(super) async fn contacts(&self, ids: &[&str]) -> Result<HashMap<String, Contact>, Problem> {
-        let asked = stream::iter(ids.iter().map(|id| (*id).to_owned())).map(|user_id| async move {
-            match self.call(CheckContactRequest { user_id: user_id.clone() }).await {
-                Ok(answer) => Ok(Some((user_id, answer.contact.unwrap_or_default()))),
-                Err(problem) if problem.fault().code() == Code::NotFound => Ok(None),
-                Err(problem) => Err(problem),
-            }
-        });
-        let contacts: Vec<_> = asked.buffer_unordered(AT_ONCE).try_collect().await?;
-        Ok(contacts.into_iter().flatten().collect())
+        let asked = ids.iter().map(|id| self.contact((*id).to_owned())).collect();
+        Ok(all(asked).await?.into_iter().flatten().collect())
+    }
+
+    async fn contact(&self, user_id: String) -> Result<Option<(String, Contact)>, Problem> {
+        match self.call(CheckContactRequest { user_id: user_id.clone() }).await {
+            Ok(answer) => Ok(Some((user_id, answer.contact.unwrap_or_default()))),
+            Err(problem) if problem.fault().code() == Code::NotFound => Ok(None),
+            Err(problem) => Err(problem),
+        }
     }
 
     /// What the user may do in these conversations, by the id of the conversation.
@@ -137,16 +138,12 @@ impl Session {
         };
         Ok(self.call(request).await?.watermarks)
     }
+}
 
-    /// Runs one request for each of several things, a few at the same time, and keeps the order.
-    pub(super) async fn each<T, O, F>(
-        &self,
-        things: impl IntoIterator<Item = T>,
-        ask: impl Fn(T) -> F,
-    ) -> Result<Vec<O>, Problem>
-    where
-        F: Future<Output = Result<O, Problem>>,
-    {
-        stream::iter(things.into_iter().map(ask)).buffered(AT_ONCE).try_collect().await
-    }
+/// The outcomes of several requests, a few of which are under way at the same time, in their order.
+pub(super) async fn all<T, F>(asked: Vec<F>) -> Result<Vec<T>, Problem>
+where
+    F: Future<Output = Result<T, Problem>>,
+{
+    stream::iter(asked).buffered(AT_ONCE).try_collect().await
 }

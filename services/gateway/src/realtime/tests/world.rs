@@ -475,6 +475,7 @@ service!(conversation::presence_service_server::PresenceService {
     }
 } absent {
     get_presence(conversation::GetPresenceRequest) -> conversation::GetPresenceResponse;
+    list_online_members(conversation::ListOnlineMembersRequest) -> conversation::ListOnlineMembersResponse;
 });
 
 service!(messaging::messaging_service_server::MessagingService {
@@ -658,6 +659,7 @@ service!(messaging::sync_service_server::SyncService {
     }
 } absent {
     list_inbox(messaging::ListInboxRequest) -> messaging::ListInboxResponse;
+    batch_get_inbox_entries(messaging::BatchGetInboxEntriesRequest) -> messaging::BatchGetInboxEntriesResponse;
 });
 
 service!(scheduling::call_service_server::CallService {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use proto::auth::v1::Review;
+use proto::conversation::v1::Conversation;
 use proto::id::ConversationId;
 use proto::messaging::v1::{Alert, AlertKind, GetMessageRequest, ListAlertsRequest, Message};
 use proto::scheduling::v1::{GetScheduleRequest, Schedule};
@@ -12,7 +13,7 @@ use tonic::Code;
 use super::{chats, connections, messages, schedules};
 use crate::dialects::fields::Fields;
 use crate::dialects::talkamie::envelope::{Page, Reply};
-use crate::dialects::talkamie::session::Session;
+use crate::dialects::talkamie::session::{Session, all};
 use crate::dialects::talkamie::show::alert::{self, Subject};
 use crate::dialects::talkamie::show::review;
 use crate::http::error::Problem;
@@ -83,19 +84,18 @@ async fn booked<'a>(
     session: &Session,
     alerts: impl Iterator<Item = &'a Alert>,
 ) -> Result<HashMap<String, Value>, Problem> {
-    let ids: Vec<_> = alerts.map(|alert| alert.subject_id.clone()).collect();
-    let asked = session
-        .each(ids, |schedule_id| async {
-            match session.call(GetScheduleRequest { schedule_id }).await {
-                Ok(answer) => Ok(answer.schedule),
-                Err(problem) if problem.fault().code() == Code::NotFound => Ok(None),
-                Err(problem) => Err(problem),
-            }
-        })
-        .await?;
+    let asked = all(alerts.map(|alert| booking(session, alert)).collect()).await?;
     let found: Vec<Schedule> = asked.into_iter().flatten().collect();
     let shown = schedules::shown(session, &found).await?;
     Ok(by_id(&found, |schedule| &schedule.schedule_id, shown))
+}
+
+async fn booking(session: &Session, alert: &Alert) -> Result<Option<Schedule>, Problem> {
+    match session.call(GetScheduleRequest { schedule_id: alert.subject_id.clone() }).await {
+        Ok(answer) => Ok(answer.schedule),
+        Err(problem) if problem.fault().code() == Code::NotFound => Ok(None),
+        Err(problem) => Err(problem),
+    }
 }
 
 /// The reviews that alerts are about. One that was deleted is left out.
@@ -133,16 +133,21 @@ async fn talks(
     let chats = entries.iter().filter_map(|entry| Some(entry.conversation.as_ref()?.conversation_id.clone()));
     let chats: HashMap<_, _> = chats.zip(shown).collect();
 
-    let about: Vec<_> = alerts.iter().filter(|alert| !alert.message_id.is_empty()).copied().collect();
-    let messages = session
-        .each(about, |alert| async {
-            let Some(conversation) = conversations.get(&alert.conversation_id) else { return Ok(None) };
-            let Some(message) = message(session, alert).await? else { return Ok(None) };
-            let shown = messages::shown(session, conversation, std::slice::from_ref(&message)).await?;
-            Ok(shown.into_iter().next().map(|shown| (alert.message_id.clone(), shown)))
-        })
-        .await?;
-    Ok((chats, messages.into_iter().flatten().collect()))
+    let about = alerts.iter().filter(|alert| !alert.message_id.is_empty());
+    let about = about.filter_map(|alert| Some((*alert, conversations.get(&alert.conversation_id)?)));
+    let messages = about.map(|(alert, conversation)| told(session, alert, conversation)).collect();
+    Ok((chats, all(messages).await?.into_iter().flatten().collect()))
+}
+
+/// The message of an alert as it is shown, under its id.
+async fn told(
+    session: &Session,
+    alert: &Alert,
+    conversation: &Conversation,
+) -> Result<Option<(String, Value)>, Problem> {
+    let Some(message) = message(session, alert).await? else { return Ok(None) };
+    let shown = messages::shown(session, conversation, std::slice::from_ref(&message)).await?;
+    Ok(shown.into_iter().next().map(|shown| (alert.message_id.clone(), shown)))
 }
 
 /// The message of an alert: lists have it, pushes do not.

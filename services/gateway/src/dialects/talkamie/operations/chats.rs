@@ -1,19 +1,27 @@
 //! `/chats` and `/chat/{id}`: direct conversations as chats.
 
+use std::collections::HashSet;
+
 use proto::conversation::v1::{Contact, Conversation, ConversationKind};
 use proto::id::ConversationId;
-use proto::messaging::v1::{GetUnreadCountsRequest, InboxEntry, InboxFilter, ListInboxRequest};
+use proto::messaging::v1::{
+    BatchGetInboxEntriesRequest, GetUnreadCountsRequest, InboxEntry, InboxFilter, ListInboxRequest,
+    Watermark,
+};
 use serde_json::{Value, json};
 
 use super::{interests, users};
 use crate::dialects::fields::Fields;
 use crate::dialects::ids;
 use crate::dialects::talkamie::envelope::{Page, Reply, not_found};
-use crate::dialects::talkamie::session::Session;
+use crate::dialects::talkamie::session::{Session, all};
 use crate::dialects::talkamie::show;
 use crate::dialects::talkamie::show::chat::Chat;
 use crate::dialects::talkamie::show::message::Context;
 use crate::http::error::Problem;
+
+/// The number of chats in one request.
+const BATCH: usize = 100;
 
 /// Lists chats: all, the unread ones, or the most frequent ones.
 pub(in crate::dialects::talkamie) async fn list(
@@ -27,16 +35,10 @@ pub(in crate::dialects::talkamie) async fn list(
         page_token: page.token,
         filter: filter.into(),
         keyword: fields.filled("keyword")?.unwrap_or_default(),
-        //KINDS
+        kinds: vec![ConversationKind::Direct.into()],
     };
     let answer = session.call(list).await?;
-    let mut entries = answer.entries;
-    entries.retain(|entry| entry.conversation.as_ref().is_some_and(is_direct));
-    Ok(Reply::page(json!(shown(session, &entries).await?), &answer.next_page_token))
-}
-
-fn is_direct(conversation: &Conversation) -> bool {
-    conversation.kind() == ConversationKind::Direct
+    Ok(Reply::page(json!(shown(session, &answer.entries).await?), &answer.next_page_token))
 }
 
 /// One chat.
@@ -52,9 +54,17 @@ pub(in crate::dialects::talkamie) async fn entries(
     session: &Session,
     ids: &[ConversationId],
 ) -> Result<Vec<InboxEntry>, Problem> {
-    //ENTRIES
-    let _ = (session, ids);
-    Ok(Vec::new())
+    let mut entries = Vec::new();
+    for batch in ids.chunks(BATCH) {
+        let get = BatchGetInboxEntriesRequest {
+            conversation_ids: batch.iter().map(ConversationId::to_string).collect(),
+        };
+        entries.extend(session.call(get).await?.entries);
+    }
+    entries.retain(|entry| {
+        entry.conversation.as_ref().is_some_and(|found| found.kind() == ConversationKind::Direct)
+    });
+    Ok(entries)
 }
 
 /// Chats as they are shown.
@@ -71,18 +81,7 @@ pub(in crate::dialects::talkamie) async fn shown(
     let access = session.access(&ids).await?;
     let contacts = session.contacts(&peers).await?;
     let catalog = interests::catalog(session).await?;
-    let watermarks = session
-        .each(entries, |entry| async {
-            let own: Vec<_> = entry.watermark.clone().into_iter().collect();
-            match (&entry.conversation, &entry.last_message) {
-                // Only the delivery of own messages is that of the other person.
-                (Some(conversation), Some(last)) if last.sender_id == me => {
-                    session.receipts(&conversation.conversation_id).await
-                }
-                _ => Ok(own),
-            }
-        })
-        .await?;
+    let watermarks = all(entries.iter().map(|entry| watermarks(session, &me, entry)).collect()).await?;
     let mut chats = Vec::new();
     for ((entry, conversation), watermarks) in entries.iter().zip(conversations).zip(watermarks) {
         let peer = conversation.peer_user_id.as_str();
@@ -105,6 +104,17 @@ pub(in crate::dialects::talkamie) async fn shown(
     Ok(chats)
 }
 
+/// How far the two have come, as far as it is shown.
+async fn watermarks(session: &Session, me: &str, entry: &InboxEntry) -> Result<Vec<Watermark>, Problem> {
+    match (&entry.conversation, &entry.last_message) {
+        // Only the delivery of own messages is that of the other person.
+        (Some(conversation), Some(last)) if last.sender_id == me => {
+            session.receipts(&conversation.conversation_id).await
+        }
+        _ => Ok(entry.watermark.iter().cloned().collect()),
+    }
+}
+
 /// A chat by its id, with whether one may write there.
 pub(in crate::dialects::talkamie) async fn with_request(
     session: &Session,
@@ -121,22 +131,16 @@ pub(in crate::dialects::talkamie) async fn requests(
     session: &Session,
     contacts: &[&Contact],
 ) -> Result<Vec<Option<Value>>, Problem> {
-    let ids: Vec<_> =
-        contacts.iter().map(|contact| conversation_of(contact)).filter(|id| !id.is_empty()).collect();
+    let ids = contacts.iter().map(|contact| contact.conversation_id.as_str());
+    let ids: Vec<_> = ids.filter(|id| !id.is_empty()).collect();
     let access = session.access(&ids).await?;
     let show = |contact: &&Contact| {
-        let id = conversation_of(contact);
+        let id = &contact.conversation_id;
         let access = access.get(id)?;
         let request = contact.message_request.as_ref();
         Some(json!({"id": id, "request": show::chat::request(request, access, None, &Context::default())}))
     };
     Ok(contacts.iter().map(show).collect())
-}
-
-/// The direct conversation with a contact; empty when there is none.
-fn conversation_of(contact: &Contact) -> &str {
-    //CONTACT
-    contact.message_request.as_ref().map_or("", |request| &request.conversation_id)
 }
 
 /// The number of chats with messages that the user has not read.
@@ -151,14 +155,12 @@ pub(in crate::dialects::talkamie) async fn unread_total(session: &Session) -> Re
 async fn direct_ones(session: &Session, ids: Vec<ConversationId>) -> Result<usize, Problem> {
     let known = &session.dialects.talkamie.direct;
     let unknown: Vec<_> = ids.iter().copied().filter(|id| known.get(id).is_none()).collect();
-    for batch in unknown.chunks(100) {
-        let entries = entries(session, batch).await?;
-        for id in batch {
-            let is_it = |entry: &InboxEntry| {
-                entry.conversation.as_ref().is_some_and(|found| found.conversation_id == id.to_string())
-            };
-            known.insert(*id, entries.iter().any(is_it));
-        }
+    let found = entries(session, &unknown).await?;
+    let found = found.iter().filter_map(|entry| entry.conversation.as_ref());
+    let found: HashSet<_> =
+        found.filter_map(|found| ConversationId::parse(&found.conversation_id).ok()).collect();
+    for id in unknown {
+        known.insert(id, found.contains(&id));
     }
-    Ok(ids.iter().filter(|id| known.get(id).unwrap_or_default()).count())
+    Ok(ids.iter().filter(|id| known.get(*id).unwrap_or_default()).count())
 }

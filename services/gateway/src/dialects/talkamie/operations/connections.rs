@@ -1,5 +1,6 @@
 //! `/user/{id}/connection` and `/connections`: who is connected with whom.
 
+use futures_util::future::try_join;
 use proto::conversation::v1::{
     AcceptConnectionRequestRequest, CancelConnectionRequestRequest, ConversationKind,
     CreateConversationRequest, ListConnectionsRequest, ListPendingConnectionsRequest,
@@ -121,23 +122,34 @@ pub(in crate::dialects::talkamie) async fn pending(session: &Session, fields: &F
         page_token: page.token,
     };
     let answer = session.call(list).await?;
-    Ok(Reply::page(json!(shown(session, &answer.requests).await?), &answer.next_page_token))
+    let shown = shown(session, &answer.requests).await?;
+    Ok(Reply::page(json!(shown), &answer.next_page_token).of_total(answer.total_count))
 }
 
 /// Lists the people whom the user is connected with, the newest first.
 pub(in crate::dialects::talkamie) async fn connected(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
     let page = Page::read(fields)?;
-    let list = ListConnectionsRequest { page_size: page.size, page_token: page.token };
+    let list = ListConnectionsRequest {
+        page_size: page.size,
+        page_token: page.token,
+        keyword: fields.filled("keyword")?.unwrap_or_default(),
+    };
     let answer = session.call(list).await?;
     let ids: Vec<_> = answer.connections.iter().map(|connection| connection.user_id.as_str()).collect();
     let found = session.users(ids.iter().copied()).await?;
     let people: Vec<_> = ids.iter().filter_map(|id| found.get(id).cloned()).collect();
-    Ok(Reply::page(json!(users::shown(session, &people).await?), &answer.next_page_token))
+    let shown = users::shown(session, &people).await?;
+    Ok(Reply::page(json!(shown), &answer.next_page_token).of_total(answer.total_count))
 }
 
 /// The number of connections, and of requests to the user that wait.
 pub(in crate::dialects::talkamie) async fn totals(session: &Session) -> Result<(i32, i32), Problem> {
-    //TOTALS
-    let _ = session;
-    Ok((0, 0))
+    let connections = ListConnectionsRequest { page_size: 1, ..ListConnectionsRequest::default() };
+    let pending = ListPendingConnectionsRequest {
+        direction: RequestDirection::Incoming.into(),
+        page_size: 1,
+        page_token: String::new(),
+    };
+    let (connections, pending) = try_join(session.call(connections), session.call(pending)).await?;
+    Ok((connections.total_count, pending.total_count))
 }

@@ -34,7 +34,7 @@ pub(in crate::dialects::talkamie) async fn page(
         page_size: page.size,
         page_token: page.token,
         order: Order::NewestFirst.into(),
-        //TOMBSTONES
+        exclude_tombstones: true,
         ..ListMessagesRequest::default()
     };
     let answer = session.call(list).await?;
