@@ -128,6 +128,23 @@ start_mail() { # an SMTP server for the tests, which puts mails into a Maildir; 
   fail 'the SMTP server does not start'
 }
 
+# The client libraries that the stories of the dialects run, each pinned.
+node_packages=(socket.io-client@4.8.4 ws@8.23.0 swr@2.5.1 react@19.3.1 react-dom@19.3.1 jsdom@29.1.1)
+
+install_node_clients() { # the libraries of web clients that the tests run
+  local tools=$PWD/target/tools/node
+  command -v npm >/dev/null || install npm
+  if [ "$(cat "$tools/installed" 2>/dev/null)" != "${node_packages[*]}" ]; then
+    say 'installing the client libraries for tests'
+    rm -rf "$tools"
+    mkdir -p "$tools"
+    npm install --silent --no-fund --no-audit --prefix "$tools" "${node_packages[@]}" >&2 \
+      || fail 'the client libraries for tests cannot be installed, which needs npm and its registry'
+    printf '%s' "${node_packages[*]}" >"$tools/installed"
+  fi
+  export PARLOR_TEST_NODE_MODULES="$tools/node_modules" PARLOR_TEST_REQUIRE_NODE=1
+}
+
 stop_services() {
   [ -z "${mail_pid:-}" ] || kill "$mail_pid" 2>/dev/null || true
   [ -z "${s3_pid:-}" ] || kill "$s3_pid" 2>/dev/null || true

@@ -124,7 +124,7 @@ pub fn value(option: &DynamicMessage, field: &str, prefix: &str) -> anyhow::Resu
     }))
 }
 
-/// The services in a field of the policy.
+/// The services that a field of the policy lists.
 pub fn services(policy: &DynamicMessage, field: &str) -> anyhow::Result<Vec<String>> {
     let value = policy.get_field_by_name(field).with_context(|| format!("knows no {field}"))?;
     let names = value.as_list().unwrap_or_default().iter();

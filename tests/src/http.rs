@@ -53,6 +53,27 @@ pub async fn ask(
     try_ask(client, gateway, token, method, path, body).await.expect("an answer of the gateway")
 }
 
+/// Asks a gateway as a client of another API does: with headers of its own, JSON in any request, and paths of that API.
+///
+/// # Panics
+/// When the gateway does not answer.
+pub async fn ask_foreign(
+    gateway: SocketAddr,
+    method: Method,
+    path: &str,
+    headers: &[(&str, &str)],
+    body: Option<&Value>,
+) -> Answer {
+    let mut request = reqwest::Client::new().request(method, format!("http://{gateway}{path}"));
+    for (name, value) in headers {
+        request = request.header(*name, *value);
+    }
+    if let Some(body) = body {
+        request = request.json(body);
+    }
+    answer(request).await.expect("an answer of the gateway")
+}
+
 /// Asks a gateway that may be down.
 pub async fn try_ask(
     client: &reqwest::Client,
@@ -69,6 +90,10 @@ pub async fn try_ask(
     if let Some(body) = body {
         request = request.json(body);
     }
+    answer(request).await
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> anyhow::Result<Answer> {
     let response = request.send().await?;
     let status = response.status().as_u16();
     let retry_after =

@@ -8,6 +8,7 @@
 pub mod figure;
 pub mod history;
 pub mod http;
+pub mod node;
 pub mod person;
 pub mod process;
 pub mod screen;

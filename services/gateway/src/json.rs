@@ -153,8 +153,8 @@ fn misfit(descriptor: &MessageDescriptor, path: &Path, error: &serde_json::Error
     if error.classify() != serde_json::error::Category::Data {
         return not_json(error);
     }
-    let place = Place::find(descriptor, path);
-    let (text, inside) = (error.to_string(), |name: &str| match place.name.as_str() {
+    let path = JsonPath::find(descriptor, path);
+    let (text, inside) = (error.to_string(), |name: &str| match path.name.as_str() {
         "" => name.to_owned(),
         outer => format!("{outer}.{name}"),
     });
@@ -163,14 +163,14 @@ fn misfit(descriptor: &MessageDescriptor, path: &Path, error: &serde_json::Error
         return Fault::invalid(inside(&shortened(name)), "is not a field of this request");
     }
     if let Some(name) = quoted(&text, "multiple fields provided for oneof '") {
-        let arms = place.message.and_then(|message| message.oneofs().find(|oneof| oneof.name() == name));
+        let arms = path.message.and_then(|message| message.oneofs().find(|oneof| oneof.name() == name));
         let arms: Vec<String> =
             arms.iter().flat_map(|oneof| oneof.fields()).map(|arm| arm.name().to_owned()).collect();
         return Fault::invalid(inside(name), format!("takes only one of {}", arms.join(", ")));
     }
-    match place.field {
-        Some(_) if !place.is_item && place.is_list => Fault::invalid(place.name, "must be a list"),
-        Some(field) => Fault::invalid(place.name, must_be(&field.kind())),
+    match path.field {
+        Some(_) if !path.is_item && path.is_list => Fault::invalid(path.name, "must be a list"),
+        Some(field) => Fault::invalid(path.name, must_be(&field.kind())),
         None => not_json("it must be an object"),
     }
 }
@@ -210,8 +210,8 @@ pub(crate) fn must_be(kind: &Kind) -> String {
     rule.to_owned()
 }
 
-/// A place in JSON, in the words of the contract.
-struct Place {
+/// A path in JSON, in the words of the contract.
+struct JsonPath {
     /// How the contract spells it: `replyToMessageId` as `reply_to_message_id`.
     name: String,
     /// The field, unless it is the whole.
@@ -222,21 +222,21 @@ struct Place {
     is_item: bool,
 }
 
-impl Place {
+impl JsonPath {
     fn find(descriptor: &MessageDescriptor, path: &Path) -> Self {
         let message = Some(descriptor.clone());
-        let mut place = Self { name: String::new(), field: None, message, is_list: false, is_item: false };
+        let mut found = Self { name: String::new(), field: None, message, is_list: false, is_item: false };
         for segment in path {
             match segment {
                 Segment::Seq { index } => {
-                    let _ = write!(place.name, "[{index}]");
-                    place.is_item = true;
+                    let _ = write!(found.name, "[{index}]");
+                    found.is_item = true;
                 }
-                Segment::Map { key } => place.step(key),
+                Segment::Map { key } => found.step(key),
                 Segment::Enum { .. } | Segment::Unknown => {}
             }
         }
-        place
+        found
     }
 
     fn step(&mut self, key: &str) {

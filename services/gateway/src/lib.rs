@@ -9,14 +9,18 @@ mod config;
 mod dialects;
 mod http;
 pub(crate) mod json;
+pub(crate) mod json_value;
 mod realtime;
 mod state;
 mod upstream;
 
 pub use config::{Config, RatesConfig, SocketsConfig};
-pub use state::Gateway;
 pub use upstream::clients::Clients;
 
+use std::sync::Arc;
+
+use axum::handler::Handler as _;
+use axum::middleware::from_fn_with_state;
 use chassis::clock::Clock;
 use chassis::config::Settings;
 use chassis::events::Events;
@@ -26,9 +30,10 @@ use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::Unit;
 
-use crate::http::{calendar, docs, export, files, home, rest, server};
-use crate::realtime::sse;
-use crate::upstream::rate_limit;
+use crate::dialects::Dialects;
+use crate::http::{middleware, server};
+use crate::realtime::{sse, websocket};
+use crate::state::Gateway;
 
 /// What the gateway stands on.
 #[derive(Clone)]
@@ -66,11 +71,10 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         Clients::new(deps.auth, deps.conversation, deps.messaging, deps.scheduling, deps.credential);
     let gateway = Gateway::new(config, clients, deps.verifier, deps.events, deps.clock);
 
-    rate_limit::Limits::start(&gateway, &tasks);
-    realtime::start(&gateway, &tasks);
-    let mut ready = gateway.clients().readiness();
-    ready.push(gateway.events().readiness());
-    server::start(&gateway, router(&gateway)?, listeners, &tasks);
+    gateway.start(&tasks);
+    let mut ready = gateway.upstream().clients().readiness();
+    ready.push(gateway.realtime().events().readiness());
+    server::start(gateway.config(), router(&gateway)?, listeners, &tasks);
     Ok(Unit { name: "gateway", services: Vec::new(), grpc: None, listening, database: None, tasks, ready })
 }
 
@@ -95,15 +99,19 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
 
 /// Everything that is served, with all middleware.
 fn router(gateway: &Gateway) -> anyhow::Result<axum::Router> {
-    let routes = rest::router(gateway)?
-        .merge(docs::router())
-        .merge(home::router())
-        .merge(files::router(gateway.clone()))
-        .merge(export::router(gateway.clone()))
-        .merge(calendar::router(gateway.clone()))
-        .merge(realtime::router(gateway.clone()))
-        .merge(sse::router(gateway.clone()));
-    Ok(server::stack(gateway, routes))
+    let config = gateway.config();
+    let realtime = gateway.realtime().clone();
+    let dialects = Dialects::new(gateway.upstream().clone(), Arc::clone(config), realtime);
+    let routes = http::router()?
+        .merge(websocket::router())
+        .merge(sse::router())
+        .with_state(gateway.clone())
+        // The dialects find their operations themselves: clients of theirs write paths in any letter case.
+        .fallback_service(dialects::serve.with_state(dialects));
+    let routes = middleware::bound(config, routes)
+        // The answers of the layers below have the shape of the dialect, too.
+        .layer(from_fn_with_state(Arc::clone(config), dialects::error::shape));
+    Ok(middleware::surround(config, routes))
 }
 
 #[cfg(test)]

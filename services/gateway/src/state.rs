@@ -1,32 +1,28 @@
-//! What every request of the gateway can reach.
+//! The state of the gateway, put together last and handed out in parts: a handler takes the part that it uses.
 
 use std::sync::Arc;
 
+use axum::extract::FromRef;
 use chassis::clock::Clock;
 use chassis::events::Events;
 use chassis::identity::Verifier;
+use chassis::tasks::Tasks;
 
 use crate::config::Config;
-use crate::realtime::Sockets;
+use crate::realtime::Realtime;
+use crate::upstream::Upstream;
 use crate::upstream::clients::Clients;
-use crate::upstream::rate_limit::Limits;
 
-/// What every request of the gateway can reach. Cloning is cheap.
+/// All parts of the gateway. Cheap to clone.
 #[derive(Clone)]
-pub struct Gateway(Arc<Inner>);
-
-struct Inner {
-    config: Config,
-    clients: Clients,
-    verifier: Verifier,
-    events: Events,
-    limits: Limits,
-    sockets: Sockets,
-    clock: Clock,
+pub(crate) struct Gateway {
+    config: Arc<Config>,
+    upstream: Upstream,
+    realtime: Realtime,
 }
 
 impl Gateway {
-    /// Puts it together. The configuration is the one that holds under the profile.
+    /// Builds the parts, each on those before it. The configuration is the one that holds under the profile.
     pub(crate) fn new(
         config: Config,
         clients: Clients,
@@ -34,43 +30,48 @@ impl Gateway {
         events: Events,
         clock: Clock,
     ) -> Self {
-        let limits = Limits::new(&config);
-        let sockets = Sockets::new(&clients, &events);
-        Self(Arc::new(Inner { config, clients, verifier, events, limits, sockets, clock }))
+        let config = Arc::new(config);
+        let upstream = Upstream::new(&config, clients, verifier);
+        let realtime = Realtime::new(Arc::clone(&config), upstream.clone(), events, clock);
+        Self { config, upstream, realtime }
     }
 
-    /// The services behind the gateway.
-    pub(crate) fn clients(&self) -> &Clients {
-        &self.0.clients
+    /// Starts the tasks of all parts.
+    pub(crate) fn start(&self, tasks: &Tasks) {
+        self.upstream.start(tasks);
+        self.realtime.start(tasks);
     }
 
     /// The configuration, as it holds under the profile.
-    pub(crate) fn config(&self) -> &Config {
-        &self.0.config
+    pub(crate) fn config(&self) -> &Arc<Config> {
+        &self.config
     }
 
-    /// What finds out whose session a token stands for.
-    pub(crate) fn verifier(&self) -> &Verifier {
-        &self.0.verifier
+    /// The services behind the gateway.
+    pub(crate) fn upstream(&self) -> &Upstream {
+        &self.upstream
     }
 
-    /// The bus.
-    pub(crate) fn events(&self) -> &Events {
-        &self.0.events
+    /// The live connections.
+    pub(crate) fn realtime(&self) -> &Realtime {
+        &self.realtime
     }
+}
 
-    /// How often what may be done.
-    pub(crate) fn limits(&self) -> &Limits {
-        &self.0.limits
+impl FromRef<Gateway> for Arc<Config> {
+    fn from_ref(gateway: &Gateway) -> Self {
+        Self::clone(&gateway.config)
     }
+}
 
-    /// The connections of clients.
-    pub(crate) fn sockets(&self) -> &Sockets {
-        &self.0.sockets
+impl FromRef<Gateway> for Upstream {
+    fn from_ref(gateway: &Gateway) -> Self {
+        gateway.upstream.clone()
     }
+}
 
-    /// The time.
-    pub(crate) fn clock(&self) -> &Clock {
-        &self.0.clock
+impl FromRef<Gateway> for Realtime {
+    fn from_ref(gateway: &Gateway) -> Self {
+        gateway.realtime.clone()
     }
 }

@@ -11,6 +11,7 @@ mod away;
 mod bad_input;
 mod booking;
 mod calling;
+mod chats;
 mod codes;
 mod connecting;
 mod editing;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         bad_input::all(),
         booking::all(),
         calling::all(),
+        chats::all(),
         codes::all(),
         connecting::all(),
         editing::all(),

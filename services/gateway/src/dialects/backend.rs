@@ -4,15 +4,16 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chassis::caller::unauthenticated;
+use chassis::clock::Clock;
 use proto::conversation::v1::{Access, AccessQuestion, CheckAccessRequest};
 use proto::id::{ConversationId, SessionId, UserId};
 use proto::messaging::v1::{Message, SendMessageRequest};
 use proto::rpc::Rpc;
 use tonic::{Code, Status};
 
-use crate::config::DialectsConfig;
+use crate::config::{Config, DialectsConfig};
 use crate::http::error::Problem;
-use crate::state::Gateway;
+use crate::upstream::Upstream;
 use crate::upstream::clients::OnBehalf;
 
 /// A signed-in user for whom a dialect acts.
@@ -52,37 +53,39 @@ impl Authority {
 /// The services behind a dialect. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Backend {
-    gateway: Gateway,
+    upstream: Upstream,
+    config: Arc<Config>,
+    clock: Clock,
 }
 
 impl Backend {
-    pub(crate) fn new(gateway: Gateway) -> Self {
-        Self { gateway }
+    pub(crate) fn new(upstream: Upstream, config: Arc<Config>, clock: Clock) -> Self {
+        Self { upstream, config, clock }
     }
 
     /// The settings of the dialects.
     pub(crate) fn config(&self) -> &DialectsConfig {
-        &self.gateway.config().dialects
+        &self.config.dialects
     }
 
     /// The largest body of a request, in bytes.
     pub(crate) fn max_body_bytes(&self) -> usize {
-        self.gateway.config().max_body_bytes
+        self.config.max_body_bytes
     }
 
     /// True in the profile for one developer's machine.
     pub(crate) fn is_development(&self) -> bool {
-        self.gateway.config().profile.is_development()
+        self.config.profile.is_development()
     }
 
     /// The time, in milliseconds since 1970.
     pub(crate) fn now_millis(&self) -> i64 {
-        self.gateway.clock().now().as_millis()
+        self.clock.now().as_millis()
     }
 
     /// The user whose session a token stands for. A token that stands for none counts like a request without one.
     pub(crate) async fn sign_in(&self, token: &str, address: IpAddr) -> Result<Actor, Problem> {
-        match self.gateway.verifier().verify(token).await? {
+        match self.upstream.verifier().verify(token).await? {
             Some(caller) => Ok(Actor {
                 user_id: caller.user_id,
                 session_id: caller.session_id,
@@ -90,7 +93,7 @@ impl Backend {
                 address,
             }),
             None => {
-                self.gateway.limits().anonymous(address)?;
+                self.upstream.limits().anonymous(address)?;
                 Err(unauthenticated().into())
             }
         }
@@ -107,7 +110,7 @@ impl Backend {
     {
         let authority = authority.into();
         self.count(&authority, &request)?;
-        let patience = self.gateway.config().request_timeout;
+        let patience = self.config.request_timeout;
         let on_behalf = match &authority {
             Authority::User(actor) => {
                 OnBehalf { address: Some(actor.address), ..OnBehalf::of_token(&actor.token, patience) }
@@ -116,7 +119,7 @@ impl Backend {
                 OnBehalf { authorization: None, patience, address: Some(*address) }
             }
         };
-        let call = self.gateway.clients().unary(request, &on_behalf);
+        let call = self.upstream.clients().unary(request, &on_behalf);
         let outcome = tokio::time::timeout(patience, call).await;
         let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
         self.charge(&authority, &outcome)?;
@@ -135,10 +138,10 @@ impl Backend {
             conversation_id: id.to_string(),
             user_id: user_id.clone(),
         };
-        let patience = self.gateway.config().request_timeout;
+        let patience = self.config.request_timeout;
         let on_behalf = OnBehalf { authorization: None, patience, address: Some(actor.address) };
         let request = CheckAccessRequest { questions: conversations.iter().map(question).collect() };
-        let call = self.gateway.clients().unary(request, &on_behalf);
+        let call = self.upstream.clients().unary(request, &on_behalf);
         let outcome = tokio::time::timeout(patience, call).await;
         Ok(outcome.map_err(|_| Problem::deadline_exceeded())??.answers)
     }
@@ -148,15 +151,15 @@ impl Backend {
         self.count(&Authority::from(actor), &request)?;
         // The sends of one user go over one stream, so that they arrive in their order.
         let lane = actor.user_id.uuid().as_u64_pair().1;
-        let sent = self.gateway.sockets().carrier().send(lane, actor.token.clone(), request);
-        let outcome = tokio::time::timeout(self.gateway.config().request_timeout, sent).await;
+        let sent = self.upstream.send_stream().send(lane, actor.token.clone(), request);
+        let outcome = tokio::time::timeout(self.config.request_timeout, sent).await;
         let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
         self.charge(&Authority::User(actor.clone()), &outcome)?;
         Ok(outcome?.message.unwrap_or_default())
     }
 
     fn count<R: Rpc>(&self, authority: &Authority, request: &R) -> Result<(), Problem> {
-        let limits = self.gateway.limits();
+        let limits = self.upstream.limits();
         if let Authority::Anonymous(address) = authority {
             limits.anonymous(*address)?;
         }
@@ -171,7 +174,7 @@ impl Backend {
     fn charge<T>(&self, authority: &Authority, outcome: &Result<T, Status>) -> Result<(), Problem> {
         let was_refused = matches!(outcome, Err(status) if status.code() == Code::Unauthenticated);
         match authority {
-            Authority::User(actor) if was_refused => Ok(self.gateway.limits().anonymous(actor.address)?),
+            Authority::User(actor) if was_refused => Ok(self.upstream.limits().anonymous(actor.address)?),
             _ => Ok(()),
         }
     }

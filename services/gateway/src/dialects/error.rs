@@ -1,19 +1,21 @@
 //! The one place where an error becomes a dialect's error: also one that was made before the dialect was reached, such
 //! as 413, 503 or 504.
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::header::{self, HeaderValue};
 
 use super::Dialect;
+use crate::config::Config;
 use crate::http::error::Problem;
-use crate::state::Gateway;
 
 /// The middleware: gives errors on the paths of a dialect the body that its clients read. Status and headers stay.
-pub(crate) async fn shape(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+pub(crate) async fn shape(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
     let dialect = Dialect::of_path(request.uri().path());
-    let dialect = dialect.filter(|dialect| dialect.is_on(&gateway.config().dialects));
+    let dialect = dialect.filter(|dialect| dialect.is_on(&config.dialects));
     let mut response = next.run(request).await;
     if let Some(dialect) = dialect
         && let Some(problem) = response.extensions_mut().remove::<Problem>()

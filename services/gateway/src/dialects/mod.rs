@@ -20,6 +20,8 @@ mod talkamie;
 mod text;
 mod time;
 
+use std::sync::Arc;
+
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
@@ -27,9 +29,10 @@ use serde_json::{Value, json};
 use self::backend::Backend;
 use self::people::People;
 use self::request::HttpRequest;
-use crate::config::DialectsConfig;
+use crate::config::{Config, DialectsConfig};
 use crate::http::error::Problem;
-use crate::state::Gateway;
+use crate::realtime::Realtime;
+use crate::upstream::Upstream;
 
 /// An API that existing clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,13 +78,15 @@ impl Dialect {
 pub(crate) struct Dialects {
     backend: Backend,
     people: People,
+    realtime: Realtime,
     talkamie: talkamie::Caches,
 }
 
 impl Dialects {
-    pub(crate) fn new(gateway: &Gateway) -> Self {
-        let backend = Backend::new(gateway.clone());
-        Self { people: People::new(backend.clone()), backend, talkamie: talkamie::Caches::default() }
+    pub(crate) fn new(upstream: Upstream, config: Arc<Config>, realtime: Realtime) -> Self {
+        let backend = Backend::new(upstream, config, realtime.clock().clone());
+        let people = People::new(backend.clone());
+        Self { people, backend, realtime, talkamie: talkamie::Caches::default() }
     }
 }
 

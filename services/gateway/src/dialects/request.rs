@@ -9,9 +9,10 @@ use http::{HeaderMap, Method, StatusCode, header};
 use serde_json::Value;
 
 use super::fields::Fields;
+use crate::http::authorization::bearer;
 use crate::http::error::Problem;
 use crate::http::middleware::client_ip::ClientAddress;
-use crate::http::rest::transcode::{bearer, read_body};
+use crate::http::rest::transcode::read_body;
 
 /// A request over HTTP.
 pub(crate) struct HttpRequest {

@@ -1,8 +1,10 @@
 //! A booked call as a file for calendars (RFC 5545): what `ExportSchedule` answers, as it is and not in JSON, so that a
 //! browser hands it to the calendar of its owner.
 
+use std::sync::Arc;
+
 use axum::Router;
-use axum::extract::{Path, Request, State};
+use axum::extract::{FromRef, Path, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chassis::caller::unauthenticated;
@@ -11,28 +13,35 @@ use http::header::{self, HeaderValue};
 use proto::scheduling::v1::{ExportScheduleRequest, ExportScheduleResponse};
 use serde_json::{Map, Value, json};
 
+use crate::config::Config;
+use crate::http::authorization::bearer;
 use crate::http::error::Problem;
-use crate::http::rest::transcode::bearer;
-use crate::state::Gateway;
+use crate::upstream::Upstream;
 use crate::upstream::clients::OnBehalf;
 
 /// Where the file is.
 pub(crate) const PATH: &str = "/v1/schedules/{schedule_id}/calendar.ics";
 
 /// The route of the file.
-pub(crate) fn router(gateway: Gateway) -> Router {
-    Router::new().route(PATH, get(file)).with_state(gateway)
+pub(crate) fn router<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Upstream: FromRef<S>,
+    Arc<Config>: FromRef<S>,
+{
+    Router::new().route(PATH, get(file))
 }
 
 async fn file(
-    State(gateway): State<Gateway>,
+    State(upstream): State<Upstream>,
+    State(config): State<Arc<Config>>,
     Path(schedule_id): Path<String>,
     request: Request,
 ) -> Result<Response, Problem> {
     let token = bearer(request.headers()).ok_or_else(unauthenticated)?;
-    let on_behalf = OnBehalf::of_token(token, gateway.config().request_timeout);
+    let on_behalf = OnBehalf::of_token(token, config.request_timeout);
     let asked = on_behalf.request(ExportScheduleRequest { schedule_id });
-    let answer = gateway.clients().calendars().export_schedule(asked).await?;
+    let answer = upstream.clients().calendars().export_schedule(asked).await?;
     let ExportScheduleResponse { file_name, media_type, content } = answer.into_inner();
     let headers = [
         (header::CONTENT_TYPE, header_of(media_type)?),

@@ -13,7 +13,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 
 /// The route of the start page.
-pub(crate) fn router() -> Router {
+pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
     Router::new().route("/", get(home))
 }
 

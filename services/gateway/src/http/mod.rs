@@ -1,11 +1,46 @@
-//! HTTP: the server, what surrounds every request, and the routes that are not of a live connection.
+//! HTTP: the server, what surrounds every request, and the routes of everything but live connections.
 
-pub(crate) mod calendar;
-pub(crate) mod docs;
+pub(crate) mod authorization;
+mod calendar;
+mod docs;
 pub(crate) mod error;
-pub(crate) mod export;
-pub(crate) mod files;
-pub(crate) mod home;
+mod export;
+mod files;
+mod home;
 pub(crate) mod middleware;
 pub(crate) mod rest;
 pub(crate) mod server;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::FromRef;
+
+use crate::config::Config;
+use crate::upstream::Upstream;
+
+/// All routes of HTTP. Fails when the contract has a rule that cannot be followed.
+pub(crate) fn router<S>() -> anyhow::Result<Router<S>>
+where
+    S: Clone + Send + Sync + 'static,
+    Upstream: FromRef<S>,
+    Arc<Config>: FromRef<S>,
+{
+    let described = described();
+    let routes = rest::router(&described)?
+        .merge(docs::router())
+        .merge(home::router())
+        .merge(files::router())
+        .merge(export::router())
+        .merge(calendar::router());
+    Ok(routes)
+}
+
+/// The paths that no rpc has, for the OpenAPI document.
+pub(crate) fn described() -> [rest::Described; 3] {
+    [
+        (files::PATH, files::described()),
+        (export::PATH, export::described()),
+        (calendar::PATH, calendar::described()),
+    ]
+}

@@ -1,25 +1,14 @@
 //! Serving HTTP: the connections, and what surrounds every request.
 
-use std::convert::Infallible;
 use std::net::SocketAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Request, State};
-use axum::handler::Handler as _;
-use axum::middleware::{Next, from_fn, from_fn_with_state};
-use axum::response::{IntoResponse, Response};
-use chassis::fault::Fault;
 use chassis::tasks::{Shutdown, Tasks};
-use chassis::trace;
-use futures_util::FutureExt;
-use http::header::{self, HeaderName, HeaderValue};
-use http::{Method, StatusCode};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
@@ -30,21 +19,12 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use crate::config::Config;
-use crate::dialects::{self, Dialects};
-use crate::http::error::Problem;
-use crate::http::files;
-use crate::http::middleware::client_ip::{self, Peer};
-use crate::http::middleware::cors;
-use crate::state::Gateway;
+use crate::http::middleware;
+use crate::http::middleware::client_ip::Peer;
 
 /// How long a connection may stay open between two requests: longer than proxies and browsers keep theirs, so that it is
 /// they who close it.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-
-/// Requests answered, by route, method and status.
-const REQUESTS: &str = "http_requests_total";
-/// Time until an answer begins, by route and method.
-const DURATION: &str = "http_request_duration_seconds";
 
 /// How long to wait before accepting again when the system refuses: it is out of file handles, most likely.
 const BREATHER: Duration = Duration::from_millis(50);
@@ -63,23 +43,13 @@ pub(crate) async fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
 }
 
 /// Serves until the tasks are stopped.
-pub(crate) fn start(gateway: &Gateway, router: Router, listeners: Vec<TcpListener>, tasks: &Tasks) {
-    describe();
-    let slots = Arc::new(Semaphore::new(gateway.config().max_connections));
+pub(crate) fn start(config: &Config, router: Router, listeners: Vec<TcpListener>, tasks: &Tasks) {
+    middleware::metrics::describe();
+    let slots = Arc::new(Semaphore::new(config.max_connections));
     for listener in listeners {
-        let server =
-            Server { router: router.clone(), slots: slots.clone(), config: gateway.config().clone() };
+        let server = Server { router: router.clone(), slots: slots.clone(), config: config.clone() };
         tasks.spawn("http", |shutdown| server.run(listener, shutdown));
     }
-}
-
-fn describe() {
-    metrics::describe_counter!(REQUESTS, "HTTP requests answered, by route, method and status.");
-    metrics::describe_histogram!(
-        DURATION,
-        metrics::Unit::Seconds,
-        "Time until an answer begins, by route and method."
-    );
 }
 
 struct Server {
@@ -197,131 +167,14 @@ async fn silence(patience: Duration, has_asked: &AtomicBool) {
     }
 }
 
-/// Puts around the routes what surrounds every request. The last layer is the first that a request meets.
-pub(crate) fn stack(gateway: &Gateway, routes: Router) -> Router {
-    let slots = Slots(Arc::new(Semaphore::new(gateway.config().max_requests)));
-    routes
-        // The dialects find their operations themselves: clients of theirs write paths in any letter case.
-        .fallback_service(dialects::serve.with_state(Dialects::new(gateway)))
-        .method_not_allowed_fallback(refuse_method)
-        // Who waits longer has gone away. Counts until the answer begins: streams and sockets go on.
-        .layer(from_fn_with_state(gateway.clone(), hurry))
-        // Answer 503 at once rather than everything late.
-        .layer(from_fn_with_state(slots, shed))
-        // One panic is the failure of one request.
-        .layer(from_fn(catch_panic))
-        // All answers, also those of the layers below, are shared with the pages that may read them, and guarded.
-        .layer(from_fn_with_state(gateway.clone(), dialects::error::shape))
-        .layer(from_fn_with_state(gateway.clone(), cors::share))
-        .layer(from_fn(guard))
-        .layer(from_fn(measure))
-        // Everything below is logged with the trace of the request.
-        .layer(trace::layer())
-        .layer(from_fn_with_state(gateway.clone(), client_ip::locate))
-}
-
-/// For the routes that are not rpcs: all of them are there to be read.
-async fn refuse_method() -> Problem {
-    Problem::method_not_allowed(&[Method::GET, Method::HEAD])
-}
-
-async fn hurry(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
-    // Has a clock of its own, which goes on as long as bytes come.
-    if files::is_upload(&request) {
-        return next.run(request).await;
-    }
-    let answer = tokio::time::timeout(gateway.config().request_timeout, next.run(request)).await;
-    answer.unwrap_or_else(|_| Problem::deadline_exceeded().into_response())
-}
-
-/// How many requests may be under way.
-#[derive(Clone)]
-struct Slots(Arc<Semaphore>);
-
-async fn shed(State(slots): State<Slots>, request: Request, next: Next) -> Response {
-    match slots.0.try_acquire() {
-        Ok(_slot) => next.run(request).await,
-        Err(_) => Problem::overloaded().into_response(),
-    }
-}
-
-async fn catch_panic(request: Request, next: Next) -> Response {
-    let method = request.extensions().get::<MatchedPath>().cloned();
-    // What the request had in hands is dropped with it; what is shared with others lives behind locks.
-    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
-        Ok(response) => response,
-        Err(_) => {
-            let route = method.as_ref().map_or("none", MatchedPath::as_str).to_owned();
-            tracing::error!(http.route = route, "a request to {route} panicked");
-            metrics::counter!(chassis::telemetry::metrics::PANICS, "method" => route).increment(1);
-            Problem::from(Fault::internal()).into_response()
-        }
-    }
-}
-
-/// The headers that keep browsers from doing what nobody asked for. A page that needs more says so itself.
-async fn guard(request: Request, next: Next) -> Response {
-    const GUARDS: [(HeaderName, HeaderValue); 6] = [
-        (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),
-        (header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-        (header::X_FRAME_OPTIONS, HeaderValue::from_static("DENY")),
-        (header::REFERRER_POLICY, HeaderValue::from_static("no-referrer")),
-        (
-            header::CONTENT_SECURITY_POLICY,
-            HeaderValue::from_static("default-src 'none'; frame-ancestors 'none'"),
-        ),
-        (HeaderName::from_static("cross-origin-resource-policy"), HeaderValue::from_static("cross-origin")),
-    ];
-    let mut response = next.run(request).await;
-    if response.status() != StatusCode::SWITCHING_PROTOCOLS {
-        let headers = response.headers_mut();
-        for (name, value) in GUARDS {
-            headers.entry(name).or_insert(value);
-        }
-    }
-    response
-}
-
-async fn measure(request: Request, next: Next) -> Result<Response, Infallible> {
-    let start = Instant::now();
-    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let method = known(request.method());
-    let response = next.run(request).await;
-    let status = response.status().as_str().to_owned();
-    metrics::counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status)
-        .increment(1);
-    metrics::histogram!(DURATION, "route" => route, "method" => method).record(start.elapsed().as_secs_f64());
-    Ok(response)
-}
-
-/// Anybody can make up methods; the metrics have room for so many.
-fn known(method: &Method) -> &'static str {
-    match *method {
-        Method::GET => "GET",
-        Method::HEAD => "HEAD",
-        Method::POST => "POST",
-        Method::PUT => "PUT",
-        Method::PATCH => "PATCH",
-        Method::DELETE => "DELETE",
-        Method::OPTIONS => "OPTIONS",
-        _ => "other",
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use axum::routing::get;
-    use chassis::clock::Clock;
-    use chassis::config::Secret;
-    use chassis::events::Events;
-    use chassis::identity::{ServiceCredential, Verifier};
     use chassis::profile::Profile;
-    use chassis::transport::Transport;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;
 
     use super::*;
-    use crate::upstream::clients::Clients;
 
     /// A server of a few routes of the test's own.
     struct World {
@@ -336,14 +189,7 @@ mod tests {
     impl World {
         async fn new(config: Config) -> Self {
             let config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..config };
-            let config = config.under(Profile::Development).expect("a config");
-            let nowhere = Transport::local(Router::new());
-            let credential = ServiceCredential::new("gateway", &Secret::new("secret")).expect("a credential");
-            let [one, two, three, four] = [0; 4].map(|_| nowhere.clone());
-            let clients = Clients::new(one, two, three, four, credential);
-            let verifier = Verifier::new(nowhere, None);
-            let (events, clock) = (Events::local(), Clock::system());
-            let gateway = Gateway::new(config, clients, verifier, events, clock);
+            let config = Arc::new(config.under(Profile::Development).expect("a config"));
 
             let (asked, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
             let slow = {
@@ -359,9 +205,9 @@ mod tests {
                 .route("/slow", get(slow))
                 .route("/panics", get(async || -> &'static str { panic!("a bug") }));
             let tasks = Tasks::default();
-            let listeners = bind(gateway.config()).await.expect("listeners");
+            let listeners = bind(&config).await.expect("listeners");
             let address = listeners[0].local_addr().expect("an address");
-            start(&gateway, stack(&gateway, routes), listeners, &tasks);
+            start(&config, middleware::stack(&config, routes), listeners, &tasks);
             Self { address, tasks, asked, go_on }
         }
 

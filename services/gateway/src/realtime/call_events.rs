@@ -17,7 +17,7 @@ use proto::scheduling::v1::call_event::Event;
 use tokio::sync::{OnceCell, mpsc};
 
 use super::frame::Frame;
-use super::registry::Door;
+use super::registry::ConnectionRegistry;
 
 /// What the subject of a user's calls begins with.
 const SUBJECT: &str = "parlor.scheduling.v1.user.";
@@ -26,51 +26,61 @@ const SUBJECT: &str = "parlor.scheduling.v1.user.";
 const WAITING_HINTS: usize = 4096;
 
 /// Brings calls to those who are connected.
-pub(crate) struct Calls {
-    door: Door,
+pub(crate) struct CallEvents {
+    registry: ConnectionRegistry,
     events: Events,
     /// Absent until the bus has confirmed it.
     users: Mutex<HashMap<UserId, Arc<OnceCell<Subscription>>>>,
     /// What the bus puts hints into, and its other end before the task is started.
-    ear: mpsc::Sender<Delivery>,
-    unborn: Mutex<Option<Inbox>>,
+    hint_sender: mpsc::Sender<Delivery>,
+    pending_tasks: Mutex<Option<Inbox>>,
 }
 
 /// What the task reads from.
 struct Inbox {
     hints: mpsc::Receiver<Delivery>,
     /// Who has no connection any more.
-    left: mpsc::UnboundedReceiver<UserId>,
+    disconnected: mpsc::UnboundedReceiver<UserId>,
 }
 
-impl Calls {
-    /// For those behind this door, which says who has left.
-    pub(crate) fn new(door: Door, left: mpsc::UnboundedReceiver<UserId>, events: Events) -> Self {
-        let (ear, hints) = mpsc::channel(WAITING_HINTS);
-        Self { door, events, users: Mutex::default(), ear, unborn: Mutex::new(Some(Inbox { hints, left })) }
+impl CallEvents {
+    /// For those behind this registry, which says who has disconnected.
+    pub(crate) fn new(
+        registry: ConnectionRegistry,
+        disconnected: mpsc::UnboundedReceiver<UserId>,
+        events: Events,
+    ) -> Self {
+        let (hint_sender, hints) = mpsc::channel(WAITING_HINTS);
+        Self {
+            registry,
+            events,
+            users: Mutex::default(),
+            hint_sender,
+            pending_tasks: Mutex::new(Some(Inbox { hints, disconnected })),
+        }
     }
 
     /// From the return of this on, what happens to the calls of a user who is in is heard.
     pub(crate) async fn hear(&self, user: UserId) {
         let cell = Arc::clone(self.users().entry(user).or_default());
         let subject = proto::subject::calls(user);
-        cell.get_or_init(|| self.events.subscribe(&subject, self.ear.clone())).await;
+        cell.get_or_init(|| self.events.subscribe(&subject, self.hint_sender.clone())).await;
     }
 
     /// Starts the task that hands out, and that forgets who has gone.
     pub(crate) fn start(self: &Arc<Self>, tasks: &Tasks) {
-        let inbox = self.unborn.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let inbox = self.pending_tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(inbox) = inbox else { return };
         let calls = Arc::clone(self);
         tasks.spawn("calls", |shutdown| async move { calls.run(inbox, shutdown).await });
     }
 
-    async fn run(&self, Inbox { mut hints, mut left }: Inbox, shutdown: Shutdown) {
+    async fn run(&self, Inbox { mut hints, mut disconnected }: Inbox, shutdown: Shutdown) {
         loop {
             tokio::select! {
                 () = shutdown.wait() => return,
                 Some(hint) = hints.recv() => self.hand_out(&hint),
-                Some(user) = left.recv() => self.forget(user),
+                Some(user) = disconnected.recv() => self.forget(user),
                 else => return,
             }
         }
@@ -80,7 +90,7 @@ impl Calls {
     fn forget(&self, user: UserId) {
         let mut users = self.users();
         // Under the lock: whoever comes in at this moment asks for it after that, and finds it gone.
-        if self.door.of_user(user).is_empty() {
+        if self.registry.of_user(user).is_empty() {
             users.remove(&user);
             if users.is_empty() {
                 users.shrink_to_fit();
@@ -100,14 +110,14 @@ impl Calls {
         match event {
             Some(Event::Changed(notice)) => {
                 let frame = Frame::push(Body::CallChanged(notice));
-                for connection in self.door.of_user(user) {
+                for connection in self.registry.of_user(user) {
                     connection.push(Arc::clone(&frame));
                 }
             }
             Some(Event::Signal(signal)) => {
                 let to = signal.to_session_id.clone();
                 let frame = Frame::push(Body::CallSignal(signal));
-                for connection in self.door.of_user(user) {
+                for connection in self.registry.of_user(user) {
                     if to.is_empty() || connection.session_id().to_string() == to {
                         // The other device must not be able to fill the queue.
                         connection.push_if_quick(&frame);
@@ -134,7 +144,7 @@ mod tests {
 
     use super::super::connection::Bounds;
     use super::super::connection::tests::{connection, next};
-    use super::super::registry::Place;
+    use super::super::registry::ConnectionSlot;
     use super::*;
     use crate::config::SocketsConfig;
 
@@ -157,16 +167,17 @@ mod tests {
 
     #[tokio::test]
     async fn one_subscription_serves_all_connections_of_a_user_and_goes_with_the_last() {
-        let (leaves, left) = mpsc::unbounded_channel();
-        let (door, events, tasks) = (Door::new(leaves), Events::local(), Tasks::default());
-        let calls = Arc::new(Calls::new(door.clone(), left, events.clone()));
+        let (disconnects, disconnected) = mpsc::unbounded_channel();
+        let (registry, events, tasks) =
+            (ConnectionRegistry::new(disconnects), Events::local(), Tasks::default());
+        let calls = Arc::new(CallEvents::new(registry.clone(), disconnected, events.clone()));
         calls.start(&tasks);
         let config = SocketsConfig::default();
-        let enter = |number, user| -> (Place, Arc<_>) {
-            let mut place = door.enter(IpAddr::from([192, 0, 2, 1]), &config).expect("a place");
+        let enter = |number, user| -> (ConnectionSlot, Arc<_>) {
+            let mut slot = registry.admit(IpAddr::from([192, 0, 2, 1]), &config).expect("a slot");
             let connection = connection(number, user, Bounds { frames: 10, bytes: 10_000 });
-            place.sign_in(&connection, &config).expect("signed in");
-            (place, connection)
+            slot.sign_in(&connection, &config).expect("signed in");
+            (slot, connection)
         };
         let [ann, bob] = [UserId::generate(), UserId::generate()];
         let places = [enter(1, ann), enter(2, ann), enter(3, bob)];

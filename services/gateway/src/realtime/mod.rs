@@ -1,18 +1,21 @@
-//! The WebSocket at `/v1/socket`: who may open one, and what all of them share.
+//! Live connections: what they follow, how they resume, and what ends them. The WebSocket and the event stream stand on
+//! top; a dialect's socket is one more.
 //!
 //! ```text
-//! session     one connection: reads, writes, pings, closes       frame, json   what it reads and writes
-//! connection  the same connection as everyone else sees it       resume        from "I was away" to live
-//! hub         who follows what here, and how it gets to them     topic, reader one log and those who follow it
-//! door        who may come in, and who is in                     signed_in     whether they still may
-//! presence    tells conversation who is here
-//! calls       whose phone rings
+//! connection     one connection as all others see it        frame, frame_json  what it reads and writes
+//! hub, topic     the logs that are followed here             log_reader         one connection in one log
+//! resume         from a known sequence to live
+//! handshake      admits new connections                      registry           the open connections, and their limits
+//! session_watch  ends the connections of ended sessions
+//! presence       reports connected users to conversation     call_events        hands out calls
+//! websocket, sse the two wires of the canonical API
 //! ```
 
 pub(crate) mod call_events;
 pub(crate) mod connection;
 pub(crate) mod frame;
 mod frame_json;
+pub(crate) mod handshake;
 pub(crate) mod hub;
 mod log_reader;
 mod presence;
@@ -21,134 +24,135 @@ pub(crate) mod resume;
 pub(crate) mod session_watch;
 pub(crate) mod sse;
 pub(crate) mod topic;
-mod websocket;
+pub(crate) mod websocket;
 
 #[cfg(test)]
 mod tests;
 
 use std::hash::{BuildHasher, RandomState};
-use std::net::IpAddr;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::Extension;
-use axum::extract::{RawQuery, State, WebSocketUpgrade};
-use axum::response::{IntoResponse, Response};
-use axum::routing::any;
+use chassis::clock::Clock;
 use chassis::events::Events;
 use chassis::fault::Fault;
 use chassis::tasks::{Shutdown, Tasks};
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
-use http::HeaderMap;
-use proto::gateway::v1::ErrorReason;
-use tonic::Code;
 
-use self::call_events::Calls;
+use self::call_events::CallEvents;
 use self::connection::{Bounds, Connection, End, SignedIn, Waiting};
 use self::frame::Format;
 use self::hub::Hub;
-use self::registry::{Door, Place};
-use crate::config::SocketsConfig;
-use crate::http::error::Problem;
-use crate::http::middleware::client_ip::ClientAddress;
-use crate::http::middleware::cors;
-use crate::http::rest::transcode::bearer;
-use crate::state::Gateway;
-use crate::upstream::clients::Clients;
-use crate::upstream::send_stream::Carrier;
-use websocket::session;
-
-/// A read buffer is held for as long as its connection: most frames of clients are small.
-const READ_BUFFER: usize = 2 * 1024;
-
-/// So much is gathered before it is written, when more than one frame waits. It is not kept by those who are idle.
-const WRITE_BUFFER: usize = 8 * 1024;
+use self::registry::{ConnectionRegistry, ConnectionSlot};
+use crate::config::Config;
+use crate::upstream::Upstream;
 
 /// How long commands that are under way may take when the gateway goes, and how long the last frames.
-const FINISH: Duration = Duration::from_secs(4);
-const FAREWELL: Duration = Duration::from_secs(4);
+const FINISH_TIMEOUT: Duration = Duration::from_secs(4);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What all connections of clients share.
-pub(crate) struct Sockets {
+/// The live connections of this realtime, and what they stand on. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Realtime(Arc<Inner>);
+
+struct Inner {
+    config: Arc<Config>,
+    upstream: Upstream,
+    events: Events,
+    clock: Clock,
     hub: Hub,
-    carrier: Carrier,
-    door: Door,
-    calls: Arc<Calls>,
+    registry: ConnectionRegistry,
+    call_events: Arc<CallEvents>,
     waiting: Waiting,
     numbers: AtomicU64,
     spread: RandomState,
 }
 
-impl Sockets {
-    pub(crate) fn new(clients: &Clients, events: &Events) -> Self {
-        let (leaves, left) = tokio::sync::mpsc::unbounded_channel();
-        let door = Door::new(leaves);
-        Self {
-            hub: Hub::new(clients.clone(), events.clone()),
-            carrier: Carrier::new(),
-            calls: Arc::new(Calls::new(door.clone(), left, events.clone())),
-            door,
+impl Realtime {
+    pub(crate) fn new(config: Arc<Config>, upstream: Upstream, events: Events, clock: Clock) -> Self {
+        let (disconnects, disconnected) = tokio::sync::mpsc::unbounded_channel();
+        let registry = ConnectionRegistry::new(disconnects);
+        Self(Arc::new(Inner {
+            hub: Hub::new(upstream.clients().clone(), events.clone()),
+            call_events: Arc::new(CallEvents::new(registry.clone(), disconnected, events.clone())),
+            registry,
             waiting: Waiting::default(),
             numbers: AtomicU64::new(1),
             spread: RandomState::new(),
-        }
+            config,
+            upstream,
+            events,
+            clock,
+        }))
     }
 
-    /// Who follows what.
+    /// Starts the tasks behind the connections.
+    pub(crate) fn start(&self, tasks: &Tasks) {
+        describe();
+        self.0.hub.start(tasks);
+        self.0.call_events.start(tasks);
+        session_watch::start(self, tasks);
+        presence::start(self, tasks);
+        let realtime = self.clone();
+        tasks.spawn("sockets", |shutdown| drain(realtime, shutdown));
+    }
+
+    /// The configuration, as it holds under the profile.
+    pub(crate) fn config(&self) -> &Config {
+        &self.0.config
+    }
+
+    /// The services behind the gateway.
+    pub(crate) fn upstream(&self) -> &Upstream {
+        &self.0.upstream
+    }
+
+    /// The bus.
+    pub(crate) fn events(&self) -> &Events {
+        &self.0.events
+    }
+
+    /// The time.
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.0.clock
+    }
+
+    /// The logs that connections follow.
     pub(crate) fn hub(&self) -> &Hub {
-        &self.hub
+        &self.0.hub
     }
 
-    /// What carries sends to messaging.
-    pub(crate) fn carrier(&self) -> &Carrier {
-        &self.carrier
+    /// The open connections.
+    pub(crate) fn registry(&self) -> &ConnectionRegistry {
+        &self.0.registry
     }
 
-    /// Who is in.
-    pub(crate) fn door(&self) -> &Door {
-        &self.door
+    /// Hands out what happens to the calls of connected users.
+    pub(crate) fn call_events(&self) -> &CallEvents {
+        &self.0.call_events
     }
 
-    /// What brings calls.
-    pub(crate) fn calls(&self) -> &Calls {
-        &self.calls
-    }
-
-    /// A connection of one who has signed in. It is in as long as the place is held.
+    /// Opens a connection for a user who has signed in. It is registered as long as the slot is held.
     pub(crate) fn connect(
         &self,
-        place: &mut Place,
+        slot: &mut ConnectionSlot,
         who: SignedIn,
         format: Format,
-        config: &SocketsConfig,
     ) -> Result<Arc<Connection>, Fault> {
-        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        let config = &self.0.config.sockets;
+        let number = self.0.numbers.fetch_add(1, Ordering::Relaxed);
         let bounds = Bounds { frames: config.queue_frames, bytes: config.queue_bytes };
-        let connection = Connection::new(number, who, format, bounds, self.waiting.clone());
-        place.sign_in(&connection, config)?;
+        let connection = Connection::new(number, who, format, bounds, self.0.waiting.clone());
+        slot.sign_in(&connection, config)?;
         Ok(connection)
     }
 
-    /// When this connection comes back after a restart: another time for each.
-    pub(crate) fn come_back(&self, number: u64, spread: Duration) -> Duration {
+    /// How long a client is to wait before it connects again after a restart: another time for each connection.
+    pub(crate) fn reconnect_delay(&self, number: u64) -> Duration {
+        let spread = self.0.config.sockets.drain_spread;
         let millis = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).max(1);
-        Duration::from_millis(self.spread.hash_one(number) % millis)
+        Duration::from_millis(self.0.spread.hash_one(number) % millis)
     }
-}
-
-/// Starts the tasks behind the sockets.
-pub(crate) fn start(gateway: &Gateway, tasks: &Tasks) {
-    describe();
-    gateway.sockets().hub.start(tasks);
-    gateway.sockets().calls.start(tasks);
-    gateway.sockets().carrier.start(gateway.clients(), tasks);
-    session_watch::start(gateway, tasks);
-    presence::start(gateway, tasks);
-    let gateway = gateway.clone();
-    tasks.spawn("sockets", |shutdown| drain(gateway, shutdown));
 }
 
 fn describe() {
@@ -166,95 +170,22 @@ fn describe() {
     );
 }
 
-/// When the gateway goes: nobody comes in, what is under way is finished, and everyone is told when to come back.
-async fn drain(gateway: Gateway, shutdown: Shutdown) {
+/// When the gateway goes: no connection is admitted, what is under way is finished, and each client is told when to
+/// connect again.
+async fn drain(realtime: Realtime, shutdown: Shutdown) {
     shutdown.wait().await;
-    let (sockets, spread) = (gateway.sockets(), gateway.config().sockets.drain_spread);
-    sockets.door.close();
-    for connection in sockets.door.everyone() {
+    let registry = realtime.registry();
+    registry.close();
+    for connection in registry.everyone() {
         connection.drain();
     }
-    if tokio::time::timeout(FINISH, sockets.door.emptied()).await.is_ok() {
+    if tokio::time::timeout(FINISH_TIMEOUT, registry.emptied()).await.is_ok() {
         return;
     }
-    for connection in sockets.door.everyone() {
-        connection.end(End::Restart { retry_after: sockets.come_back(connection.number(), spread) });
+    for connection in registry.everyone() {
+        connection.end(End::Restart { retry_after: realtime.reconnect_delay(connection.number()) });
     }
-    if tokio::time::timeout(FAREWELL, sockets.door.emptied()).await.is_err() {
+    if tokio::time::timeout(CLOSE_TIMEOUT, registry.emptied()).await.is_err() {
         tracing::warn!("connections have not gone in time");
-    }
-}
-
-/// The route of the socket.
-pub(crate) fn router(gateway: Gateway) -> axum::Router {
-    axum::Router::new().route("/v1/socket", any(open)).with_state(gateway)
-}
-
-/// Lets a client in, or says why not.
-async fn open(
-    State(gateway): State<Gateway>,
-    address: Option<Extension<ClientAddress>>,
-    RawQuery(query): RawQuery,
-    headers: HeaderMap,
-    upgrade: WebSocketUpgrade,
-) -> Response {
-    let (place, who) = match admit(&gateway, address, query.as_deref(), &headers).await {
-        Ok(admitted) => admitted,
-        Err(problem) => return problem.into_response(),
-    };
-    let max = gateway.config().sockets.max_frame_bytes;
-    upgrade
-        .read_buffer_size(READ_BUFFER)
-        .write_buffer_size(WRITE_BUFFER)
-        .max_frame_size(max)
-        .max_message_size(max)
-        .on_upgrade(move |socket| contained(session::run(gateway, socket, place, who)))
-}
-
-/// A panic ends one connection and no other, and is counted. In a box of its own size: what surrounds it would otherwise
-/// hold room for it more than once.
-fn contained(session: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
-    let outcome = AssertUnwindSafe(session).catch_unwind();
-    let counted = outcome.map(|outcome| {
-        if outcome.is_err() {
-            metrics::counter!("panics_total", "method" => "socket").increment(1);
-            tracing::error!("a connection has ended in a panic");
-        }
-    });
-    counted.boxed()
-}
-
-/// Whether somebody may have a connection. Who has shown a token is known after it.
-pub(crate) async fn admit(
-    gateway: &Gateway,
-    address: Option<Extension<ClientAddress>>,
-    query: Option<&str>,
-    headers: &HeaderMap,
-) -> Result<(Place, Option<SignedIn>), Problem> {
-    let config = gateway.config();
-    if !cors::allowed(headers, config) {
-        return Err(Problem::origin_not_allowed());
-    }
-    refuse_token_in(query)?;
-    let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |Extension(ClientAddress(address))| address);
-    gateway.limits().handshake(address)?;
-    let place = gateway.sockets().door.enter(address, &config.sockets)?;
-    let who = match bearer(headers) {
-        Some(token) => Some(session_watch::sign_in(gateway.clients(), token).await?),
-        None => None,
-    };
-    Ok((place, who))
-}
-
-/// A token in an address ends up in logs and histories.
-fn refuse_token_in(query: Option<&str>) -> Result<(), Fault> {
-    let names =
-        form_urlencoded::parse(query.unwrap_or_default().as_bytes()).map(|(name, _)| name.to_lowercase());
-    let mut tokens = names.filter(|name| name.contains("token") || name.contains("auth"));
-    match tokens.next() {
-        None => Ok(()),
-        Some(name) => Err(Fault::new(Code::InvalidArgument, ErrorReason::InvalidField.as_str_name())
-            .message("a token does not belong into an address: send it in `authorization` or in the hello")
-            .field(name.chars().take(64).collect::<String>(), "is not allowed in the query")),
     }
 }

@@ -14,8 +14,8 @@ use proto::id::{GatewayId, UserId};
 use tokio::time::{Instant, MissedTickBehavior};
 use tonic::Status;
 
-use super::{FAREWELL, FINISH};
-use crate::state::Gateway;
+use super::{CLOSE_TIMEOUT, FINISH_TIMEOUT};
+use crate::realtime::Realtime;
 
 /// How often there is a report, if there is something to tell.
 const ROUND: Duration = Duration::from_secs(1);
@@ -36,12 +36,12 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const LAST_PATIENCE: Duration = Duration::from_millis(1_500);
 
 /// Starts the task that tells.
-pub(super) fn start(gateway: &Gateway, tasks: &Tasks) {
-    let gateway = gateway.clone();
-    tasks.spawn("presence", |shutdown| report(gateway, shutdown));
+pub(super) fn start(realtime: &Realtime, tasks: &Tasks) {
+    let realtime = realtime.clone();
+    tasks.spawn("presence", |shutdown| report(realtime, shutdown));
 }
 
-async fn report(gateway: Gateway, shutdown: Shutdown) {
+async fn report(realtime: Realtime, shutdown: Shutdown) {
     let mut ledger = Ledger::new();
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -51,7 +51,7 @@ async fn report(gateway: Gateway, shutdown: Shutdown) {
             () = shutdown.wait() => break,
             _ = rounds.tick() => {}
         }
-        let outcome = round(&gateway, &mut ledger).await;
+        let outcome = round(&realtime, &mut ledger).await;
         if let Err(status) = &outcome
             && !is_failing
         {
@@ -61,30 +61,30 @@ async fn report(gateway: Gateway, shutdown: Shutdown) {
     }
 
     // The others have been told to go; who is here still when they should have gone is told to have left all the same.
-    drop(tokio::time::timeout(FINISH + FAREWELL, gateway.sockets().door().emptied()).await);
+    drop(tokio::time::timeout(FINISH_TIMEOUT + CLOSE_TIMEOUT, realtime.registry().emptied()).await);
     ledger.close();
-    let farewell = async { while tell(&gateway, &mut ledger).await.is_ok_and(|more| more) {} };
-    drop(tokio::time::timeout(LAST_PATIENCE, farewell).await);
+    let last_reports = async { while tell(&realtime, &mut ledger).await.is_ok_and(|more| more) {} };
+    drop(tokio::time::timeout(LAST_PATIENCE, last_reports).await);
 }
 
-async fn round(gateway: &Gateway, ledger: &mut Ledger) -> Result<(), Status> {
+async fn round(realtime: &Realtime, ledger: &mut Ledger) -> Result<(), Status> {
     let now = Instant::now();
-    for (user, is_in) in gateway.sockets().door().changed() {
+    for (user, is_in) in realtime.registry().changed() {
         ledger.note(user, is_in, now);
     }
     ledger.pass(now);
-    while tell(gateway, ledger).await? {}
+    while tell(realtime, ledger).await? {}
     Ok(())
 }
 
 /// Makes one report, if one is due. Says whether there is more to tell at once.
-async fn tell(gateway: &Gateway, ledger: &mut Ledger) -> Result<bool, Status> {
+async fn tell(realtime: &Realtime, ledger: &mut Ledger) -> Result<bool, Status> {
     let Some(report) = ledger.due(Instant::now()) else { return Ok(false) };
-    let mut request = as_service(report.clone(), gateway.clients().credential(), None);
+    let mut request = as_service(report.clone(), realtime.upstream().clients().credential(), None);
     request.set_timeout(PATIENCE);
-    let answer = gateway.clients().presence().report_presence(request).await?.into_inner();
+    let answer = realtime.upstream().clients().presence().report_presence(request).await?.into_inner();
     if answer.restate {
-        ledger.begin_anew(gateway.sockets().door().users());
+        ledger.begin_anew(realtime.registry().users());
         // Not at once: should conversation say so again and again, it is not asked without a pause.
         return Ok(false);
     }

@@ -1,4 +1,4 @@
-//! Who may come in, and who is in: connections counted per address and per user.
+//! The open connections: admitted by address, counted per address and per user.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -16,19 +16,19 @@ use tonic::Code;
 use super::connection::Connection;
 use crate::config::SocketsConfig;
 
-/// How long one who found no place waits.
-const COME_BACK: Duration = Duration::from_secs(5);
+/// How long a client that found no slot is told to wait.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// Who is in.
+/// The open connections, and the limits on new ones.
 #[derive(Clone)]
-pub(crate) struct Door(Arc<Inner>);
+pub(crate) struct ConnectionRegistry(Arc<Inner>);
 
 struct Inner {
     places: Mutex<Places>,
     emptied: Notify,
     open: Gauge,
-    /// Who has no connection any more.
-    left: mpsc::UnboundedSender<UserId>,
+    /// Receives each user whose last connection has closed.
+    disconnected: mpsc::UnboundedSender<UserId>,
 }
 
 #[derive(Default)]
@@ -36,7 +36,7 @@ struct Places {
     closed: bool,
     addresses: HashMap<IpAddr, Address>,
     users: HashMap<UserId, Vec<Arc<Connection>>>,
-    /// Those whose first connection has come, or whose last has gone, since somebody looked.
+    /// Users whose first connection was opened, or whose last one was closed, since [`ConnectionRegistry::changed`].
     changed: HashSet<UserId>,
     total: usize,
 }
@@ -44,18 +44,18 @@ struct Places {
 #[derive(Default)]
 struct Address {
     connections: usize,
-    strangers: usize,
+    unauthenticated: usize,
 }
 
-impl Door {
-    /// Says of every user whose last connection has gone. The user may be back by then.
-    pub(crate) fn new(left: mpsc::UnboundedSender<UserId>) -> Self {
+impl ConnectionRegistry {
+    /// Sends every user whose last connection has closed. The user may have connected again by then.
+    pub(crate) fn new(disconnected: mpsc::UnboundedSender<UserId>) -> Self {
         let open = metrics::gauge!("sockets_open");
-        Self(Arc::new(Inner { places: Mutex::default(), emptied: Notify::new(), open, left }))
+        Self(Arc::new(Inner { places: Mutex::default(), emptied: Notify::new(), open, disconnected }))
     }
 
-    /// Gives a place to one of whom only the address is known.
-    pub(crate) fn enter(&self, address: IpAddr, config: &SocketsConfig) -> Result<Place, Fault> {
+    /// Takes a slot for a connection of which only the address is known.
+    pub(crate) fn admit(&self, address: IpAddr, config: &SocketsConfig) -> Result<ConnectionSlot, Fault> {
         let mut places = self.lock();
         if places.closed {
             return Err(Fault::unavailable("the gateway"));
@@ -63,20 +63,22 @@ impl Door {
         if places.total >= config.max {
             return Err(Fault::new(Code::Unavailable, ErrorReason::Overloaded.as_str_name())
                 .message("there are too many connections")
-                .retry_after(COME_BACK));
+                .retry_after(RETRY_AFTER));
         }
         let here = places.addresses.entry(address).or_default();
-        if here.connections >= config.per_address || here.strangers >= config.unauthenticated_per_address {
+        if here.connections >= config.per_address
+            || here.unauthenticated >= config.unauthenticated_per_address
+        {
             return Err(too_many("address"));
         }
         here.connections += 1;
-        here.strangers += 1;
+        here.unauthenticated += 1;
         places.total += 1;
         self.0.open.set(places.total as f64);
-        Ok(Place { door: self.clone(), address, connection: None })
+        Ok(ConnectionSlot { registry: self.clone(), address, connection: None })
     }
 
-    /// All who are signed in.
+    /// All connections that are signed in.
     pub(crate) fn everyone(&self) -> Vec<Arc<Connection>> {
         self.lock().users.values().flatten().cloned().collect()
     }
@@ -86,24 +88,24 @@ impl Door {
         self.lock().users.get(&user).cloned().unwrap_or_default()
     }
 
-    /// Who is in.
+    /// The users with a connection.
     pub(crate) fn users(&self) -> Vec<UserId> {
         self.lock().users.keys().copied().collect()
     }
 
-    /// Those who came in or went since this was asked last, and whether they are in now.
+    /// The users who connected or disconnected since the last call, and whether they are connected now.
     pub(crate) fn changed(&self) -> Vec<(UserId, bool)> {
         let mut places = self.lock();
         let changed = std::mem::take(&mut places.changed);
         changed.into_iter().map(|user| (user, places.users.contains_key(&user))).collect()
     }
 
-    /// Lets nobody in any more.
+    /// Admits no more connections.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
     }
 
-    /// Waits until nobody is in.
+    /// Waits until no connection is left.
     pub(crate) async fn emptied(&self) {
         loop {
             let emptied = self.0.emptied.notified();
@@ -120,21 +122,21 @@ impl Door {
     }
 }
 
-/// A place that is taken; given back when it is dropped.
-pub(crate) struct Place {
-    door: Door,
+/// The place of one connection in the limits; given back when it is dropped.
+pub(crate) struct ConnectionSlot {
+    registry: ConnectionRegistry,
     address: IpAddr,
     connection: Option<Arc<Connection>>,
 }
 
-impl Place {
-    /// The one who has it is known now.
+impl ConnectionSlot {
+    /// Gives the slot to the user of a connection.
     pub(crate) fn sign_in(
         &mut self,
         connection: &Arc<Connection>,
         config: &SocketsConfig,
     ) -> Result<(), Fault> {
-        let mut places = self.door.lock();
+        let mut places = self.registry.lock();
         let others = places.users.entry(connection.user_id()).or_default();
         if others.len() >= config.per_user {
             return Err(too_many("user"));
@@ -145,26 +147,26 @@ impl Place {
             places.changed.insert(connection.user_id());
         }
         if let Some(here) = places.addresses.get_mut(&self.address) {
-            here.strangers = here.strangers.saturating_sub(1);
+            here.unauthenticated = here.unauthenticated.saturating_sub(1);
         }
         self.connection = Some(Arc::clone(connection));
         Ok(())
     }
 
-    /// Where it is from.
+    /// The address of the client.
     pub(crate) fn address(&self) -> IpAddr {
         self.address
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
-        let mut places = self.door.lock();
+        let mut places = self.registry.lock();
         places.total = places.total.saturating_sub(1);
         if let Entry::Occupied(mut here) = places.addresses.entry(self.address) {
             here.get_mut().connections = here.get().connections.saturating_sub(1);
             if self.connection.is_none() {
-                here.get_mut().strangers = here.get().strangers.saturating_sub(1);
+                here.get_mut().unauthenticated = here.get().unauthenticated.saturating_sub(1);
             }
             if here.get().connections == 0 {
                 here.remove();
@@ -178,12 +180,12 @@ impl Drop for Place {
                 user.remove();
                 places.changed.insert(connection.user_id());
                 // Nobody listens any more when the gateway goes.
-                let _ = self.door.0.left.send(connection.user_id());
+                let _ = self.registry.0.disconnected.send(connection.user_id());
             }
         }
-        self.door.0.open.set(places.total as f64);
+        self.registry.0.open.set(places.total as f64);
         if places.total == 0 {
-            self.door.0.emptied.notify_waiters();
+            self.registry.0.emptied.notify_waiters();
         }
     }
 }
@@ -192,7 +194,7 @@ fn too_many(whose: &'static str) -> Fault {
     Fault::new(Code::ResourceExhausted, ErrorReason::TooManyConnections.as_str_name())
         .message(format!("the {whose} has as many connections as it may have"))
         .with("of", whose)
-        .retry_after(COME_BACK)
+        .retry_after(RETRY_AFTER)
 }
 
 #[cfg(test)]
@@ -211,8 +213,8 @@ mod tests {
         }
     }
 
-    fn open() -> Door {
-        Door::new(mpsc::unbounded_channel().0)
+    fn open() -> ConnectionRegistry {
+        ConnectionRegistry::new(mpsc::unbounded_channel().0)
     }
 
     fn address(last: u8) -> IpAddr {
@@ -224,61 +226,64 @@ mod tests {
     }
 
     #[test]
-    fn strangers_of_one_address_have_few_places() {
-        let door = open();
+    fn an_address_has_few_unauthenticated_slots() {
+        let registry = open();
         let mut places: Vec<_> =
-            (0..2).map(|_| door.enter(address(1), &config()).expect("a place")).collect();
-        let fault = door.enter(address(1), &config()).err().expect("full");
+            (0..2).map(|_| registry.admit(address(1), &config()).expect("a slot")).collect();
+        let fault = registry.admit(address(1), &config()).err().expect("full");
         assert_eq!(fault.reason(), "ERROR_REASON_TOO_MANY_CONNECTIONS");
         assert!(fault.wait().is_some());
-        assert!(door.enter(address(2), &config()).is_ok());
+        assert!(registry.admit(address(2), &config()).is_ok());
 
         places[0].sign_in(&someone(1, UserId::generate()), &config()).expect("signed in");
-        places.push(door.enter(address(1), &config()).expect("a place for one more stranger"));
-        assert!(door.enter(address(1), &config()).is_err(), "the address has its three");
+        places.push(
+            registry.admit(address(1), &config()).expect("a slot for one more unauthenticated connection"),
+        );
+        assert!(registry.admit(address(1), &config()).is_err(), "the address has its three");
         places.clear();
-        assert!(door.enter(address(1), &config()).is_ok());
+        assert!(registry.admit(address(1), &config()).is_ok());
     }
 
     #[test]
-    fn a_user_has_few_places_and_gets_them_back() {
-        let (door, user) = (open(), UserId::generate());
-        let mut one = door.enter(address(1), &config()).expect("a place");
-        let mut other = door.enter(address(2), &config()).expect("a place");
+    fn a_user_has_few_slots_and_gets_them_back() {
+        let (registry, user) = (open(), UserId::generate());
+        let mut one = registry.admit(address(1), &config()).expect("a slot");
+        let mut other = registry.admit(address(2), &config()).expect("a slot");
         one.sign_in(&someone(1, user), &config()).expect("signed in");
         assert!(other.sign_in(&someone(2, user), &config()).is_err());
-        assert_eq!(door.of_user(user).len(), 1);
+        assert_eq!(registry.of_user(user).len(), 1);
         drop(one);
-        assert!(door.of_user(user).is_empty());
+        assert!(registry.of_user(user).is_empty());
         assert!(other.sign_in(&someone(2, user), &config()).is_ok());
     }
 
     #[test]
     fn the_first_connection_of_a_user_and_the_end_of_the_last_are_told() {
         let config = SocketsConfig { per_user: 2, ..config() };
-        let (door, user) = (open(), UserId::generate());
-        let mut places: Vec<_> = (1..3).map(|n| door.enter(address(n), &config).expect("a place")).collect();
-        assert!(door.changed().is_empty(), "strangers are nobody");
-        for (number, place) in (1..).zip(&mut places) {
-            place.sign_in(&someone(number, user), &config).expect("signed in");
+        let (registry, user) = (open(), UserId::generate());
+        let mut places: Vec<_> =
+            (1..3).map(|n| registry.admit(address(n), &config).expect("a slot")).collect();
+        assert!(registry.changed().is_empty(), "unauthenticated connections belong to no user");
+        for (number, slot) in (1..).zip(&mut places) {
+            slot.sign_in(&someone(number, user), &config).expect("signed in");
             let expected = if number == 1 { vec![(user, true)] } else { vec![] };
-            assert_eq!(door.changed(), expected);
+            assert_eq!(registry.changed(), expected);
         }
-        assert_eq!(door.users(), [user]);
+        assert_eq!(registry.users(), [user]);
         places.pop();
-        assert!(door.changed().is_empty());
+        assert!(registry.changed().is_empty());
         places.pop();
-        assert_eq!(door.changed(), [(user, false)]);
-        assert!(door.users().is_empty());
+        assert_eq!(registry.changed(), [(user, false)]);
+        assert!(registry.users().is_empty());
     }
 
     #[tokio::test]
-    async fn nobody_comes_in_when_it_is_closed() {
-        let door = open();
-        let place = door.enter(address(1), &config()).expect("a place");
-        door.close();
-        assert!(door.enter(address(1), &config()).is_err());
-        let (emptied, ()) = tokio::join!(door.emptied(), async { drop(place) });
+    async fn a_closed_registry_admits_no_connection() {
+        let registry = open();
+        let slot = registry.admit(address(1), &config()).expect("a slot");
+        registry.close();
+        assert!(registry.admit(address(1), &config()).is_err());
+        let (emptied, ()) = tokio::join!(registry.emptied(), async { drop(slot) });
         assert_eq!(emptied, ());
     }
 }

@@ -18,7 +18,7 @@ use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
 use super::connection::{Connection, End, SignedIn, Ticket};
-use crate::state::Gateway;
+use crate::realtime::Realtime;
 use crate::upstream::clients::Clients;
 
 /// How often connections are looked through.
@@ -69,31 +69,31 @@ async fn look_up(clients: &Clients, token: &str, patience: Duration) -> Result<O
 
 /// Starts the tasks that close the connections of sessions that have ended. Two, so that a hint never waits for the
 /// others to be looked at.
-pub(super) fn start(gateway: &Gateway, tasks: &Tasks) {
-    let listening = gateway.clone();
+pub(super) fn start(realtime: &Realtime, tasks: &Tasks) {
+    let listening = realtime.clone();
     tasks.spawn("ended-sessions", |shutdown| listen(listening, shutdown));
-    let looking = gateway.clone();
+    let looking = realtime.clone();
     tasks.spawn("signed-in", |shutdown| look_round(looking, shutdown));
 }
 
-async fn listen(gateway: Gateway, shutdown: Shutdown) {
+async fn listen(realtime: Realtime, shutdown: Shutdown) {
     let (sender, mut hints) = mpsc::channel(WAITING_HINTS);
-    let _subscription = gateway.events().subscribe(proto::subject::SESSIONS_ENDED, sender).await;
+    let _subscription = realtime.events().subscribe(proto::subject::SESSIONS_ENDED, sender).await;
     loop {
         let hint = tokio::select! {
             () = shutdown.wait() => return,
             hint = hints.recv() => hint,
         };
         match hint.map(|hint| SessionsEnded::decode(hint.payload)) {
-            Some(Ok(ended)) => look_at(&gateway, those_of(&gateway, &ended), Doubt::Ended).await,
+            Some(Ok(ended)) => look_at(&realtime, those_of(&realtime, &ended), Doubt::Ended).await,
             Some(Err(error)) => tracing::warn!(%error, "a hint about ended sessions cannot be read"),
             None => return,
         }
     }
 }
 
-async fn look_round(gateway: Gateway, shutdown: Shutdown) {
-    let mut interruptions = gateway.events().interruptions();
+async fn look_round(realtime: Realtime, shutdown: Shutdown) {
+    let mut interruptions = realtime.events().interruptions();
     let mut rounds = tokio::time::interval(ROUND);
     rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut round = 0;
@@ -101,20 +101,20 @@ async fn look_round(gateway: Gateway, shutdown: Shutdown) {
         let connections = tokio::select! {
             () = shutdown.wait() => return,
             // Hints may have been lost.
-            Ok(()) = interruptions.changed() => gateway.sockets().door().everyone(),
+            Ok(()) = interruptions.changed() => realtime.registry().everyone(),
             _ = rounds.tick() => {
                 round = (round + 1) % ROUNDS;
-                due(&gateway, round)
+                due(&realtime, round)
             }
         };
-        look_at(&gateway, connections, Doubt::None).await;
+        look_at(&realtime, connections, Doubt::None).await;
     }
 }
 
 /// The connections that a hint is about.
-fn those_of(gateway: &Gateway, ended: &SessionsEnded) -> Vec<Arc<Connection>> {
+fn those_of(realtime: &Realtime, ended: &SessionsEnded) -> Vec<Arc<Connection>> {
     let Ok(user) = UserId::parse(&ended.user_id) else { return Vec::new() };
-    let mut connections = gateway.sockets().door().of_user(user);
+    let mut connections = realtime.registry().of_user(user);
     if !ended.session_ids.is_empty() {
         connections.retain(|one| ended.session_ids.contains(&one.session_id().to_string()));
     }
@@ -122,9 +122,9 @@ fn those_of(gateway: &Gateway, ended: &SessionsEnded) -> Vec<Arc<Connection>> {
 }
 
 /// The connections whose turn it is, and those whose time has come.
-fn due(gateway: &Gateway, round: u64) -> Vec<Arc<Connection>> {
-    let now = gateway.clock().now();
-    let mut everyone = gateway.sockets().door().everyone();
+fn due(realtime: &Realtime, round: u64) -> Vec<Arc<Connection>> {
+    let now = realtime.clock().now();
+    let mut everyone = realtime.registry().everyone();
     everyone.retain(|one| one.number() % ROUNDS == round || one.expires() <= now);
     everyone
 }
@@ -148,11 +148,11 @@ impl Doubt {
     }
 }
 
-async fn look_at(gateway: &Gateway, connections: Vec<Arc<Connection>>, doubt: Doubt) {
+async fn look_at(realtime: &Realtime, connections: Vec<Arc<Connection>>, doubt: Doubt) {
     stream::iter(connections)
         .for_each_concurrent(AT_A_TIME, |connection| async move {
             let token = connection.token();
-            match look_up(gateway.clients(), &token, doubt.patience()).await {
+            match look_up(realtime.upstream().clients(), &token, doubt.patience()).await {
                 Ok(Some(who)) if who.session_id == connection.session_id() => {
                     // It may have been signed in anew meanwhile.
                     if connection.token() == token {
@@ -164,7 +164,7 @@ async fn look_at(gateway: &Gateway, connections: Vec<Arc<Connection>>, doubt: Do
                 Err(_) if doubt == Doubt::Ended => connection.end(End::SignedOut),
                 Err(status) => {
                     tracing::warn!(code = ?status.code(), "auth cannot be asked: {}", status.message());
-                    if connection.expires().plus(GRACE) <= gateway.clock().now() {
+                    if connection.expires().plus(GRACE) <= realtime.clock().now() {
                         connection.end(End::SignedOut);
                     }
                 }

@@ -203,7 +203,8 @@ impl Clients {
         let mut request = on_behalf.request(request);
         let takes_gateway = proto::policy::of(R::PATH).is_some_and(|policy| {
             policy.access == Access::Anyone
-                || (on_behalf.authorization.is_none() && policy.services.contains(&"gateway"))
+                || (on_behalf.authorization.is_none()
+                    && (policy.access == Access::Service || policy.anonymous_services.contains(&"gateway")))
         });
         if takes_gateway {
             self.introduce(&mut request, on_behalf);

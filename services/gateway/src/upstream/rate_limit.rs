@@ -3,6 +3,7 @@
 use std::hash::Hash;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::fault::Fault;
@@ -18,7 +19,6 @@ use proto::rpc::Rpc;
 use tonic::Code;
 
 use crate::config::{Config, RatesConfig};
-use crate::state::Gateway;
 
 /// How often those are forgotten who have not been seen for so long that it makes no difference.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
@@ -164,15 +164,15 @@ impl Limits {
     }
 
     /// Forgets now and then those who have not been seen for long.
-    pub(crate) fn start(gateway: &Gateway, tasks: &Tasks) {
+    pub(crate) fn start(this: &Arc<Self>, tasks: &Tasks) {
         metrics::describe_counter!(LIMITED, "Requests refused because there were too many, by limit.");
         metrics::describe_counter!(FULL, "Checks of a limit that had no room for one more to count.");
-        let gateway = gateway.clone();
+        let limits = Arc::clone(this);
         tasks.spawn("forget-limits", |shutdown| async move {
             loop {
                 tokio::select! {
                     () = shutdown.wait() => return,
-                    () = tokio::time::sleep(FORGET_EVERY) => gateway.limits().forget(),
+                    () = tokio::time::sleep(FORGET_EVERY) => limits.forget(),
                 }
             }
         });

@@ -54,10 +54,10 @@ const DRAIN: Duration = Duration::from_secs(5);
 type Answer = oneshot::Sender<Result<SendMessageResponse, Status>>;
 
 /// Carries sends to messaging.
-pub(crate) struct Carrier {
+pub(crate) struct SendStream {
     streams: Vec<mpsc::Sender<Waiting>>,
     /// The queues' other ends before the tasks are started.
-    unborn: Mutex<Vec<mpsc::Receiver<Waiting>>>,
+    pending_tasks: Mutex<Vec<mpsc::Receiver<Waiting>>>,
 }
 
 struct Waiting {
@@ -66,18 +66,19 @@ struct Waiting {
     answer: Answer,
 }
 
-impl Carrier {
+impl SendStream {
     pub(crate) fn new() -> Self {
-        let (streams, unborn) = (0..STREAMS).map(|_| mpsc::channel(WAITING)).unzip();
-        Self { streams, unborn: Mutex::new(unborn) }
+        let (streams, pending_tasks) = (0..STREAMS).map(|_| mpsc::channel(WAITING)).unzip();
+        Self { streams, pending_tasks: Mutex::new(pending_tasks) }
     }
 
     /// Starts the tasks that hold the streams.
     pub(crate) fn start(&self, clients: &Clients, tasks: &Tasks) {
-        let unborn = std::mem::take(&mut *self.unborn.lock().unwrap_or_else(PoisonError::into_inner));
-        for queue in unborn {
+        let pending_tasks =
+            std::mem::take(&mut *self.pending_tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for queue in pending_tasks {
             let clients = clients.clone();
-            tasks.spawn("carrier", |shutdown| carry(queue, clients, shutdown));
+            tasks.spawn("send-stream", |shutdown| run_stream(queue, clients, shutdown));
         }
     }
 
@@ -113,7 +114,7 @@ fn broken() -> Status {
 }
 
 /// Holds one stream open, and opens the next one when it breaks.
-async fn carry(mut queue: mpsc::Receiver<Waiting>, clients: Clients, shutdown: Shutdown) {
+async fn run_stream(mut queue: mpsc::Receiver<Waiting>, clients: Clients, shutdown: Shutdown) {
     let mut pause = FIRST_PAUSE;
     let mut first = None;
     loop {
@@ -125,7 +126,7 @@ async fn carry(mut queue: mpsc::Receiver<Waiting>, clients: Clients, shutdown: S
             };
         }
         let Some(waiting) = first.take() else { return };
-        match Stream::new(&clients).run(waiting, &mut queue, &shutdown).await {
+        match SendStreamTask::new(&clients).run(waiting, &mut queue, &shutdown).await {
             Broke::Used => pause = FIRST_PAUSE,
             Broke::AtOnce => {
                 while let Ok(waiting) = queue.try_recv() {
@@ -149,14 +150,14 @@ enum Broke {
     Drained,
 }
 
-struct Stream<'a> {
+struct SendStreamTask<'a> {
     clients: &'a Clients,
     under_way: HashMap<i64, Answer>,
     tickets: i64,
     used: bool,
 }
 
-impl<'a> Stream<'a> {
+impl<'a> SendStreamTask<'a> {
     fn new(clients: &'a Clients) -> Self {
         Self { clients, under_way: HashMap::new(), tickets: 0, used: false }
     }

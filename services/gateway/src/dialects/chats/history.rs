@@ -64,7 +64,9 @@ pub(super) async fn messages(dialects: &Dialects, request: &HttpRequest) -> Resu
     let list = ListMessagesRequest {
         conversation_id: conversation.clone(),
         order: Order::NewestFirst.into(),
-        //TMP
+        exclude_tombstones: true,
+        start_time: time::field(&fields, "startAt")?.map(time::proto),
+        end_time: end.map(time::proto),
         ..ListMessagesRequest::default()
     };
     let (messages, head) = read(dialects, &actor, list, window.wanted()).await?;

@@ -188,7 +188,9 @@ mod tests {
 
     #[test]
     fn other_keys_are_refused() {
-        for key in [json!("abc"), json!([]), json!({"id": "1"}), json!({"pageToken": 1}), json!(5), json!("[]")] {
+        for key in
+            [json!("abc"), json!([]), json!({"id": "1"}), json!({"pageToken": 1}), json!(5), json!("[]")]
+        {
             let fault = page(json!({"lastEvaluatedKey": key})).expect_err("refused");
             assert_eq!(fault.fields()[0].0, "lastEvaluatedKey", "{key}");
         }

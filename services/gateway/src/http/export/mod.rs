@@ -11,9 +11,11 @@ mod tests;
 use std::collections::VecDeque;
 use std::io;
 
+use std::sync::Arc;
+
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{Request, State};
+use axum::extract::{FromRef, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use bytes::Bytes;
@@ -25,9 +27,10 @@ use tonic::{Response as Answer, Status, Streaming};
 
 pub(crate) use described::described;
 
+use crate::config::Config;
+use crate::http::authorization::bearer;
 use crate::http::error::Problem;
-use crate::http::rest::transcode::bearer;
-use crate::state::Gateway;
+use crate::upstream::Upstream;
 use crate::upstream::clients::OnBehalf;
 use archive::Archive;
 
@@ -41,17 +44,26 @@ const HEAD: [(header::HeaderName, HeaderValue); 2] = [
 ];
 
 /// The route of the archive.
-pub(crate) fn router(gateway: Gateway) -> Router {
-    Router::new().route(PATH, get(export)).with_state(gateway)
+pub(crate) fn router<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Upstream: FromRef<S>,
+    Arc<Config>: FromRef<S>,
+{
+    Router::new().route(PATH, get(export))
 }
 
-async fn export(State(gateway): State<Gateway>, request: Request) -> Result<Response, Problem> {
+async fn export(
+    State(upstream): State<Upstream>,
+    State(config): State<Arc<Config>>,
+    request: Request,
+) -> Result<Response, Problem> {
     let token = bearer(request.headers()).ok_or_else(unauthenticated)?;
-    let caller = gateway.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
-    gateway.limits().heavy(caller.user_id)?;
-    let on_behalf = OnBehalf::of_token(token, gateway.config().request_timeout);
+    let caller = upstream.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
+    upstream.limits().heavy(caller.user_id)?;
+    let on_behalf = OnBehalf::of_token(token, config.request_timeout);
     // All of them before the first byte: what can be refused is refused with an answer that says why.
-    let sources = open(&gateway, &on_behalf).await?;
+    let sources = open(&upstream, &on_behalf).await?;
     Ok((HEAD, Body::from_stream(packed(sources))).into_response())
 }
 
@@ -64,8 +76,8 @@ struct Piece {
 type Source = BoxStream<'static, Result<Piece, Status>>;
 
 /// What each service keeps about the caller.
-async fn open(gateway: &Gateway, on_behalf: &OnBehalf) -> Result<VecDeque<Source>, Status> {
-    let clients = gateway.clients();
+async fn open(upstream: &Upstream, on_behalf: &OnBehalf) -> Result<VecDeque<Source>, Status> {
+    let clients = upstream.clients();
     let (mut auth, mut conversation) = (clients.auth_export(), clients.conversation_export());
     let (mut messaging, mut scheduling) = (clients.messaging_export(), clients.scheduling_export());
     let (auth, conversation, messaging, scheduling) = tokio::try_join!(

@@ -18,8 +18,9 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::config::Config;
+use crate::http::middleware;
 use crate::http::middleware::client_ip::Peer;
-use crate::http::server;
+use crate::state::Gateway;
 use crate::upstream::clients::Clients;
 
 const ID: &str = "01937b6e-7c4a-7d3b-9f00-0242ac120002";
@@ -102,7 +103,7 @@ async fn ask(scheduling: Fate, token: Option<&str>) -> Response {
     }
     let mut request = request.body(Body::empty()).expect("a request");
     request.extensions_mut().insert(Peer(SocketAddr::from(([192, 0, 2, 7], 4711))));
-    let router = server::stack(&gateway, router(gateway.clone()));
+    let router = middleware::stack(gateway.config(), router().with_state(gateway.clone()));
     router.oneshot(request).await.unwrap_or_else(|never| match never {})
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::extract::{MatchedPath, Path, RawQuery, Request, State};
+use axum::extract::{FromRef, MatchedPath, Path, RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chassis::fault::Fault;
@@ -25,10 +25,11 @@ use tonic::{Code, Status, Streaming};
 
 pub(crate) use described::described;
 
+use crate::config::Config;
 use crate::http::error::Problem;
 use crate::http::middleware::client_ip::ClientAddress;
 use crate::json;
-use crate::state::Gateway;
+use crate::upstream::Upstream;
 use range::{Asked, Part};
 
 /// Where the bytes of a file come and go.
@@ -47,9 +48,14 @@ const POLICY: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none
 const CACHE: HeaderValue = HeaderValue::from_static("private, max-age=300");
 
 /// The route of the bytes.
-pub(crate) fn router(gateway: Gateway) -> Router {
+pub(crate) fn router<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Upstream: FromRef<S>,
+    Arc<Config>: FromRef<S>,
+{
     let refuse = || async { Problem::method_not_allowed(&[Method::GET, Method::HEAD, Method::PUT]) };
-    Router::new().route(PATH, get(download).put(upload).fallback(refuse)).with_state(gateway)
+    Router::new().route(PATH, get(download).put(upload).fallback(refuse))
 }
 
 /// Whether a request brings bytes: it may take longer than others, as long as they come.
@@ -59,14 +65,15 @@ pub(crate) fn is_upload(request: &Request) -> bool {
 }
 
 async fn upload(
-    State(gateway): State<Gateway>,
+    State(upstream): State<Upstream>,
+    State(config): State<Arc<Config>>,
     Path(upload_id): Path<String>,
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, Problem> {
     let ticket = ticket(query.as_deref())?;
     let address = request.extensions().get().map(|ClientAddress(address)| *address);
-    let max = gateway.config().max_upload_bytes;
+    let max = config.max_upload_bytes;
     let announced = request.headers().get(header::CONTENT_LENGTH);
     let announced = announced.and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|announced| announced > max) {
@@ -79,7 +86,7 @@ async fn upload(
     let rest = bytes.map(|data| pb::WriteUploadRequest { data: data.into(), ..Default::default() });
     let written = async {
         let requests = stream::once(async { first }).chain(rest);
-        let mut answers = gateway.clients().uploads().write_upload(requests).await?.into_inner();
+        let mut answers = upstream.clients().uploads().write_upload(requests).await?.into_inner();
         answers.message().await?.ok_or_else(|| Status::from(Fault::unavailable("messaging")))
     };
     let written = written.await;
@@ -87,7 +94,7 @@ async fn upload(
     if let Some(problem) = broken.get() {
         return Err(Problem::clone(problem));
     }
-    let written = written.map_err(|status| refused(&gateway, address, status).without_the_rest())?;
+    let written = written.map_err(|status| refused(&upstream, address, status).without_the_rest())?;
     let json = json::typed_to_json("parlor.messaging.v1.WriteUploadResponse", &written)?;
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
@@ -126,16 +133,16 @@ fn pieces(
 }
 
 async fn download(
-    State(gateway): State<Gateway>,
+    State(upstream): State<Upstream>,
     Path(upload_id): Path<String>,
     RawQuery(query): RawQuery,
     request: Request,
 ) -> Result<Response, Problem> {
     let address = request.extensions().get().map(|ClientAddress(address)| *address);
-    let wanted = Wanted { gateway: &gateway, upload_id, ticket: ticket(query.as_deref())? };
+    let wanted = Wanted { upstream: &upstream, upload_id, ticket: ticket(query.as_deref())? };
     let answer = wanted.answer(request.headers()).await;
     answer.map_err(|refusal| match refusal {
-        Refusal::Status(status) => refused(&gateway, address, status),
+        Refusal::Status(status) => refused(&upstream, address, status),
         Refusal::Problem(problem) => *problem,
     })
 }
@@ -156,7 +163,7 @@ impl From<Status> for Refusal {
 
 /// Which file somebody wants to have.
 struct Wanted<'a> {
-    gateway: &'a Gateway,
+    upstream: &'a Upstream,
     upload_id: String,
     ticket: String,
 }
@@ -213,7 +220,7 @@ impl Wanted<'_> {
             length: i64::try_from(length).unwrap_or(i64::MAX),
         };
         let mut answers: Streaming<pb::ReadUploadResponse> =
-            self.gateway.clients().uploads().read_upload(request).await?.into_inner();
+            self.upstream.clients().uploads().read_upload(request).await?.into_inner();
         let first = answers.message().await?.unwrap_or_default();
         let file = first.upload.ok_or_else(|| Status::from(Fault::unavailable("messaging")))?;
         let bytes = answers.map(|answer| answer.map(|answer| bytes::Bytes::from(answer.data)));
@@ -230,10 +237,10 @@ fn ticket(query: Option<&str>) -> Result<String, Fault> {
 }
 
 /// What messaging says to somebody who has nothing but a ticket: who tries tickets is slowed down.
-fn refused(gateway: &Gateway, address: Option<std::net::IpAddr>, status: Status) -> Problem {
+fn refused(upstream: &Upstream, address: Option<std::net::IpAddr>, status: Status) -> Problem {
     match address {
         Some(address) if status.code() == Code::PermissionDenied => {
-            gateway.limits().anonymous(address).err().map_or_else(|| status.into(), Problem::from)
+            upstream.limits().anonymous(address).err().map_or_else(|| status.into(), Problem::from)
         }
         _ => status.into(),
     }

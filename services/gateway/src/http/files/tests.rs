@@ -18,8 +18,9 @@ use tower::ServiceExt as _;
 
 use super::*;
 use crate::config::Config;
+use crate::http::middleware;
 use crate::http::middleware::client_ip::Peer;
-use crate::http::server;
+use crate::state::Gateway;
 use crate::upstream::clients::Clients;
 
 const ID: &str = "01937b6e-7c4a-7d3b-9f00-0242ac120002";
@@ -135,7 +136,7 @@ impl World {
         let config = config.under(Profile::Production).expect("a config");
         let verifier = Verifier::new(services, None);
         let gateway = Gateway::new(config, clients, verifier, Events::local(), Clock::system());
-        Self { router: server::stack(&gateway, router(gateway.clone())), shelf }
+        Self { router: middleware::stack(gateway.config(), router().with_state(gateway.clone())), shelf }
     }
 
     async fn send(&self, verb: &str, query: &str, headers: &[(&str, &str)], body: Body) -> Response {

@@ -1,6 +1,7 @@
 //! Where a client is: the other end of the connection, or what a trusted proxy says about it.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -8,7 +9,7 @@ use axum::response::Response;
 use http::HeaderMap;
 use ipnet::IpNet;
 
-use crate::state::Gateway;
+use crate::config::Config;
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -21,9 +22,9 @@ pub(crate) struct Peer(pub(crate) SocketAddr);
 pub(crate) struct ClientAddress(pub(crate) IpAddr);
 
 /// The middleware: puts the [`ClientAddress`] into the request.
-pub(crate) async fn locate(State(gateway): State<Gateway>, mut request: Request, next: Next) -> Response {
+pub(crate) async fn locate(State(config): State<Arc<Config>>, mut request: Request, next: Next) -> Response {
     let peer = request.extensions().get::<Peer>().map_or(IpAddr::from([0, 0, 0, 0]), |peer| peer.0.ip());
-    let address = client_address(peer, request.headers(), &gateway.config().trusted_proxies);
+    let address = client_address(peer, request.headers(), &config.trusted_proxies);
     request.extensions_mut().insert(ClientAddress(address));
     next.run(request).await
 }

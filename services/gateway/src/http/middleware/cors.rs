@@ -1,5 +1,7 @@
 //! Which pages may use the gateway: the browser says where a page comes from, and the gateway compares it with a list.
 
+use std::sync::Arc;
+
 use axum::body::Body;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
@@ -8,7 +10,6 @@ use http::header::{self, HeaderName, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 
 use crate::config::Config;
-use crate::state::Gateway;
 
 /// What a page may send.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
@@ -41,9 +42,9 @@ fn is_listed(origin: &HeaderValue, config: &Config) -> bool {
 
 /// The middleware: answers preflights, and tells browsers on every other answer, errors included, whether the page may
 /// read it.
-pub(crate) async fn share(State(gateway): State<Gateway>, request: Request, next: Next) -> Response {
+pub(crate) async fn share(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
-    let origin = origin.filter(|_| allowed(request.headers(), gateway.config()));
+    let origin = origin.filter(|_| allowed(request.headers(), &config));
     let mut response = match asked_headers(&request) {
         Some(asked) => preflight(origin.is_some(), asked),
         None => next.run(request).await,

@@ -2,3 +2,92 @@
 
 pub(crate) mod client_ip;
 pub(crate) mod cors;
+mod guard;
+pub(crate) mod metrics;
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::{IntoResponse, Response};
+use chassis::fault::Fault;
+use chassis::trace;
+use futures_util::FutureExt;
+use http::Method;
+use tokio::sync::Semaphore;
+
+use crate::config::Config;
+use crate::http::error::Problem;
+use crate::http::files;
+
+/// Bounds the work of requests. The last layer is the first that a request meets.
+pub(crate) fn bound(config: &Arc<Config>, routes: Router) -> Router {
+    let slots = Slots(Arc::new(Semaphore::new(config.max_requests)));
+    routes
+        .method_not_allowed_fallback(refuse_method)
+        // Who waits longer has gone away. Counts until the answer begins: streams and sockets go on.
+        .layer(from_fn_with_state(Arc::clone(config), hurry))
+        // Answer 503 at once rather than everything late.
+        .layer(from_fn_with_state(slots, shed))
+        // One panic is the failure of one request.
+        .layer(from_fn(catch_panic))
+}
+
+/// Puts around the bounded routes what holds for every answer. The last layer is the first that a request meets.
+pub(crate) fn surround(config: &Arc<Config>, routes: Router) -> Router {
+    routes
+        // All answers, also those of the layers below, are shared with the pages that may read them, and guarded.
+        .layer(from_fn_with_state(Arc::clone(config), cors::share))
+        .layer(from_fn(guard::guard))
+        .layer(from_fn(metrics::measure))
+        // Everything below is logged with the trace of the request.
+        .layer(trace::layer())
+        .layer(from_fn_with_state(Arc::clone(config), client_ip::locate))
+}
+
+/// Everything around the routes of a test.
+#[cfg(test)]
+pub(crate) fn stack(config: &Arc<Config>, routes: Router) -> Router {
+    surround(config, bound(config, routes.fallback(|| async { Problem::route_not_found() })))
+}
+
+/// For the routes that are not rpcs: all of them are there to be read.
+async fn refuse_method() -> Problem {
+    Problem::method_not_allowed(&[Method::GET, Method::HEAD])
+}
+
+async fn hurry(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
+    // Has a clock of its own, which goes on as long as bytes come.
+    if files::is_upload(&request) {
+        return next.run(request).await;
+    }
+    let answer = tokio::time::timeout(config.request_timeout, next.run(request)).await;
+    answer.unwrap_or_else(|_| Problem::deadline_exceeded().into_response())
+}
+
+/// How many requests may be under way.
+#[derive(Clone)]
+struct Slots(Arc<Semaphore>);
+
+async fn shed(State(slots): State<Slots>, request: Request, next: Next) -> Response {
+    match slots.0.try_acquire() {
+        Ok(_slot) => next.run(request).await,
+        Err(_) => Problem::overloaded().into_response(),
+    }
+}
+
+async fn catch_panic(request: Request, next: Next) -> Response {
+    let method = request.extensions().get::<MatchedPath>().cloned();
+    // What the request had in hands is dropped with it; what is shared with others lives behind locks.
+    match AssertUnwindSafe(next.run(request)).catch_unwind().await {
+        Ok(response) => response,
+        Err(_) => {
+            let route = method.as_ref().map_or("none", MatchedPath::as_str).to_owned();
+            tracing::error!(http.route = route, "a request to {route} panicked");
+            ::metrics::counter!(chassis::telemetry::metrics::PANICS, "method" => route).increment(1);
+            Problem::from(Fault::internal()).into_response()
+        }
+    }
+}

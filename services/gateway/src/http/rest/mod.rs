@@ -10,22 +10,33 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{FromRef, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use http::{Method, StatusCode, header};
+use serde_json::{Map, Value};
 
+use crate::config::Config;
 use crate::http::error::Problem;
-use crate::state::Gateway;
+use crate::upstream::Upstream;
 use rule::Endpoint;
 
 pub(crate) use rule::public_rpc;
 
-/// The routes of all public rpcs, and the document that describes them. Fails when the contract has a rule that cannot
-/// be followed.
-pub(crate) fn router(gateway: &Gateway) -> anyhow::Result<Router> {
+/// A path that no rpc has, and its operations as the document describes them.
+pub(crate) type Described = (&'static str, Map<String, Value>);
+
+/// The routes of all public rpcs, and the document that describes them and the `others`. Fails when the contract has a
+/// rule that cannot be followed.
+pub(crate) fn router<S>(others: &[Described]) -> anyhow::Result<Router<S>>
+where
+    S: Clone + Send + Sync + 'static,
+    Upstream: FromRef<S>,
+    Arc<Config>: FromRef<S>,
+{
     let endpoints = rule::endpoints(proto::pool())?;
-    let document: Arc<str> = serde_json::to_string(&openapi::document(proto::pool(), &endpoints)?)?.into();
+    let document: Arc<str> =
+        serde_json::to_string(&openapi::document(proto::pool(), &endpoints, others)?)?.into();
 
     let mut by_path: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
     for endpoint in endpoints {
@@ -33,8 +44,11 @@ pub(crate) fn router(gateway: &Gateway) -> anyhow::Result<Router> {
     }
     let mut router = Router::new().route("/openapi.json", get(move || described(document.clone())));
     for (path, endpoints) in by_path {
-        let (gateway, endpoints) = (gateway.clone(), Arc::<[Endpoint]>::from(endpoints));
-        router = router.route(&path, any(move |request| serve(gateway.clone(), endpoints.clone(), request)));
+        let endpoints = Arc::<[Endpoint]>::from(endpoints);
+        let answer = move |State(upstream): State<Upstream>, State(config): State<Arc<Config>>, request| {
+            serve(upstream, config, Arc::clone(&endpoints), request)
+        };
+        router = router.route(&path, any(answer));
     }
     Ok(router)
 }
@@ -46,14 +60,19 @@ async fn described(document: Arc<str>) -> Response {
 }
 
 /// Answers a request for a path with one of the endpoints that are there.
-async fn serve(gateway: Gateway, endpoints: Arc<[Endpoint]>, request: Request) -> Response {
+async fn serve(
+    upstream: Upstream,
+    config: Arc<Config>,
+    endpoints: Arc<[Endpoint]>,
+    request: Request,
+) -> Response {
     // HTTP's own server leaves out the body of an answer to HEAD.
     let verb = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     let endpoint = endpoints.iter().find(|endpoint| endpoint.verb == *verb);
     match endpoint {
-        Some(endpoint) => {
-            transcode::answer(&gateway, endpoint, request).await.unwrap_or_else(IntoResponse::into_response)
-        }
+        Some(endpoint) => transcode::answer(&upstream, &config, endpoint, request)
+            .await
+            .unwrap_or_else(IntoResponse::into_response),
         None => refuse_method(&endpoints, request.method()),
     }
 }

@@ -7,10 +7,10 @@ use anyhow::Context as _;
 use prost_reflect::{DescriptorPool, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _};
 use serde_json::{Map, Value, json};
 
+use super::Described;
 use super::example::Example;
 use super::rule::{Body, Endpoint, FieldPath};
 use super::schema::{Comments, Schemas, is_json_value};
-use crate::http::{calendar, export, files};
 
 const ABOUT: &str = "\
 A chat backend. What stands here is the whole public API over HTTP; the same calls are there as gRPC, under the names in \
@@ -32,8 +32,12 @@ many seconds to wait.
 **Live.** `/v1/socket` is the WebSocket (frames: `gateway.v1.ClientFrame` and `gateway.v1.ServerFrame` below), \
 `/v1/events` the same news as server-sent events.";
 
-/// The document for these endpoints.
-pub(super) fn document(pool: &DescriptorPool, endpoints: &[Endpoint]) -> anyhow::Result<Value> {
+/// The document for these endpoints, and for `others`: paths that no rpc has, such as those of files.
+pub(super) fn document(
+    pool: &DescriptorPool,
+    endpoints: &[Endpoint],
+    others: &[Described],
+) -> anyhow::Result<Value> {
     let comments = Comments::of(pool);
     let mut schemas = Schemas::new(pool, &comments)?;
     // What is spoken on the socket is not reached by any path.
@@ -72,10 +76,7 @@ pub(super) fn document(pool: &DescriptorPool, endpoints: &[Endpoint]) -> anyhow:
         let operation = operation(endpoint, &schemas, &comments, &policy)?;
         paths.entry(&endpoint.path).or_default().insert(endpoint.verb.as_str().to_lowercase(), operation);
     }
-    // The bytes of files and archives are no messages: no rpc has these paths.
-    paths.insert(files::PATH, files::described());
-    paths.insert(export::PATH, export::described());
-    paths.insert(calendar::PATH, calendar::described());
+    paths.extend(others.iter().cloned());
 
     Ok(json!({
         "openapi": "3.1.0",

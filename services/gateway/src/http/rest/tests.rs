@@ -29,8 +29,8 @@ use tonic::{Code, Status};
 use tower::ServiceExt;
 
 use crate::config::{Config, RatesConfig};
+use crate::http::middleware;
 use crate::http::middleware::client_ip::Peer;
-use crate::http::server;
 use crate::state::Gateway;
 use crate::upstream::clients::Clients;
 
@@ -136,7 +136,8 @@ fn gateway(config: Config, services: Transport) -> Router {
         Events::local(),
         Clock::system(),
     );
-    server::stack(&gateway, super::router(&gateway).expect("routes"))
+    let routes = crate::http::router().expect("routes");
+    middleware::stack(gateway.config(), routes.with_state(gateway.clone()))
 }
 
 async fn text(response: Response) -> String {

@@ -20,38 +20,39 @@ use proto::gateway::v1::ErrorReason;
 use tonic::{Code, Status};
 
 use super::rule::{Body, Endpoint, FieldPath};
+use crate::config::Config;
+use crate::http::authorization::bearer;
 use crate::http::error::Problem;
 use crate::http::middleware::client_ip::ClientAddress;
 use crate::json;
-use crate::state::Gateway;
+use crate::upstream::Upstream;
 use crate::upstream::clients::OnBehalf;
 
 /// Carries a client's request to its rpc, and the answer back.
 pub(super) async fn answer(
-    gateway: &Gateway,
+    upstream: &Upstream,
+    config: &Config,
     endpoint: &Endpoint,
     request: Request,
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
-    let on_behalf = on_behalf(&parts, gateway.config().request_timeout);
-    limit_strangers(gateway, endpoint, &parts, &on_behalf)?;
+    let on_behalf = on_behalf(&parts, config.request_timeout);
+    limit_unauthenticated(upstream, endpoint, &parts, &on_behalf)?;
 
     let path = RawPathParams::from_request_parts(&mut parts, &()).await;
     let path = path.map_err(|_| Fault::invalid("path", "must be UTF-8"))?;
     let held: Vec<&str> = path.iter().map(|(_, value)| value).collect();
     let body = match endpoint.body {
         Body::Nothing => Bytes::new(),
-        Body::Everything | Body::Field(_) => {
-            read(&parts.headers, body, gateway.config().max_body_bytes).await?
-        }
+        Body::Everything | Body::Field(_) => read(&parts.headers, body, config.max_body_bytes).await?,
     };
     let message = compose(endpoint, &held, parts.uri.query().unwrap_or_default(), &body)?;
 
-    limit_users(gateway, endpoint, &message, &parts.headers).await?;
-    let call = gateway.clients().call(&endpoint.rpc, &message, &on_behalf);
+    limit_users(upstream, endpoint, &message, &parts.headers).await?;
+    let call = upstream.clients().call(&endpoint.rpc, &message, &on_behalf);
     let outcome = tokio::time::timeout(on_behalf.patience, call).await;
     let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
-    charge_strangers(gateway, &parts, &outcome)?;
+    charge_unauthenticated(upstream, &parts, &outcome)?;
     Ok(json_response(json::to_json(&outcome?)?))
 }
 
@@ -72,22 +73,15 @@ fn on_behalf(parts: &Parts, longest: Duration) -> OnBehalf {
     }
 }
 
-/// The bearer token of a request. Any other scheme is for services, and services do not come this way.
-pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
-    let (scheme, token) = value.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
-}
-
 /// What an address may do without being known has bounds.
-fn limit_strangers(
-    gateway: &Gateway,
+fn limit_unauthenticated(
+    upstream: &Upstream,
     endpoint: &Endpoint,
     parts: &Parts,
     on_behalf: &OnBehalf,
 ) -> Result<(), Fault> {
     let Some(ClientAddress(address)) = parts.extensions.get().copied() else { return Ok(()) };
-    let limits = gateway.limits();
+    let limits = upstream.limits();
     if on_behalf.authorization.is_none() {
         limits.anonymous(address)?;
     }
@@ -95,8 +89,8 @@ fn limit_strangers(
 }
 
 /// A token that is none counts like no token: who tries tokens is slowed down.
-fn charge_strangers(
-    gateway: &Gateway,
+fn charge_unauthenticated(
+    upstream: &Upstream,
     parts: &Parts,
     outcome: &Result<DynamicMessage, Status>,
 ) -> Result<(), Fault> {
@@ -104,7 +98,7 @@ fn charge_strangers(
     let was_refused = matches!(outcome, Err(status) if status.code() == Code::Unauthenticated);
     match address {
         Some(ClientAddress(address)) if was_refused && bearer(&parts.headers).is_some() => {
-            gateway.limits().anonymous(*address)
+            upstream.limits().anonymous(*address)
         }
         _ => Ok(()),
     }
@@ -112,7 +106,7 @@ fn charge_strangers(
 
 /// What a user may do has bounds, the same on REST and on the socket.
 async fn limit_users(
-    gateway: &Gateway,
+    upstream: &Upstream,
     endpoint: &Endpoint,
     message: &DynamicMessage,
     headers: &HeaderMap,
@@ -122,8 +116,8 @@ async fn limit_users(
         return Ok(());
     }
     let token = bearer(headers).ok_or_else(unauthenticated)?;
-    let caller = gateway.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
-    Ok(gateway.limits().call(rate, caller.user_id)?)
+    let caller = upstream.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
+    Ok(upstream.limits().call(rate, caller.user_id)?)
 }
 
 /// The body of a request, when it is no larger than it may be and JSON by its own word.

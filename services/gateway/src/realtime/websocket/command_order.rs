@@ -9,14 +9,14 @@
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// What waits where.
+/// The commands that wait for one before them.
 #[derive(Debug)]
-pub(super) struct Lanes<L, C> {
+pub(super) struct CommandOrder<L, C> {
     /// A lane is there while a command of it is under way.
     busy: HashMap<L, VecDeque<C>>,
 }
 
-impl<L: Hash + Eq + Clone, C> Lanes<L, C> {
+impl<L: Hash + Eq + Clone, C> CommandOrder<L, C> {
     pub(super) fn new() -> Self {
         Self { busy: HashMap::new() }
     }
@@ -65,7 +65,7 @@ mod tests {
 
     #[test]
     fn one_lane_goes_one_by_one_and_lanes_go_beside_each_other() {
-        let mut lanes = Lanes::new();
+        let mut lanes = CommandOrder::new();
         assert_eq!(lanes.enter(&"a", 1), Some(1));
         assert_eq!(lanes.enter(&"a", 2), None);
         assert_eq!(lanes.enter(&"b", 3), Some(3));
@@ -76,7 +76,7 @@ mod tests {
 
     #[test]
     fn what_waits_can_be_taken_out() {
-        let mut lanes = Lanes::new();
+        let mut lanes = CommandOrder::new();
         for command in 1..=5 {
             lanes.enter(&(), command);
         }
@@ -89,7 +89,7 @@ mod tests {
     proptest! {
         #[test]
         fn every_command_begins_once_and_in_its_order(commands in proptest::collection::vec((0..3_u8, any::<bool>()), 0..60)) {
-            let mut lanes = Lanes::new();
+            let mut lanes = CommandOrder::new();
             let (mut begun, mut busy) = (vec![Vec::new(); 3], [false; 3]);
             for (number, (lane, done)) in commands.into_iter().enumerate() {
                 let place = usize::from(lane);

@@ -1,5 +1,71 @@
-//! The WebSocket.
+//! The WebSocket at `/v1/socket`.
 
-pub(super) mod command_order;
-pub(super) mod rpc_command;
-pub(super) mod session;
+mod close;
+pub(in crate::realtime) mod command_order;
+mod commands;
+mod hello;
+pub(in crate::realtime) mod rpc_command;
+mod session;
+
+use std::panic::AssertUnwindSafe;
+
+use axum::Extension;
+use axum::extract::{FromRef, RawQuery, State, WebSocketUpgrade};
+use axum::response::{IntoResponse, Response};
+use axum::routing::any;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use http::HeaderMap;
+
+use crate::http::middleware::client_ip::ClientAddress;
+use crate::realtime::Realtime;
+use crate::realtime::handshake::admit;
+
+/// A read buffer is held for as long as its connection: most frames of clients are small.
+const READ_BUFFER: usize = 2 * 1024;
+
+/// So much is gathered before it is written, when more than one frame waits. It is not kept by those who are idle.
+const WRITE_BUFFER: usize = 8 * 1024;
+
+/// The route of the socket.
+pub(crate) fn router<S>() -> axum::Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Realtime: FromRef<S>,
+{
+    axum::Router::new().route("/v1/socket", any(open))
+}
+
+/// Lets a client in, or says why not.
+async fn open(
+    State(realtime): State<Realtime>,
+    address: Option<Extension<ClientAddress>>,
+    RawQuery(query): RawQuery,
+    headers: HeaderMap,
+    upgrade: WebSocketUpgrade,
+) -> Response {
+    let (slot, who) = match admit(&realtime, address, query.as_deref(), &headers).await {
+        Ok(admitted) => admitted,
+        Err(problem) => return problem.into_response(),
+    };
+    let max = realtime.config().sockets.max_frame_bytes;
+    upgrade
+        .read_buffer_size(READ_BUFFER)
+        .write_buffer_size(WRITE_BUFFER)
+        .max_frame_size(max)
+        .max_message_size(max)
+        .on_upgrade(move |socket| contained(session::run(realtime, socket, slot, who)))
+}
+
+/// A panic ends one connection and no other, and is counted. In a box of its own size: what surrounds it would otherwise
+/// hold room for it more than once.
+fn contained(session: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
+    let outcome = AssertUnwindSafe(session).catch_unwind();
+    let counted = outcome.map(|outcome| {
+        if outcome.is_err() {
+            metrics::counter!("panics_total", "method" => "socket").increment(1);
+            tracing::error!("a connection has ended in a panic");
+        }
+    });
+    counted.boxed()
+}

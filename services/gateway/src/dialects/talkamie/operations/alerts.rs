@@ -19,7 +19,10 @@ use crate::dialects::talkamie::show::review;
 use crate::http::error::Problem;
 
 /// Lists the alerts of the user, the one that changed last first.
-pub(in crate::dialects::talkamie) async fn list(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
+pub(in crate::dialects::talkamie) async fn list(
+    session: &Session,
+    fields: &Fields,
+) -> Result<Reply, Problem> {
     let page = Page::read(fields)?;
     let list = ListAlertsRequest {
         page_size: page.size,
@@ -51,10 +54,10 @@ pub(in crate::dialects::talkamie) async fn shown(
     let of_kind = |kind: AlertKind| alerts.iter().copied().filter(move |alert| alert.kind() == kind);
     let me = session.user_id().to_string();
 
-    let requests: Vec<_> = of_kind(AlertKind::ConnectionRequest)
-        .map(|alert| alert::connection_request(alert, &me))
-        .collect();
-    let requests = by_id(&requests, |request| &request.request_id, connections::shown(session, &requests).await?);
+    let requests: Vec<_> =
+        of_kind(AlertKind::ConnectionRequest).map(|alert| alert::connection_request(alert, &me)).collect();
+    let requests =
+        by_id(&requests, |request| &request.request_id, connections::shown(session, &requests).await?);
     let schedules = booked(session, of_kind(AlertKind::Schedule)).await?;
     let reviews = reviews(session, of_kind(AlertKind::Review)).await?;
     let (chats, told) = talks(session, &alerts).await?;

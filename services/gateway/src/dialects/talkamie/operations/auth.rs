@@ -1,12 +1,12 @@
 //! `/auth`: signing up, in and out, and the user of a token.
 
 use chassis::fault::Fault;
+use prost_types::FieldMask;
 use proto::auth::v1::{
     LoginRequest, LoginWithProviderRequest, LogoutRequest, RefreshSessionRequest, RegisterRequest,
     SuggestCredentialsRequest, UpdateUserRequest, UserChanges,
 };
 use proto::conversation::v1::{FirstContact, Privacy, UpdatePrivacyRequest};
-use prost_types::FieldMask;
 use serde_json::{Value, json};
 
 use super::users;
@@ -65,8 +65,7 @@ async fn register(
         registration.username = suggestion.username;
         match dialects.backend.call(anyone.clone(), registration.clone()).await {
             Ok(answer) => return Ok(answer.grant.unwrap_or_default().session_token),
-            Err(problem)
-                if tried < TRIES && problem.fault().reason() == "ERROR_REASON_USERNAME_TAKEN" => {}
+            Err(problem) if tried < TRIES && problem.fault().reason() == "ERROR_REASON_USERNAME_TAKEN" => {}
             Err(problem) => return Err(in_our_words(problem)),
         }
     }
@@ -136,9 +135,12 @@ async fn with_provider(dialects: &Dialects, request: &HttpRequest) -> Result<Rep
 /// Reads the header of a provider.
 fn provider(request: &HttpRequest) -> Result<Option<(String, String)>, Fault> {
     let Some(text) = request.header(PROVIDER).and_then(token) else { return Ok(None) };
-    let parts = text.split_once(' ').map(|(name, token)| (name.to_ascii_lowercase(), token.trim().to_owned()));
+    let parts =
+        text.split_once(' ').map(|(name, token)| (name.to_ascii_lowercase(), token.trim().to_owned()));
     let parts = parts.filter(|(name, token)| !name.is_empty() && !token.is_empty());
-    parts.map(Some).ok_or_else(|| Fault::invalid(PROVIDER, "must be the name of a provider, a space and a token"))
+    parts
+        .map(Some)
+        .ok_or_else(|| Fault::invalid(PROVIDER, "must be the name of a provider, a space and a token"))
 }
 
 fn device(request: &HttpRequest) -> String {

@@ -47,8 +47,13 @@ pub(in crate::dialects::talkamie) async fn set_weekly(
         }
         _ => before.time_zone.clone(),
     };
-    let week =
-        WeeklyAvailability { days, time_zone, effective_time_zone: String::new(), update_time: None, ..before };
+    let week = WeeklyAvailability {
+        days,
+        time_zone,
+        effective_time_zone: String::new(),
+        update_time: None,
+        ..before
+    };
     let set = SetWeeklyAvailabilityRequest { availability: Some(week) };
     let week = session.call(set).await?.availability;
     Ok(Reply::new(show_week(week.as_ref())))
@@ -86,8 +91,7 @@ fn show_dates(days: &[CustomDay]) -> Value {
 }
 
 fn show_ranges(ranges: &[TimeRange]) -> Value {
-    let shown: Vec<_> =
-        ranges.iter().map(|range| json!({"start": range.start, "end": range.end})).collect();
+    let shown: Vec<_> = ranges.iter().map(|range| json!({"start": range.start, "end": range.end})).collect();
     json!(shown)
 }
 
@@ -95,9 +99,8 @@ fn read_week(fields: &Fields) -> Result<Vec<WeekdayRanges>, Fault> {
     let mut days = Vec::new();
     for (name, value) in fields.iter() {
         let day = DAYS.iter().find(|(day, _)| *day == name);
-        let (_, day) = day.ok_or_else(|| {
-            Fault::invalid(name, "must be one of sun, mon, tue, wed, thur, fri, sat")
-        })?;
+        let (_, day) =
+            day.ok_or_else(|| Fault::invalid(name, "must be one of sun, mon, tue, wed, thur, fri, sat"))?;
         days.push(WeekdayRanges { weekday: (*day).into(), ranges: read_ranges(name, value)? });
     }
     Ok(days)

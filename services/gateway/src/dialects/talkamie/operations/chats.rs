@@ -5,8 +5,7 @@ use std::collections::HashSet;
 use proto::conversation::v1::{Contact, Conversation, ConversationKind};
 use proto::id::ConversationId;
 use proto::messaging::v1::{
-    BatchGetInboxEntriesRequest, GetUnreadCountsRequest, InboxEntry, InboxFilter, ListInboxRequest,
-    Watermark,
+    BatchGetInboxEntriesRequest, GetUnreadCountsRequest, InboxEntry, InboxFilter, ListInboxRequest, Watermark,
 };
 use serde_json::{Value, json};
 

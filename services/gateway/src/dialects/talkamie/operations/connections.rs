@@ -114,7 +114,10 @@ pub(in crate::dialects::talkamie) async fn shown(
 }
 
 /// Lists the requests to the user that wait for an answer, the newest first.
-pub(in crate::dialects::talkamie) async fn pending(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
+pub(in crate::dialects::talkamie) async fn pending(
+    session: &Session,
+    fields: &Fields,
+) -> Result<Reply, Problem> {
     let page = Page::read(fields)?;
     let list = ListPendingConnectionsRequest {
         direction: RequestDirection::Incoming.into(),
@@ -127,7 +130,10 @@ pub(in crate::dialects::talkamie) async fn pending(session: &Session, fields: &F
 }
 
 /// Lists the people whom the user is connected with, the newest first.
-pub(in crate::dialects::talkamie) async fn connected(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
+pub(in crate::dialects::talkamie) async fn connected(
+    session: &Session,
+    fields: &Fields,
+) -> Result<Reply, Problem> {
     let page = Page::read(fields)?;
     let list = ListConnectionsRequest {
         page_size: page.size,

@@ -61,13 +61,16 @@ pub(in crate::dialects::talkamie) async fn catalog(session: &Session) -> Result<
         }
         list.page_token = page.next_page_token;
     }
-    let catalog = Arc::new(Catalog(interests));
+    let catalog = Arc::new(Catalog::new(interests));
     cache.insert((), catalog.clone());
     Ok(catalog)
 }
 
 /// Lists the interests that a user can have.
-pub(in crate::dialects::talkamie) async fn list(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
+pub(in crate::dialects::talkamie) async fn list(
+    session: &Session,
+    fields: &Fields,
+) -> Result<Reply, Problem> {
     let page = Page::read(fields)?;
     let request = ListInterestsRequest {
         keyword: fields.filled("keyword")?.unwrap_or_default(),

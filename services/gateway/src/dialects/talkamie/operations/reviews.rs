@@ -12,7 +12,10 @@ use crate::dialects::talkamie::show::review;
 use crate::http::error::Problem;
 
 /// The reviews about the user.
-pub(in crate::dialects::talkamie) async fn about_me(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
+pub(in crate::dialects::talkamie) async fn about_me(
+    session: &Session,
+    fields: &Fields,
+) -> Result<Reply, Problem> {
     about(session, session.user_id().to_string(), fields).await
 }
 

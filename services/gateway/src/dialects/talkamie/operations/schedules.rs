@@ -1,6 +1,7 @@
 //! `/user/{id}/schedule`, `/schedule/{id}` and `/schedules`: calls that are booked.
 
 use chassis::fault::Fault;
+use prost_types::FieldMask;
 use proto::auth::v1::GetMeRequest;
 use proto::messaging::v1::GetMessageRequest;
 use proto::scheduling::v1::{
@@ -8,7 +9,6 @@ use proto::scheduling::v1::{
     Schedule, ScheduleCallRequest, ScheduleChanges, ScheduleFilter, ScheduleMedia, ScheduleState,
     UpdateScheduleRequest,
 };
-use prost_types::FieldMask;
 use serde_json::{Value, json};
 
 use super::{messages, users};

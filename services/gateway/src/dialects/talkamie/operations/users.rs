@@ -3,6 +3,7 @@
 use chassis::fault::Fault;
 use futures_util::future::try_join;
 use futures_util::try_join;
+use prost_types::FieldMask;
 use proto::auth::v1::{
     BackgroundCheck, ChangePasswordRequest, DeleteUserRequest, GetBackgroundCheckRequest, GetMeRequest,
     GetUserRequest, ListUserReviewsRequest, ListUsersRequest, RequestBackgroundCheckRequest,
@@ -10,7 +11,6 @@ use proto::auth::v1::{
 };
 use proto::conversation::v1::Contact;
 use proto::id::EventId;
-use prost_types::FieldMask;
 use serde_json::{Value, json};
 
 use super::interests::Catalog;
@@ -192,7 +192,10 @@ fn names(display_name: &str) -> Result<(String, String), Fault> {
 }
 
 /// Searches for people. Oneself is not among them, unless an address is searched for.
-pub(in crate::dialects::talkamie) async fn list(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
+pub(in crate::dialects::talkamie) async fn list(
+    session: &Session,
+    fields: &Fields,
+) -> Result<Reply, Problem> {
     let page = Page::read(fields)?;
     let years = |name: &str| {
         let years = fields.integer(name)?.unwrap_or(0);

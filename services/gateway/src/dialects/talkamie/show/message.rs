@@ -50,9 +50,8 @@ pub(in crate::dialects::talkamie) fn show(message: &Message, context: &Context, 
 pub(in crate::dialects::talkamie) fn delivery(message: &Message, context: &Context) -> Value {
     let is_own = message.sender_id == context.viewer;
     let receiver = context.watermarks.iter().find(|mark| (mark.user_id == context.viewer) != is_own);
-    let reached = |sequence: fn(&Watermark) -> i64| {
-        receiver.is_some_and(|mark| sequence(mark) >= message.sequence)
-    };
+    let reached =
+        |sequence: fn(&Watermark) -> i64| receiver.is_some_and(|mark| sequence(mark) >= message.sequence);
     let status = if reached(|mark| mark.read_sequence) {
         "read"
     } else if reached(|mark| mark.delivered_sequence.max(mark.read_sequence)) {

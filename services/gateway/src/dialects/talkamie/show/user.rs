@@ -118,9 +118,9 @@ fn check_status(state: BackgroundCheckState) -> Option<&'static str> {
         BackgroundCheckState::Pending => Some("pending"),
         BackgroundCheckState::Submitted => Some("in-progress"),
         BackgroundCheckState::Clear => Some("complete"),
-        BackgroundCheckState::Consider
-        | BackgroundCheckState::Failed
-        | BackgroundCheckState::Expired => Some("failed"),
+        BackgroundCheckState::Consider | BackgroundCheckState::Failed | BackgroundCheckState::Expired => {
+            Some("failed")
+        }
         BackgroundCheckState::Unspecified => None,
     }
 }

@@ -32,9 +32,12 @@ mod tests {
 
     #[test]
     fn whole_hours_are_a_zone_and_come_back() {
-        for (text, zone, minutes) in
-            [("-180", "Etc/GMT-3", -180), ("60", "Etc/GMT+1", 60), ("0", "Etc/GMT", 0), ("-840", "Etc/GMT-14", -840)]
-        {
+        for (text, zone, minutes) in [
+            ("-180", "Etc/GMT-3", -180),
+            ("60", "Etc/GMT+1", 60),
+            ("0", "Etc/GMT", 0),
+            ("-840", "Etc/GMT-14", -840),
+        ] {
             assert_eq!(of_offset(Some(text)), Ok(Some(zone.to_owned())), "{text}");
             assert_eq!(offset(zone, 0), Some(minutes), "{zone}");
         }

@@ -1,41 +1,31 @@
-//! Who follows what here, and how what happens gets to them.
-//!
-//! Logs are spread over a few shards. A shard is one task that owns its topics: nothing is locked, what happens in one
-//! log is handed out in its order, and whatever takes time (reading the log, checking members) is an errand that runs
-//! beside it and reports back. There is one subscription on the bus per log, however many follow it here.
-//!
-//! Hints may be lost, so every topic is compared with the log: when it begins, every ten seconds, and at once when the
-//! bus says that hints may have been lost. One call compares a thousand logs.
+//! One shard of the hub: the task that owns some of the topics.
 
 use std::collections::{HashMap, HashSet, VecDeque};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 use chassis::events::{Delivery, Events, Subscription};
-use chassis::follow::{Missing, PATIENCE};
-use chassis::tasks::{Shutdown, Tasks};
-use chassis::transport::as_service;
+use chassis::follow::PATIENCE;
+use chassis::tasks::Shutdown;
 use futures_util::future::join_all;
 use metrics::Counter;
 use prost::Message as _;
-use proto::conversation::v1::{AccessQuestion, CheckAccessRequest};
 use proto::gateway::v1::server_frame::Frame as Body;
-use proto::id::{ConversationId, UserId};
+use proto::id::UserId;
+use proto::messaging::v1::Notice;
 use proto::messaging::v1::notice::Notice as What;
-use proto::messaging::v1::{ListEventsRequest, ListHeadsRequest, ListUserEventsRequest, Notice};
-use tokio::sync::{Semaphore, mpsc, oneshot};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
-use super::connection::Connection;
-use super::frame::Frame;
-use super::topic::{CatchUp, Item, Key, Needs, Topic, lost_conversation};
+use super::log_calls::{Heads, list_heads, read_log, who_is_out};
+use super::{Command, Epoch, SHARDS};
+use crate::realtime::connection::Connection;
+use crate::realtime::frame::Frame;
+use crate::realtime::topic::{CatchUp, Item, Key, Needs, Topic, lost_conversation};
 use crate::upstream::clients::Clients;
-
-/// Into how many shards the logs are spread.
-const SHARDS: usize = 4;
 
 /// How many hints may wait for a shard. When more come they are lost, and the bus says so.
 const WAITING_HINTS: usize = 16 * 1024;
@@ -46,204 +36,14 @@ const BATCH: usize = 256;
 /// How often every topic is compared with the log.
 const HEAD_CHECK: Duration = Duration::from_secs(10);
 
-/// How many logs one call compares.
-const PER_CALL: usize = 1000;
-
-/// How many entries one call reads.
-const PAGE: i32 = 200;
-
-/// How many errands run at a time.
-const ERRANDS: usize = 32;
-
-/// How long to wait before an errand that has failed is tried again.
+/// How long to wait before an task that has failed is tried again.
 const RETRY: Duration = Duration::from_millis(500);
 
 /// How long to wait before members are checked again because the answer was older than what waits for it.
 const CHECK_AGAIN: Duration = Duration::from_millis(100);
 
-/// How long an errand may take.
-const PATIENCE_OF_ERRANDS: Duration = Duration::from_secs(5);
-
-/// Who follows what here.
-#[derive(Clone)]
-pub(crate) struct Hub(Arc<Inner>);
-
-struct Inner {
-    shards: Vec<mpsc::UnboundedSender<Command>>,
-    epoch: Arc<Epoch>,
-    clients: Clients,
-    events: Events,
-    /// The shards before they are started.
-    unborn: Mutex<Vec<Shard>>,
-}
-
-/// The epoch of the logs, once it is known.
-#[derive(Default)]
-struct Epoch(Mutex<Option<Arc<str>>>);
-
-impl Epoch {
-    fn known(&self) -> Option<Arc<str>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    fn observe(&self, epoch: &Arc<str>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(epoch));
-    }
-}
-
-enum Command {
-    Follow { keys: Vec<Key>, anew: bool, connection: Arc<Connection>, done: oneshot::Sender<()> },
-    CaughtUp { key: Key, number: u64, sent: i64, answer: oneshot::Sender<CatchUp> },
-    Unfollow { keys: Vec<Key>, number: u64 },
-    Suspect { key: Key },
-    Compare,
-}
-
-impl Hub {
-    pub(crate) fn new(clients: Clients, events: Events) -> Self {
-        let (senders, receivers): (Vec<_>, Vec<_>) = (0..SHARDS).map(|_| mpsc::unbounded_channel()).unzip();
-        let (epoch, errands) = (Arc::<Epoch>::default(), Arc::new(Semaphore::new(ERRANDS)));
-        let shard = |commands| Shard::new(commands, senders.clone(), clients.clone(), &epoch, &errands);
-        let unborn = Mutex::new(receivers.into_iter().map(shard).collect());
-        Self(Arc::new(Inner { shards: senders, epoch, clients, events, unborn }))
-    }
-
-    /// Starts the tasks of the shards.
-    pub(crate) fn start(&self, tasks: &Tasks) {
-        let shards = std::mem::take(&mut *self.0.unborn.lock().unwrap_or_else(PoisonError::into_inner));
-        for shard in shards {
-            let events = self.0.events.clone();
-            tasks.spawn("hub", |shutdown| shard.run(events, shutdown));
-        }
-    }
-
-    /// The connection follows these logs from now on: what happens in them is kept for it until it has caught up. Those
-    /// that it follows already go on as they are, or, `anew`, are caught up again.
-    pub(crate) async fn follow(&self, connection: &Arc<Connection>, keys: &[Key], anew: bool) {
-        connection.followed().extend(keys.iter().copied());
-        let mut subscribed = Vec::new();
-        for (shard, keys) in self.by_shard(keys) {
-            let (done, is_done) = oneshot::channel();
-            let _ = shard.send(Command::Follow { keys, anew, connection: Arc::clone(connection), done });
-            subscribed.push(is_done);
-        }
-        // A shard that is gone goes with the process.
-        join_all(subscribed).await;
-    }
-
-    /// The connection has got everything of this log up to `sent`, or knew it.
-    pub(crate) async fn caught_up(&self, connection: &Connection, key: Key, sent: i64) -> CatchUp {
-        let (answer, answered) = oneshot::channel();
-        let _ = self.shard(key).send(Command::CaughtUp { key, number: connection.number(), sent, answer });
-        answered.await.unwrap_or(CatchUp::Gone)
-    }
-
-    /// The connection follows these logs no more.
-    pub(crate) fn unfollow(&self, connection: &Connection, keys: &[Key]) {
-        {
-            let mut followed = connection.followed();
-            for key in keys {
-                followed.remove(key);
-            }
-        }
-        self.forget(connection.number(), keys);
-    }
-
-    /// The connection is over.
-    pub(crate) fn leave(&self, connection: &Connection) {
-        let keys: Vec<_> = connection.followed().drain().collect();
-        self.forget(connection.number(), &keys);
-    }
-
-    fn forget(&self, number: u64, keys: &[Key]) {
-        for (shard, keys) in self.by_shard(keys) {
-            let _ = shard.send(Command::Unfollow { keys, number });
-        }
-    }
-
-    /// The epoch of the logs.
-    pub(crate) async fn epoch(&self) -> Result<Arc<str>, Status> {
-        if let Some(epoch) = self.0.epoch.known() {
-            return Ok(epoch);
-        }
-        let answer = list_heads(&self.0.clients, &[]).await?;
-        self.0.epoch.observe(&answer.epoch);
-        Ok(answer.epoch)
-    }
-
-    /// A service has answered with this epoch.
-    pub(crate) fn saw(&self, epoch: &str) {
-        if epoch.is_empty() || self.0.epoch.known().is_none_or(|known| *known == *epoch) {
-            return;
-        }
-        self.0.epoch.observe(&Arc::from(epoch));
-        for shard in &self.0.shards {
-            let _ = shard.send(Command::Compare);
-        }
-    }
-
-    /// The highest sequences of these logs; those in which nothing has happened are left out.
-    pub(crate) async fn heads(&self, keys: &[Key]) -> Result<HashMap<Key, i64>, Status> {
-        Ok(list_heads(&self.0.clients, keys).await?.heads)
-    }
-
-    fn shard(&self, key: Key) -> &mpsc::UnboundedSender<Command> {
-        &self.0.shards[key.spread() % SHARDS]
-    }
-
-    fn by_shard(&self, keys: &[Key]) -> impl Iterator<Item = (&mpsc::UnboundedSender<Command>, Vec<Key>)> {
-        let mut sorted = vec![Vec::new(); SHARDS];
-        for key in keys {
-            sorted[key.spread() % SHARDS].push(*key);
-        }
-        self.0.shards.iter().zip(sorted).filter(|(_, keys)| !keys.is_empty())
-    }
-}
-
-/// The highest sequences of some logs.
-struct Heads {
-    epoch: Arc<str>,
-    heads: HashMap<Key, i64>,
-}
-
-/// Compares a thousand logs with each call.
-async fn list_heads(clients: &Clients, keys: &[Key]) -> Result<Heads, Status> {
-    let (mut conversations, mut users) = (Vec::new(), Vec::new());
-    for key in keys {
-        match key {
-            Key::Conversation(id) => conversations.push(id.to_string()),
-            Key::User(id) => users.push(id.to_string()),
-        }
-    }
-    let calls = conversations.len().max(users.len()).div_ceil(PER_CALL).max(1);
-    let mut found = Heads { epoch: Arc::from(""), heads: HashMap::with_capacity(keys.len()) };
-    for call in 0..calls {
-        let request =
-            ListHeadsRequest { conversation_ids: page(&conversations, call), user_ids: page(&users, call) };
-        let mut request = as_service(request, clients.credential(), None);
-        request.set_timeout(PATIENCE_OF_ERRANDS);
-        let answer = clients.sync().list_heads(request).await?.into_inner();
-        for head in answer.conversations {
-            if let Ok(id) = ConversationId::parse(&head.conversation_id) {
-                found.heads.insert(Key::Conversation(id), head.sequence);
-            }
-        }
-        for head in answer.users {
-            if let Ok(id) = UserId::parse(&head.user_id) {
-                found.heads.insert(Key::User(id), head.sequence);
-            }
-        }
-        found.epoch = Arc::from(answer.epoch);
-    }
-    Ok(found)
-}
-
-fn page(ids: &[String], number: usize) -> Vec<String> {
-    ids.iter().skip(number * PER_CALL).take(PER_CALL).cloned().collect()
-}
-
 /// The task that owns some of the topics.
-struct Shard {
+pub(super) struct Shard {
     commands: mpsc::UnboundedReceiver<Command>,
     /// All shards, this one included.
     shards: Vec<mpsc::UnboundedSender<Command>>,
@@ -253,14 +53,14 @@ struct Shard {
     epoch: Option<Arc<str>>,
     hints: mpsc::Receiver<Delivery>,
     /// What the bus puts hints into.
-    ear: mpsc::Sender<Delivery>,
+    hint_sender: mpsc::Sender<Delivery>,
     topics: HashMap<Key, Followed>,
     /// Topics whose head has to be read before anything is handed out, and whether that is under way for others.
     new: Vec<Key>,
     beginning: bool,
     /// Topics in which something is missing that may come by itself, and when to stop waiting for it.
     patience: VecDeque<(Instant, Key)>,
-    errands: JoinSet<Errand>,
+    tasks: JoinSet<TaskResult>,
     permits: Arc<Semaphore>,
     /// Whether a comparison of all topics is under way, and whether another one is to follow.
     comparing: bool,
@@ -282,8 +82,8 @@ struct Counters {
     member_checks: Counter,
 }
 
-/// What an errand brings back.
-enum Errand {
+/// What an task brings back.
+enum TaskResult {
     /// The bus brings the hints of new topics from now on.
     Subscribed(Vec<(Key, Subscription)>),
     /// The heads of new topics.
@@ -297,14 +97,14 @@ enum Errand {
 }
 
 impl Shard {
-    fn new(
+    pub(super) fn new(
         commands: mpsc::UnboundedReceiver<Command>,
         shards: Vec<mpsc::UnboundedSender<Command>>,
         clients: Clients,
         epoch: &Arc<Epoch>,
         permits: &Arc<Semaphore>,
     ) -> Self {
-        let (ear, hints) = mpsc::channel(WAITING_HINTS);
+        let (hint_sender, hints) = mpsc::channel(WAITING_HINTS);
         Self {
             commands,
             shards,
@@ -312,12 +112,12 @@ impl Shard {
             shared_epoch: Arc::clone(epoch),
             epoch: None,
             hints,
-            ear,
+            hint_sender,
             topics: HashMap::new(),
             new: Vec::new(),
             beginning: false,
             patience: VecDeque::new(),
-            errands: JoinSet::new(),
+            tasks: JoinSet::new(),
             permits: Arc::clone(permits),
             comparing: false,
             compare_again: false,
@@ -330,7 +130,7 @@ impl Shard {
         }
     }
 
-    async fn run(mut self, events: Events, shutdown: Shutdown) {
+    pub(super) async fn run(mut self, events: Events, shutdown: Shutdown) {
         let mut interruptions = events.interruptions();
         let mut compare = tokio::time::interval(HEAD_CHECK);
         compare.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -345,9 +145,9 @@ impl Shard {
                     Some(command) => self.obey(command, &events),
                     None => return,
                 },
-                Some(errand) = self.errands.join_next() => match errand {
-                    Ok(errand) => self.finish(errand),
-                    Err(error) => tracing::error!(%error, "an errand of the hub has failed"),
+                Some(task) = self.tasks.join_next() => match task {
+                    Ok(task) => self.finish(task),
+                    Err(error) => tracing::error!(%error, "an task of the hub has failed"),
                 },
                 () = sleep_until(out_of_patience) => self.lose_patience(),
                 _ = compare.tick() => self.compare(),
@@ -381,10 +181,11 @@ impl Shard {
         }
         // Nobody waits for the bus: what is handed out before it has confirmed, and what is not, is found out when the
         // topic begins.
-        let (events, ear) = (events.clone(), self.ear.clone());
-        self.errands.spawn(async move {
-            let subscribe = async |key: Key| (key, events.subscribe(&key.subject(), ear.clone()).await);
-            Errand::Subscribed(join_all(new.into_iter().map(subscribe)).await)
+        let (events, hint_sender) = (events.clone(), self.hint_sender.clone());
+        self.tasks.spawn(async move {
+            let subscribe =
+                async |key: Key| (key, events.subscribe(&key.subject(), hint_sender.clone()).await);
+            TaskResult::Subscribed(join_all(new.into_iter().map(subscribe)).await)
         });
     }
 
@@ -503,14 +304,14 @@ impl Shard {
         };
         self.counters.repairs.increment(1);
         let (clients, permits) = (self.clients.clone(), Arc::clone(&self.permits));
-        self.errands.spawn(async move {
+        self.tasks.spawn(async move {
             let _permit = permits.acquire().await;
             let items = read_log(&clients, key, missing, member).await;
             if let Err(status) = &items {
                 tracing::warn!(code = ?status.code(), "a log cannot be read: {}", status.message());
                 tokio::time::sleep(RETRY).await;
             }
-            Errand::Repaired { key, items }
+            TaskResult::Repaired { key, items }
         });
     }
 
@@ -521,7 +322,7 @@ impl Shard {
         let users = topic.users();
         self.counters.member_checks.increment(1);
         let (clients, permits) = (self.clients.clone(), Arc::clone(&self.permits));
-        self.errands.spawn(async move {
+        self.tasks.spawn(async move {
             tokio::time::sleep(after).await;
             let _permit = permits.acquire().await;
             let out = who_is_out(&clients, conversation, &users).await;
@@ -529,7 +330,7 @@ impl Shard {
                 tracing::warn!(code = ?status.code(), "members cannot be checked: {}", status.message());
                 tokio::time::sleep(RETRY).await;
             }
-            Errand::Checked { key, out }
+            TaskResult::Checked { key, out }
         });
     }
 
@@ -542,14 +343,14 @@ impl Shard {
         self.beginning = true;
         let keys = std::mem::take(&mut self.new);
         let (clients, permits) = (self.clients.clone(), Arc::clone(&self.permits));
-        self.errands.spawn(async move {
+        self.tasks.spawn(async move {
             let _permit = permits.acquire().await;
             let heads = list_heads(&clients, &keys).await;
             if let Err(status) = &heads {
                 tracing::warn!(code = ?status.code(), "heads cannot be read: {}", status.message());
                 tokio::time::sleep(RETRY).await;
             }
-            Errand::Begun { keys, heads }
+            TaskResult::Begun { keys, heads }
         });
     }
 
@@ -567,20 +368,20 @@ impl Shard {
         }
         self.counters.head_checks.increment(1);
         let (clients, permits) = (self.clients.clone(), Arc::clone(&self.permits));
-        self.errands.spawn(async move {
+        self.tasks.spawn(async move {
             let _permit = permits.acquire().await;
             let heads = list_heads(&clients, &keys).await;
             if let Err(status) = &heads {
                 tracing::warn!(code = ?status.code(), "heads cannot be read: {}", status.message());
                 tokio::time::sleep(RETRY).await;
             }
-            Errand::Compared { keys, heads }
+            TaskResult::Compared { keys, heads }
         });
     }
 
-    fn finish(&mut self, errand: Errand) {
-        match errand {
-            Errand::Subscribed(subscriptions) => {
+    fn finish(&mut self, task: TaskResult) {
+        match task {
+            TaskResult::Subscribed(subscriptions) => {
                 for (key, subscription) in subscriptions {
                     if let Some(followed) = self.topics.get_mut(&key) {
                         followed.subscription = Some(subscription);
@@ -589,7 +390,7 @@ impl Shard {
                     }
                 }
             }
-            Errand::Begun { keys, heads: Ok(heads) } => {
+            TaskResult::Begun { keys, heads: Ok(heads) } => {
                 self.beginning = false;
                 self.observe(&heads.epoch);
                 for key in keys {
@@ -597,11 +398,11 @@ impl Shard {
                     self.with(key, |topic| topic.begin(head));
                 }
             }
-            Errand::Begun { keys, heads: Err(_) } => {
+            TaskResult::Begun { keys, heads: Err(_) } => {
                 self.beginning = false;
                 self.new.extend(keys.into_iter().filter(|key| self.topics.contains_key(key)));
             }
-            Errand::Compared { keys, heads } => {
+            TaskResult::Compared { keys, heads } => {
                 self.comparing = false;
                 let again = std::mem::take(&mut self.compare_again);
                 match heads {
@@ -619,7 +420,7 @@ impl Shard {
                     Err(_) => self.compare(),
                 }
             }
-            Errand::Repaired { key, items } => {
+            TaskResult::Repaired { key, items } => {
                 if let Some(Followed { topic, .. }) = self.topics.get_mut(&key) {
                     topic.repairing = false;
                 }
@@ -645,7 +446,7 @@ impl Shard {
                     Err(_) => self.with(key, |topic| topic.needs_now()),
                 }
             }
-            Errand::Checked { key, out } => match out {
+            TaskResult::Checked { key, out } => match out {
                 Ok((out, version)) => {
                     let Some(Followed { topic, .. }) = self.topics.get_mut(&key) else { return };
                     let needs = topic.checked(&out, version);
@@ -704,64 +505,4 @@ async fn sleep_until(when: Option<Instant>) {
         Some(when) => tokio::time::sleep_until(when).await,
         None => std::future::pending().await,
     }
-}
-
-/// A page of what is missing, read on behalf of one who follows the log.
-async fn read_log(
-    clients: &Clients,
-    key: Key,
-    missing: Missing,
-    member: UserId,
-) -> Result<Vec<Item>, Status> {
-    let wanted = i32::try_from(missing.up_to - missing.after).unwrap_or(PAGE);
-    let (after_sequence, limit) = (missing.after, wanted.clamp(1, PAGE));
-    match key {
-        Key::Conversation(conversation) => {
-            let request =
-                ListEventsRequest { conversation_id: conversation.to_string(), after_sequence, limit };
-            let answer = clients.sync().list_events(on_behalf(clients, request, member)).await?;
-            Ok(answer.into_inner().events.into_iter().map(Item::from).collect())
-        }
-        Key::User(user) => {
-            let request = ListUserEventsRequest { after_sequence, limit };
-            let answer = clients.sync().list_user_events(on_behalf(clients, request, user)).await?;
-            Ok(answer.into_inner().events.into_iter().map(Item::from).collect())
-        }
-    }
-}
-
-fn on_behalf<T>(clients: &Clients, message: T, user: UserId) -> Request<T> {
-    let mut request = as_service(message, clients.credential(), Some(user));
-    request.set_timeout(PATIENCE_OF_ERRANDS);
-    request
-}
-
-/// Who of these may not read the conversation, and the version of the list of members by which that is so.
-async fn who_is_out(
-    clients: &Clients,
-    conversation: ConversationId,
-    users: &[UserId],
-) -> Result<(HashSet<UserId>, i64), Status> {
-    let (mut out, mut version) = (HashSet::new(), i64::MAX);
-    for users in users.chunks(PER_CALL) {
-        let question = |user: &UserId| AccessQuestion {
-            conversation_id: conversation.to_string(),
-            user_id: user.to_string(),
-        };
-        let request = CheckAccessRequest { questions: users.iter().map(question).collect() };
-        let mut request = as_service(request, clients.credential(), None);
-        request.set_timeout(PATIENCE_OF_ERRANDS);
-        let answers = clients.conversations().check_access(request).await?.into_inner().answers;
-        if answers.len() != users.len() {
-            return Err(Status::internal("not one answer per question"));
-        }
-        for (user, access) in users.iter().zip(answers) {
-            if !access.may_read {
-                out.insert(*user);
-            }
-            // What holds for all holds by the oldest list.
-            version = version.min(access.membership_version);
-        }
-    }
-    Ok((out, if version == i64::MAX { 0 } else { version }))
 }

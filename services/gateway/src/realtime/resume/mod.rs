@@ -1,4 +1,4 @@
-//! From "I have everything up to here" to live, on any gateway, after any absence.
+//! From "I have everything up to here" to live, on any realtime, after any absence.
 //!
 //! The order of the steps is what makes it exact: first the logs are followed, so that what happens from now on is kept
 //! ([`super::log_reader`]); then the heads are read, a thousand logs in one call; then the client is told the heads, gets
@@ -7,6 +7,9 @@
 //!
 //! There is no buffer of recent events per session: most who come back have missed little, so the one call that compares
 //! all heads is the fast path, and it needs no memory for those who never come back.
+
+mod compare;
+mod replay;
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -18,40 +21,28 @@ use proto::conversation::v1::ListMembershipsRequest;
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::gateway::v1::{Subscribe, Subscribed};
 use proto::id::ConversationId;
-use proto::messaging::v1::{
-    CaughtUp, ConversationDifference, Event, Head, ListEventsRequest, ListUserEventsRequest, SyncRequest,
-    UserEvent, user_event,
-};
+use proto::messaging::v1::{Event, Head, UserEvent, user_event};
 use tonic::{Code, Request, Status};
 
-use super::connection::{Connection, End};
-use super::frame::Frame;
-use super::topic::{CatchUp, Key};
-use crate::state::Gateway;
+use self::compare::Compared;
+use crate::realtime::Realtime;
+use crate::realtime::connection::{Connection, End};
+use crate::realtime::frame::Frame;
+use crate::realtime::topic::Key;
 use crate::upstream::clients::OnBehalf;
 
-/// How many entries one call reads.
-const PAGE: i32 = 200;
-
-/// How many logs one call compares.
-const HEADS: usize = 1_000;
-
-/// So many entries of the comparison are kept until it is their turn; what is beyond is read from the log then.
-const KEPT: usize = 2_000;
-
 /// How often a read is tried, and how long to wait in between.
-const TRIES: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Brings one connection up to date.
 #[derive(Clone)]
 pub(crate) struct Resume {
-    gateway: Gateway,
+    realtime: Realtime,
     connection: Arc<Connection>,
 }
 
 /// Where a conversation stands in a resumption.
-struct Place {
+struct ResumePoint {
     conversation: ConversationId,
     /// The client has everything up to here.
     known: i64,
@@ -61,22 +52,9 @@ struct Place {
     events: Vec<Event>,
 }
 
-/// What the comparison of heads has found out.
-#[derive(Default)]
-struct Compared {
-    epoch: String,
-    full_sync_required: bool,
-    differences: HashMap<ConversationId, (i64, Vec<Event>)>,
-    gone: HashSet<ConversationId>,
-    user_events: Vec<UserEvent>,
-    user_head: i64,
-    /// How many entries it holds, or has held.
-    kept: usize,
-}
-
 impl Resume {
-    pub(crate) fn new(gateway: Gateway, connection: Arc<Connection>) -> Self {
-        Self { gateway, connection }
+    pub(crate) fn new(realtime: Realtime, connection: Arc<Connection>) -> Self {
+        Self { realtime, connection }
     }
 
     /// Answers `subscribe`, sends what was missed, and lets the connection hear what happens.
@@ -213,15 +191,15 @@ impl Resume {
         user_anew: bool,
     ) -> Opening {
         let mut heads = Vec::with_capacity(wanted.len() + others.len());
-        let mut places = Vec::with_capacity(heads.capacity());
+        let mut points = Vec::with_capacity(heads.capacity());
         for (conversation, known) in wanted.into_iter().filter(|(id, _)| !compared.gone.contains(id)) {
             let (head, events) = compared.differences.remove(&conversation).unwrap_or((known, Vec::new()));
             heads.push(Head { conversation_id: conversation.to_string(), sequence: head });
-            places.push(Place { conversation, known, head, events });
+            points.push(ResumePoint { conversation, known, head, events });
         }
         for (conversation, head) in others {
             heads.push(Head { conversation_id: conversation.to_string(), sequence: head });
-            places.push(Place { conversation, known: head, head, events: Vec::new() });
+            points.push(ResumePoint { conversation, known: head, head, events: Vec::new() });
         }
         let subscribed = Subscribed {
             heads,
@@ -230,7 +208,7 @@ impl Resume {
             user_head_sequence: compared.user_head,
         };
         let replay = Replay {
-            places,
+            points,
             user_events: compared.user_events,
             user_head: compared.user_head,
             user_known: match request.user_sequence {
@@ -243,198 +221,12 @@ impl Resume {
         Opening::Replay(subscribed, replay)
     }
 
-    /// Sends what was missed, and lets the connection hear what happens from there on.
-    async fn replay(&self, replay: Replay) -> Result<(), Status> {
-        if let Some(mut known) = replay.user_known {
-            for event in replay.user_events {
-                if event.sequence == known + 1 {
-                    known = event.sequence;
-                    self.connection.push_when_room(Frame::push(Body::UserEvent(event))).await;
-                }
-            }
-            self.reach(Key::User(self.connection.user_id()), known, replay.user_head).await?;
-        }
-        for Place { conversation, mut known, head, events } in replay.places {
-            for event in events {
-                if event.sequence == known + 1 {
-                    known = event.sequence;
-                    self.connection.push_when_room(Frame::push(Body::Event(event))).await;
-                }
-            }
-            let key = Key::Conversation(conversation);
-            match self.reach(key, known, head).await {
-                // Out since the comparison. The user's own log tells the client.
-                Err(status) if is_refusal(&status) => self.hub().unfollow(&self.connection, &[key]),
-                outcome => outcome?,
-            }
-        }
-        self.connection.push_when_room(Frame::push(Body::CaughtUp(CaughtUp { epoch: replay.epoch }))).await;
-        Ok(())
-    }
-
-    /// Goes on after `known`, with what the log is known to have first.
-    async fn reach(&self, key: Key, mut known: i64, head: i64) -> Result<(), Status> {
-        if known < head {
-            known = self.read_on(key, known).await?;
-        }
-        self.follow_on(key, known).await
-    }
-
-    /// Goes on after `sent`: reads what is still missing from the log until the connection is live.
-    async fn follow_on(&self, key: Key, mut sent: i64) -> Result<(), Status> {
-        loop {
-            match self.hub().caught_up(&self.connection, key, sent).await {
-                CatchUp::Live | CatchUp::Gone => return Ok(()),
-                CatchUp::Behind(known) => sent = self.read_on(key, known).await?,
-            }
-        }
-    }
-
-    /// Sends a log from after `known` to its end. Returns how far that was.
-    async fn read_on(&self, key: Key, mut known: i64) -> Result<i64, Status> {
-        loop {
-            let (frames, head) = match key {
-                Key::Conversation(conversation) => {
-                    let (events, head) = self.events(conversation, known).await?;
-                    let numbered = |event: Event| (event.sequence, Frame::push(Body::Event(event)));
-                    (events.into_iter().map(numbered).collect::<Vec<_>>(), head)
-                }
-                Key::User(_) => {
-                    let (events, head) = self.user_events(known).await?;
-                    let numbered = |event: UserEvent| (event.sequence, Frame::push(Body::UserEvent(event)));
-                    (events.into_iter().map(numbered).collect(), head)
-                }
-            };
-            let before = known;
-            for (sequence, frame) in frames {
-                known = sequence;
-                if !self.connection.push_when_room(frame).await {
-                    return Ok(known);
-                }
-            }
-            if known >= head || known == before {
-                return Ok(known);
-            }
-        }
-    }
-
-    /// Compares what the client has with the logs, a thousand of them with one call unless there is much to tell.
-    async fn compare(
-        &self,
-        request: &Subscribe,
-        wanted: &HashMap<ConversationId, i64>,
-    ) -> Result<Compared, Status> {
-        let head =
-            |(id, known): (&ConversationId, &i64)| Head { conversation_id: id.to_string(), sequence: *known };
-        let heads: Vec<Head> = wanted.iter().map(head).collect();
-        let mut compared = Compared::default();
-        // Without any head there is still the user's own log.
-        let mut chunks = heads.chunks(HEADS).map(<[Head]>::to_vec).collect::<Vec<_>>();
-        if chunks.is_empty() {
-            chunks.push(Vec::new());
-        }
-        let mut user_sequence = request.user_sequence;
-        for heads in chunks {
-            let sync = SyncRequest {
-                epoch: request.epoch.clone(),
-                heads,
-                user_sequence,
-                only_listed: true,
-                page_token: String::new(),
-            };
-            self.compare_some(sync, &mut compared).await?;
-            if compared.full_sync_required {
-                break;
-            }
-            // Told once.
-            user_sequence = 0;
-        }
-        Ok(compared)
-    }
-
-    async fn compare_some(&self, mut sync: SyncRequest, compared: &mut Compared) -> Result<(), Status> {
-        loop {
-            let answer = self.gateway.clients().sync().sync(self.request(sync.clone())).await?.into_inner();
-            self.hub().saw(&answer.epoch);
-            if answer.full_sync_required {
-                compared.full_sync_required = true;
-                return Ok(());
-            }
-            compared.epoch = answer.epoch;
-            compared.user_head = compared.user_head.max(answer.user_head_sequence);
-            if sync.user_sequence > 0 {
-                compared.user_events.extend(answer.user_events);
-            }
-            let gone = answer.gone_conversation_ids.iter().filter_map(|id| ConversationId::parse(id).ok());
-            compared.gone.extend(gone);
-            for ConversationDifference { conversation_id, head_sequence, mut events, .. } in
-                answer.differences
-            {
-                let Ok(id) = ConversationId::parse(&conversation_id) else { continue };
-                compared.kept += events.len();
-                if compared.kept > KEPT {
-                    events = Vec::new();
-                }
-                compared.differences.insert(id, (head_sequence, events));
-            }
-            if answer.next_page_token.is_empty() {
-                return Ok(());
-            }
-            sync.page_token = answer.next_page_token;
-        }
-    }
-
-    async fn events(
-        &self,
-        conversation: ConversationId,
-        after_sequence: i64,
-    ) -> Result<(Vec<Event>, i64), Status> {
-        let conversation_id = conversation.to_string();
-        let request = ListEventsRequest { conversation_id, after_sequence, limit: PAGE };
-        let mut tries = 0;
-        loop {
-            match self.gateway.clients().sync().list_events(self.request(request.clone())).await {
-                Ok(answer) => {
-                    let answer = answer.into_inner();
-                    return Ok((answer.events, answer.head_sequence));
-                }
-                Err(status) => self.pause(&mut tries, status).await?,
-            }
-        }
-    }
-
-    async fn user_events(&self, after_sequence: i64) -> Result<(Vec<UserEvent>, i64), Status> {
-        let request = ListUserEventsRequest { after_sequence, limit: PAGE };
-        let mut tries = 0;
-        loop {
-            match self.gateway.clients().sync().list_user_events(self.request(request)).await {
-                Ok(answer) => {
-                    let answer = answer.into_inner();
-                    return Ok((answer.events, answer.head_sequence));
-                }
-                Err(status) => self.pause(&mut tries, status).await?,
-            }
-        }
-    }
-
-    /// Waits before the next try, or gives up.
-    async fn pause(&self, tries: &mut u32, status: Status) -> Result<(), Status> {
-        *tries += 1;
-        let may_pass =
-            matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted);
-        if !may_pass || *tries == TRIES {
-            return Err(status);
-        }
-        tokio::time::sleep(PAUSE * *tries).await;
-        Ok(())
-    }
-
     async fn memberships(&self, known_version: i64) -> Result<Memberships, Status> {
-        let clients = self.gateway.clients();
+        let clients = self.realtime.upstream().clients();
         let user_id = self.connection.user_id().to_string();
         let mut request =
             as_service(ListMembershipsRequest { user_id, known_version }, clients.credential(), None);
-        request.set_timeout(self.gateway.config().request_timeout);
+        request.set_timeout(self.realtime.config().request_timeout);
         let answer = clients.conversations().list_memberships(request).await?.into_inner();
         let ids =
             answer.memberships.iter().filter_map(|one| ConversationId::parse(&one.conversation_id).ok());
@@ -443,11 +235,11 @@ impl Resume {
 
     /// A request with the user's own right.
     fn request<T>(&self, message: T) -> Request<T> {
-        OnBehalf::of_token(&self.connection.token(), self.gateway.config().request_timeout).request(message)
+        OnBehalf::of_token(&self.connection.token(), self.realtime.config().request_timeout).request(message)
     }
 
-    fn hub(&self) -> &super::hub::Hub {
-        self.gateway.sockets().hub()
+    fn hub(&self) -> &crate::realtime::hub::Hub {
+        self.realtime.hub()
     }
 }
 
@@ -461,7 +253,7 @@ enum Opening {
 
 /// What is to be sent before the connection is live.
 struct Replay {
-    places: Vec<Place>,
+    points: Vec<ResumePoint>,
     user_events: Vec<UserEvent>,
     user_head: i64,
     /// The client has the user's own log up to here; `None` when that is live already.

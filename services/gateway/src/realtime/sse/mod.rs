@@ -5,7 +5,8 @@
 //! gets everything after it, on any gateway ([`Progress`]). A stream whose client is too slow ends; the client comes
 //! back in the same way.
 
-use std::collections::HashMap;
+mod progress;
+
 use std::convert::Infallible;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,11 +15,9 @@ use std::time::Duration;
 
 use axum::Extension;
 use axum::body::Body;
-use axum::extract::{RawQuery, State};
+use axum::extract::{FromRef, RawQuery, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::Bytes;
 use chassis::caller::unauthenticated;
 use chassis::fault::Fault;
@@ -38,13 +37,14 @@ use tonic::Status;
 
 use crate::http::error::Problem;
 use crate::http::middleware::client_ip::ClientAddress;
-use crate::realtime::admit;
+use crate::realtime::Realtime;
 use crate::realtime::connection::{Connection, End};
 use crate::realtime::frame::{Format, Frame};
-use crate::realtime::registry::Place;
+use crate::realtime::handshake::admit;
+use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::resume::{Resume, gained_conversation};
 use crate::realtime::topic::Key;
-use crate::state::Gateway;
+use progress::{Progress, tail};
 
 /// How often a stream on which nothing happens says that it is there.
 const HEARTBEAT: Duration = Duration::from_secs(15);
@@ -62,24 +62,28 @@ const NO_BUFFERING: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
 /// The route of the events.
-pub(crate) fn router(gateway: Gateway) -> axum::Router {
-    axum::Router::new().route("/v1/events", get(open)).with_state(gateway)
+pub(crate) fn router<S>() -> axum::Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Realtime: FromRef<S>,
+{
+    axum::Router::new().route("/v1/events", get(open))
 }
 
 /// Opens a stream, or says why not.
 async fn open(
-    State(gateway): State<Gateway>,
+    State(realtime): State<Realtime>,
     address: Option<Extension<ClientAddress>>,
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (mut place, who) = admit(&gateway, address, query.as_deref(), &headers).await?;
+    let (mut slot, who) = admit(&realtime, address, query.as_deref(), &headers).await?;
     let who = who.ok_or_else(unauthenticated)?;
     let wish = Wish::read(query.as_deref().unwrap_or_default(), &headers)?;
-    let connection = gateway.sockets().connect(&mut place, who, Format::Text, &gateway.config().sockets)?;
-    gateway.sockets().calls().hear(connection.user_id()).await;
+    let connection = realtime.connect(&mut slot, who, Format::Text)?;
+    realtime.call_events().hear(connection.user_id()).await;
 
-    let feed = Feed::new(gateway, connection, place, wish);
+    let feed = Feed::new(realtime, connection, slot, wish);
     let mut response = Body::from_stream(feed).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -129,100 +133,9 @@ impl Wish {
     }
 }
 
-/// How far a stream has come in every log that it follows.
-///
-/// It is kept short, because every event carries it: a conversation is known by the last five bytes of its id, which
-/// are random; who comes back names the conversations, or is in them. Should two conversations of one user ever end in
-/// the same bytes, both go on after the lower sequence, and the client drops what it has.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Progress {
-    epoch: String,
-    user: i64,
-    conversations: HashMap<Tail, i64>,
-}
-
-/// What a conversation is known by.
-type Tail = [u8; 5];
-
-/// The first byte of every id: another form has another one.
-const FORM: u8 = 1;
-
-/// The longest epoch.
-const MAX_EPOCH: usize = 64;
-
-fn tail(conversation: ConversationId) -> Tail {
-    let [.., a, b, c, d, e] = conversation.uuid().into_bytes();
-    [a, b, c, d, e]
-}
-
-impl Progress {
-    fn set(&mut self, conversation: ConversationId, sequence: i64) {
-        self.conversations.insert(tail(conversation), sequence);
-    }
-
-    fn of(&self, conversation: ConversationId) -> Option<i64> {
-        self.conversations.get(&tail(conversation)).copied()
-    }
-
-    /// As the `id` of an event.
-    fn write(&self) -> String {
-        let mut bytes = Vec::with_capacity(16 + self.epoch.len() + 8 * self.conversations.len());
-        bytes.push(FORM);
-        put(&mut bytes, self.epoch.len() as u64);
-        bytes.extend_from_slice(self.epoch.as_bytes());
-        put(&mut bytes, self.user.unsigned_abs());
-        for (tail, sequence) in &self.conversations {
-            bytes.extend_from_slice(tail);
-            put(&mut bytes, sequence.unsigned_abs());
-        }
-        URL_SAFE_NO_PAD.encode(bytes)
-    }
-
-    fn parse(text: &[u8]) -> Option<Self> {
-        let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
-        let (form, mut rest) = bytes.split_first()?;
-        if *form != FORM {
-            return None;
-        }
-        let len = usize::try_from(take(&mut rest)?).ok().filter(|len| *len <= MAX_EPOCH)?;
-        let (epoch, after) = rest.split_at_checked(len)?;
-        rest = after;
-        let epoch = std::str::from_utf8(epoch).ok()?.to_owned();
-        let user = i64::try_from(take(&mut rest)?).ok()?;
-        let mut conversations = HashMap::new();
-        while let Some((tail, after)) = rest.split_first_chunk() {
-            rest = after;
-            conversations.insert(*tail, i64::try_from(take(&mut rest)?).ok()?);
-        }
-        rest.is_empty().then_some(Self { epoch, user, conversations })
-    }
-}
-
-/// Seven bits a byte, the lowest first.
-fn put(bytes: &mut Vec<u8>, mut number: u64) {
-    while number >= 0x80 {
-        bytes.push(number as u8 | 0x80);
-        number >>= 7;
-    }
-    bytes.push(number as u8);
-}
-
-fn take(bytes: &mut &[u8]) -> Option<u64> {
-    let mut number = 0;
-    for shift in (0..63).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        number |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
-}
-
 /// The stream of one client.
 struct Feed {
-    gateway: Gateway,
+    realtime: Realtime,
     connection: Arc<Connection>,
     conversations: Vec<ConversationId>,
     progress: Progress,
@@ -233,22 +146,22 @@ struct Feed {
     heartbeat: Interval,
     over: bool,
     /// Given back when the stream is dropped.
-    _place: Place,
+    _slot: ConnectionSlot,
 }
 
 impl Drop for Feed {
     fn drop(&mut self) {
         self.connection.end(End::Gone);
-        self.gateway.sockets().hub().leave(&self.connection);
+        self.realtime.hub().leave(&self.connection);
     }
 }
 
 impl Feed {
-    fn new(gateway: Gateway, connection: Arc<Connection>, place: Place, wish: Wish) -> Self {
+    fn new(realtime: Realtime, connection: Arc<Connection>, slot: ConnectionSlot, wish: Wish) -> Self {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut feed = Self {
-            gateway,
+            realtime,
             connection,
             conversations: wish.conversations,
             progress: Progress::default(),
@@ -256,20 +169,20 @@ impl Feed {
             under_way: FuturesUnordered::new(),
             heartbeat,
             over: false,
-            _place: place,
+            _slot: slot,
         };
         feed.begin(wish.since);
         feed
     }
 
     fn begin(&mut self, since: Option<Progress>) {
-        let (gateway, connection) = (self.gateway.clone(), Arc::clone(&self.connection));
+        let (realtime, connection) = (self.realtime.clone(), Arc::clone(&self.connection));
         let conversations = self.conversations.clone();
-        self.beginning = Some(begin(gateway, connection, conversations, since).boxed());
+        self.beginning = Some(begin(realtime, connection, conversations, since).boxed());
     }
 
     fn resume(&self) -> Resume {
-        Resume::new(self.gateway.clone(), Arc::clone(&self.connection))
+        Resume::new(self.realtime.clone(), Arc::clone(&self.connection))
     }
 
     /// Does what is under way. Says whether the stream is over.
@@ -293,8 +206,7 @@ impl Feed {
             && matches!(self.under_way.poll_next_unpin(cx), Poll::Ready(Some(())))
         {}
         if self.connection.is_draining() {
-            let spread = self.gateway.config().sockets.drain_spread;
-            let retry_after = self.gateway.sockets().come_back(self.connection.number(), spread);
+            let retry_after = self.realtime.reconnect_delay(self.connection.number());
             self.connection.end(End::Restart { retry_after });
         }
         self.over
@@ -419,16 +331,16 @@ fn reason(end: End) -> &'static str {
 
 /// Where the stream begins, and what it asks for.
 async fn begin(
-    gateway: Gateway,
+    realtime: Realtime,
     connection: Arc<Connection>,
     conversations: Vec<ConversationId>,
     since: Option<Progress>,
 ) -> Result<(Progress, Subscribe), Status> {
-    let hub = gateway.sockets().hub();
+    let hub = realtime.hub();
     let all = conversations.is_empty();
     let mut progress = Progress { epoch: hub.epoch().await?.to_string(), ..Progress::default() };
     let named = match &since {
-        Some(_) if all => memberships(&gateway, &connection).await?,
+        Some(_) if all => memberships(&realtime, &connection).await?,
         _ => conversations,
     };
     if let Some(since) = &since {
@@ -462,32 +374,18 @@ async fn begin(
 }
 
 /// In which conversations the user is.
-async fn memberships(gateway: &Gateway, connection: &Connection) -> Result<Vec<ConversationId>, Status> {
-    let clients = gateway.clients();
+async fn memberships(realtime: &Realtime, connection: &Connection) -> Result<Vec<ConversationId>, Status> {
+    let clients = realtime.upstream().clients();
     let message = ListMembershipsRequest { user_id: connection.user_id().to_string(), known_version: 0 };
     let mut request = as_service(message, clients.credential(), None);
-    request.set_timeout(gateway.config().request_timeout);
+    request.set_timeout(realtime.config().request_timeout);
     let memberships = clients.conversations().list_memberships(request).await?.into_inner().memberships;
     Ok(memberships.iter().filter_map(|one| ConversationId::parse(&one.conversation_id).ok()).collect())
 }
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    #[test]
-    fn progress_survives_being_written_and_read() {
-        let mut progress = Progress { epoch: "e1".to_owned(), user: 300, ..Progress::default() };
-        let (one, other) = (ConversationId::generate(), ConversationId::generate());
-        progress.set(one, 1);
-        progress.set(other, i64::MAX);
-        let read = Progress::parse(progress.write().as_bytes()).expect("progress");
-        assert_eq!(read, progress);
-        assert_eq!((read.of(one), read.of(other)), (Some(1), Some(i64::MAX)));
-        assert_eq!(read.of(ConversationId::generate()), None);
-    }
 
     #[test]
     fn what_a_client_follows_is_read_from_its_request() {
@@ -505,16 +403,5 @@ mod tests {
         }
         let headers = HeaderMap::from_iter([(LAST_EVENT_ID, HeaderValue::from_static("42"))]);
         assert!(Wish::read("", &headers).is_err());
-    }
-
-    proptest! {
-        #[test]
-        fn whatever_comes_as_an_id_is_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            let _ = Progress::parse(&bytes);
-            let encoded = URL_SAFE_NO_PAD.encode(&bytes);
-            if let Some(progress) = Progress::parse(encoded.as_bytes()) {
-                prop_assert_eq!(Progress::parse(progress.write().as_bytes()), Some(progress));
-            }
-        }
     }
 }

@@ -1,0 +1,169 @@
+//! Who follows what here, and how what happens gets to them.
+//!
+//! Logs are spread over a few shards. A shard is one task that owns its topics: nothing is locked, what happens in one
+//! log is handed out in its order, and whatever takes time (reading the log, checking members) is an task that runs
+//! beside it and reports back. There is one subscription on the bus per log, however many follow it here.
+//!
+//! Hints may be lost, so every topic is compared with the log: when it begins, every ten seconds, and at once when the
+//! bus says that hints may have been lost. One call compares a thousand logs.
+
+mod log_calls;
+mod shard;
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chassis::events::Events;
+use chassis::tasks::Tasks;
+use futures_util::future::join_all;
+use tokio::sync::{Semaphore, mpsc, oneshot};
+use tonic::Status;
+
+use self::log_calls::list_heads;
+use self::shard::Shard;
+use crate::realtime::connection::Connection;
+use crate::realtime::topic::{CatchUp, Key};
+use crate::upstream::clients::Clients;
+
+/// Into how many shards the logs are spread.
+const SHARDS: usize = 4;
+
+/// How many tasks run at a time.
+const MAX_TASKS: usize = 32;
+
+/// Who follows what here.
+#[derive(Clone)]
+pub(crate) struct Hub(Arc<Inner>);
+
+struct Inner {
+    shards: Vec<mpsc::UnboundedSender<Command>>,
+    epoch: Arc<Epoch>,
+    clients: Clients,
+    events: Events,
+    /// The shards before they are started.
+    pending_tasks: Mutex<Vec<Shard>>,
+}
+
+/// The epoch of the logs, once it is known.
+#[derive(Default)]
+struct Epoch(Mutex<Option<Arc<str>>>);
+
+impl Epoch {
+    fn known(&self) -> Option<Arc<str>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn observe(&self, epoch: &Arc<str>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(epoch));
+    }
+}
+
+enum Command {
+    Follow { keys: Vec<Key>, anew: bool, connection: Arc<Connection>, done: oneshot::Sender<()> },
+    CaughtUp { key: Key, number: u64, sent: i64, answer: oneshot::Sender<CatchUp> },
+    Unfollow { keys: Vec<Key>, number: u64 },
+    Suspect { key: Key },
+    Compare,
+}
+
+impl Hub {
+    pub(crate) fn new(clients: Clients, events: Events) -> Self {
+        let (senders, receivers): (Vec<_>, Vec<_>) = (0..SHARDS).map(|_| mpsc::unbounded_channel()).unzip();
+        let (epoch, tasks) = (Arc::<Epoch>::default(), Arc::new(Semaphore::new(MAX_TASKS)));
+        let shard = |commands| Shard::new(commands, senders.clone(), clients.clone(), &epoch, &tasks);
+        let pending_tasks = Mutex::new(receivers.into_iter().map(shard).collect());
+        Self(Arc::new(Inner { shards: senders, epoch, clients, events, pending_tasks }))
+    }
+
+    /// Starts the tasks of the shards.
+    pub(crate) fn start(&self, tasks: &Tasks) {
+        let shards =
+            std::mem::take(&mut *self.0.pending_tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        for shard in shards {
+            let events = self.0.events.clone();
+            tasks.spawn("hub", |shutdown| shard.run(events, shutdown));
+        }
+    }
+
+    /// The connection follows these logs from now on: what happens in them is kept for it until it has caught up. Those
+    /// that it follows already go on as they are, or, `anew`, are caught up again.
+    pub(crate) async fn follow(&self, connection: &Arc<Connection>, keys: &[Key], anew: bool) {
+        connection.followed().extend(keys.iter().copied());
+        let mut subscribed = Vec::new();
+        for (shard, keys) in self.by_shard(keys) {
+            let (done, is_done) = oneshot::channel();
+            let _ = shard.send(Command::Follow { keys, anew, connection: Arc::clone(connection), done });
+            subscribed.push(is_done);
+        }
+        // A shard that is gone goes with the process.
+        join_all(subscribed).await;
+    }
+
+    /// The connection has got everything of this log up to `sent`, or knew it.
+    pub(crate) async fn caught_up(&self, connection: &Connection, key: Key, sent: i64) -> CatchUp {
+        let (answer, answered) = oneshot::channel();
+        let _ = self.shard(key).send(Command::CaughtUp { key, number: connection.number(), sent, answer });
+        answered.await.unwrap_or(CatchUp::Gone)
+    }
+
+    /// The connection follows these logs no more.
+    pub(crate) fn unfollow(&self, connection: &Connection, keys: &[Key]) {
+        {
+            let mut followed = connection.followed();
+            for key in keys {
+                followed.remove(key);
+            }
+        }
+        self.forget(connection.number(), keys);
+    }
+
+    /// The connection is over.
+    pub(crate) fn leave(&self, connection: &Connection) {
+        let keys: Vec<_> = connection.followed().drain().collect();
+        self.forget(connection.number(), &keys);
+    }
+
+    fn forget(&self, number: u64, keys: &[Key]) {
+        for (shard, keys) in self.by_shard(keys) {
+            let _ = shard.send(Command::Unfollow { keys, number });
+        }
+    }
+
+    /// The epoch of the logs.
+    pub(crate) async fn epoch(&self) -> Result<Arc<str>, Status> {
+        if let Some(epoch) = self.0.epoch.known() {
+            return Ok(epoch);
+        }
+        let answer = list_heads(&self.0.clients, &[]).await?;
+        self.0.epoch.observe(&answer.epoch);
+        Ok(answer.epoch)
+    }
+
+    /// A service has answered with this epoch.
+    pub(crate) fn saw(&self, epoch: &str) {
+        if epoch.is_empty() || self.0.epoch.known().is_none_or(|known| *known == *epoch) {
+            return;
+        }
+        self.0.epoch.observe(&Arc::from(epoch));
+        for shard in &self.0.shards {
+            let _ = shard.send(Command::Compare);
+        }
+    }
+
+    /// The highest sequences of these logs; those in which nothing has happened are left out.
+    pub(crate) async fn heads(&self, keys: &[Key]) -> Result<HashMap<Key, i64>, Status> {
+        Ok(list_heads(&self.0.clients, keys).await?.heads)
+    }
+
+    fn shard(&self, key: Key) -> &mpsc::UnboundedSender<Command> {
+        &self.0.shards[key.spread() % SHARDS]
+    }
+
+    fn by_shard(&self, keys: &[Key]) -> impl Iterator<Item = (&mpsc::UnboundedSender<Command>, Vec<Key>)> {
+        let mut sorted = vec![Vec::new(); SHARDS];
+        for key in keys {
+            sorted[key.spread() % SHARDS].push(*key);
+        }
+        self.0.shards.iter().zip(sorted).filter(|(_, keys)| !keys.is_empty())
+    }
+}

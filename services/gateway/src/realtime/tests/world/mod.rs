@@ -1,0 +1,151 @@
+//! A world for the tests: a real gateway at a free port, and the services behind it in a few lines each.
+
+mod backend;
+mod client;
+mod services;
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use chassis::clock::Clock;
+use chassis::config::Secret;
+use chassis::events::Events;
+use chassis::identity::{ServiceCredential, Verifier};
+use chassis::profile::Profile;
+use chassis::transport::Transport;
+use chassis::unit::Unit;
+use proto::auth::v1 as auth;
+use proto::conversation::v1 as conversation;
+use proto::id::{ConversationId, SessionId, UserId};
+use proto::messaging::v1 as messaging;
+use proto::scheduling::v1 as scheduling;
+use serde_json::{Value, json};
+use tonic::service::Routes;
+
+use self::backend::Facts;
+use crate::{Config, Deps, RatesConfig, SocketsConfig};
+
+pub(crate) use self::backend::Backend;
+pub(crate) use self::client::Client;
+
+/// How long a test waits for what must come.
+pub(crate) const SOON: Duration = Duration::from_secs(10);
+
+/// How long it waits for what must not come.
+pub(crate) const A_WHILE: Duration = Duration::from_millis(400);
+
+/// Somebody with an account.
+#[derive(Clone)]
+pub(crate) struct Person {
+    pub(crate) id: UserId,
+    pub(crate) session: SessionId,
+    pub(crate) token: String,
+}
+
+/// A gateway, and what is behind it.
+pub(crate) struct World {
+    pub(crate) backend: Backend,
+    pub(crate) unit: Unit,
+    pub(crate) address: SocketAddr,
+}
+
+impl World {
+    pub(crate) async fn start() -> Self {
+        Self::with(|_| {}).await
+    }
+
+    pub(crate) async fn with(change: impl FnOnce(&mut SocketsConfig)) -> Self {
+        Self::configured(|config| change(&mut config.sockets)).await
+    }
+
+    pub(crate) async fn rated(change: impl FnOnce(&mut RatesConfig)) -> Self {
+        Self::configured(|config| change(&mut config.rates)).await
+    }
+
+    async fn configured(change: impl FnOnce(&mut Config)) -> Self {
+        let facts = Facts { epoch: "epoch-1".to_owned(), ..Facts::default() };
+        let backend = Backend { facts: Arc::new(Mutex::new(facts)), events: Events::local() };
+        let routes = Routes::new(auth::auth_service_server::AuthServiceServer::new(backend.clone()))
+            .add_service(conversation::conversation_service_server::ConversationServiceServer::new(
+                backend.clone(),
+            ))
+            .add_service(conversation::presence_service_server::PresenceServiceServer::new(backend.clone()))
+            .add_service(messaging::messaging_service_server::MessagingServiceServer::new(backend.clone()))
+            .add_service(messaging::sync_service_server::SyncServiceServer::new(backend.clone()))
+            .add_service(scheduling::call_service_server::CallServiceServer::new(backend.clone()));
+        let transport = Transport::local(routes.into_axum_router());
+        let credential = ServiceCredential::new("gateway", &Secret::new("secret")).expect("a credential");
+        let mut config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
+        config.rates = RatesConfig { sends_burst: 100_000, sends_per_second: 100_000, ..config.rates };
+        config.rates.sends_per_conversation_per_second = 100_000;
+        config.sockets.drain_spread = Duration::from_secs(1);
+        change(&mut config);
+        let deps = Deps {
+            auth: transport.clone(),
+            conversation: transport.clone(),
+            messaging: transport.clone(),
+            scheduling: transport.clone(),
+            verifier: Verifier::new(transport, Some(credential.clone())),
+            credential,
+            events: backend.events.clone(),
+            clock: Clock::system(),
+            profile: Profile::Development,
+        };
+        let unit = crate::start(config, deps).await.expect("a gateway");
+        let address = unit.listening.first().expect("an address").1;
+        Self { backend, unit, address }
+    }
+
+    pub(crate) fn person(&self) -> Person {
+        let (id, session) = (UserId::generate(), SessionId::generate());
+        let person = Person { id, session, token: format!("token-{session}") };
+        self.backend.facts().sessions.insert(person.token.clone(), (id, session));
+        person
+    }
+
+    /// The same person on another device.
+    pub(crate) fn another_device(&self, of: &Person) -> Person {
+        let session = SessionId::generate();
+        let person = Person { id: of.id, session, token: format!("token-{session}") };
+        self.backend.facts().sessions.insert(person.token.clone(), (person.id, session));
+        person
+    }
+
+    /// Opens a socket without a word.
+    pub(crate) async fn socket(&self) -> Client {
+        let url = format!("ws://{}/v1/socket", self.address);
+        Client::open(&url, None).await.expect("a socket")
+    }
+
+    /// Opens a socket and signs in.
+    pub(crate) async fn connect(&self, person: &Person) -> Client {
+        let mut client = self.socket().await;
+        client.say(json!({"id": "hello", "hello": {"sessionToken": person.token}})).await;
+        let ready = client.answer("hello").await;
+        assert_eq!(ready["ready"]["userId"], person.id.to_string());
+        client
+    }
+
+    /// Opens a socket, signs in, and follows a conversation from a sequence on.
+    pub(crate) async fn follow(
+        &self,
+        person: &Person,
+        conversation: ConversationId,
+        sequence: i64,
+    ) -> Client {
+        let mut client = self.connect(person).await;
+        let heads = json!([{"conversationId": conversation.to_string(), "sequence": sequence}]);
+        client.subscribe(json!({"heads": heads, "epoch": "epoch-1"})).await;
+        client
+    }
+}
+
+/// The sequence of a frame that is an event.
+pub(crate) fn sequence(frame: &Value) -> Option<i64> {
+    frame["event"]["sequence"].as_str().and_then(|sequence| sequence.parse().ok())
+}
+
+pub(crate) fn sequences(frames: &[Value]) -> Vec<i64> {
+    frames.iter().filter_map(sequence).collect()
+}

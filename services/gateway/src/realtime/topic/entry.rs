@@ -1,0 +1,74 @@
+//! One entry of a log, and what it says about who may read.
+
+use std::sync::Arc;
+
+use proto::gateway::v1::server_frame::Frame as Body;
+use proto::id::{ConversationId, UserId};
+use proto::messaging::v1::{Event, UserEvent, event, user_event};
+
+use crate::realtime::frame::Frame;
+
+/// One entry of a log.
+#[derive(Clone, Debug)]
+pub(in crate::realtime) struct Item {
+    pub(super) sequence: i64,
+    /// The version of the list of members that it was written under; 0 in a user's own log.
+    pub(super) version: i64,
+    pub(super) change: Change,
+    pub(super) frame: Arc<Frame>,
+}
+
+/// What an entry says about who may read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Change {
+    /// Nothing.
+    None,
+    /// Nobody is out who was in.
+    NobodyOut,
+    /// This user is out.
+    Out(UserId),
+    /// Everybody is out: the conversation is gone.
+    AllOut,
+}
+
+impl From<Event> for Item {
+    fn from(event: Event) -> Self {
+        use event::Payload;
+        let change = match &event.payload {
+            Some(
+                Payload::ConversationCreated(_) | Payload::MembersAdded(_) | Payload::MemberRoleChanged(_),
+            ) => Change::NobodyOut,
+            Some(Payload::MemberRemoved(removed)) => {
+                UserId::parse(&removed.user_id).map_or(Change::None, Change::Out)
+            }
+            Some(Payload::ConversationDeleted(_)) => Change::AllOut,
+            _ => Change::None,
+        };
+        let (sequence, version) = (event.sequence, event.membership_version);
+        Self { sequence, version, change, frame: Frame::push(Body::Event(event)) }
+    }
+}
+
+impl From<UserEvent> for Item {
+    fn from(event: UserEvent) -> Self {
+        let sequence = event.sequence;
+        Self { sequence, version: 0, change: Change::None, frame: Frame::push(Body::UserEvent(event)) }
+    }
+}
+
+impl Item {
+    /// With its sequence, as a follower wants it.
+    pub(in crate::realtime) fn numbered(self) -> (i64, Self) {
+        (self.sequence, self)
+    }
+}
+
+/// The conversation that a user's own log says the user is out of.
+pub(in crate::realtime) fn lost_conversation(event: &UserEvent) -> Option<ConversationId> {
+    match &event.payload {
+        Some(user_event::Payload::ConversationLost(lost)) => {
+            ConversationId::parse(&lost.conversation_id).ok()
+        }
+        _ => None,
+    }
+}

@@ -1,0 +1,316 @@
+//! One log that somebody here follows, and who they are. No I/O: the hub carries out what it asks for.
+//!
+//! Three things stand between a hint and a client. The [`Follower`] puts what comes into the order of the log. The gate
+//! holds back what was written under a list of members that is newer than the one known here, until every local
+//! follower has been checked against the new list; who is out is dropped and gets nothing of it. The [`Reader`] of each
+//! connection leaves out what the connection has got from its history already.
+
+mod entry;
+mod key;
+#[cfg(test)]
+mod tests;
+
+use std::collections::{HashSet, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use chassis::follow::{Follower, Missing, Verdict};
+use proto::id::UserId;
+use tokio::sync::oneshot;
+
+use crate::realtime::connection::{Connection, End};
+use crate::realtime::frame::Frame;
+use crate::realtime::log_reader::{Happened, Reader};
+
+use self::entry::Change;
+pub(super) use self::entry::{Item, lost_conversation};
+pub(crate) use self::key::Key;
+
+/// So much is held back while members are checked; more, and the followers start anew.
+const HELD_BACK: usize = 1024;
+
+/// So much of what has no place in the log is kept while members are checked; of more, the latest.
+const PASSING: usize = 64;
+
+/// What the topic needs from the world.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Needs {
+    /// Something before what has come is missing: read it from the log, after a little patience.
+    pub(super) repair: bool,
+    /// The list of members has changed: check all of [`Topic::users`].
+    pub(super) check: bool,
+}
+
+/// What became of a connection that has read its history up to some place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum CatchUp {
+    /// From here on it hears what happens.
+    Live,
+    /// More has happened than was kept: read on after this.
+    Behind(i64),
+    /// It does not follow this log, or may not any more.
+    Gone,
+}
+
+/// One log that somebody here follows.
+pub(super) struct Topic {
+    key: Key,
+    follower: Follower<Item>,
+    /// Everything up to here has been handed out; `None` until the head is known.
+    handed_out: Option<i64>,
+    /// All followers were checked against this version of the list of members, or a newer one.
+    version: i64,
+    /// Whether a check is under way, or has to be.
+    checking: bool,
+    held_back: VecDeque<Item>,
+    /// What has no place in the log and came during a check: the latest of it.
+    passing: VecDeque<(Arc<Frame>, Option<UserId>)>,
+    readers: Vec<Following>,
+    /// Those who have read their history before the head was known.
+    waiting: Vec<(u64, i64, oneshot::Sender<CatchUp>)>,
+    /// Whether a read of the log is under way, or will be.
+    pub(super) repairing: bool,
+}
+
+struct Following {
+    connection: Arc<Connection>,
+    reader: Reader<Arc<Frame>>,
+}
+
+impl Topic {
+    pub(super) fn new(key: Key) -> Self {
+        Self {
+            key,
+            follower: Follower::waiting(),
+            handed_out: None,
+            version: 0,
+            checking: false,
+            held_back: VecDeque::new(),
+            passing: VecDeque::new(),
+            readers: Vec::new(),
+            waiting: Vec::new(),
+            repairing: false,
+        }
+    }
+
+    /// A connection follows from now on; `anew`, also when it did already: then it reads its history again.
+    pub(super) fn follow(&mut self, connection: Arc<Connection>, anew: bool) {
+        connection.followed().insert(self.key);
+        match self.readers.iter_mut().find(|one| one.connection.number() == connection.number()) {
+            Some(one) if anew => one.reader = Reader::catching_up(),
+            Some(_) => {}
+            None => self.readers.push(Following { connection, reader: Reader::catching_up() }),
+        }
+    }
+
+    /// A connection follows no more.
+    pub(super) fn unfollow(&mut self, number: u64) {
+        if let Some(place) = self.readers.iter().position(|one| one.connection.number() == number) {
+            self.readers.swap_remove(place);
+        }
+    }
+
+    /// Whether nobody follows.
+    pub(super) fn is_idle(&self) -> bool {
+        self.readers.is_empty()
+    }
+
+    /// Whether the head is known, so that something can be handed out.
+    pub(super) fn has_begun(&self) -> bool {
+        self.handed_out.is_some()
+    }
+
+    /// The followers, each once.
+    pub(super) fn users(&self) -> Vec<UserId> {
+        let mut users: Vec<_> = self.readers.iter().map(|one| one.connection.user_id()).collect();
+        users.sort_unstable();
+        users.dedup();
+        users
+    }
+
+    /// A follower on whose behalf the log can be read. Another one each time `turn` is another.
+    pub(super) fn member(&self, turn: usize) -> Option<UserId> {
+        let live: Vec<_> = self.readers.iter().filter(|one| one.reader.is_live()).collect();
+        let place = turn.checked_rem(live.len())?;
+        live.get(place).map(|one| one.connection.user_id())
+    }
+
+    /// What has to be read from the log.
+    pub(super) fn missing(&self) -> Option<Missing> {
+        self.follower.missing()
+    }
+
+    /// The log reached to here after its hints had been subscribed to.
+    pub(super) fn begin(&mut self, head: i64) -> Needs {
+        // One that has begun must not jump: those who are live count on everything that comes after.
+        if self.handed_out.is_some() {
+            return self.head(head);
+        }
+        self.handed_out = Some(head);
+        for (number, sent, answer) in std::mem::take(&mut self.waiting) {
+            // Whoever asked may have gone.
+            let _ = answer.send(self.caught_up_with(number, sent, head));
+        }
+        let run = self.follower.begin(head);
+        self.hand_out(run)
+    }
+
+    /// The log reaches to here.
+    pub(super) fn head(&mut self, head: i64) -> Needs {
+        self.follower.head(head);
+        self.needs(false)
+    }
+
+    /// A hint has brought an entry.
+    pub(super) fn hint(&mut self, item: Item) -> Needs {
+        match self.follower.offer(item.sequence, item) {
+            Verdict::Deliver(run) => self.hand_out(run),
+            Verdict::Duplicate => Needs::default(),
+            Verdict::Held => self.needs(false),
+        }
+    }
+
+    /// A read of the log has brought entries.
+    pub(super) fn filled(&mut self, items: Vec<Item>) -> Needs {
+        let run = self.follower.filled(items.into_iter().map(Item::numbered));
+        self.hand_out(run)
+    }
+
+    /// Something that has no place in the log, for whoever is there. Not for `except`.
+    pub(super) fn pass(&mut self, frame: &Arc<Frame>, except: Option<UserId>) {
+        // While it is not known who may read, nobody does.
+        if self.checking {
+            if self.passing.len() == PASSING {
+                self.passing.pop_front();
+            }
+            self.passing.push_back((Arc::clone(frame), except));
+            return;
+        }
+        let there = self.readers.iter().filter(|one| one.reader.is_live());
+        for one in there.filter(|one| Some(one.connection.user_id()) != except) {
+            match except {
+                Some(_) => one.connection.push_if_quick(frame),
+                None => one.connection.push(Arc::clone(frame)),
+            }
+        }
+    }
+
+    /// A connection has read its history up to `sent`. The answer may have to wait for the head.
+    pub(super) fn caught_up(&mut self, number: u64, sent: i64, answer: oneshot::Sender<CatchUp>) {
+        let Some(handed_out) = self.handed_out else {
+            self.waiting.push((number, sent, answer));
+            return;
+        };
+        // Whoever asked may have gone.
+        let _ = answer.send(self.caught_up_with(number, sent, handed_out));
+    }
+
+    /// What it needs from the world now.
+    pub(super) fn needs_now(&self) -> Needs {
+        self.needs(false)
+    }
+
+    fn caught_up_with(&mut self, number: u64, sent: i64, handed_out: i64) -> CatchUp {
+        let Some(one) = self.readers.iter_mut().find(|one| one.connection.number() == number) else {
+            return CatchUp::Gone;
+        };
+        for frame in one.reader.caught_up(sent, handed_out) {
+            one.connection.push(frame);
+        }
+        if one.reader.is_live() { CatchUp::Live } else { CatchUp::Behind(one.reader.sent()) }
+    }
+
+    /// Somebody may be out: nothing is handed out before all have been checked.
+    pub(super) fn suspect(&mut self) -> Needs {
+        let check = !std::mem::replace(&mut self.checking, true);
+        Needs { repair: false, check }
+    }
+
+    /// The check has answered: who of those asked is out, by the list of this version. Returns whether another check is
+    /// needed, because what waits was written under a list that is newer still.
+    pub(super) fn checked(&mut self, out: &HashSet<UserId>, version: i64) -> Needs {
+        self.version = self.version.max(version);
+        self.drop_users(|user| out.contains(&user));
+        self.checking = false;
+        let held_back = std::mem::take(&mut self.held_back);
+        let needs = self.hand_out(held_back);
+        for (frame, except) in std::mem::take(&mut self.passing) {
+            self.pass(&frame, except);
+        }
+        needs
+    }
+
+    fn hand_out(&mut self, items: impl IntoIterator<Item = Item>) -> Needs {
+        let mut check = false;
+        for item in items {
+            if !self.checking && !self.admits(&item) {
+                self.checking = true;
+                check = true;
+            }
+            if !self.checking {
+                self.hand_out_one(item);
+            } else if self.held_back.len() < HELD_BACK {
+                self.held_back.push_back(item);
+            } else {
+                self.give_up();
+                return Needs::default();
+            }
+        }
+        self.needs(check)
+    }
+
+    /// Whether all followers may read an entry that was written under its version of the list of members.
+    fn admits(&mut self, item: &Item) -> bool {
+        if item.version <= self.version {
+            return true;
+        }
+        // The very change that made the next version says itself who is out.
+        if item.change == Change::None || item.version != self.version + 1 || self.version == 0 {
+            return false;
+        }
+        if let Change::Out(user) = item.change {
+            self.drop_users(|other| other == user);
+        }
+        self.version = item.version;
+        true
+    }
+
+    fn hand_out_one(&mut self, item: Item) {
+        self.handed_out = Some(item.sequence);
+        for one in &mut self.readers {
+            match one.reader.happened(item.sequence, Arc::clone(&item.frame)) {
+                Happened::Now(frame) => one.connection.push(frame),
+                Happened::Kept | Happened::Known => {}
+                // Nothing is left out silently, not even by a mistake of ours.
+                Happened::Gap => one.connection.end(End::Restart { retry_after: Duration::ZERO }),
+            }
+        }
+        if item.change == Change::AllOut {
+            self.drop_users(|_| true);
+        }
+    }
+
+    fn needs(&self, check: bool) -> Needs {
+        Needs { repair: !self.repairing && self.follower.missing().is_some(), check }
+    }
+
+    fn drop_users(&mut self, is_out: impl Fn(UserId) -> bool) {
+        let key = self.key;
+        self.readers.retain(|one| {
+            let stays = !is_out(one.connection.user_id());
+            if !stays {
+                one.connection.followed().remove(&key);
+            }
+            stays
+        });
+    }
+
+    /// The followers come back and read the log: what is held back has grown too long, or the log is another one.
+    pub(super) fn give_up(&mut self) {
+        for one in self.readers.drain(..) {
+            let retry_after = Duration::from_millis(one.connection.number() % 1000);
+            one.connection.end(End::Restart { retry_after });
+        }
+        self.held_back = VecDeque::new();
+    }
+}
