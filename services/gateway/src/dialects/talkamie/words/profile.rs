@@ -243,7 +243,7 @@ mod tests {
         let preferences = changes.call_preferences.expect("preferences");
         assert_eq!(preferences.max_calls_per_day, 3);
         assert_eq!(preferences.max_duration.map(|duration| duration.seconds), Some(600));
-        assert_eq!(mask.len(), 12);
+        assert_eq!(mask.len(), 11);
     }
 
     #[test]
