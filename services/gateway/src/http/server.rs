@@ -202,7 +202,8 @@ mod tests {
             };
             let routes = Router::new()
                 .route("/", get(|| async { "hello" }))
-                .route("/slow", get(slow))
+                .route("/slow", get(slow.clone()))
+                .route("/socket.io/", get(slow))
                 .route("/panics", get(async || -> &'static str { panic!("a bug") }));
             let tasks = Tasks::default();
             let listeners = bind(&config).await.expect("listeners");
@@ -259,6 +260,21 @@ mod tests {
         let config = Config { request_timeout: Duration::from_millis(50), ..Config::default() };
         let answer = World::new(config).await.get("/slow").await;
         assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("DEADLINE_EXCEEDED"), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_poll_of_socket_io_waits_past_the_request_timeout_and_takes_no_slot() {
+        let config =
+            Config { request_timeout: Duration::from_millis(50), max_requests: 1, ..Config::default() };
+        let world = World::new(config).await;
+        let mut poll = world.connect().await;
+        ask(&mut poll, "/socket.io/?EIO=4&transport=polling").await;
+        world.asked.notified().await;
+        assert!(world.get("/").await.ends_with("hello"), "the slot is free");
+        let waits = tokio::time::timeout(Duration::from_millis(200), poll.readable()).await;
+        assert!(waits.is_err(), "answered by the timeout");
+        world.go_on.notify_one();
+        assert!(rest(poll).await.ends_with("done"));
     }
 
     #[tokio::test]

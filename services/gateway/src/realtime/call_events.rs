@@ -16,6 +16,7 @@ use proto::scheduling::v1::CallEvent;
 use proto::scheduling::v1::call_event::Event;
 use tokio::sync::{OnceCell, mpsc};
 
+use super::connection::Connection;
 use super::frame::Frame;
 use super::registry::ConnectionRegistry;
 
@@ -118,7 +119,7 @@ impl CallEvents {
                 let to = signal.to_session_id.clone();
                 let frame = Frame::push(Body::CallSignal(signal));
                 for connection in self.registry.of_user(user) {
-                    if to.is_empty() || connection.session_id().to_string() == to {
+                    if to.is_empty() || is_of_session(&connection, &to) {
                         // The other device must not be able to fill the queue.
                         connection.push_if_quick(&frame);
                     }
@@ -133,6 +134,10 @@ impl CallEvents {
         // Nothing in here panics half way through a change, so a poisoned lock is as good as any other.
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_of_session(connection: &Connection, session_id: &str) -> bool {
+    connection.identity().is_some_and(|identity| identity.session_id().to_string() == session_id)
 }
 
 #[cfg(test)]
@@ -174,9 +179,9 @@ mod tests {
         calls.start(&tasks);
         let config = SocketsConfig::default();
         let enter = |number, user| -> (ConnectionSlot, Arc<_>) {
-            let mut slot = registry.admit(IpAddr::from([192, 0, 2, 1]), &config).expect("a slot");
+            let slot = registry.admit(IpAddr::from([192, 0, 2, 1]), &config).expect("a slot");
             let connection = connection(number, user, Bounds { frames: 10, bytes: 10_000 });
-            slot.sign_in(&connection, &config).expect("signed in");
+            slot.attach(&connection, &config).expect("signed in");
             (slot, connection)
         };
         let [ann, bob] = [UserId::generate(), UserId::generate()];

@@ -13,13 +13,16 @@ use tonic::Status;
 use super::frame_json as json;
 use crate::http::error;
 
-/// How a connection reads and writes its frames.
+/// The encoding of the frames of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
     /// Proto JSON in text frames.
     Text,
     /// Protobuf in binary frames.
     Binary,
+    /// Neither: a dialect translates the frames.
+    #[cfg_attr(not(test), expect(dead_code, reason = "the sockets of dialects use it"))]
+    Typed,
 }
 
 /// One frame for clients.
@@ -71,19 +74,21 @@ impl Frame {
         self.binary.get_or_init(|| Bytes::from(self.message.encode_to_vec()))
     }
 
-    /// How many bytes it takes in this format.
+    /// The number of bytes that it takes in this format.
     pub(crate) fn len(&self, format: Format) -> usize {
         match format {
             Format::Text => self.text().len(),
             Format::Binary => self.binary().len(),
+            Format::Typed => self.message.encoded_len(),
         }
     }
 
-    /// For a WebSocket. The bytes are shared, not copied.
-    pub(crate) fn message(&self, format: Format) -> ws::Message {
+    /// For a WebSocket; `None` when a dialect translates it. The bytes are shared, not copied.
+    pub(crate) fn message(&self, format: Format) -> Option<ws::Message> {
         match format {
-            Format::Text => ws::Message::Text(self.text().clone()),
-            Format::Binary => ws::Message::Binary(self.binary().clone()),
+            Format::Text => Some(ws::Message::Text(self.text().clone())),
+            Format::Binary => Some(ws::Message::Binary(self.binary().clone())),
+            Format::Typed => None,
         }
     }
 

@@ -13,8 +13,9 @@ use crate::http::error::Problem;
 use crate::http::middleware::client_ip::ClientAddress;
 use crate::http::middleware::cors;
 use crate::realtime::Realtime;
-use crate::realtime::connection::SignedIn;
+use crate::realtime::identity::SignedIn;
 use crate::realtime::registry::ConnectionSlot;
+use crate::realtime::session_watch::sign_in;
 
 /// Whether somebody may have a connection. Who has shown a token is known after it.
 pub(crate) async fn admit(
@@ -32,9 +33,7 @@ pub(crate) async fn admit(
     realtime.upstream().limits().handshake(address)?;
     let slot = realtime.registry().admit(address, &config.sockets)?;
     let who = match bearer(headers) {
-        Some(token) => {
-            Some(crate::realtime::session_watch::sign_in(realtime.upstream().clients(), token).await?)
-        }
+        Some(token) => Some(sign_in(realtime.upstream().clients(), token).await?),
         None => None,
     };
     Ok((slot, who))

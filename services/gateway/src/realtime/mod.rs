@@ -17,12 +17,15 @@ pub(crate) mod frame;
 mod frame_json;
 pub(crate) mod handshake;
 pub(crate) mod hub;
+pub(crate) mod identity;
 mod log_reader;
 mod presence;
 pub(crate) mod registry;
 pub(crate) mod resume;
 pub(crate) mod session_watch;
 pub(crate) mod sse;
+#[cfg_attr(not(test), expect(dead_code, reason = "the sockets of dialects use it"))]
+pub(crate) mod subscriber;
 pub(crate) mod topic;
 pub(crate) mod websocket;
 
@@ -40,9 +43,10 @@ use chassis::fault::Fault;
 use chassis::tasks::{Shutdown, Tasks};
 
 use self::call_events::CallEvents;
-use self::connection::{Bounds, Connection, End, SignedIn, Waiting};
+use self::connection::{Bounds, Connection, End, Waiting};
 use self::frame::Format;
 use self::hub::Hub;
+use self::identity::{Identity, SignedIn};
 use self::registry::{ConnectionRegistry, ConnectionSlot};
 use crate::config::Config;
 use crate::upstream::Upstream;
@@ -102,6 +106,11 @@ impl Realtime {
         &self.0.config
     }
 
+    /// The configuration, to be kept by a task.
+    pub(crate) fn shared_config(&self) -> Arc<Config> {
+        Arc::clone(&self.0.config)
+    }
+
     /// The services behind the gateway.
     pub(crate) fn upstream(&self) -> &Upstream {
         &self.0.upstream
@@ -132,18 +141,38 @@ impl Realtime {
         &self.0.call_events
     }
 
-    /// Opens a connection for a user who has signed in. It is registered as long as the slot is held.
+    /// Opens a connection of a user who has signed in. It is registered until it is detached from the slot, or the slot
+    /// is given back.
     pub(crate) fn connect(
         &self,
-        slot: &mut ConnectionSlot,
+        slot: &ConnectionSlot,
         who: SignedIn,
+        format: Format,
+    ) -> Result<(Arc<Connection>, Arc<Identity>), Fault> {
+        let identity = Arc::new(Identity::from(who));
+        Ok((self.open(slot, Some(Arc::clone(&identity)), format)?, identity))
+    }
+
+    /// Opens a connection of the anonymous viewer.
+    pub(crate) fn connect_anonymous(
+        &self,
+        slot: &ConnectionSlot,
+        format: Format,
+    ) -> Result<Arc<Connection>, Fault> {
+        self.open(slot, None, format)
+    }
+
+    fn open(
+        &self,
+        slot: &ConnectionSlot,
+        identity: Option<Arc<Identity>>,
         format: Format,
     ) -> Result<Arc<Connection>, Fault> {
         let config = &self.0.config.sockets;
         let number = self.0.numbers.fetch_add(1, Ordering::Relaxed);
         let bounds = Bounds { frames: config.queue_frames, bytes: config.queue_bytes };
-        let connection = Connection::new(number, who, format, bounds, self.0.waiting.clone());
-        slot.sign_in(&connection, config)?;
+        let connection = Connection::new(number, identity, format, bounds, self.0.waiting.clone());
+        slot.attach(&connection, config)?;
         Ok(connection)
     }
 

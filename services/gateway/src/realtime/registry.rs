@@ -14,6 +14,7 @@ use tokio::sync::{Notify, mpsc};
 use tonic::Code;
 
 use super::connection::Connection;
+use super::identity::Viewer;
 use crate::config::SocketsConfig;
 
 /// How long a client that found no slot is told to wait.
@@ -36,6 +37,8 @@ struct Places {
     closed: bool,
     addresses: HashMap<IpAddr, Address>,
     users: HashMap<UserId, Vec<Arc<Connection>>>,
+    /// The connections of the anonymous viewer, by number.
+    anonymous: HashMap<u64, Arc<Connection>>,
     /// Users whose first connection was opened, or whose last one was closed, since [`ConnectionRegistry::changed`].
     changed: HashSet<UserId>,
     total: usize,
@@ -75,12 +78,14 @@ impl ConnectionRegistry {
         here.unauthenticated += 1;
         places.total += 1;
         self.0.open.set(places.total as f64);
-        Ok(ConnectionSlot { registry: self.clone(), address, connection: None })
+        let slot = Slot { registry: self.clone(), address, connections: Mutex::default() };
+        Ok(ConnectionSlot(Arc::new(slot)))
     }
 
-    /// All connections that are signed in.
+    /// All connections, those of the anonymous viewer included.
     pub(crate) fn everyone(&self) -> Vec<Arc<Connection>> {
-        self.lock().users.values().flatten().cloned().collect()
+        let places = self.lock();
+        places.users.values().flatten().chain(places.anonymous.values()).cloned().collect()
     }
 
     /// The connections of a user.
@@ -116,72 +121,117 @@ impl ConnectionRegistry {
         }
     }
 
+    fn forget(&self, places: &mut Places, connection: &Connection) {
+        let Viewer::User(user_id) = connection.viewer() else {
+            places.anonymous.remove(&connection.number());
+            return;
+        };
+        if let Entry::Occupied(mut user) = places.users.entry(user_id) {
+            user.get_mut().retain(|other| other.number() != connection.number());
+            if user.get().is_empty() {
+                user.remove();
+                places.changed.insert(user_id);
+                // Nobody listens any more when the gateway goes.
+                let _ = self.0.disconnected.send(user_id);
+            }
+        }
+    }
+
     fn lock(&self) -> MutexGuard<'_, Places> {
         // Nothing in here panics half way through a change, so a poisoned lock is as good as any other.
         self.0.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The place of one connection in the limits; given back when it is dropped.
-pub(crate) struct ConnectionSlot {
+/// The place of one client in the limits; given back when its last clone is dropped. It counts as unauthenticated while
+/// no connection of a user is attached to it. A client may have several connections on one slot, and change its user by
+/// detaching one and attaching another.
+#[derive(Clone)]
+pub(crate) struct ConnectionSlot(Arc<Slot>);
+
+struct Slot {
     registry: ConnectionRegistry,
     address: IpAddr,
-    connection: Option<Arc<Connection>>,
+    /// Locked after the registry, and only together with it.
+    connections: Mutex<Vec<Arc<Connection>>>,
 }
 
 impl ConnectionSlot {
-    /// Gives the slot to the user of a connection.
-    pub(crate) fn sign_in(
-        &mut self,
-        connection: &Arc<Connection>,
-        config: &SocketsConfig,
-    ) -> Result<(), Fault> {
-        let mut places = self.registry.lock();
-        let others = places.users.entry(connection.user_id()).or_default();
-        if others.len() >= config.per_user {
-            return Err(too_many("user"));
+    /// Registers a connection of the client. Fails when its user has as many as they may have.
+    pub(crate) fn attach(&self, connection: &Arc<Connection>, config: &SocketsConfig) -> Result<(), Fault> {
+        let mut places = self.0.registry.lock();
+        let mut connections = self.0.connections();
+        if let Viewer::User(user) = connection.viewer() {
+            let others = places.users.entry(user).or_default();
+            if others.len() >= config.per_user {
+                return Err(too_many("user"));
+            }
+            let is_first = others.is_empty();
+            others.push(Arc::clone(connection));
+            if is_first {
+                places.changed.insert(user);
+            }
+            if !connections.iter().any(is_of_user)
+                && let Some(here) = places.addresses.get_mut(&self.0.address)
+            {
+                here.unauthenticated = here.unauthenticated.saturating_sub(1);
+            }
+        } else {
+            places.anonymous.insert(connection.number(), Arc::clone(connection));
         }
-        let is_first = others.is_empty();
-        others.push(Arc::clone(connection));
-        if is_first {
-            places.changed.insert(connection.user_id());
-        }
-        if let Some(here) = places.addresses.get_mut(&self.address) {
-            here.unauthenticated = here.unauthenticated.saturating_sub(1);
-        }
-        self.connection = Some(Arc::clone(connection));
+        connections.push(Arc::clone(connection));
         Ok(())
+    }
+
+    /// Takes a connection out of the registry. The client keeps its slot.
+    pub(crate) fn detach(&self, connection: &Connection) {
+        let mut places = self.0.registry.lock();
+        let mut connections = self.0.connections();
+        let Some(at) = connections.iter().position(|other| other.number() == connection.number()) else {
+            return;
+        };
+        connections.swap_remove(at);
+        self.0.registry.forget(&mut places, connection);
+        if connection.viewer() != Viewer::Anonymous
+            && !connections.iter().any(is_of_user)
+            && let Some(here) = places.addresses.get_mut(&self.0.address)
+        {
+            here.unauthenticated += 1;
+        }
     }
 
     /// The address of the client.
     pub(crate) fn address(&self) -> IpAddr {
-        self.address
+        self.0.address
     }
 }
 
-impl Drop for ConnectionSlot {
+impl Slot {
+    fn connections(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn is_of_user(connection: &Arc<Connection>) -> bool {
+    connection.viewer() != Viewer::Anonymous
+}
+
+impl Drop for Slot {
     fn drop(&mut self) {
         let mut places = self.registry.lock();
+        let connections = std::mem::take(&mut *self.connections());
         places.total = places.total.saturating_sub(1);
         if let Entry::Occupied(mut here) = places.addresses.entry(self.address) {
             here.get_mut().connections = here.get().connections.saturating_sub(1);
-            if self.connection.is_none() {
+            if !connections.iter().any(is_of_user) {
                 here.get_mut().unauthenticated = here.get().unauthenticated.saturating_sub(1);
             }
             if here.get().connections == 0 {
                 here.remove();
             }
         }
-        if let Some(connection) = &self.connection
-            && let Entry::Occupied(mut user) = places.users.entry(connection.user_id())
-        {
-            user.get_mut().retain(|other| other.number() != connection.number());
-            if user.get().is_empty() {
-                user.remove();
-                places.changed.insert(connection.user_id());
-                // Nobody listens any more when the gateway goes.
-                let _ = self.registry.0.disconnected.send(connection.user_id());
-            }
+        for connection in &connections {
+            self.registry.forget(&mut places, connection);
         }
         self.registry.0.open.set(places.total as f64);
         if places.total == 0 {
@@ -200,7 +250,7 @@ fn too_many(whose: &'static str) -> Fault {
 #[cfg(test)]
 mod tests {
     use super::super::connection::Bounds;
-    use super::super::connection::tests::connection;
+    use super::super::connection::tests::{anonymous, connection};
     use super::*;
 
     fn config() -> SocketsConfig {
@@ -235,7 +285,7 @@ mod tests {
         assert!(fault.wait().is_some());
         assert!(registry.admit(address(2), &config()).is_ok());
 
-        places[0].sign_in(&someone(1, UserId::generate()), &config()).expect("signed in");
+        places[0].attach(&someone(1, UserId::generate()), &config()).expect("signed in");
         places.push(
             registry.admit(address(1), &config()).expect("a slot for one more unauthenticated connection"),
         );
@@ -247,14 +297,14 @@ mod tests {
     #[test]
     fn a_user_has_few_slots_and_gets_them_back() {
         let (registry, user) = (open(), UserId::generate());
-        let mut one = registry.admit(address(1), &config()).expect("a slot");
-        let mut other = registry.admit(address(2), &config()).expect("a slot");
-        one.sign_in(&someone(1, user), &config()).expect("signed in");
-        assert!(other.sign_in(&someone(2, user), &config()).is_err());
+        let one = registry.admit(address(1), &config()).expect("a slot");
+        let other = registry.admit(address(2), &config()).expect("a slot");
+        one.attach(&someone(1, user), &config()).expect("signed in");
+        assert!(other.attach(&someone(2, user), &config()).is_err());
         assert_eq!(registry.of_user(user).len(), 1);
         drop(one);
         assert!(registry.of_user(user).is_empty());
-        assert!(other.sign_in(&someone(2, user), &config()).is_ok());
+        assert!(other.attach(&someone(2, user), &config()).is_ok());
     }
 
     #[test]
@@ -264,8 +314,8 @@ mod tests {
         let mut places: Vec<_> =
             (1..3).map(|n| registry.admit(address(n), &config).expect("a slot")).collect();
         assert!(registry.changed().is_empty(), "unauthenticated connections belong to no user");
-        for (number, slot) in (1..).zip(&mut places) {
-            slot.sign_in(&someone(number, user), &config).expect("signed in");
+        for (number, slot) in (1..).zip(&places) {
+            slot.attach(&someone(number, user), &config).expect("signed in");
             let expected = if number == 1 { vec![(user, true)] } else { vec![] };
             assert_eq!(registry.changed(), expected);
         }
@@ -275,6 +325,31 @@ mod tests {
         places.pop();
         assert_eq!(registry.changed(), [(user, false)]);
         assert!(registry.users().is_empty());
+    }
+
+    #[test]
+    fn a_client_keeps_its_slot_while_its_user_changes() {
+        let config = SocketsConfig { unauthenticated_per_address: 1, ..config() };
+        let (registry, ann, bob) = (open(), UserId::generate(), UserId::generate());
+        let slot = registry.admit(address(1), &config).expect("a slot");
+        let viewer = anonymous(1, Bounds { frames: 1, bytes: 1 });
+        slot.attach(&viewer, &config).expect("attached");
+        assert!(registry.admit(address(1), &config).is_err(), "the anonymous viewer is unauthenticated");
+        assert!(registry.changed().is_empty() && registry.users().is_empty());
+
+        let (of_ann, of_bob) = (someone(2, ann), someone(3, bob));
+        slot.attach(&of_ann, &config).expect("attached");
+        slot.attach(&of_bob, &config).expect("attached");
+        assert_eq!(registry.everyone().len(), 3);
+        slot.detach(&of_ann);
+        slot.detach(&of_ann);
+        assert!(registry.of_user(ann).is_empty());
+        assert!(registry.admit(address(1), &config).is_ok(), "one of its connections is of a user");
+        slot.detach(&of_bob);
+        assert!(registry.admit(address(1), &config).is_err());
+        drop(slot);
+        assert!(registry.everyone().is_empty());
+        assert!(registry.admit(address(1), &config).is_ok());
     }
 
     #[tokio::test]

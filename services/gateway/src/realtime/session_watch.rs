@@ -17,7 +17,8 @@ use proto::id::{SessionId, UserId};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
-use super::connection::{Connection, End, SignedIn, Ticket};
+use super::connection::{Connection, End};
+use super::identity::{SignedIn, Ticket};
 use crate::realtime::Realtime;
 use crate::upstream::clients::Clients;
 
@@ -116,7 +117,10 @@ fn those_of(realtime: &Realtime, ended: &SessionsEnded) -> Vec<Arc<Connection>> 
     let Ok(user) = UserId::parse(&ended.user_id) else { return Vec::new() };
     let mut connections = realtime.registry().of_user(user);
     if !ended.session_ids.is_empty() {
-        connections.retain(|one| ended.session_ids.contains(&one.session_id().to_string()));
+        let is_named = |one: &Arc<Connection>| {
+            one.identity().is_some_and(|who| ended.session_ids.contains(&who.session_id().to_string()))
+        };
+        connections.retain(is_named);
     }
     connections
 }
@@ -125,7 +129,9 @@ fn those_of(realtime: &Realtime, ended: &SessionsEnded) -> Vec<Arc<Connection>> 
 fn due(realtime: &Realtime, round: u64) -> Vec<Arc<Connection>> {
     let now = realtime.clock().now();
     let mut everyone = realtime.registry().everyone();
-    everyone.retain(|one| one.number() % ROUNDS == round || one.expires() <= now);
+    everyone.retain(|one| {
+        one.number() % ROUNDS == round || one.identity().is_some_and(|identity| identity.expires() <= now)
+    });
     everyone
 }
 
@@ -151,20 +157,22 @@ impl Doubt {
 async fn look_at(realtime: &Realtime, connections: Vec<Arc<Connection>>, doubt: Doubt) {
     stream::iter(connections)
         .for_each_concurrent(AT_A_TIME, |connection| async move {
-            let token = connection.token();
+            // The anonymous viewer has no session that could end.
+            let Some(identity) = connection.identity() else { return };
+            let token = identity.token();
             match look_up(realtime.upstream().clients(), &token, doubt.patience()).await {
-                Ok(Some(who)) if who.session_id == connection.session_id() => {
+                Ok(Some(who)) if who.session_id == identity.session_id() => {
                     // It may have been signed in anew meanwhile.
-                    if connection.token() == token {
-                        connection.renew(who.ticket);
+                    if identity.token() == token {
+                        identity.renew(who.ticket);
                     }
                 }
-                Ok(_) if connection.token() != token => {}
+                Ok(_) if identity.token() != token => {}
                 Ok(_) => connection.end(End::SignedOut),
                 Err(_) if doubt == Doubt::Ended => connection.end(End::SignedOut),
                 Err(status) => {
                     tracing::warn!(code = ?status.code(), "auth cannot be asked: {}", status.message());
-                    if connection.expires().plus(GRACE) <= realtime.clock().now() {
+                    if identity.expires().plus(GRACE) <= realtime.clock().now() {
                         connection.end(End::SignedOut);
                     }
                 }

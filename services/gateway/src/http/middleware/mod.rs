@@ -59,12 +59,17 @@ async fn refuse_method() -> Problem {
 }
 
 async fn hurry(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
-    // Has a clock of its own, which goes on as long as bytes come.
-    if files::is_upload(&request) {
+    // An upload has a clock of its own, which goes on as long as bytes come; a long poll waits for what happens.
+    if files::is_upload(&request) || is_socket_io(&request) {
         return next.run(request).await;
     }
     let answer = tokio::time::timeout(config.request_timeout, next.run(request)).await;
     answer.unwrap_or_else(|_| Problem::deadline_exceeded().into_response())
+}
+
+/// True for requests of Socket.IO connections, which poll for as long as nothing happens.
+fn is_socket_io(request: &Request) -> bool {
+    request.uri().path().starts_with("/socket.io/")
 }
 
 /// How many requests may be under way.
@@ -72,6 +77,10 @@ async fn hurry(State(config): State<Arc<Config>>, request: Request, next: Next) 
 struct Slots(Arc<Semaphore>);
 
 async fn shed(State(slots): State<Slots>, request: Request, next: Next) -> Response {
+    // Polls that wait would take the slots from requests that work. The limits of connections bound them.
+    if is_socket_io(&request) {
+        return next.run(request).await;
+    }
     match slots.0.try_acquire() {
         Ok(_slot) => next.run(request).await,
         Err(_) => Problem::overloaded().into_response(),

@@ -13,15 +13,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use chassis::clock::Timestamp;
 use futures_util::task::AtomicWaker;
 use prost_types::Duration as ProtoDuration;
 use proto::gateway::v1::Closing;
 use proto::gateway::v1::server_frame::Frame as Body;
-use proto::id::{SessionId, UserId};
 use tokio::sync::Notify;
 
 use crate::realtime::frame::{Format, Frame};
+use crate::realtime::identity::{Identity, Viewer};
 use crate::realtime::topic::Key;
 
 /// A queue that has held more than this gives its memory back when it is empty.
@@ -64,35 +63,13 @@ pub(crate) enum End {
     Gone,
 }
 
-/// Who a connection belongs to.
-#[derive(Clone, Debug)]
-pub(crate) struct SignedIn {
-    /// The user.
-    pub(crate) user_id: UserId,
-    /// The user's session.
-    pub(crate) session_id: SessionId,
-    /// What it is signed in with.
-    pub(crate) ticket: Ticket,
-}
-
-/// What a connection is signed in with.
-#[derive(Clone, Debug)]
-pub(crate) struct Ticket {
-    /// The session's token.
-    pub(crate) token: Arc<str>,
-    /// When the session ends, as far as is known: it may have been prolonged since.
-    pub(crate) expires: Timestamp,
-}
-
 /// One client's connection.
 pub(crate) struct Connection {
     number: u64,
-    user_id: UserId,
-    session_id: SessionId,
+    identity: Option<Arc<Identity>>,
     format: Format,
     bounds: Bounds,
     waiting: Waiting,
-    ticket: Mutex<Ticket>,
     queue: Mutex<Queue>,
     /// Wakes the task that writes.
     writer: AtomicWaker,
@@ -113,20 +90,17 @@ struct Queue {
 impl Connection {
     pub(crate) fn new(
         number: u64,
-        who: SignedIn,
+        identity: Option<Arc<Identity>>,
         format: Format,
         bounds: Bounds,
         waiting: Waiting,
     ) -> Arc<Self> {
-        let SignedIn { user_id, session_id, ticket } = who;
         Arc::new(Self {
             number,
-            user_id,
-            session_id,
+            identity,
             format,
             bounds,
             waiting,
-            ticket: Mutex::new(ticket),
             queue: Mutex::default(),
             writer: AtomicWaker::new(),
             room: Notify::const_new(),
@@ -141,33 +115,14 @@ impl Connection {
         self.number
     }
 
-    /// Whose it is.
-    pub(crate) fn user_id(&self) -> UserId {
-        self.user_id
+    /// The user and the session; `None` for the anonymous viewer.
+    pub(crate) fn identity(&self) -> Option<&Arc<Identity>> {
+        self.identity.as_ref()
     }
 
-    /// In which session.
-    pub(crate) fn session_id(&self) -> SessionId {
-        self.session_id
-    }
-
-    /// The token it is signed in with at present.
-    pub(crate) fn token(&self) -> Arc<str> {
-        Arc::clone(&self.ticket().token)
-    }
-
-    /// When the session ends, as far as is known.
-    pub(crate) fn expires(&self) -> Timestamp {
-        self.ticket().expires
-    }
-
-    /// It is signed in with this from now on.
-    pub(crate) fn renew(&self, ticket: Ticket) {
-        *self.ticket() = ticket;
-    }
-
-    fn ticket(&self) -> MutexGuard<'_, Ticket> {
-        self.ticket.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The one for whom it reads.
+    pub(crate) fn viewer(&self) -> Viewer {
+        self.identity.as_ref().map_or(Viewer::Anonymous, |identity| Viewer::User(identity.user_id()))
     }
 
     /// Takes no more commands, and ends when those under way are done.

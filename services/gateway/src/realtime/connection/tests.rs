@@ -1,15 +1,28 @@
 //! One connection's queue.
 
+use chassis::clock::Timestamp;
 use futures_util::FutureExt;
 use futures_util::task::noop_waker;
 use proto::gateway::v1::Pong;
+use proto::id::{SessionId, UserId};
 
 use super::*;
+use crate::realtime::identity::{SignedIn, Ticket};
 
 pub(crate) fn connection(number: u64, user_id: UserId, bounds: Bounds) -> Arc<Connection> {
     let ticket = Ticket { token: Arc::from("token"), expires: Timestamp::from_millis(i64::MAX) };
     let who = SignedIn { user_id, session_id: SessionId::generate(), ticket };
-    Connection::new(number, who, Format::Text, bounds, Waiting::default())
+    Connection::new(number, Some(Arc::new(who.into())), Format::Text, bounds, Waiting::default())
+}
+
+pub(crate) fn anonymous(number: u64, bounds: Bounds) -> Arc<Connection> {
+    Connection::new(number, None, Format::Text, bounds, Waiting::default())
+}
+
+impl Connection {
+    pub(crate) fn user_id(&self) -> UserId {
+        self.viewer().user_id().expect("a user")
+    }
 }
 
 fn small() -> Arc<Connection> {

@@ -11,6 +11,7 @@ use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::{ListEventsRequest, ListHeadsRequest, ListUserEventsRequest};
 use tonic::{Request, Status};
 
+use crate::realtime::identity::Viewer;
 use crate::realtime::topic::{Item, Key};
 use crate::upstream::clients::Clients;
 
@@ -20,7 +21,7 @@ const PER_CALL: usize = 1000;
 /// How many entries one call reads.
 const PAGE: i32 = 200;
 
-/// How long an task may take.
+/// How long one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The highest sequences of some logs.
@@ -65,12 +66,12 @@ fn page(ids: &[String], number: usize) -> Vec<String> {
     ids.iter().skip(number * PER_CALL).take(PER_CALL).cloned().collect()
 }
 
-/// A page of what is missing, read on behalf of one who follows the log.
+/// A page of what is missing, read on behalf of a viewer who follows the log.
 pub(super) async fn read_log(
     clients: &Clients,
     key: Key,
     missing: Missing,
-    member: UserId,
+    reader: Viewer,
 ) -> Result<Vec<Item>, Status> {
     let wanted = i32::try_from(missing.up_to - missing.after).unwrap_or(PAGE);
     let (after_sequence, limit) = (missing.after, wanted.clamp(1, PAGE));
@@ -78,45 +79,46 @@ pub(super) async fn read_log(
         Key::Conversation(conversation) => {
             let request =
                 ListEventsRequest { conversation_id: conversation.to_string(), after_sequence, limit };
-            let answer = clients.sync().list_events(on_behalf(clients, request, member)).await?;
+            let answer = clients.sync().list_events(on_behalf(clients, request, reader)).await?;
             Ok(answer.into_inner().events.into_iter().map(Item::from).collect())
         }
         Key::User(user) => {
             let request = ListUserEventsRequest { after_sequence, limit };
-            let answer = clients.sync().list_user_events(on_behalf(clients, request, user)).await?;
+            let answer =
+                clients.sync().list_user_events(on_behalf(clients, request, Viewer::User(user))).await?;
             Ok(answer.into_inner().events.into_iter().map(Item::from).collect())
         }
     }
 }
 
-fn on_behalf<T>(clients: &Clients, message: T, user: UserId) -> Request<T> {
-    let mut request = as_service(message, clients.credential(), Some(user));
+fn on_behalf<T>(clients: &Clients, message: T, viewer: Viewer) -> Request<T> {
+    let mut request = as_service(message, clients.credential(), viewer.user_id());
     request.set_timeout(CALL_TIMEOUT);
     request
 }
 
-/// Who of these may not read the conversation, and the version of the list of members by which that is so.
+/// The viewers who may not read the conversation, and the version of the list of members by which that is so.
 pub(super) async fn who_is_out(
     clients: &Clients,
     conversation: ConversationId,
-    users: &[UserId],
-) -> Result<(HashSet<UserId>, i64), Status> {
+    viewers: &[Viewer],
+) -> Result<(HashSet<Viewer>, i64), Status> {
     let (mut out, mut version) = (HashSet::new(), i64::MAX);
-    for users in users.chunks(PER_CALL) {
-        let question = |user: &UserId| AccessQuestion {
+    for viewers in viewers.chunks(PER_CALL) {
+        let question = |viewer: &Viewer| AccessQuestion {
             conversation_id: conversation.to_string(),
-            user_id: user.to_string(),
+            user_id: viewer.access_id().to_string(),
         };
-        let request = CheckAccessRequest { questions: users.iter().map(question).collect() };
+        let request = CheckAccessRequest { questions: viewers.iter().map(question).collect() };
         let mut request = as_service(request, clients.credential(), None);
         request.set_timeout(CALL_TIMEOUT);
         let answers = clients.conversations().check_access(request).await?.into_inner().answers;
-        if answers.len() != users.len() {
+        if answers.len() != viewers.len() {
             return Err(Status::internal("not one answer per question"));
         }
-        for (user, access) in users.iter().zip(answers) {
+        for (viewer, access) in viewers.iter().zip(answers) {
             if !access.may_read {
-                out.insert(*user);
+                out.insert(*viewer);
             }
             // What holds for all holds by the oldest list.
             version = version.min(access.membership_version);

@@ -16,12 +16,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use chassis::events::Events;
 use chassis::tasks::Tasks;
 use futures_util::future::join_all;
+use proto::id::ConversationId;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::Status;
 
-use self::log_calls::list_heads;
+use self::log_calls::{list_heads, who_is_out};
 use self::shard::Shard;
 use crate::realtime::connection::Connection;
+use crate::realtime::identity::Viewer;
 use crate::realtime::topic::{CatchUp, Key};
 use crate::upstream::clients::Clients;
 
@@ -153,6 +155,17 @@ impl Hub {
     /// The highest sequences of these logs; those in which nothing has happened are left out.
     pub(crate) async fn heads(&self, keys: &[Key]) -> Result<HashMap<Key, i64>, Status> {
         Ok(list_heads(&self.0.clients, keys).await?.heads)
+    }
+
+    /// True when the viewer may read the conversation now. From the moment it is followed, the hub itself checks what
+    /// changes that.
+    pub(crate) async fn may_read(
+        &self,
+        viewer: Viewer,
+        conversation: ConversationId,
+    ) -> Result<bool, Status> {
+        let (out, _) = who_is_out(&self.0.clients, conversation, &[viewer]).await?;
+        Ok(out.is_empty())
     }
 
     fn shard(&self, key: Key) -> &mpsc::UnboundedSender<Command> {

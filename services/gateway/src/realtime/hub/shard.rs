@@ -24,6 +24,7 @@ use super::log_calls::{Heads, list_heads, read_log, who_is_out};
 use super::{Command, Epoch, SHARDS};
 use crate::realtime::connection::Connection;
 use crate::realtime::frame::Frame;
+use crate::realtime::identity::Viewer;
 use crate::realtime::topic::{CatchUp, Item, Key, Needs, Topic, lost_conversation};
 use crate::upstream::clients::Clients;
 
@@ -93,7 +94,7 @@ enum TaskResult {
     /// A page of a log.
     Repaired { key: Key, items: Result<Vec<Item>, Status> },
     /// Who is out of a conversation, and by which version of the list of members.
-    Checked { key: Key, out: Result<(HashSet<UserId>, i64), Status> },
+    Checked { key: Key, out: Result<(HashSet<Viewer>, i64), Status> },
 }
 
 impl Shard {
@@ -297,7 +298,7 @@ impl Shard {
     fn repair(&mut self, key: Key) {
         let Some(Followed { topic, .. }) = self.topics.get_mut(&key) else { return };
         self.turn = self.turn.wrapping_add(1);
-        let (Some(missing), Some(member)) = (topic.missing(), topic.member(self.turn)) else {
+        let (Some(missing), Some(reader)) = (topic.missing(), topic.reader(self.turn)) else {
             // It has come, or there is nobody yet to read it for.
             topic.repairing = false;
             return;
@@ -306,7 +307,7 @@ impl Shard {
         let (clients, permits) = (self.clients.clone(), Arc::clone(&self.permits));
         self.tasks.spawn(async move {
             let _permit = permits.acquire().await;
-            let items = read_log(&clients, key, missing, member).await;
+            let items = read_log(&clients, key, missing, reader).await;
             if let Err(status) = &items {
                 tracing::warn!(code = ?status.code(), "a log cannot be read: {}", status.message());
                 tokio::time::sleep(RETRY).await;
@@ -319,13 +320,13 @@ impl Shard {
     fn check(&mut self, key: Key, after: Duration) {
         let Some(Followed { topic, .. }) = self.topics.get_mut(&key) else { return };
         let Key::Conversation(conversation) = key else { return };
-        let users = topic.users();
+        let viewers = topic.viewers();
         self.counters.member_checks.increment(1);
         let (clients, permits) = (self.clients.clone(), Arc::clone(&self.permits));
         self.tasks.spawn(async move {
             tokio::time::sleep(after).await;
             let _permit = permits.acquire().await;
-            let out = who_is_out(&clients, conversation, &users).await;
+            let out = who_is_out(&clients, conversation, &viewers).await;
             if let Err(status) = &out {
                 tracing::warn!(code = ?status.code(), "members cannot be checked: {}", status.message());
                 tokio::time::sleep(RETRY).await;

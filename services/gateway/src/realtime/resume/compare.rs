@@ -4,24 +4,16 @@ use std::collections::{HashMap, HashSet};
 
 use proto::gateway::v1::Subscribe;
 use proto::id::ConversationId;
-use proto::messaging::v1::{
-    ConversationDifference, Event, Head, ListEventsRequest, ListUserEventsRequest, SyncRequest, UserEvent,
-};
-use tonic::{Code, Status};
+use proto::messaging::v1::{ConversationDifference, Event, Head, SyncRequest, UserEvent};
+use tonic::Status;
 
-use super::{PAUSE, Resume};
-
-/// How many entries one call reads.
-const PAGE: i32 = 200;
+use super::Resume;
 
 /// How many logs one call compares.
 const HEADS: usize = 1_000;
 
 /// So many entries of the comparison are kept until it is their turn; what is beyond is read from the log then.
 const KEPT: usize = 2_000;
-
-/// How often a read is tried, and how long to wait in between.
-const TRIES: u32 = 5;
 
 /// What the comparison of heads has found out.
 #[derive(Default)]
@@ -78,11 +70,12 @@ impl Resume {
     ) -> Result<(), Status> {
         loop {
             let answer = self
+                .log
                 .realtime
                 .upstream()
                 .clients()
                 .sync()
-                .sync(self.request(sync.clone()))
+                .sync(self.log.request(sync.clone()))
                 .await?
                 .into_inner();
             self.hub().saw(&answer.epoch);
@@ -112,50 +105,5 @@ impl Resume {
             }
             sync.page_token = answer.next_page_token;
         }
-    }
-
-    pub(super) async fn events(
-        &self,
-        conversation: ConversationId,
-        after_sequence: i64,
-    ) -> Result<(Vec<Event>, i64), Status> {
-        let conversation_id = conversation.to_string();
-        let request = ListEventsRequest { conversation_id, after_sequence, limit: PAGE };
-        let mut tries = 0;
-        loop {
-            match self.realtime.upstream().clients().sync().list_events(self.request(request.clone())).await {
-                Ok(answer) => {
-                    let answer = answer.into_inner();
-                    return Ok((answer.events, answer.head_sequence));
-                }
-                Err(status) => self.pause(&mut tries, status).await?,
-            }
-        }
-    }
-
-    pub(super) async fn user_events(&self, after_sequence: i64) -> Result<(Vec<UserEvent>, i64), Status> {
-        let request = ListUserEventsRequest { after_sequence, limit: PAGE };
-        let mut tries = 0;
-        loop {
-            match self.realtime.upstream().clients().sync().list_user_events(self.request(request)).await {
-                Ok(answer) => {
-                    let answer = answer.into_inner();
-                    return Ok((answer.events, answer.head_sequence));
-                }
-                Err(status) => self.pause(&mut tries, status).await?,
-            }
-        }
-    }
-
-    /// Waits before the next try, or gives up.
-    pub(super) async fn pause(&self, tries: &mut u32, status: Status) -> Result<(), Status> {
-        *tries += 1;
-        let may_pass =
-            matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::ResourceExhausted);
-        if !may_pass || *tries == TRIES {
-            return Err(status);
-        }
-        tokio::time::sleep(PAUSE * *tries).await;
-        Ok(())
     }
 }

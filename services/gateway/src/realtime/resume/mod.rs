@@ -9,6 +9,7 @@
 //! all heads is the fast path, and it needs no memory for those who never come back.
 
 mod compare;
+mod log_replay;
 mod replay;
 
 use std::collections::{HashMap, HashSet};
@@ -22,23 +23,25 @@ use proto::gateway::v1::server_frame::Frame as Body;
 use proto::gateway::v1::{Subscribe, Subscribed};
 use proto::id::ConversationId;
 use proto::messaging::v1::{Event, Head, UserEvent, user_event};
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
 use self::compare::Compared;
+pub(crate) use self::log_replay::LogReplay;
 use crate::realtime::Realtime;
 use crate::realtime::connection::{Connection, End};
 use crate::realtime::frame::Frame;
+use crate::realtime::hub::Hub;
+use crate::realtime::identity::Identity;
 use crate::realtime::topic::Key;
-use crate::upstream::clients::OnBehalf;
 
 /// How often a read is tried, and how long to wait in between.
 const PAUSE: Duration = Duration::from_millis(300);
 
-/// Brings one connection up to date.
+/// Brings one connection of a user up to date.
 #[derive(Clone)]
 pub(crate) struct Resume {
-    realtime: Realtime,
-    connection: Arc<Connection>,
+    log: LogReplay,
+    identity: Arc<Identity>,
 }
 
 /// Where a conversation stands in a resumption.
@@ -53,24 +56,26 @@ struct ResumePoint {
 }
 
 impl Resume {
-    pub(crate) fn new(realtime: Realtime, connection: Arc<Connection>) -> Self {
-        Self { realtime, connection }
+    pub(crate) fn new(realtime: Realtime, connection: Arc<Connection>, identity: Arc<Identity>) -> Self {
+        Self { log: LogReplay::new(realtime, connection), identity }
     }
 
     /// Answers `subscribe`, sends what was missed, and lets the connection hear what happens.
     pub(crate) async fn subscribe(self, id: String, request: Subscribe) {
         let answer = |body| Frame::reply(id.clone(), body);
         match self.open(request).await {
-            Ok(Opening::FullSync(subscribed)) => self.connection.push(answer(Body::Subscribed(subscribed))),
+            Ok(Opening::FullSync(subscribed)) => {
+                self.log.connection.push(answer(Body::Subscribed(subscribed)))
+            }
             Ok(Opening::Replay(subscribed, replay)) => {
-                self.connection.push(answer(Body::Subscribed(subscribed)));
+                self.log.connection.push(answer(Body::Subscribed(subscribed)));
                 if let Err(status) = self.replay(replay).await {
                     tracing::warn!(code = ?status.code(), "a replay has failed: {}", status.message());
                     // It has been answered already. The client comes back and resumes from what it has got.
-                    self.connection.end(End::Restart { retry_after: PAUSE });
+                    self.log.connection.end(End::Restart { retry_after: PAUSE });
                 }
             }
-            Err(status) => self.connection.push(Frame::error(id, &status)),
+            Err(status) => self.log.connection.push(Frame::error(id, &status)),
         }
     }
 
@@ -78,21 +83,21 @@ impl Resume {
     /// user came in.
     pub(crate) async fn gained(self, conversation: ConversationId, after: i64) {
         let key = Key::Conversation(conversation);
-        if !self.connection.follows_all() || self.connection.followed().contains(&key) {
+        if !self.log.connection.follows_all() || self.log.connection.followed().contains(&key) {
             return;
         }
-        self.hub().follow(&self.connection, &[key], false).await;
+        self.hub().follow(&self.log.connection, &[key], false).await;
         let start = async {
-            let known = self.read_on(key, after).await?;
-            self.follow_on(key, known).await
+            let known = self.log.read_on(key, after).await?;
+            self.log.follow_on(key, known).await
         };
         match start.await {
             Ok(()) => {}
             // Out again already.
-            Err(status) if is_refusal(&status) => self.hub().unfollow(&self.connection, &[key]),
+            Err(status) if is_refusal(&status) => self.hub().unfollow(&self.log.connection, &[key]),
             Err(status) => {
                 tracing::warn!(code = ?status.code(), "a new conversation cannot be followed: {}", status.message());
-                self.connection.end(End::Restart { retry_after: PAUSE });
+                self.log.connection.end(End::Restart { retry_after: PAUSE });
             }
         }
     }
@@ -100,25 +105,25 @@ impl Resume {
     /// Follows no more.
     pub(crate) fn unsubscribe(&self, conversations: &[ConversationId]) {
         let keys: Vec<_> = conversations.iter().copied().map(Key::Conversation).collect();
-        self.hub().unfollow(&self.connection, &keys);
+        self.hub().unfollow(&self.log.connection, &keys);
     }
 
     /// Follows first, then looks where everything stands.
     async fn open(&self, request: Subscribe) -> Result<Opening, Status> {
-        let user = Key::User(self.connection.user_id());
+        let user = Key::User(self.identity.user_id());
         let wanted = wanted(&request.heads)?;
         let mut memberships = match request.all {
             true => Some(self.memberships(0).await?),
             false => None,
         };
 
-        let already = self.connection.followed().clone();
+        let already = self.log.connection.followed().clone();
         let listed: Vec<_> = wanted.keys().copied().map(Key::Conversation).collect();
         let user_anew = request.user_sequence > 0 || !already.contains(&user);
-        self.hub().follow(&self.connection, &listed, true).await;
-        self.hub().follow(&self.connection, &[user], user_anew).await;
+        self.hub().follow(&self.log.connection, &listed, true).await;
+        self.hub().follow(&self.log.connection, &[user], user_anew).await;
         if request.all {
-            self.connection.follow_all();
+            self.log.connection.follow_all();
         }
 
         let looked = async {
@@ -135,13 +140,13 @@ impl Resume {
         match looked.await {
             Ok((compared, others)) if !compared.full_sync_required => {
                 let gone: Vec<_> = compared.gone.iter().copied().map(Key::Conversation).collect();
-                self.hub().unfollow(&self.connection, &gone);
+                self.hub().unfollow(&self.log.connection, &gone);
                 Ok(self.opening(&request, compared, wanted, others, user_anew))
             }
             outcome => {
                 // What was asked for is not followed: a reader that is never caught up would miss things silently.
                 let fresh = listed.into_iter().chain(user_anew.then_some(user)).collect::<Vec<_>>();
-                self.hub().unfollow(&self.connection, &fresh);
+                self.hub().unfollow(&self.log.connection, &fresh);
                 let full = Subscribed { full_sync_required: true, ..Subscribed::default() };
                 outcome.map(|_| Opening::FullSync(full))
             }
@@ -166,8 +171,8 @@ impl Resume {
             let keys = |ids: &mut dyn Iterator<Item = &ConversationId>| {
                 ids.copied().map(Key::Conversation).collect::<Vec<_>>()
             };
-            self.hub().unfollow(&self.connection, &keys(&mut following.difference(&present)));
-            self.hub().follow(&self.connection, &keys(&mut present.difference(&following)), false).await;
+            self.hub().unfollow(&self.log.connection, &keys(&mut following.difference(&present)));
+            self.hub().follow(&self.log.connection, &keys(&mut present.difference(&following)), false).await;
             following = present;
             // Only a list that is read after they are followed holds for what comes through them.
             let again = self.memberships(found.version).await?;
@@ -222,24 +227,19 @@ impl Resume {
     }
 
     async fn memberships(&self, known_version: i64) -> Result<Memberships, Status> {
-        let clients = self.realtime.upstream().clients();
-        let user_id = self.connection.user_id().to_string();
+        let clients = self.log.realtime.upstream().clients();
+        let user_id = self.identity.user_id().to_string();
         let mut request =
             as_service(ListMembershipsRequest { user_id, known_version }, clients.credential(), None);
-        request.set_timeout(self.realtime.config().request_timeout);
+        request.set_timeout(self.log.realtime.config().request_timeout);
         let answer = clients.conversations().list_memberships(request).await?.into_inner();
         let ids =
             answer.memberships.iter().filter_map(|one| ConversationId::parse(&one.conversation_id).ok());
         Ok(Memberships { version: answer.version, unchanged: answer.unchanged, conversations: ids.collect() })
     }
 
-    /// A request with the user's own right.
-    fn request<T>(&self, message: T) -> Request<T> {
-        OnBehalf::of_token(&self.connection.token(), self.realtime.config().request_timeout).request(message)
-    }
-
-    fn hub(&self) -> &crate::realtime::hub::Hub {
-        self.realtime.hub()
+    fn hub(&self) -> &Hub {
+        self.log.hub()
     }
 }
 
@@ -282,7 +282,7 @@ fn wanted(heads: &[Head]) -> Result<HashMap<ConversationId, i64>, Status> {
     Ok(wanted)
 }
 
-fn is_refusal(status: &Status) -> bool {
+pub(crate) fn is_refusal(status: &Status) -> bool {
     matches!(status.code(), Code::NotFound | Code::PermissionDenied)
 }
 

@@ -9,7 +9,6 @@ mod progress;
 
 use std::convert::Infallible;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -23,14 +22,13 @@ use chassis::caller::unauthenticated;
 use chassis::fault::Fault;
 use chassis::transport::as_service;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, Stream, StreamExt};
+use futures_util::{FutureExt, Stream};
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, HeaderName};
 use proto::conversation::v1::ListMembershipsRequest;
 use proto::gateway::v1::Subscribe;
 use proto::gateway::v1::server_frame::Frame as Said;
-use proto::id::ConversationId;
+use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::{Head, user_event};
 use tokio::time::Interval;
 use tonic::Status;
@@ -38,11 +36,11 @@ use tonic::Status;
 use crate::http::error::Problem;
 use crate::http::middleware::client_ip::ClientAddress;
 use crate::realtime::Realtime;
-use crate::realtime::connection::{Connection, End};
+use crate::realtime::connection::End;
 use crate::realtime::frame::{Format, Frame};
 use crate::realtime::handshake::admit;
-use crate::realtime::registry::ConnectionSlot;
-use crate::realtime::resume::{Resume, gained_conversation};
+use crate::realtime::resume::gained_conversation;
+use crate::realtime::subscriber::Subscriber;
 use crate::realtime::topic::Key;
 use progress::{Progress, tail};
 
@@ -77,14 +75,14 @@ async fn open(
     RawQuery(query): RawQuery,
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
-    let (mut slot, who) = admit(&realtime, address, query.as_deref(), &headers).await?;
+    let (slot, who) = admit(&realtime, address, query.as_deref(), &headers).await?;
     let who = who.ok_or_else(unauthenticated)?;
     let wish = Wish::read(query.as_deref().unwrap_or_default(), &headers)?;
-    let connection = realtime.connect(&mut slot, who, Format::Text)?;
-    realtime.call_events().hear(connection.user_id()).await;
+    let user_id = who.user_id;
+    let subscriber = Subscriber::of_user(&realtime, &slot, who, Format::Text).await?;
 
-    let feed = Feed::new(realtime, connection, slot, wish);
-    let mut response = Body::from_stream(feed).into_response();
+    let stream = EventStream::new(realtime, subscriber, user_id, wish);
+    let mut response = Body::from_stream(stream).into_response();
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -134,82 +132,54 @@ impl Wish {
 }
 
 /// The stream of one client.
-struct Feed {
+struct EventStream {
     realtime: Realtime,
-    connection: Arc<Connection>,
+    subscriber: Subscriber,
+    user_id: UserId,
     conversations: Vec<ConversationId>,
     progress: Progress,
     /// Looks where to begin.
     beginning: Option<BoxFuture<'static, Result<(Progress, Subscribe), Status>>>,
-    /// What brings it up to date.
-    under_way: FuturesUnordered<BoxFuture<'static, ()>>,
     heartbeat: Interval,
     over: bool,
-    /// Given back when the stream is dropped.
-    _slot: ConnectionSlot,
 }
 
-impl Drop for Feed {
-    fn drop(&mut self) {
-        self.connection.end(End::Gone);
-        self.realtime.hub().leave(&self.connection);
-    }
-}
-
-impl Feed {
-    fn new(realtime: Realtime, connection: Arc<Connection>, slot: ConnectionSlot, wish: Wish) -> Self {
+impl EventStream {
+    fn new(realtime: Realtime, subscriber: Subscriber, user_id: UserId, wish: Wish) -> Self {
         let mut heartbeat = tokio::time::interval(HEARTBEAT);
         heartbeat.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut feed = Self {
+        let mut stream = Self {
             realtime,
-            connection,
+            subscriber,
+            user_id,
             conversations: wish.conversations,
             progress: Progress::default(),
             beginning: None,
-            under_way: FuturesUnordered::new(),
             heartbeat,
             over: false,
-            _slot: slot,
         };
-        feed.begin(wish.since);
-        feed
+        stream.begin(wish.since);
+        stream
     }
 
     fn begin(&mut self, since: Option<Progress>) {
-        let (realtime, connection) = (self.realtime.clone(), Arc::clone(&self.connection));
-        let conversations = self.conversations.clone();
-        self.beginning = Some(begin(realtime, connection, conversations, since).boxed());
+        let (realtime, conversations) = (self.realtime.clone(), self.conversations.clone());
+        self.beginning = Some(begin(realtime, self.user_id, conversations, since).boxed());
     }
 
-    fn resume(&self) -> Resume {
-        Resume::new(self.realtime.clone(), Arc::clone(&self.connection))
-    }
-
-    /// Does what is under way. Says whether the stream is over.
-    fn poll_work(&mut self, cx: &mut Context<'_>) -> bool {
-        if let Some(beginning) = &mut self.beginning
-            && let Poll::Ready(begun) = beginning.poll_unpin(cx)
-        {
-            self.beginning = None;
-            match begun {
-                Ok((progress, request)) => {
-                    self.progress = progress;
-                    self.under_way.push(self.resume().subscribe(String::new(), request).boxed());
-                }
-                Err(status) => {
-                    self.connection.push(Frame::error(String::new(), &status));
-                    self.connection.end(End::Restart { retry_after: Duration::from_secs(1) });
-                }
-            }
+    /// Follows what the client asked for once it is known where to begin.
+    fn poll_beginning(&mut self, cx: &mut Context<'_>) {
+        let Some(beginning) = &mut self.beginning else { return };
+        let Poll::Ready(begun) = beginning.poll_unpin(cx) else { return };
+        self.beginning = None;
+        let handle = self.subscriber.handle();
+        let subscribed = begun.and_then(|(progress, request)| {
+            self.progress = progress;
+            handle.subscribe(request).map_err(Status::from)
+        });
+        if let Err(status) = subscribed {
+            handle.fail(&status);
         }
-        while !self.under_way.is_empty()
-            && matches!(self.under_way.poll_next_unpin(cx), Poll::Ready(Some(())))
-        {}
-        if self.connection.is_draining() {
-            let retry_after = self.realtime.reconnect_delay(self.connection.number());
-            self.connection.end(End::Restart { retry_after });
-        }
-        self.over
     }
 
     /// Takes a frame into account before it is written. Says whether the stream has come further by it.
@@ -224,10 +194,9 @@ impl Feed {
             Some(Said::UserEvent(event)) => {
                 self.progress.user = event.sequence;
                 if let Some((conversation, after)) = gained_conversation(event)
-                    && self.connection.follows_all()
+                    && self.subscriber.handle().connection().follows_all()
                 {
                     self.progress.conversations.entry(tail(conversation)).or_insert(after);
-                    self.under_way.push(self.resume().gained(conversation, after).boxed());
                 }
                 if let Some(user_event::Payload::ConversationLost(lost)) = &event.payload
                     && let Ok(id) = ConversationId::parse(&lost.conversation_id)
@@ -281,18 +250,18 @@ fn line(into: &mut Vec<u8>, name: &str, value: &str) {
     }
 }
 
-impl Stream for Feed {
+impl Stream for EventStream {
     type Item = Result<Bytes, Infallible>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut chunk = Vec::new();
         loop {
-            if self.poll_work(cx) {
+            if self.over {
                 return Poll::Ready(None);
             }
+            self.poll_beginning(cx);
             // What waits leaves together.
-            let connection = Arc::clone(&self.connection);
-            match connection.poll_next(cx) {
+            match self.subscriber.poll_next(cx) {
                 Poll::Ready(Ok(frame)) => {
                     self.write(&frame, &mut chunk);
                     if chunk.len() >= CHUNK {
@@ -332,7 +301,7 @@ fn reason(end: End) -> &'static str {
 /// Where the stream begins, and what it asks for.
 async fn begin(
     realtime: Realtime,
-    connection: Arc<Connection>,
+    user_id: UserId,
     conversations: Vec<ConversationId>,
     since: Option<Progress>,
 ) -> Result<(Progress, Subscribe), Status> {
@@ -340,7 +309,7 @@ async fn begin(
     let all = conversations.is_empty();
     let mut progress = Progress { epoch: hub.epoch().await?.to_string(), ..Progress::default() };
     let named = match &since {
-        Some(_) if all => memberships(&realtime, &connection).await?,
+        Some(_) if all => memberships(&realtime, user_id).await?,
         _ => conversations,
     };
     if let Some(since) = &since {
@@ -374,9 +343,9 @@ async fn begin(
 }
 
 /// In which conversations the user is.
-async fn memberships(realtime: &Realtime, connection: &Connection) -> Result<Vec<ConversationId>, Status> {
+async fn memberships(realtime: &Realtime, user_id: UserId) -> Result<Vec<ConversationId>, Status> {
     let clients = realtime.upstream().clients();
-    let message = ListMembershipsRequest { user_id: connection.user_id().to_string(), known_version: 0 };
+    let message = ListMembershipsRequest { user_id: user_id.to_string(), known_version: 0 };
     let mut request = as_service(message, clients.credential(), None);
     request.set_timeout(realtime.config().request_timeout);
     let memberships = clients.conversations().list_memberships(request).await?.into_inner().memberships;

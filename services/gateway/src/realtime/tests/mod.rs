@@ -5,6 +5,7 @@ mod commands;
 mod follow;
 mod presence;
 mod sse;
+mod subscriber;
 mod world;
 
 use std::time::{Duration, Instant};

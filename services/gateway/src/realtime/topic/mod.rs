@@ -20,6 +20,7 @@ use tokio::sync::oneshot;
 
 use crate::realtime::connection::{Connection, End};
 use crate::realtime::frame::Frame;
+use crate::realtime::identity::Viewer;
 use crate::realtime::log_reader::{Happened, Reader};
 
 use self::entry::Change;
@@ -37,7 +38,7 @@ const PASSING: usize = 64;
 pub(super) struct Needs {
     /// Something before what has come is missing: read it from the log, after a little patience.
     pub(super) repair: bool,
-    /// The list of members has changed: check all of [`Topic::users`].
+    /// The list of members has changed: check all of [`Topic::viewers`].
     pub(super) check: bool,
 }
 
@@ -120,19 +121,22 @@ impl Topic {
         self.handed_out.is_some()
     }
 
-    /// The followers, each once.
-    pub(super) fn users(&self) -> Vec<UserId> {
-        let mut users: Vec<_> = self.readers.iter().map(|one| one.connection.user_id()).collect();
-        users.sort_unstable();
-        users.dedup();
-        users
+    /// The viewers who follow, each once.
+    pub(super) fn viewers(&self) -> Vec<Viewer> {
+        let mut viewers: Vec<_> = self.readers.iter().map(|one| one.connection.viewer()).collect();
+        viewers.sort_unstable();
+        viewers.dedup();
+        viewers
     }
 
-    /// A follower on whose behalf the log can be read. Another one each time `turn` is another.
-    pub(super) fn member(&self, turn: usize) -> Option<UserId> {
-        let live: Vec<_> = self.readers.iter().filter(|one| one.reader.is_live()).collect();
-        let place = turn.checked_rem(live.len())?;
-        live.get(place).map(|one| one.connection.user_id())
+    /// A live follower on whose behalf the log can be read: a user, when there is one. Another one each time `turn` is
+    /// another.
+    pub(super) fn reader(&self, turn: usize) -> Option<Viewer> {
+        let live = self.readers.iter().filter(|one| one.reader.is_live()).map(|one| one.connection.viewer());
+        let live: Vec<_> = live.collect();
+        let users: Vec<_> = live.iter().copied().filter(|viewer| *viewer != Viewer::Anonymous).collect();
+        let viewers = if users.is_empty() { live } else { users };
+        viewers.get(turn.checked_rem(viewers.len())?).copied()
     }
 
     /// What has to be read from the log.
@@ -187,7 +191,7 @@ impl Topic {
             return;
         }
         let there = self.readers.iter().filter(|one| one.reader.is_live());
-        for one in there.filter(|one| Some(one.connection.user_id()) != except) {
+        for one in there.filter(|one| except.is_none() || one.connection.viewer().user_id() != except) {
             match except {
                 Some(_) => one.connection.push_if_quick(frame),
                 None => one.connection.push(Arc::clone(frame)),
@@ -228,9 +232,9 @@ impl Topic {
 
     /// The check has answered: who of those asked is out, by the list of this version. Returns whether another check is
     /// needed, because what waits was written under a list that is newer still.
-    pub(super) fn checked(&mut self, out: &HashSet<UserId>, version: i64) -> Needs {
+    pub(super) fn checked(&mut self, out: &HashSet<Viewer>, version: i64) -> Needs {
         self.version = self.version.max(version);
-        self.drop_users(|user| out.contains(&user));
+        self.drop_viewers(|viewer| out.contains(&viewer));
         self.checking = false;
         let held_back = std::mem::take(&mut self.held_back);
         let needs = self.hand_out(held_back);
@@ -269,7 +273,7 @@ impl Topic {
             return false;
         }
         if let Change::Out(user) = item.change {
-            self.drop_users(|other| other == user);
+            self.drop_viewers(|viewer| viewer == Viewer::User(user));
         }
         self.version = item.version;
         true
@@ -286,7 +290,7 @@ impl Topic {
             }
         }
         if item.change == Change::AllOut {
-            self.drop_users(|_| true);
+            self.drop_viewers(|_| true);
         }
     }
 
@@ -294,10 +298,10 @@ impl Topic {
         Needs { repair: !self.repairing && self.follower.missing().is_some(), check }
     }
 
-    fn drop_users(&mut self, is_out: impl Fn(UserId) -> bool) {
+    fn drop_viewers(&mut self, is_out: impl Fn(Viewer) -> bool) {
         let key = self.key;
         self.readers.retain(|one| {
-            let stays = !is_out(one.connection.user_id());
+            let stays = !is_out(one.connection.viewer());
             if !stays {
                 one.connection.followed().remove(&key);
             }

@@ -9,7 +9,7 @@ use proto::messaging::v1::event::Payload;
 
 use super::*;
 use crate::realtime::connection::Bounds;
-use crate::realtime::connection::tests::{connection, next};
+use crate::realtime::connection::tests::{anonymous, connection, next};
 
 const ROOMY: Bounds = Bounds { frames: 100_000, bytes: usize::MAX };
 
@@ -34,10 +34,13 @@ fn removed(sequence: i64, version: i64, user: UserId) -> Item {
 
 /// A live follower of everything after `sent`.
 fn live(topic: &mut Topic, number: u64, sent: i64) -> Arc<Connection> {
-    let follower = connection(number, UserId::generate(), ROOMY);
+    go_live(topic, connection(number, UserId::generate(), ROOMY), sent)
+}
+
+fn go_live(topic: &mut Topic, follower: Arc<Connection>, sent: i64) -> Arc<Connection> {
     topic.follow(Arc::clone(&follower), false);
     let (answer, mut answered) = oneshot::channel();
-    topic.caught_up(number, sent, answer);
+    topic.caught_up(follower.number(), sent, answer);
     assert_eq!(answered.try_recv(), Ok(CatchUp::Live));
     follower
 }
@@ -50,7 +53,7 @@ fn heard(follower: &Connection) -> Vec<i64> {
     std::iter::from_fn(|| next(follower)).map(|frame| sequence(frame.expect("a frame"))).collect()
 }
 
-fn nobody() -> HashSet<UserId> {
+fn nobody() -> HashSet<Viewer> {
     HashSet::new()
 }
 
@@ -61,8 +64,8 @@ fn what_is_newer_than_the_known_members_waits_for_a_check() {
     assert!(topic.hint(said(1, 3)).check);
     assert!(!topic.hint(said(2, 3)).check, "one check at a time");
     assert!(heard(&ann).is_empty() && heard(&bob).is_empty());
-    assert_eq!(topic.users().len(), 2);
-    assert!(!topic.checked(&HashSet::from([bob.user_id()]), 3).check);
+    assert_eq!(topic.viewers().len(), 2);
+    assert!(!topic.checked(&HashSet::from([bob.viewer()]), 3).check);
     assert_eq!((heard(&ann), heard(&bob)), (vec![1, 2], vec![]));
     assert!(bob.followed().is_empty(), "who is out does not follow");
     assert!(!topic.hint(said(3, 3)).check);
@@ -92,6 +95,22 @@ fn a_change_that_makes_the_next_version_says_itself_who_is_out() {
     assert!(!topic.hint(removed(3, 5, bob.user_id())).check);
     assert!(topic.hint(removed(4, 7, ann.user_id())).check, "what made version 6 is not known");
     assert_eq!((heard(&ann), heard(&bob)), (vec![1, 2, 3], vec![1, 2]));
+}
+
+#[test]
+fn the_anonymous_viewer_is_checked_like_everyone_else() {
+    let mut topic = topic();
+    let viewer = go_live(&mut topic, anonymous(1, ROOMY), 0);
+    assert_eq!(topic.reader(7), Some(Viewer::Anonymous));
+    let ann = live(&mut topic, 2, 0);
+    assert_eq!(topic.reader(0), Some(ann.viewer()), "a user reads rather than the anonymous viewer");
+    assert!(topic.hint(said(1, 3)).check);
+    assert_eq!(topic.viewers().len(), 2);
+    topic.checked(&nobody(), 3);
+    assert_eq!((heard(&viewer), heard(&ann)), (vec![1], vec![1]));
+    assert!(topic.hint(said(2, 4)).check);
+    topic.checked(&HashSet::from([Viewer::Anonymous]), 4);
+    assert_eq!((heard(&viewer), heard(&ann)), (vec![], vec![2]));
 }
 
 #[test]
@@ -129,7 +148,7 @@ fn of_what_passes_during_a_check_only_so_much_is_kept_and_only_for_members() {
     for _ in 0..2 * PASSING {
         topic.pass(&Frame::push(Body::Pong(proto::gateway::v1::Pong {})), None);
     }
-    topic.checked(&HashSet::from([bob.user_id()]), 1);
+    topic.checked(&HashSet::from([bob.viewer()]), 1);
     assert_eq!(heard(&ann), [0; PASSING]);
     assert_eq!(heard(&bob), [0_i64; 0]);
 }

@@ -21,8 +21,8 @@ use super::close::{Close, code};
 use super::hello::ready;
 use super::rpc_command as call;
 use super::session::Session;
-use crate::realtime::connection::SignedIn;
 use crate::realtime::frame::Frame;
+use crate::realtime::identity::SignedIn;
 use crate::realtime::resume::Resume;
 use crate::realtime::session_watch::sign_in;
 use crate::upstream::clients::OnBehalf;
@@ -113,7 +113,7 @@ impl Session {
             }
             Command::SendMessage(request) => {
                 let lane = lane_of(request.target.as_ref());
-                let user = self.connection.user_id();
+                let user = self.identity.user_id();
                 match self.realtime.upstream().limits().call(request.request_rate(), user) {
                     Ok(()) => self.enter(lane, id, Job::Send(request)),
                     Err(fault) => self.refuse(id, fault),
@@ -127,7 +127,7 @@ impl Session {
             }
             Command::Call(request) => {
                 if self.holds(&id, &request) {
-                    match call::prepare(&self.realtime, &self.connection, self.address, request) {
+                    match call::prepare(&self.realtime, self.identity.user_id(), self.address, request) {
                         Ok(call) => {
                             let of_people = || Some(Lane::Call(CallId::parse(call.call_of_people()?).ok()?));
                             let lane = call.conversation().and_then(conversation_lane).or_else(of_people);
@@ -178,7 +178,7 @@ impl Session {
     }
 
     pub(super) fn resume(&self) -> Resume {
-        Resume::new(self.realtime.clone(), Arc::clone(&self.connection))
+        Resume::new(self.realtime.clone(), Arc::clone(&self.connection), Arc::clone(&self.identity))
     }
 
     /// A hello on a connection that is signed in brings a new token of the same session.
@@ -194,9 +194,9 @@ impl Session {
 
     fn renewed(&mut self, id: String, outcome: Result<(SignedIn, Arc<str>), Box<Status>>) {
         match outcome {
-            Ok((who, epoch)) if who.session_id == self.connection.session_id() => {
+            Ok((who, epoch)) if who.session_id == self.identity.session_id() => {
                 let ready = ready(&self.realtime, &who, &epoch);
-                self.connection.renew(who.ticket);
+                self.identity.renew(who.ticket);
                 self.answer(id, Body::Ready(ready));
             }
             Ok(_) => {
@@ -262,7 +262,7 @@ impl Session {
 
     fn carry_out(&self, job: Job) -> impl Future<Output = Result<Body, Status>> + Send + use<> {
         let (realtime, number, token) =
-            (self.realtime.clone(), self.connection.number(), self.connection.token());
+            (self.realtime.clone(), self.connection.number(), self.identity.token());
         async move {
             let patience = realtime.config().request_timeout;
             match job {

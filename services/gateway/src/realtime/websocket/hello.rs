@@ -2,19 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::extract::ws::{Message, WebSocket};
-use bytes::Bytes;
 use chassis::fault::Fault;
 use proto::gateway::v1::client_frame::Command;
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::gateway::v1::{ClientFrame, Ready};
 use tonic::{Code, Status};
 
-use super::close::{Close, close_of, code};
+use super::close::{Close, code};
 use super::session::decode;
+use super::transport::{Received, Transport};
 use crate::realtime::Realtime;
-use crate::realtime::connection::{Connection, SignedIn, proto_duration};
+use crate::realtime::connection::{Connection, proto_duration};
 use crate::realtime::frame::{Format, Frame};
+use crate::realtime::identity::{Identity, SignedIn};
 use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::session_watch::sign_in;
 
@@ -24,24 +24,19 @@ const MAX_HELLO: usize = 4 * 1024;
 /// Waits for the hello. `Err(None)` when the client has gone.
 pub(super) async fn await_hello(
     realtime: &Realtime,
-    socket: &mut WebSocket,
-    slot: &mut ConnectionSlot,
+    transport: &mut Transport,
+    slot: &ConnectionSlot,
     who: Option<SignedIn>,
-) -> Result<(Arc<Connection>, Format), Option<Close>> {
-    let (bytes, format) = loop {
-        match socket.recv().await {
-            Some(Ok(Message::Text(text))) => break (Bytes::from(text), Format::Text),
-            Some(Ok(Message::Binary(bytes))) => break (bytes, Format::Binary),
-            Some(Ok(Message::Ping(_) | Message::Pong(_))) => {}
-            Some(Ok(Message::Close(_))) | None => return Err(None),
-            Some(Err(error)) => return Err(close_of(&error)),
-        }
+) -> Result<(Arc<Connection>, Arc<Identity>, Format), Option<Close>> {
+    let received = transport.receive().await?;
+    let (len, format) = match &received {
+        Received::Text(text) => (text.len(), Format::Text),
+        Received::Binary(bytes) => (bytes.len(), Format::Binary),
     };
-    if bytes.len() > MAX_HELLO {
+    if len > MAX_HELLO {
         return Err(Some(Close::new(code::TOO_LARGE, "hello_too_large")));
     }
-    let frame =
-        decode(format, &bytes).map_err(|fault| Close::saying(code::NO_FRAME, "not_a_frame", fault))?;
+    let frame = decode(&received).map_err(|fault| Close::saying(code::NO_FRAME, "not_a_frame", fault))?;
     let (id, hello) = match frame {
         ClientFrame { id, command: Some(Command::Hello(hello)) } => (id, hello),
         _ => {
@@ -61,12 +56,12 @@ pub(super) async fn await_hello(
     };
     let epoch = realtime.hub().epoch().await.map_err(refuse)?;
     let ready = ready(realtime, &who, &epoch);
-    let connection = realtime.connect(slot, who, format);
-    let connection = connection.map_err(|fault| refuse(fault.into()))?;
+    let connected = realtime.connect(slot, who, format);
+    let (connection, identity) = connected.map_err(|fault| refuse(fault.into()))?;
     // Before it is ready: who asks for the active call then misses none.
-    realtime.call_events().hear(connection.user_id()).await;
+    realtime.call_events().hear(identity.user_id()).await;
     connection.push(Frame::reply(id, Body::Ready(ready)));
-    Ok((connection, format))
+    Ok((connection, identity, format))
 }
 
 pub(super) fn ready(realtime: &Realtime, who: &SignedIn, epoch: &str) -> Ready {

@@ -1,11 +1,12 @@
 //! The WebSocket at `/v1/socket`.
 
-mod close;
+pub(crate) mod close;
 pub(in crate::realtime) mod command_order;
 mod commands;
 mod hello;
 pub(in crate::realtime) mod rpc_command;
 mod session;
+pub(crate) mod transport;
 
 use std::panic::AssertUnwindSafe;
 

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 use chassis::fault::Fault;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use proto::gateway::v1::{Call, CallReply};
+use proto::id::UserId;
 use tonic::Status;
 
 use crate::http::rest::public_rpc;
 use crate::realtime::Realtime;
-use crate::realtime::connection::Connection;
 use crate::upstream::clients::OnBehalf;
 use crate::{json, json_value};
 
@@ -24,7 +24,7 @@ pub(in crate::realtime) struct Prepared {
 /// Finds the rpc and reads its request. Refuses what is not public, and what comes too often.
 pub(in crate::realtime) fn prepare(
     realtime: &Realtime,
-    connection: &Connection,
+    user: UserId,
     address: IpAddr,
     call: Call,
 ) -> Result<Prepared, Fault> {
@@ -45,7 +45,7 @@ pub(in crate::realtime) fn prepare(
     if let Some(rate) = proto::rate::of_method(&method) {
         let limits = realtime.upstream().limits();
         limits.attempt(rate.class, address)?;
-        limits.call(rate.request_rate(&request), connection.user_id())?;
+        limits.call(rate.request_rate(&request), user)?;
     }
     Ok(Prepared { method, request, conversation, call: call_of_people })
 }

@@ -1,75 +1,66 @@
-//! One connection: signs in, reads commands, writes what waits, pings, closes.
+//! One connection of the canonical API: signs in, then reads commands and answers them over its [`Transport`].
 //!
-//! It is one task and holds no buffers while it is idle. Frames that wait leave together: all are handed to the socket,
-//! then it is flushed once. Commands run beside the reading and the writing, so that a slow answer holds up nothing but
+//! It is one task. Commands run beside the reading and the writing, so that a slow answer holds up nothing but
 //! what comes after it in the same conversation ([`super::command_order`]).
 
 use std::collections::VecDeque;
-use std::future::Future;
-use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
-use bytes::Bytes;
 use chassis::fault::Fault;
+use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
 use futures_util::stream::FuturesUnordered;
-use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use metrics::Counter;
 use prost::Message as _;
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::gateway::v1::{ClientFrame, ErrorReason};
-use tokio::time::{Instant, Sleep};
-use tonic::Code;
+use tokio::time::Instant;
+use tonic::{Code, Status};
 
-use super::close::{CLOSE_TIMEOUT, Close, close_handshake, close_of, code};
+use super::close::{Close, code};
 use super::command_order::CommandOrder;
 use super::commands::{Control, Done, Job, Lane};
 use super::hello::await_hello;
+use super::transport::{Outgoing, Received, Transport};
 use crate::realtime::Realtime;
-use crate::realtime::connection::{Connection, End, SignedIn};
+use crate::realtime::connection::{Connection, End};
 use crate::realtime::frame::{Format, Frame};
 use crate::realtime::frame_json as json;
+use crate::realtime::identity::{Identity, SignedIn};
 use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::resume::gained_conversation;
 
 /// How many commands of one connection may be under way or wait. While there are more, nothing is read.
 const UNDER_WAY: usize = 64;
 
-/// How long a client may take nothing of what is written to it.
-const STALLED: Duration = Duration::from_secs(10);
-
 /// Serves one connection until it is over. `who` is known when the upgrade request carried a token.
-pub(in crate::realtime) async fn run(
-    realtime: Realtime,
-    mut socket: WebSocket,
-    mut slot: ConnectionSlot,
-    who: Option<SignedIn>,
-) {
+pub(super) async fn run(realtime: Realtime, socket: WebSocket, slot: ConnectionSlot, who: Option<SignedIn>) {
+    let mut transport = Transport::new(socket, realtime.shared_config());
     let patience = realtime.config().sockets.hello_timeout;
     // In a box, because it is over soon and takes more room than all that follows.
     let signed_in =
-        Box::pin(tokio::time::timeout(patience, await_hello(&realtime, &mut socket, &mut slot, who))).await;
+        Box::pin(tokio::time::timeout(patience, await_hello(&realtime, &mut transport, &slot, who))).await;
     let signed_in = signed_in.unwrap_or(Err(Some(Close::new(code::NO_HELLO, "no_hello"))));
     let session = match signed_in {
-        Ok((connection, format)) => Session::new(realtime, connection, format, &slot),
-        Err(Some(close)) => return Box::pin(close_handshake(&mut socket, Format::Text, close)).await,
+        Ok((connection, identity, format)) => Session::new(realtime, connection, identity, format, &slot),
+        Err(Some(close)) => return Box::pin(transport.close(Some(close), last_frame(Format::Text))).await,
         Err(None) => return,
     };
     let format = session.format;
-    match session.serve(&mut socket).await {
-        Some(close) => Box::pin(close_handshake(&mut socket, format, close)).await,
-        // Confirms the client's own close, when it was one.
-        None => drop(tokio::time::timeout(CLOSE_TIMEOUT, socket.flush()).await),
-    }
+    let close = session.serve(&mut transport).await;
+    Box::pin(transport.close(close, last_frame(format))).await;
 }
 
-pub(super) fn decode(format: Format, bytes: &[u8]) -> Result<ClientFrame, Fault> {
-    match format {
-        Format::Text => json::read(bytes),
-        Format::Binary => ClientFrame::decode(bytes).map_err(|error| {
+/// Encodes why a connection is closed.
+fn last_frame(format: Format) -> impl FnOnce(&Status) -> Option<Message> {
+    move |status| Frame::error(String::new(), status).message(format)
+}
+
+pub(super) fn decode(received: &Received) -> Result<ClientFrame, Fault> {
+    match received {
+        Received::Text(text) => json::read(text.as_bytes()),
+        Received::Binary(bytes) => ClientFrame::decode(bytes.as_ref()).map_err(|error| {
             Fault::new(Code::InvalidArgument, ErrorReason::InvalidField.as_str_name())
                 .message(format!("the frame cannot be read: {error}"))
         }),
@@ -78,7 +69,7 @@ pub(super) fn decode(format: Format, bytes: &[u8]) -> Result<ClientFrame, Fault>
 
 /// What the connection wakes up for.
 enum Step {
-    Heard(Message),
+    Heard(Received),
     Done(Done),
     Tick,
     Over(Option<Close>),
@@ -87,6 +78,7 @@ enum Step {
 pub(super) struct Session {
     pub(super) realtime: Realtime,
     pub(super) connection: Arc<Connection>,
+    pub(super) identity: Arc<Identity>,
     pub(super) address: std::net::IpAddr,
     pub(super) format: Format,
     pub(super) under_way: FuturesUnordered<BoxFuture<'static, Done>>,
@@ -96,14 +88,6 @@ pub(super) struct Session {
     pub(super) controlling: bool,
     pub(super) commands: u32,
     pub(super) counted_since: Instant,
-    pub(super) heard_at: Instant,
-    pub(super) pinged_at: Instant,
-    /// Whether something has been handed to the socket and not flushed.
-    pub(super) unflushed: bool,
-    /// Since when the client has taken nothing.
-    pub(super) stalled_since: Option<Instant>,
-    pub(super) frames_in: Counter,
-    pub(super) frames_out: Counter,
 }
 
 impl Drop for Session {
@@ -114,11 +98,17 @@ impl Drop for Session {
 }
 
 impl Session {
-    fn new(realtime: Realtime, connection: Arc<Connection>, format: Format, slot: &ConnectionSlot) -> Self {
-        let now = Instant::now();
+    fn new(
+        realtime: Realtime,
+        connection: Arc<Connection>,
+        identity: Arc<Identity>,
+        format: Format,
+        slot: &ConnectionSlot,
+    ) -> Self {
         Self {
             realtime,
             connection,
+            identity,
             address: slot.address(),
             format,
             under_way: FuturesUnordered::new(),
@@ -127,32 +117,21 @@ impl Session {
             controls: VecDeque::new(),
             controlling: false,
             commands: 0,
-            counted_since: now,
-            heard_at: now,
-            pinged_at: now,
-            unflushed: false,
-            stalled_since: None,
-            frames_in: metrics::counter!("socket_frames_total", "direction" => "in"),
-            frames_out: metrics::counter!("socket_frames_total", "direction" => "out"),
+            counted_since: Instant::now(),
         }
     }
 
     /// Runs until the connection is over. Says how to close it; nothing when the client has gone.
-    async fn serve(mut self, socket: &mut WebSocket) -> Option<Close> {
-        let mut timer = pin!(tokio::time::sleep_until(self.next_tick()));
+    async fn serve(mut self, transport: &mut Transport) -> Option<Close> {
         loop {
-            let step = std::future::poll_fn(|cx| self.poll_step(socket, timer.as_mut(), cx)).await;
+            let step = std::future::poll_fn(|cx| self.poll_step(transport, cx)).await;
             let outcome = match step {
-                Step::Heard(message) => self.hear(message),
+                Step::Heard(received) => self.hear(&received),
                 Step::Done(done) => {
                     self.done(done);
                     Ok(())
                 }
-                Step::Tick => {
-                    let outcome = self.tick(socket);
-                    timer.as_mut().reset(self.next_tick());
-                    outcome
-                }
+                Step::Tick => Ok(()),
                 Step::Over(close) => return close,
             };
             if let Err(close) = outcome {
@@ -161,18 +140,9 @@ impl Session {
         }
     }
 
-    fn poll_step(
-        &mut self,
-        socket: &mut WebSocket,
-        mut timer: Pin<&mut Sleep>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Step> {
-        let was_stalled = self.stalled_since.is_some();
-        if let Poll::Ready(over) = self.poll_write(socket, cx) {
+    fn poll_step(&mut self, transport: &mut Transport, cx: &mut Context<'_>) -> Poll<Step> {
+        if let Poll::Ready(over) = transport.poll_write(self, cx) {
             return Poll::Ready(Step::Over(over));
-        }
-        if !was_stalled && self.stalled_since.is_some() {
-            timer.as_mut().reset(self.next_tick());
         }
         if !self.under_way.is_empty()
             && let Poll::Ready(Some(done)) = self.under_way.poll_next_unpin(cx)
@@ -186,61 +156,11 @@ impl Session {
                 self.connection.end(End::Restart { retry_after });
             }
         } else if self.under_way.len() + self.waiting < UNDER_WAY
-            && let Poll::Ready(message) = Pin::new(&mut *socket).poll_next(cx)
+            && let Poll::Ready(received) = transport.poll_receive(cx)
         {
-            return Poll::Ready(match message {
-                Some(Ok(message)) => Step::Heard(message),
-                Some(Err(error)) => Step::Over(close_of(&error)),
-                None => Step::Over(None),
-            });
+            return Poll::Ready(received.map_or_else(Step::Over, Step::Heard));
         }
-        timer.poll(cx).map(|()| Step::Tick)
-    }
-
-    /// Writes what waits. Ready only when the connection is over.
-    fn poll_write(&mut self, socket: &mut WebSocket, cx: &mut Context<'_>) -> Poll<Option<Close>> {
-        let mut socket = Pin::new(socket);
-        loop {
-            match socket.as_mut().poll_ready(cx) {
-                Poll::Ready(Ok(())) => {}
-                Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Pending => return self.stall(cx),
-            }
-            match self.connection.poll_next(cx) {
-                Poll::Ready(Ok(frame)) => {
-                    self.look_at(&frame);
-                    if socket.as_mut().start_send(frame.message(self.format)).is_err() {
-                        return Poll::Ready(None);
-                    }
-                    self.frames_out.increment(1);
-                    self.unflushed = true;
-                    self.stalled_since = None;
-                }
-                Poll::Ready(Err(end)) => return Poll::Ready(Some(end.into())),
-                Poll::Pending => break,
-            }
-        }
-        if self.unflushed {
-            match socket.poll_flush(cx) {
-                Poll::Ready(Ok(())) => {
-                    self.unflushed = false;
-                    self.stalled_since = None;
-                }
-                Poll::Ready(Err(_)) => return Poll::Ready(None),
-                Poll::Pending => return self.stall(cx),
-            }
-        }
-        Poll::Pending
-    }
-
-    /// The client takes nothing at the moment; the queue fills up, and may overflow meanwhile.
-    fn stall(&mut self, cx: &mut Context<'_>) -> Poll<Option<Close>> {
-        self.stalled_since.get_or_insert_with(Instant::now);
-        match self.connection.poll_ended(cx) {
-            Poll::Ready(end @ (End::TooSlow | End::SignedOut)) => Poll::Ready(Some(end.into())),
-            // What waits is written before it goes.
-            Poll::Ready(End::Restart { .. } | End::Gone) | Poll::Pending => Poll::Pending,
-        }
+        transport.poll_timer(cx).map(|outcome| outcome.map_or_else(Step::Over, |()| Step::Tick))
     }
 
     /// One who follows all follows what it comes into.
@@ -253,44 +173,11 @@ impl Session {
         }
     }
 
-    fn next_tick(&self) -> Instant {
-        let config = &self.realtime.config().sockets;
-        let next = (self.pinged_at + config.ping_interval).min(self.heard_at + config.idle_timeout);
-        self.stalled_since.map_or(next, |since| next.min(since + STALLED))
-    }
-
-    fn tick(&mut self, socket: &mut WebSocket) -> Result<(), Option<Close>> {
-        let (now, config) = (Instant::now(), &self.realtime.config().sockets);
-        if self.stalled_since.is_some_and(|since| now >= since + STALLED) {
-            return Err(Some(End::TooSlow.into()));
-        }
-        if now >= self.heard_at + config.idle_timeout {
-            return Err(Some(End::Gone.into()));
-        }
-        if now >= self.pinged_at + config.ping_interval {
-            self.pinged_at = now;
-            // One that is stalled has enough to read already.
-            if self.stalled_since.is_none() {
-                Pin::new(socket).start_send(Message::Ping(Bytes::new())).map_err(|_| None)?;
-                self.unflushed = true;
-            }
-        }
-        Ok(())
-    }
-
-    fn hear(&mut self, message: Message) -> Result<(), Option<Close>> {
-        self.heard_at = Instant::now();
-        let (bytes, format) = match message {
-            Message::Text(text) => (Bytes::from(text), Format::Text),
-            Message::Binary(bytes) => (bytes, Format::Binary),
-            Message::Ping(_) | Message::Pong(_) => return Ok(()),
-            Message::Close(_) => return Err(None),
-        };
-        self.frames_in.increment(1);
-        match decode(format, &bytes) {
+    fn hear(&mut self, received: &Received) -> Result<(), Option<Close>> {
+        match decode(received) {
             Ok(ClientFrame { id, command }) => self.command(id, command).map_err(Some),
             // What can be answered is answered: only the command is wrong, not the connection.
-            Err(fault) => match id_of(format, &bytes) {
+            Err(fault) => match id_of(received) {
                 Some(id) => {
                     self.count()?;
                     self.refuse(id, fault);
@@ -302,17 +189,31 @@ impl Session {
     }
 }
 
+impl Outgoing for Session {
+    fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, End>> {
+        let next = self.connection.poll_next(cx);
+        next.map_ok(|frame| {
+            self.look_at(&frame);
+            frame.message(self.format)
+        })
+    }
+
+    fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<End> {
+        self.connection.poll_ended(cx)
+    }
+}
+
 /// The id of a frame that is wrong otherwise.
-fn id_of(format: Format, bytes: &[u8]) -> Option<String> {
+fn id_of(received: &Received) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Named {
         id: String,
     }
-    match format {
-        Format::Text => {
-            let Named { id } = serde_json::from_slice(bytes).ok()?;
+    match received {
+        Received::Text(text) => {
+            let Named { id } = serde_json::from_str(text).ok()?;
             (!id.is_empty() && id.chars().count() <= 64).then_some(id)
         }
-        Format::Binary => None,
+        Received::Binary(_) => None,
     }
 }

@@ -8,12 +8,15 @@ use bytes::Bytes;
 use chassis::clock::Timestamp;
 use chassis::events::Events;
 use chassis::fault::Fault;
+use chassis::transport::Transport;
 use prost::Message as _;
 use proto::auth::v1 as auth;
 use proto::conversation::v1 as conversation;
 use proto::id::{ConversationId, MessageId, SessionId, UserId};
 use proto::messaging::v1 as messaging;
 use proto::messaging::v1::{Event, Notice, UserEvent, event, notice, user_event};
+use proto::scheduling::v1 as scheduling;
+use tonic::service::Routes;
 use tonic::{Code, Request, Response, Status};
 
 use super::Person;
@@ -51,6 +54,7 @@ pub(crate) struct Facts {
 pub(super) struct Conversation {
     pub(super) members: BTreeSet<UserId>,
     pub(super) version: i64,
+    pub(super) public_read: bool,
     pub(super) events: Vec<Event>,
 }
 
@@ -64,6 +68,19 @@ pub(crate) struct Backend {
 impl Backend {
     pub(crate) fn facts(&self) -> MutexGuard<'_, Facts> {
         self.facts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The way to the services.
+    pub(super) fn transport(&self) -> Transport {
+        let routes = Routes::new(auth::auth_service_server::AuthServiceServer::new(self.clone()))
+            .add_service(conversation::conversation_service_server::ConversationServiceServer::new(
+                self.clone(),
+            ))
+            .add_service(conversation::presence_service_server::PresenceServiceServer::new(self.clone()))
+            .add_service(messaging::messaging_service_server::MessagingServiceServer::new(self.clone()))
+            .add_service(messaging::sync_service_server::SyncServiceServer::new(self.clone()))
+            .add_service(scheduling::call_service_server::CallServiceServer::new(self.clone()));
+        Transport::local(routes.into_axum_router())
     }
 
     pub(super) fn asked(&self, rpc: &'static str) {
@@ -162,7 +179,7 @@ impl Backend {
     pub(crate) fn conversation(&self, members: &[UserId]) -> ConversationId {
         let id = ConversationId::generate();
         let members_now = members.iter().copied().collect();
-        let made = Conversation { members: members_now, version: 1, events: Vec::new() };
+        let made = Conversation { members: members_now, version: 1, public_read: false, events: Vec::new() };
         self.facts().conversations.insert(id, made);
         let members = members.iter().map(member).collect();
         let created =
@@ -177,6 +194,19 @@ impl Backend {
             self.gains(user, id, 0);
         }
         id
+    }
+
+    /// Lets everybody read a conversation, or only its members again.
+    pub(crate) fn set_public_read(&self, id: ConversationId, public_read: bool) {
+        let actor = {
+            let mut facts = self.facts();
+            let conversation = facts.conversations.get_mut(&id).expect("a conversation");
+            conversation.public_read = public_read;
+            conversation.version += 1;
+            *conversation.members.first().expect("a member")
+        };
+        let updated = conversation::ConversationUpdated::default();
+        self.append(id, actor, event::Payload::ConversationUpdated(updated));
     }
 
     fn gains(&self, user: UserId, id: ConversationId, after_sequence: i64) {
@@ -232,6 +262,16 @@ impl Backend {
     /// The database is restored from a backup.
     pub(crate) fn begins_a_new_epoch(&self) {
         self.facts().epoch = "epoch-2".to_owned();
+    }
+
+    /// The user of a request; `None` for the anonymous viewer, for whom the gateway asks with its own credential.
+    pub(super) fn viewer<T>(&self, request: &Request<T>) -> Result<Option<UserId>, Status> {
+        let text = |name: &str| request.metadata().get(name).and_then(|value| value.to_str().ok());
+        let is_service = text("authorization").is_some_and(|value| value.starts_with("Service "));
+        match is_service && text("x-parlor-on-behalf-of").is_none() {
+            true => Ok(None),
+            false => self.who(request).map(Some),
+        }
     }
 
     pub(super) fn who<T>(&self, request: &Request<T>) -> Result<UserId, Status> {

@@ -13,18 +13,15 @@ use chassis::config::Secret;
 use chassis::events::Events;
 use chassis::identity::{ServiceCredential, Verifier};
 use chassis::profile::Profile;
-use chassis::transport::Transport;
+use chassis::tasks::Tasks;
 use chassis::unit::Unit;
-use proto::auth::v1 as auth;
-use proto::conversation::v1 as conversation;
 use proto::id::{ConversationId, SessionId, UserId};
-use proto::messaging::v1 as messaging;
-use proto::scheduling::v1 as scheduling;
 use serde_json::{Value, json};
-use tonic::service::Routes;
 
 use self::backend::Facts;
-use crate::{Config, Deps, RatesConfig, SocketsConfig};
+use crate::realtime::Realtime;
+use crate::upstream::Upstream;
+use crate::{Clients, Config, Deps, RatesConfig, SocketsConfig};
 
 pub(crate) use self::backend::Backend;
 pub(crate) use self::client::Client;
@@ -66,16 +63,8 @@ impl World {
     async fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let facts = Facts { epoch: "epoch-1".to_owned(), ..Facts::default() };
         let backend = Backend { facts: Arc::new(Mutex::new(facts)), events: Events::local() };
-        let routes = Routes::new(auth::auth_service_server::AuthServiceServer::new(backend.clone()))
-            .add_service(conversation::conversation_service_server::ConversationServiceServer::new(
-                backend.clone(),
-            ))
-            .add_service(conversation::presence_service_server::PresenceServiceServer::new(backend.clone()))
-            .add_service(messaging::messaging_service_server::MessagingServiceServer::new(backend.clone()))
-            .add_service(messaging::sync_service_server::SyncServiceServer::new(backend.clone()))
-            .add_service(scheduling::call_service_server::CallServiceServer::new(backend.clone()));
-        let transport = Transport::local(routes.into_axum_router());
-        let credential = ServiceCredential::new("gateway", &Secret::new("secret")).expect("a credential");
+        let transport = backend.transport();
+        let credential = credential();
         let mut config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
         config.rates = RatesConfig { sends_burst: 100_000, sends_per_second: 100_000, ..config.rates };
         config.rates.sends_per_conversation_per_second = 100_000;
@@ -95,6 +84,21 @@ impl World {
         let unit = crate::start(config, deps).await.expect("a gateway");
         let address = unit.listening.first().expect("an address").1;
         Self { backend, unit, address }
+    }
+
+    /// Live connections on the same services, without a server in front.
+    pub(crate) fn realtime(&self, change: impl FnOnce(&mut SocketsConfig)) -> (Realtime, Tasks) {
+        let mut config = Config::default().under(Profile::Development).expect("a config");
+        change(&mut config.sockets);
+        let [auth, conversation, messaging, scheduling] = [(); 4].map(|()| self.backend.transport());
+        let verifier = Verifier::new(auth.clone(), Some(credential()));
+        let clients = Clients::new(auth, conversation, messaging, scheduling, credential());
+        let upstream = Upstream::new(&config, clients, verifier);
+        let events = self.backend.events.clone();
+        let (realtime, tasks) =
+            (Realtime::new(Arc::new(config), upstream, events, Clock::system()), Tasks::default());
+        realtime.start(&tasks);
+        (realtime, tasks)
     }
 
     pub(crate) fn person(&self) -> Person {
@@ -139,6 +143,10 @@ impl World {
         client.subscribe(json!({"heads": heads, "epoch": "epoch-1"})).await;
         client
     }
+}
+
+fn credential() -> ServiceCredential {
+    ServiceCredential::new("gateway", &Secret::new("secret")).expect("a credential")
 }
 
 /// The sequence of a frame that is an event.

@@ -90,10 +90,11 @@ service!(conversation::conversation_service_server::ConversationService {
             let user = UserId::parse(&question.user_id).expect("a user");
             let conversation = facts.conversations.get(&parse(&question.conversation_id));
             let is_in = conversation.is_some_and(|conversation| conversation.members.contains(&user));
+            let may_read = is_in || conversation.is_some_and(|conversation| conversation.public_read);
             conversation::Access {
                 exists: conversation.is_some(),
-                visible: is_in,
-                may_read: is_in,
+                visible: may_read,
+                may_read,
                 may_write: is_in,
                 membership_version: conversation.map_or(0, |conversation| conversation.version),
                 ..conversation::Access::default()
@@ -236,11 +237,13 @@ service!(messaging::sync_service_server::SyncService {
 
     async fn list_events(&self, request: Request<messaging::ListEventsRequest>) -> Reply<messaging::ListEventsResponse> {
         self.asked("ListEvents");
-        let user = self.who(&request)?;
+        let viewer = self.viewer(&request)?;
         let request = request.into_inner();
         let facts = self.facts();
         let conversation = facts.conversations.get(&parse(&request.conversation_id));
-        let conversation = conversation.filter(|conversation| conversation.members.contains(&user));
+        let conversation = conversation.filter(|found| {
+            found.public_read || viewer.is_some_and(|user| found.members.contains(&user))
+        });
         let conversation = conversation.ok_or_else(not_found)?;
         let after = conversation.events.iter().filter(|event| event.sequence > request.after_sequence);
         Ok(Response::new(messaging::ListEventsResponse {
