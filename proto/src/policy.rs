@@ -40,9 +40,9 @@ pub struct Example {
 pub enum Access {
     /// Everyone, signed in or not.
     Anyone,
-    /// Every signed-in user, guests included.
+    /// Every signed-in user, guests and external accounts included.
     User,
-    /// Signed-in users who are not guests.
+    /// Signed-in users who are neither guests nor external accounts.
     Account,
     /// Only the services that the policy lists.
     Service,

@@ -5,6 +5,7 @@
 
 #![expect(clippy::expect_used, reason = "what cannot go on ends the test, and says why")]
 
+pub mod external;
 pub mod figure;
 pub mod history;
 pub mod http;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use proto::auth::v1::{SessionGrant, User};
 use proto::id::EventId;
 use reqwest::Method;
 use serde_json::{Value, json};
@@ -47,6 +48,25 @@ impl Person {
             username,
             id: text(&answer["user"]["userId"]),
             token: text(&answer["grant"]["sessionToken"]),
+            gateway,
+            client,
+        }
+    }
+
+    /// Somebody who was signed in by gRPC, at this gateway. The name is that of an external account, and there is none to
+    /// sign in with.
+    ///
+    /// # Panics
+    /// When the answer lacks the user or the session.
+    pub fn signed_in(gateway: SocketAddr, user: Option<User>, grant: Option<SessionGrant>) -> Self {
+        let client =
+            reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("an HTTP client");
+        let (user, grant) = (user.expect("a user"), grant.expect("a session"));
+        Self {
+            name: user.external_account.map(|external| external.name).unwrap_or_default(),
+            username: user.username,
+            id: user.user_id,
+            token: grant.session_token,
             gateway,
             client,
         }

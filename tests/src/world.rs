@@ -39,6 +39,8 @@ pub struct World {
     pub shape: Shape,
     /// Its processes in call order: the first calls nobody, the last are the gateways.
     pub processes: Vec<Process>,
+    /// What the gateways prove with who they are.
+    pub(crate) gateway_secret: String,
     next_gateway: AtomicUsize,
     // Last, so that it goes after the processes that write to it.
     folder: TempDir,
@@ -54,12 +56,15 @@ impl World {
     pub async fn embedded_with(settings: &[(&str, &str)]) -> anyhow::Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut all = listening(Some("gateway.listen"))?;
+        let gateway_secret = EventId::generate().to_string();
+        all.push(("secrets.gateway".to_owned(), gateway_secret.clone()));
         all.extend(unhurried("gateway"));
         all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
         let process = Process::start("parlor", "parlor", folder.path(), all).await?;
         Ok(Self {
             shape: Shape::Embedded,
             processes: vec![process],
+            gateway_secret,
             next_gateway: AtomicUsize::new(0),
             folder,
         })
@@ -94,7 +99,9 @@ impl World {
             starter.start("gateway-2", "gateway", &before_gateway),
         )?;
         let processes = vec![auth, conversation, one, two, scheduling, gateway_1, gateway_2];
-        Ok(Self { shape: Shape::Separate, processes, next_gateway: AtomicUsize::new(0), folder })
+        let gateway_secret = starter.secret("gateway");
+        let next_gateway = AtomicUsize::new(0);
+        Ok(Self { shape: Shape::Separate, processes, gateway_secret, next_gateway, folder })
     }
 
     /// The addresses of its gateways.
@@ -228,6 +235,11 @@ impl<'a> Starter<'a> {
         let names = ["conversation", "messaging", "scheduling", "gateway"];
         let secrets = names.map(|name| (name, EventId::generate().to_string())).to_vec();
         Self { folder, database_url, nats_url, settings, secrets }
+    }
+
+    fn secret(&self, service: &str) -> String {
+        let found = self.secrets.iter().find(|(name, _)| *name == service);
+        found.map(|(_, secret)| secret.clone()).unwrap_or_default()
     }
 
     async fn start(&self, name: &str, service: &str, peers: &[&Process]) -> anyhow::Result<Process> {

@@ -10,6 +10,7 @@ use crate::attempts::Attempts;
 use crate::email::Email;
 use crate::error::Error;
 use crate::hasher::Hasher;
+use crate::otp::AddressProof;
 use crate::password::{NewPassword, Password, PasswordHash};
 use crate::profile::Profile;
 use crate::publish::Publisher;
@@ -41,6 +42,8 @@ pub struct Accounts {
     pub publisher: Publisher,
     /// Whether strangers may make accounts.
     pub registration_open: bool,
+    /// Whether the gateway signs in external accounts.
+    pub external_accounts: bool,
     /// How long sessions live.
     pub lifetime: Lifetime,
     /// How many sessions a user has at most.
@@ -94,18 +97,26 @@ pub struct SignedIn {
 }
 
 impl Accounts {
-    /// Makes an account and signs it in.
-    pub async fn register(&self, registration: Registration) -> Result<SignedIn, Error> {
+    /// Makes an account and signs it in. The proof is of its address, which is verified from the start if it counts.
+    pub async fn register(
+        &self,
+        registration: Registration,
+        proof: Option<AddressProof>,
+    ) -> Result<SignedIn, Error> {
         if !self.registration_open {
             return Err(Error::RegistrationClosed);
         }
         let Registration { username, password, display_name, email, device_name } = registration;
+        if username.is_reserved() {
+            return Err(Error::UsernameTaken(username));
+        }
         let hash = self.hasher.hash(password.into_inner()).await?;
         let display_name = display_name.unwrap_or_else(|| DisplayName::from(&username));
         let user = self.new_user(UserKind::Registered, Some(username), display_name, email);
-        let signed_in = self.create(user, Some(&hash), device_name).await?;
-        tracing::info!(user.id = %signed_in.user.id, "registered user {}", signed_in.user.id);
-        Ok(signed_in)
+        let grant = self.new_grant(user.id, device_name)?;
+        let user = self.store.register(user, &hash, &grant, proof.as_ref()).await?;
+        tracing::info!(user.id = %user.id, "registered user {}", user.id);
+        Ok(SignedIn { user, grant })
     }
 
     /// Makes a guest and signs it in.
@@ -115,9 +126,10 @@ impl Accounts {
             None => guest_name().map_err(Error::Internal)?,
         };
         let user = self.new_user(UserKind::Guest, None, display_name, None);
-        let signed_in = self.create(user, None, entry.device_name).await?;
-        tracing::info!(user.id = %signed_in.user.id, "let in guest {}", signed_in.user.id);
-        Ok(signed_in)
+        let grant = self.new_grant(user.id, entry.device_name)?;
+        self.store.create(&user, None, &grant).await?;
+        tracing::info!(user.id = %user.id, "let in guest {}", user.id);
+        Ok(SignedIn { user, grant })
     }
 
     /// Signs in with a name and a password. Says and does the same for a name that nobody has.
@@ -233,17 +245,6 @@ impl Accounts {
         if self.hasher.is_outdated(verified) { self.hasher.hash(password).await.ok() } else { None }
     }
 
-    async fn create(
-        &self,
-        user: User,
-        hash: Option<&PasswordHash>,
-        device_name: DeviceName,
-    ) -> Result<SignedIn, Error> {
-        let grant = self.new_grant(user.id, device_name)?;
-        self.store.create(&user, hash, &grant).await?;
-        Ok(SignedIn { user, grant })
-    }
-
     /// An account that begins now.
     pub(crate) fn new_user(
         &self,
@@ -266,6 +267,7 @@ impl Accounts {
             profile: Profile::default(),
             rating: Rating::default(),
             standing: Standing::default(),
+            external: None,
         }
     }
 
@@ -278,7 +280,7 @@ impl Accounts {
 }
 
 /// A name such as `guest-7f3k`. Two guests may have the same one: it is no name to sign in with.
-fn guest_name() -> anyhow::Result<DisplayName> {
+pub(crate) fn guest_name() -> anyhow::Result<DisplayName> {
     // Letters and digits without those that are taken for others (i, l, o, u).
     const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
     let letters = random::bytes::<4>()?.map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));

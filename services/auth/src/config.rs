@@ -24,6 +24,9 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Config {
     /// Whether strangers may make accounts. Absent means yes in development; production wants it said.
     pub registration_open: Option<bool>,
+    /// Whether the gateway signs in external accounts, which nobody proves to own. Absent means yes in development and no
+    /// in production; production refuses to start when it is set to yes.
+    pub external_accounts: Option<bool>,
     /// How long sessions live, and how many there are.
     pub sessions: SessionsConfig,
     /// How passwords are hashed.
@@ -124,6 +127,10 @@ impl Config {
                 self.registration_open.is_some(),
                 "say whether strangers may make accounts: registration_open = true or false"
             );
+            anyhow::ensure!(
+                self.external_accounts != Some(true),
+                "external_accounts must not be on in production: the accounts are signed in without a proof of who comes"
+            );
             let keeps_secrets = self.mail.smtp_url.is_some() || self.background_checks.url.is_some();
             anyhow::ensure!(
                 self.vault.is_configured() || !keeps_secrets,
@@ -145,6 +152,11 @@ impl Config {
     /// Whether strangers may make accounts.
     pub fn is_registration_open(&self, profile: Profile) -> bool {
         self.registration_open.unwrap_or(profile.is_development())
+    }
+
+    /// Whether the gateway signs in external accounts.
+    pub fn has_external_accounts(&self, profile: Profile) -> bool {
+        self.external_accounts.unwrap_or(true) && profile.is_development()
     }
 }
 
@@ -189,6 +201,21 @@ mod tests {
             let file =
                 VaultConfig { secret_file: Some("/run/secrets/vault".into()), ..VaultConfig::default() };
             assert!(Config { vault: file, ..config }.check(Profile::Production).is_ok());
+        }
+    }
+
+    #[test]
+    fn production_has_no_external_accounts() {
+        let with = |external_accounts| Config {
+            registration_open: Some(true),
+            external_accounts,
+            ..Config::default()
+        };
+        for (set, in_development) in [(None, true), (Some(true), true), (Some(false), false)] {
+            assert!(with(set).check(Profile::Development).is_ok());
+            assert_eq!(with(set).has_external_accounts(Profile::Development), in_development);
+            assert_eq!(with(set).check(Profile::Production).is_err(), set == Some(true));
+            assert!(!with(set).has_external_accounts(Profile::Production));
         }
     }
 

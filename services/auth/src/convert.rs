@@ -1,6 +1,7 @@
 //! Requests to what they mean, and what came of them to answers.
 
 pub mod background_checks;
+mod external_accounts;
 pub mod otp;
 mod profiles;
 pub mod providers;
@@ -22,8 +23,9 @@ use crate::store::Login;
 use crate::user::{Bio, Changes, DisplayName, PictureUrl, UserKind};
 use crate::username::Username;
 
+pub use external_accounts::ExternalQuery;
 pub use profiles::{InterestQuery, ListQuery, own_user};
-pub use reviews::{ReviewQuery, acquaintance, rating, verdict};
+pub use reviews::{ReviewQuery, acquaintance, rating, review_ids, verdict};
 
 impl TryFrom<pb::RegisterRequest> for Registration {
     type Error = Error;
@@ -165,6 +167,7 @@ fn kind(kind: UserKind) -> pb::UserKind {
     match kind {
         UserKind::Registered => pb::UserKind::Registered,
         UserKind::Guest => pb::UserKind::Guest,
+        UserKind::External => pb::UserKind::External,
     }
 }
 
@@ -222,7 +225,7 @@ mod tests {
     use super::*;
     use crate::profile::Day;
     use crate::user::Account;
-    use crate::view::View;
+    use crate::view::{Detail, View};
 
     fn update(paths: &[&str], user: pb::UserChanges) -> Result<Changes, Error> {
         let mask = prost_types::FieldMask { paths: paths.iter().map(|path| (*path).to_owned()).collect() };
@@ -268,7 +271,7 @@ mod tests {
     fn a_tombstone_shows_its_id_and_nothing_else() {
         let (id, delete_time) = (UserId::generate(), Timestamp::from_millis(5));
         let account = Account::Deleted { id, delete_time };
-        let view = View { account, shows_profile: false, is_service: true, today: Day::at(delete_time) };
+        let view = View { account, detail: Detail::Public, is_service: true, today: Day::at(delete_time) };
         let shown = pb::User::from(view);
         let expected = pb::User {
             user_id: id.to_string(),

@@ -73,6 +73,7 @@ impl Doors {
                 clock: clock.clone(),
                 provider: provider.clone(),
                 bell: bell.clone(),
+                profile,
             },
             mails: Mails { vault: vault.clone(), can_mail: mailer.is_some(), bell: bell.clone() },
         };
@@ -102,6 +103,7 @@ async fn sweep(accounts: &Accounts, shutdown: &Shutdown) -> Result<(), Error> {
     let (store, now) = (&accounts.store, accounts.clock.now());
     let is_full = |count: u64| i64::try_from(count).is_ok_and(|count| count >= BATCH) && !shutdown.is_set();
     while is_full(store.sweep_codes(now, BATCH).await?) {}
+    while is_full(store.sweep_address_proofs(now, BATCH).await?) {}
     while is_full(store.expire_checks(now, BATCH).await?) {}
     while is_full(store.sweep_errands(now, BATCH).await?) {}
     Ok(())

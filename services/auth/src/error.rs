@@ -70,6 +70,12 @@ pub enum Error {
     /// A guest has no password to change.
     #[error("a guest has no password: register first")]
     GuestAccount,
+    /// An external account wants an e-mail address.
+    #[error("an external account takes no e-mail address")]
+    ExternalWithoutEmail,
+    /// The gateway may not sign in external accounts here.
+    #[error("external accounts are disabled here")]
+    ExternalAccountsDisabled,
     /// Strangers may not make accounts here.
     #[error("registration is closed here")]
     RegistrationClosed,
@@ -130,7 +136,12 @@ impl From<Error> for Fault {
                 fault(Code::AlreadyExists, Reason::UsernameTaken).with("username", name)
             }
             Error::EmailTaken => fault(Code::AlreadyExists, Reason::EmailTaken),
-            Error::GuestAccount => fault(Code::FailedPrecondition, Reason::GuestAccount),
+            Error::GuestAccount | Error::ExternalWithoutEmail => {
+                fault(Code::FailedPrecondition, Reason::GuestAccount)
+            }
+            Error::ExternalAccountsDisabled => {
+                fault(Code::FailedPrecondition, Reason::ExternalAccountsDisabled)
+            }
             Error::RegistrationClosed => fault(Code::FailedPrecondition, Reason::RegistrationClosed),
             Error::RateLimited { wait } => {
                 let seconds = wait.as_secs();

@@ -23,6 +23,8 @@ pub struct Fact {
 pub enum What {
     /// The account is gone.
     Deleted,
+    /// The display name or the picture changed.
+    Updated,
     /// A review of the user is new, has changed or is gone.
     ReviewChanged {
         /// The review.
@@ -40,6 +42,11 @@ impl Fact {
     /// A user was deleted.
     pub fn deleted(user_id: UserId, time: Timestamp) -> Self {
         Self { id: EventId::generate(), time, user_id, what: What::Deleted }
+    }
+
+    /// The display name or the picture of a user changed.
+    pub fn updated(user_id: UserId, time: Timestamp) -> Self {
+        Self { id: EventId::generate(), time, user_id, what: What::Updated }
     }
 
     /// A review changed: as it is now, or as it was when it went.

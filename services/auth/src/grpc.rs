@@ -8,15 +8,15 @@ mod reviews;
 
 use std::sync::Arc;
 
-use chassis::caller::{Caller, ClientNetwork};
+use chassis::caller::{Caller, ClientNetwork, Viewer};
 use proto::auth::v1 as pb;
 use proto::auth::v1::auth_service_server::AuthService;
 use proto::auth::v1::user_service_server::UserService;
 use tonic::{Request, Response, Status};
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Registration};
 use crate::convert::providers;
-use crate::convert::{self, ListQuery};
+use crate::convert::{self, ExternalQuery, ListQuery};
 use crate::device_key::{KeyName, PublicKey};
 use crate::doors::Doors;
 use crate::password::Password;
@@ -45,8 +45,10 @@ impl AuthService for Api {
         &self,
         request: Request<pb::RegisterRequest>,
     ) -> Result<Response<pb::RegisterResponse>, Status> {
-        let registration = request.into_inner().try_into()?;
-        let signed_in = self.accounts.register(registration).await?;
+        let from = ClientNetwork::of(&request);
+        let registration = Registration::try_from(request.into_inner())?;
+        let proof = registration.email.as_ref().map(|email| self.doors.otps.proof_of(email, from));
+        let signed_in = self.accounts.register(registration, proof).await?;
         Ok(Response::new(signed_in.into()))
     }
 
@@ -64,6 +66,24 @@ impl AuthService for Api {
         let entry = request.into_inner().try_into()?;
         let signed_in = self.accounts.enter_as_guest(entry).await?;
         Ok(Response::new(signed_in.into()))
+    }
+
+    async fn login_as_external_account(
+        &self,
+        request: Request<pb::LoginAsExternalAccountRequest>,
+    ) -> Result<Response<pb::LoginAsExternalAccountResponse>, Status> {
+        let login = request.into_inner().try_into()?;
+        let entered = self.accounts.login_external(&login).await?;
+        Ok(Response::new(entered.into()))
+    }
+
+    async fn list_external_accounts(
+        &self,
+        request: Request<pb::ListExternalAccountsRequest>,
+    ) -> Result<Response<pb::ListExternalAccountsResponse>, Status> {
+        let query = ExternalQuery::try_from(request.into_inner())?;
+        let page = self.users.list_external(&query.namespace, query.after, query.limit).await?;
+        Ok(Response::new(query.answer(page)))
     }
 
     async fn refresh_session(
@@ -207,7 +227,7 @@ impl UserService for Api {
         &self,
         request: Request<pb::GetUserRequest>,
     ) -> Result<Response<pb::GetUserResponse>, Status> {
-        let viewer = self.users.viewer(&Caller::of(&request)?);
+        let viewer = self.users.viewer(&Viewer::of(&request)?);
         let id = convert::user_id("user_id", &request.into_inner().user_id)?;
         let view = self.users.get(&viewer, id).await?;
         Ok(Response::new(pb::GetUserResponse { user: Some(view.into()) }))
@@ -217,7 +237,7 @@ impl UserService for Api {
         &self,
         request: Request<pb::BatchGetUsersRequest>,
     ) -> Result<Response<pb::BatchGetUsersResponse>, Status> {
-        let viewer = self.users.viewer(&Caller::of(&request)?);
+        let viewer = self.users.viewer(&Viewer::of(&request)?);
         let (ids, names) = convert::users(request.get_ref())?;
         let views = self.users.get_all(&viewer, &ids, &names).await?;
         let users = views.into_iter().map(pb::User::from).collect();
@@ -229,7 +249,7 @@ impl UserService for Api {
         request: Request<pb::ListUsersRequest>,
     ) -> Result<Response<pb::ListUsersResponse>, Status> {
         let caller = Caller::of(&request)?;
-        let viewer = self.users.viewer(&caller);
+        let viewer = self.users.viewer(&Viewer::User(caller.clone()));
         let query = ListQuery::parse(&caller, request.into_inner(), viewer.today)?;
         let page = self.users.list(&viewer, &query.listing).await?;
         Ok(Response::new(query.answer(page)))

@@ -11,8 +11,8 @@
 //! not the account exists. A token that was replaced and comes back ends its session. A profile is shown to whom its owner
 //! lets see it, and nobody finds anybody by what it may not see. Only who has met reviews.
 //!
-//! **Emits** the facts that a user was deleted and that a review changed (from its outbox, read with `ListUserFacts`), a hint that there are facts,
-//! and a hint that sessions have ended, so that whoever remembers them as good forgets them at once.
+//! **Emits** the facts that a user was deleted, that its name or picture changed and that a review changed (from its
+//! outbox, read with `ListUserFacts`), a hint that there are facts, and a hint that sessions have ended, so that whoever remembers them as good forgets them at once.
 //!
 //! It calls no other service: it is at the right end of the line gateway, scheduling, messaging, conversation, auth.
 //! Outside it asks whom the operator has configured: a mail server, providers of identities, a provider of checks.
@@ -33,6 +33,7 @@ mod email;
 mod errand;
 mod errands;
 mod error;
+mod external_account;
 mod fact;
 mod grpc;
 mod hasher;
@@ -142,6 +143,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         clock: clock.clone(),
         publisher: publisher.clone(),
         registration_open: config.is_registration_open(profile),
+        external_accounts: config.has_external_accounts(profile),
         lifetime,
         sessions_per_user: config.sessions.per_user,
     });

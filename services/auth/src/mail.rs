@@ -108,6 +108,9 @@ impl Letter {
         let (subject, what_for) = match purpose {
             Purpose::VerifyEmail => ("Verify your e-mail address", "verifies this e-mail address"),
             Purpose::ResetPassword => ("Set a new password", "sets a new password for your account"),
+            Purpose::SignUp => {
+                ("Confirm your e-mail address", "confirms this e-mail address for a new account")
+            }
         };
         let (code, minutes) = (code.as_str(), LIFETIME.as_secs() / 60);
         let text = format!(

@@ -1,10 +1,11 @@
-//! One-time codes: six digits that are sent to an address, and what holds for them.
+//! One-time codes: a few digits that are sent to an address, and what holds for them.
 
 use std::fmt;
 use std::time::Duration;
 
 use chassis::caller::ClientNetwork;
 use chassis::clock::Timestamp;
+use chassis::profile::Profile;
 use proto::id::{EventId, UserId};
 use zeroize::Zeroizing;
 
@@ -34,6 +35,9 @@ pub const CODES_IN_ALL: usize = 10;
 /// The time for [`CODES_IN_ALL`].
 pub const LONG_WINDOW: Duration = Duration::from_secs(60 * 60);
 
+/// For how long an address that was verified for signing up counts as verified.
+pub const PROOF_LIFETIME: Duration = Duration::from_secs(30 * 60);
+
 /// What a code is good for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -41,6 +45,8 @@ pub enum Purpose {
     VerifyEmail,
     /// To set a new password.
     ResetPassword,
+    /// To show that one reads the address before there is an account.
+    SignUp,
 }
 
 impl Purpose {
@@ -49,27 +55,52 @@ impl Purpose {
         match self {
             Self::VerifyEmail => 1,
             Self::ResetPassword => 2,
+            Self::SignUp => 3,
         }
     }
 }
 
-/// Six digits.
+/// The number of digits of a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CodeLength {
+    /// Few enough to be guessed: in development only.
+    Four,
+    /// The length in production.
+    Six,
+}
+
+impl CodeLength {
+    /// Reads a length; 0 stands for six digits.
+    pub fn parse(digits: i32, profile: Profile) -> Result<Self, Error> {
+        match digits {
+            0 | 6 => Ok(Self::Six),
+            4 if profile.is_development() => Ok(Self::Four),
+            _ if profile.is_development() => Err(Error::invalid("code_length", "must be 4 or 6")),
+            _ => Err(Error::invalid("code_length", "must be 6")),
+        }
+    }
+}
+
+/// Six digits, or four in development.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Code(Zeroizing<String>);
 
 impl Code {
     /// A new one, from the operating system.
-    pub fn generate() -> Result<Self, Error> {
-        let number = random::below(1_000_000).map_err(Error::Internal)?;
-        Ok(Self(Zeroizing::new(format!("{number:06}"))))
+    pub fn generate(length: CodeLength) -> Result<Self, Error> {
+        let digits = match length {
+            CodeLength::Four => format!("{:04}", random::below(10_000).map_err(Error::Internal)?),
+            CodeLength::Six => format!("{:06}", random::below(1_000_000).map_err(Error::Internal)?),
+        };
+        Ok(Self(Zeroizing::new(digits)))
     }
 
-    /// Reads a code as somebody typed it.
+    /// Reads a code as somebody typed it. One of four digits is simply not right where there are none.
     pub fn parse(text: &str) -> Result<Self, Error> {
-        if text.len() == 6 && text.bytes().all(|byte| byte.is_ascii_digit()) {
+        if matches!(text.len(), 4 | 6) && text.bytes().all(|byte| byte.is_ascii_digit()) {
             Ok(Self(Zeroizing::new(text.to_owned())))
         } else {
-            Err(Error::invalid("code", "must have 6 digits"))
+            Err(Error::invalid("code", "must have 6 digits, or 4 when 4 were asked for"))
         }
     }
 
@@ -142,17 +173,54 @@ pub struct Tried {
     pub user_id: Option<UserId>,
 }
 
+/// That an address was verified before there is an account, by whoever comes from a network.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressProof {
+    /// The keyed sum of the address.
+    pub address: Sum,
+    /// The keyed sum of the network: another person who registers the address meanwhile has proven nothing.
+    pub network: Sum,
+}
+
+/// A code for signing up that was right.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressVerification {
+    /// Where it is kept.
+    pub slot: Slot,
+    /// What is kept of it.
+    pub sum: Sum,
+    /// What it proves.
+    pub proof: AddressProof,
+    /// When.
+    pub now: Timestamp,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_code_has_six_digits() {
-        for _ in 0..100 {
-            let code = Code::generate().unwrap();
-            assert_eq!(Code::parse(code.as_str()).unwrap(), code);
+    fn a_code_has_six_digits_or_four_in_development() {
+        let length = |digits, profile| CodeLength::parse(digits, profile).ok();
+        for digits in [0, 6] {
+            assert_eq!(length(digits, Profile::Production), Some(CodeLength::Six));
+            assert_eq!(length(digits, Profile::Development), Some(CodeLength::Six));
         }
-        for text in ["", "12345", "1234567", "12345x", "１23456", "-12345", " 12345"] {
+        assert_eq!(length(4, Profile::Development), Some(CodeLength::Four));
+        for (digits, profile) in
+            [(4, Profile::Production), (5, Profile::Development), (-1, Profile::Development)]
+        {
+            let refused = CodeLength::parse(digits, profile);
+            assert!(matches!(refused, Err(Error::Invalid { field: "code_length", .. })), "{digits}");
+        }
+        for _ in 0..100 {
+            for (length, digits) in [(CodeLength::Four, 4), (CodeLength::Six, 6)] {
+                let code = Code::generate(length).unwrap();
+                assert_eq!(code.as_str().len(), digits);
+                assert_eq!(Code::parse(code.as_str()).unwrap(), code);
+            }
+        }
+        for text in ["", "123", "12345", "1234567", "12345x", "１23", "-12345", " 12345"] {
             assert!(matches!(Code::parse(text), Err(Error::Invalid { field: "code", .. })), "{text:?}");
         }
         assert_eq!(format!("{:?}", Code::parse("123456").unwrap()), "Code(***)");

@@ -15,7 +15,9 @@ use crate::errands::Bell;
 use crate::error::Error;
 use crate::mail::Letter;
 use crate::networks::{Knock, Networks};
-use crate::otp::{self, Code, Issue, LIFETIME, Purpose, Slot, Tried};
+use crate::otp::{
+    self, AddressProof, AddressVerification, Code, CodeLength, Issue, LIFETIME, Purpose, Slot, Tried,
+};
 use crate::password::{NewPassword, Password, Weakness};
 use crate::refusal::Refusal;
 use crate::store::{Credentials, Login, Redemption};
@@ -48,14 +50,29 @@ pub struct Issued {
     pub code: Option<Code>,
 }
 
+/// What a code that verifies an address is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verifiable {
+    /// The account that has the address.
+    Account,
+    /// An account that is to be registered with it.
+    SignUp,
+}
+
 impl Otps {
-    /// Makes a code for an address and sends it to whoever has that address.
+    /// Makes a code for an address and sends it to whoever has that address. One for signing up is sent to any address,
+    /// and is about no account: registering says whether the address has one.
     pub async fn issue(
         &self,
         email: Email,
         purpose: Purpose,
+        code_length: i32,
         from: Option<ClientNetwork>,
     ) -> Result<Issued, Error> {
+        let length = CodeLength::parse(code_length, self.profile)?;
+        if purpose == Purpose::SignUp && !self.accounts.registration_open {
+            return Err(Error::RegistrationClosed);
+        }
         let is_shown = self.profile.is_development();
         if !self.can_mail && !is_shown {
             return Err(Refusal::MailNotConfigured.into());
@@ -65,10 +82,11 @@ impl Otps {
         let counts = |user: &User| match purpose {
             Purpose::VerifyEmail => true,
             Purpose::ResetPassword => user.standing.may_reset_password(),
+            Purpose::SignUp => false,
         };
         let user = found.map(|found| found.user);
         let user = user.filter(|user| user.kind == UserKind::Registered && counts(user));
-        let (code, now) = (Code::generate()?, self.accounts.clock.now());
+        let (code, now) = (Code::generate(length)?, self.accounts.clock.now());
         let slot = Slot::new(&self.vault, &email, purpose);
         let issue = Issue {
             id: EventId::generate(),
@@ -80,7 +98,11 @@ impl Otps {
             expire_time: now.plus(LIFETIME),
         };
         // A mail to nobody is written down like any other, so that writing it tells nothing.
-        let letter = Letter::with_code(user.and_then(|user| user.email).ok_or(email), purpose, &code);
+        let to = match purpose {
+            Purpose::SignUp => Ok(email),
+            Purpose::VerifyEmail | Purpose::ResetPassword => user.and_then(|user| user.email).ok_or(email),
+        };
+        let letter = Letter::with_code(to, purpose, &code);
         let task = Task::Mail(letter);
         let errand = Errand::new(&self.vault, &task, issue.user_id, now, issue.expire_time)?;
         self.accounts.store.issue_code(&issue, self.can_mail.then_some(&errand)).await?;
@@ -92,17 +114,52 @@ impl Otps {
         Ok(Issued { expire_time: issue.expire_time, code: is_shown.then_some(code) })
     }
 
-    /// Uses a code to verify an address.
-    pub async fn verify_email(
+    /// Uses a code to verify an address: of an account, or to sign up with.
+    pub async fn verify(
         &self,
         email: Email,
         code: Code,
+        verifiable: Verifiable,
         from: Option<ClientNetwork>,
     ) -> Result<(), Error> {
         self.networks.count(Knock::Try, from)?;
-        let slot = Slot::new(&self.vault, &email, Purpose::VerifyEmail);
-        let (tried, user_id) = self.right(slot, &code, from).await?;
-        let redemption = self.redemption(&email, slot, tried, user_id);
+        match verifiable {
+            Verifiable::Account => self.verify_email(&email, &code, from).await,
+            Verifiable::SignUp => self.verify_address(&email, &code, from).await,
+        }
+    }
+
+    /// The proof of an address that counts for somebody who comes from this network, if there is any.
+    pub fn proof_of(&self, email: &Email, from: Option<ClientNetwork>) -> AddressProof {
+        let address = Slot::new(&self.vault, email, Purpose::SignUp).address;
+        AddressProof { address, network: otp::network(&self.vault, from) }
+    }
+
+    async fn verify_address(
+        &self,
+        email: &Email,
+        code: &Code,
+        from: Option<ClientNetwork>,
+    ) -> Result<(), Error> {
+        let slot = Slot::new(&self.vault, email, Purpose::SignUp);
+        let sum = self.right(slot, code, from).await?.sum;
+        let (proof, now) = (self.proof_of(email, from), self.accounts.clock.now());
+        if !self.accounts.store.verify_address(&AddressVerification { slot, sum, proof, now }).await? {
+            return Err(Refusal::OtpInvalid.into());
+        }
+        tracing::info!("an e-mail address was verified for signing up");
+        Ok(())
+    }
+
+    async fn verify_email(
+        &self,
+        email: &Email,
+        code: &Code,
+        from: Option<ClientNetwork>,
+    ) -> Result<(), Error> {
+        let slot = Slot::new(&self.vault, email, Purpose::VerifyEmail);
+        let (tried, user_id) = self.right_of_user(slot, code, from).await?;
+        let redemption = self.redemption(email, slot, tried, user_id);
         if !self.accounts.store.verify_email(&redemption).await? {
             return Err(Refusal::OtpInvalid.into());
         }
@@ -123,7 +180,7 @@ impl Otps {
         // Before it is known whether the code is right: whoever guesses waits as long as whoever knows.
         let hash = self.accounts.hasher.hash(chosen.clone().into_inner()).await?;
         let slot = Slot::new(&self.vault, &email, Purpose::ResetPassword);
-        let (tried, user_id) = self.right(slot, &code, from).await?;
+        let (tried, user_id) = self.right_of_user(slot, &code, from).await?;
         let found = self.accounts.store.find_credentials(user_id).await?;
         let Credentials { user, .. } = found.ok_or(Refusal::OtpInvalid)?;
         if user.username.is_some_and(|name| chosen.contains(&name)) {
@@ -139,27 +196,34 @@ impl Otps {
     }
 
     /// Tries a code, and says whose it is when it is right.
-    async fn right(
+    async fn right_of_user(
         &self,
         slot: Slot,
         code: &Code,
         from: Option<ClientNetwork>,
     ) -> Result<(Tried, UserId), Error> {
+        let tried = self.right(slot, code, from).await?;
+        // Nobody has the address: as if the code were wrong.
+        let user_id = tried.user_id.ok_or_else(refuse)?;
+        Ok((tried, user_id))
+    }
+
+    /// Tries a code.
+    async fn right(&self, slot: Slot, code: &Code, from: Option<ClientNetwork>) -> Result<Tried, Error> {
         let network = otp::network(&self.vault, from);
         let tried = self.accounts.store.try_code(slot, network, self.accounts.clock.now()).await?;
         let presented = slot.sum(&self.vault, code);
-        let right = tried.filter(|tried| tried.sum == presented);
-        match right.and_then(|tried| Some((tried, tried.user_id?))) {
-            Some(right) => Ok(right),
-            None => {
-                metrics::counter!("auth_codes_total", "outcome" => "refused").increment(1);
-                tracing::info!("refused a code that is not right");
-                Err(Refusal::OtpInvalid.into())
-            }
-        }
+        tried.filter(|tried| tried.sum == presented).ok_or_else(refuse)
     }
 
     fn redemption<'a>(&self, email: &'a Email, slot: Slot, tried: Tried, user_id: UserId) -> Redemption<'a> {
         Redemption { user_id, email_key: email.key(), slot, sum: tried.sum, now: self.accounts.clock.now() }
     }
+}
+
+/// The refusal of a code that is not right.
+fn refuse() -> Error {
+    metrics::counter!("auth_codes_total", "outcome" => "refused").increment(1);
+    tracing::info!("refused a code that is not right");
+    Refusal::OtpInvalid.into()
 }

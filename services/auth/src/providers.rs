@@ -114,7 +114,7 @@ impl Providers {
         let provider = self.named(name)?;
         let found = self.accounts.store.find_credentials(caller.user_id).await?;
         let found = found.ok_or(Error::Unauthenticated)?;
-        if found.user.kind == UserKind::Guest {
+        if found.user.kind != UserKind::Registered {
             return Err(Error::GuestAccount);
         }
         // A session that fell into wrong hands must not become a way in that outlives it.
@@ -178,6 +178,7 @@ impl Providers {
             return Err(Error::RegistrationClosed);
         }
         let username = match &entry.username {
+            Some(username) if username.is_reserved() => return Err(Error::UsernameTaken(username.clone())),
             Some(username) => username.clone(),
             None => suggest::username().map_err(Error::Internal)?,
         };

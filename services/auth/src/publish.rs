@@ -15,6 +15,7 @@ use crate::review::Change;
 pub fn payload(fact: &Fact) -> Vec<u8> {
     let payload = match fact.what {
         What::Deleted => Payload::UserDeleted(pb::UserDeleted {}),
+        What::Updated => Payload::UserUpdated(pb::UserUpdated {}),
         What::ReviewChanged { review_id, reviewer_id, change, version } => {
             Payload::ReviewChanged(pb::ReviewChanged {
                 review_id: review_id.to_string(),

@@ -1,5 +1,7 @@
 //! The use cases around reviews: writing them, reading them, and who may.
 
+use std::collections::HashMap;
+
 use chassis::caller::Caller;
 use chassis::clock::Clock;
 use proto::id::{ReviewId, UserId};
@@ -81,6 +83,14 @@ impl Reviews {
             rating: self.store.rating_of(user_id).await?,
             own: self.store.find_review(caller.user_id, user_id).await?,
         })
+    }
+
+    /// The reviews with these ids that the caller wrote or is the subject of, in this order, each once.
+    pub async fn get_all(&self, caller: &Caller, ids: &[ReviewId]) -> Result<Vec<Review>, Error> {
+        let found = self.store.find_reviews(caller.user_id, ids).await?;
+        let mut found: HashMap<ReviewId, Review> =
+            found.into_iter().map(|review| (review.id, review)).collect();
+        Ok(ids.iter().filter_map(|id| found.remove(id)).collect())
     }
 
     /// A page of the reviews by or about a user.

@@ -35,7 +35,9 @@ impl Accounts {
         let names = (0..CANDIDATES).map(|_| username()).collect::<anyhow::Result<Vec<_>>>();
         let names = names.map_err(Error::Internal)?;
         let taken = self.store.find_named(&names).await?;
-        let is_free = |name: &Username| taken.iter().all(|user| user.username.as_ref() != Some(name));
+        let is_free = |name: &Username| {
+            !name.is_reserved() && taken.iter().all(|user| user.username.as_ref() != Some(name))
+        };
         let username = names.into_iter().find(is_free);
         let username = username.ok_or_else(|| Error::Internal(anyhow::anyhow!("there are no names left")))?;
         Ok(Suggestion { username, password: password().map_err(Error::Internal)? })
@@ -80,6 +82,7 @@ mod tests {
         for _ in 0..200 {
             let (name, password) = (username().unwrap(), password().unwrap());
             assert_eq!(Username::parse(name.as_str()).unwrap(), name);
+            assert!(!name.is_reserved(), "{name}");
             assert_eq!(password.split('-').count(), PASSWORD_WORDS);
             NewPassword::choose("password", Password::presented(&password), &name).unwrap();
         }

@@ -28,10 +28,12 @@ use tonic::{Code, Request, Status};
 use crate::{AttemptsConfig, Config, Deps, MIGRATOR, PasswordsConfig};
 
 mod background_checks;
+mod external_accounts;
 mod issuer;
 mod mailing;
 mod otps;
 mod providers;
+mod signing_up;
 
 const START: Timestamp = Timestamp::from_millis(1_795_000_000_000);
 const PASSWORD: &str = "correct horse battery";

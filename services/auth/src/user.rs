@@ -6,6 +6,7 @@ use unicode_normalization::UnicodeNormalization;
 
 use crate::email::Email;
 use crate::error::Error;
+use crate::external_account::ExternalAccount;
 use crate::profile::{Profile, ProfileChanges, ProfileFilter};
 use crate::review::Rating;
 use crate::standing::Standing;
@@ -18,6 +19,8 @@ pub enum UserKind {
     Registered,
     /// Came in without registering; lives as long as its session.
     Guest,
+    /// Stands for a name in another system; has no way to sign in of its own.
+    External,
 }
 
 /// An account that lives.
@@ -27,7 +30,7 @@ pub struct User {
     pub id: UserId,
     /// Its kind.
     pub kind: UserKind,
-    /// The name to sign in with. Guests have none.
+    /// The name to sign in with. Guests and external accounts have none.
     pub username: Option<Username>,
     /// The name that people see.
     pub display_name: DisplayName,
@@ -47,6 +50,8 @@ pub struct User {
     pub rating: Rating,
     /// What others have found out about it.
     pub standing: Standing,
+    /// The name in another system that it stands for. Guests may have one, too: they are found again by it.
+    pub external: Option<ExternalAccount>,
 }
 
 impl User {
@@ -107,6 +112,11 @@ impl Changes {
         (!stays).then_some(old)
     }
 
+    /// Whether they are of the name or the picture, which other services show.
+    pub fn are_seen_by_all(&self) -> bool {
+        self.display_name.is_some() || self.picture.is_some()
+    }
+
     /// Makes them. Refuses what does not fit together.
     pub fn apply_to(&self, user: &mut User, at: Timestamp) -> Result<(), Error> {
         let Self { display_name, email, bio, picture, profile } = self.clone();
@@ -143,6 +153,15 @@ impl DisplayName {
     pub fn parse_optional(field: &'static str, text: &str) -> Result<Option<Self>, Error> {
         let name = line(field, text, 64)?;
         Ok((!name.is_empty()).then_some(Self(name)))
+    }
+
+    /// The name that a text of any kind gives: without what a name must not have, and cut to its length. `None` when
+    /// nothing is left.
+    pub fn derived(text: &str) -> Option<Self> {
+        let plain: String = text.chars().filter(|c| !is_misleading(*c)).collect();
+        let cut: String = plain.trim().chars().take(64).collect();
+        let name = cut.trim_end().to_owned();
+        (!name.is_empty()).then_some(Self(name))
     }
 
     /// A name that is in the database because it was parsed before, or that we made.
@@ -306,6 +325,19 @@ mod tests {
     }
 
     #[test]
+    fn a_derived_name_is_a_valid_one() {
+        let derived = |text: &str| DisplayName::derived(text).map(|name| name.as_str().to_owned());
+        assert_eq!(derived(" Ann \u{202E}B "), Some("Ann B".to_owned()));
+        assert_eq!(derived(&format!("{} b", "ä".repeat(63))), Some("ä".repeat(63)));
+        assert_eq!(derived(&"ä".repeat(128)), Some("ä".repeat(64)));
+        assert_eq!((derived("  "), derived("\u{FEFF}")), (None, None));
+        for text in [" Ann \u{202E}B ", &"ä ".repeat(64)] {
+            let name = derived(text).unwrap();
+            assert_eq!(DisplayName::parse("display_name", &name).unwrap().as_str(), name);
+        }
+    }
+
+    #[test]
     fn a_bio_may_have_lines() {
         assert_eq!(Bio::parse("bio", "one\ntwo\n").unwrap().as_str(), "one\ntwo");
         assert!(Bio::parse("bio", "a\0b").is_err());
@@ -355,6 +387,7 @@ mod tests {
             profile: Profile::default(),
             rating: Rating::default(),
             standing: Standing { email_verify_time: Some(Timestamp::from_millis(1)), ..Standing::default() },
+            external: None,
         };
         let mut after = before.clone();
         let changes = Changes { email: Some(None), bio: Some(Bio::default()), ..Changes::default() };
@@ -389,6 +422,7 @@ mod tests {
             profile: Profile::default(),
             rating: Rating::default(),
             standing: verified,
+            external: None,
         };
         with_email("Ann@Example.org").apply_to(&mut user, Timestamp::from_millis(2)).unwrap();
         assert_eq!(user.standing, verified);
@@ -420,6 +454,7 @@ mod tests {
             profile: Profile::default(),
             rating: Rating::default(),
             standing: Standing::default(),
+            external: None,
         };
         let kim = User { email: Some(Email::parse("email", "Kim@example.org").unwrap()), ..nobody.clone() };
         assert_eq!(with_email("kim@example.org").replaced(&nobody), None);

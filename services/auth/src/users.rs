@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use chassis::caller::Caller;
+use chassis::caller::{self, Caller};
 use chassis::clock::Clock;
 use proto::id::UserId;
 
@@ -11,13 +11,14 @@ use crate::accounts::Accounts;
 use crate::errand::Kind;
 use crate::errands::Mails;
 use crate::error::Error;
+use crate::external_account::Namespace;
 use crate::mail::Letter;
 use crate::password::Password;
 use crate::profile::{Category, Day};
 use crate::store::{Credentials, Replacing, Store, Update};
-use crate::user::{Account, Changes, Listing, User, UserPage};
+use crate::user::{Account, Changes, Listing, User, UserKind, UserPage};
 use crate::username::Username;
-use crate::view::{View, Viewer};
+use crate::view::{Detail, View, Viewer};
 
 /// The use cases around users.
 #[derive(Debug)]
@@ -52,8 +53,8 @@ impl Users {
     }
 
     /// Somebody who looks at others now.
-    pub fn viewer(&self, caller: &Caller) -> Viewer {
-        Viewer::new(caller, self.today())
+    pub fn viewer(&self, viewer: &caller::Viewer) -> Viewer {
+        Viewer::new(viewer, self.today())
     }
 
     /// The day that it is in UTC.
@@ -80,6 +81,10 @@ impl Users {
         ids: &[UserId],
         names: &[Username],
     ) -> Result<Vec<View>, Error> {
+        // Usernames are not shown to an anonymous viewer, so they find nobody either.
+        if viewer.id.is_none() && !names.is_empty() {
+            return Err(Error::invalid("usernames", "must be empty for an anonymous viewer"));
+        }
         let by_id: HashMap<UserId, Account> =
             self.store.find_accounts(ids).await?.into_iter().map(|account| (account.id(), account)).collect();
         let named = self.store.find_named(names).await?.into_iter();
@@ -99,17 +104,37 @@ impl Users {
         Ok(ViewPage { views: self.shown_to(viewer, accounts).await?, has_more })
     }
 
+    /// The external accounts of a namespace, as an anonymous viewer sees them.
+    pub async fn list_external(
+        &self,
+        namespace: &Namespace,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<ViewPage, Error> {
+        let UserPage { users, has_more } = self.store.list_external(namespace, after, limit).await?;
+        let accounts = users.into_iter().map(Account::Living).collect();
+        let viewer = self.viewer(&caller::Viewer::Anonymous);
+        Ok(ViewPage { views: self.shown_to(&viewer, accounts).await?, has_more })
+    }
+
     /// Accounts as somebody sees them.
     async fn shown_to(&self, viewer: &Viewer, accounts: Vec<Account>) -> Result<Vec<View>, Error> {
         let sees = |account: &Account| match account {
             Account::Living(user) => viewer.sees(user),
-            Account::Deleted { .. } => Some(false),
+            Account::Deleted { .. } => Some(Detail::Public),
         };
         let open: Vec<UserId> =
             accounts.iter().filter(|account| sees(account).is_none()).map(Account::id).collect();
-        let seen = self.store.seen_by(viewer.id, &open).await?;
+        let seen = match viewer.id {
+            Some(id) => self.store.seen_by(id, &open).await?,
+            None => HashSet::new(),
+        };
+        let more = |account: &Account| match seen.contains(&account.id()) {
+            true => Detail::Profile,
+            false => Detail::Card,
+        };
         let show = |account: Account| View {
-            shows_profile: sees(&account).unwrap_or_else(|| seen.contains(&account.id())),
+            detail: sees(&account).unwrap_or_else(|| more(&account)),
             is_service: viewer.is_service,
             today: viewer.today,
             account,
@@ -142,7 +167,15 @@ impl Users {
             return self.update_with_email(caller, changes, password).await;
         }
         let update = Update { user_id: caller.user_id, changes, replacing: None, now: self.clock.now() };
-        self.store.update_user(&update).await?.ok_or(Error::Unauthenticated)
+        self.updated(&update).await
+    }
+
+    async fn updated(&self, update: &Update<'_>) -> Result<User, Error> {
+        let changed = self.store.update_user(update).await?.ok_or(Error::Unauthenticated)?;
+        if update.changes.are_seen_by_all() {
+            self.accounts.publisher.facts();
+        }
+        Ok(changed)
     }
 
     /// The same with an address. One that is set opens the account to whoever reads it, so that somebody who has got hold
@@ -155,6 +188,9 @@ impl Users {
     ) -> Result<User, Error> {
         let found = self.store.find_credentials(caller.user_id).await?.ok_or(Error::Unauthenticated)?;
         let (Credentials { user, hash }, now) = (&found, self.clock.now());
+        if user.kind == UserKind::External && matches!(changes.email, Some(Some(_))) {
+            return Err(Error::ExternalWithoutEmail);
+        }
         let old = changes.replaced(user);
         let mut farewell = None;
         if let Some(old) = old {
@@ -163,7 +199,7 @@ impl Users {
         }
         let proof = |email| Replacing { email, verified: hash.as_ref(), farewell: farewell.as_ref() };
         let update = Update { user_id: user.id, changes, replacing: old.map(proof), now };
-        let changed = self.store.update_user(&update).await?.ok_or(Error::Unauthenticated)?;
+        let changed = self.updated(&update).await?;
         if old.is_some() {
             self.mails.bell.ring(Kind::Mail);
             tracing::info!(user.id = %user.id, "replaced the e-mail address of user {}", user.id);

@@ -1,6 +1,6 @@
 //! What one user sees of another.
 
-use chassis::caller::{Caller, CallerKind};
+use chassis::caller::{self, CallerKind};
 use proto::id::UserId;
 
 use crate::profile::{Day, Visibility};
@@ -11,19 +11,30 @@ use crate::user::{Account, User};
 pub struct View {
     /// The account.
     pub account: Account,
-    /// Whether its profile is shown.
-    pub shows_profile: bool,
+    /// How much of it is shown.
+    pub detail: Detail,
     /// Whether a service looks, which has to respect what the user wants and therefore always sees that.
     pub is_service: bool,
     /// The day on which it is looked at; ages depend on it.
     pub today: Day,
 }
 
+/// How much of an account is shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Detail {
+    /// The profile.
+    Profile,
+    /// What every signed-in user sees.
+    Card,
+    /// What an anonymous viewer sees.
+    Public,
+}
+
 /// Who looks, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Viewer {
-    /// The user who looks, or for whom a service does.
-    pub id: UserId,
+    /// The user who looks, or for whom a service does; `None` for an anonymous viewer.
+    pub id: Option<UserId>,
     /// Whether it is a service.
     pub is_service: bool,
     /// The day in UTC.
@@ -31,17 +42,24 @@ pub struct Viewer {
 }
 
 impl Viewer {
-    /// The caller as somebody who looks.
-    pub fn new(caller: &Caller, today: Day) -> Self {
-        Self { id: caller.user_id, is_service: caller.kind == CallerKind::Service, today }
+    /// The viewer of a request.
+    pub fn new(viewer: &caller::Viewer, today: Day) -> Self {
+        match viewer.caller() {
+            Some(caller) => {
+                let is_service = caller.kind == CallerKind::Service;
+                Self { id: Some(caller.user_id), is_service, today }
+            }
+            None => Self { id: None, is_service: false, today },
+        }
     }
 
-    /// Whether the profile is seen; `None` when that hangs on more than the two users' own words.
-    pub fn sees(&self, user: &User) -> Option<bool> {
+    /// How much is seen of a user; `None` when that depends on more than the two users' own words.
+    pub fn sees(&self, user: &User) -> Option<Detail> {
+        let Some(id) = self.id else { return Some(Detail::Public) };
         match user.profile.visibility {
-            _ if user.id == self.id => Some(true),
-            Visibility::Everyone => Some(true),
-            Visibility::Nobody => Some(false),
+            _ if user.id == id => Some(Detail::Profile),
+            Visibility::Everyone => Some(Detail::Profile),
+            Visibility::Nobody => Some(Detail::Card),
             Visibility::Connections | Visibility::Categories => None,
         }
     }

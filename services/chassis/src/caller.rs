@@ -27,7 +27,7 @@ pub enum CallerKind {
     Registered,
     /// A guest.
     Guest,
-    /// A user with an external account.
+    /// An account that stands for a name in another system.
     External,
     /// A service, acting for a user.
     Service,
@@ -85,6 +85,14 @@ impl Viewer {
         match self {
             Self::User(caller) => caller.user_id,
             Self::Anonymous => UserId::from(Uuid::nil()),
+        }
+    }
+
+    /// The user; `None` for the anonymous viewer.
+    pub fn caller(&self) -> Option<&Caller> {
+        match self {
+            Self::User(caller) => Some(caller),
+            Self::Anonymous => None,
         }
     }
 }

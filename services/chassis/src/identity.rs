@@ -3,7 +3,8 @@
 //! A user comes with `authorization: Bearer <session token>`, which auth verifies; the answer is remembered for five
 //! seconds at most and forgotten at once when auth says that the session has ended. A service comes with
 //! `authorization: Service <name>:<secret>` and may name the user it acts for in `x-parlor-on-behalf-of`. Nothing else
-//! in a request says anything about who calls.
+//! in a request says anything about who calls. A service that an rpc's policy lists in `anonymous_services` reads for the
+//! anonymous viewer when it names no user.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -234,15 +235,15 @@ impl Identity {
         self.accepted.verify(name, secret).then(|| ClientNetwork::of_address(address))
     }
 
-    async fn admit(&self, policy: &Policy, headers: &http::HeaderMap) -> Result<Option<Caller>, Status> {
+    async fn admit(&self, policy: &Policy, headers: &http::HeaderMap) -> Result<Admitted, Status> {
         if policy.access == Access::Anyone {
-            return Ok(None);
+            return Ok(Admitted::NoUser);
         }
         match Presented::of(headers) {
             Presented::Nothing => Err(unauthenticated().into()),
             Presented::Token(token) => {
                 let caller = self.verifier.verify(token).await?.ok_or_else(unauthenticated)?;
-                admit_user(policy, caller).map(Some)
+                admit_user(policy, caller).map(Admitted::Caller)
             }
             Presented::Service { name, secret } => {
                 if !self.accepted.verify(name, secret) {
@@ -254,19 +255,30 @@ impl Identity {
     }
 }
 
+/// On whose behalf a request was admitted.
+#[derive(Debug, PartialEq, Eq)]
+enum Admitted {
+    /// A user.
+    Caller(Caller),
+    /// A person who is not signed in, for whom the gateway asks.
+    AnonymousViewer,
+    /// No user: everyone may call it, or a service calls for itself.
+    NoUser,
+}
+
 fn admit_user(policy: &Policy, caller: Caller) -> Result<Caller, Status> {
     match policy.access {
         Access::Service => Err(denied("only services may call this")),
         Access::Account if matches!(caller.kind, CallerKind::Guest | CallerKind::External) => {
             let fault = Fault::new(Code::FailedPrecondition, "ERROR_REASON_GUEST_ACCOUNT");
-            Err(fault.message("a guest cannot do this: register first").into())
+            Err(fault.message("a guest or an external account cannot do this: register first").into())
         }
         Access::Anyone | Access::User | Access::Account => Ok(caller),
     }
 }
 
-/// The user that a service acts for; `None` when it acts for itself, or reads for the anonymous viewer.
-fn admit_service(policy: &Policy, name: &str, headers: &http::HeaderMap) -> Result<Option<Caller>, Status> {
+/// On whose behalf a service calls: a user, the anonymous viewer, or the service itself.
+fn admit_service(policy: &Policy, name: &str, headers: &http::HeaderMap) -> Result<Admitted, Status> {
     let acts = policy.services.contains(&name);
     let reads_anonymously = policy.anonymous_services.contains(&name);
     if !acts && !reads_anonymously {
@@ -274,11 +286,12 @@ fn admit_service(policy: &Policy, name: &str, headers: &http::HeaderMap) -> Resu
     }
     let user = headers.get(ON_BEHALF_OF).map(|value| value.to_str().unwrap_or_default());
     match user.map(UserId::parse) {
-        None if reads_anonymously || policy.access == Access::Service => Ok(None),
+        None if reads_anonymously => Ok(Admitted::AnonymousViewer),
+        None if policy.access == Access::Service => Ok(Admitted::NoUser),
         Some(_) if !acts => Err(denied("this service may call this for the anonymous viewer only")),
         // The nil UUID stands for the anonymous viewer, who is not a user.
         Some(Ok(user_id)) if !user_id.uuid().is_nil() => {
-            Ok(Some(Caller { user_id, session_id: None, kind: CallerKind::Service }))
+            Ok(Admitted::Caller(Caller { user_id, session_id: None, kind: CallerKind::Service }))
         }
         None | Some(Ok(_) | Err(_)) => {
             Err(denied("a service calls this for a user: name one in `x-parlor-on-behalf-of`"))
@@ -326,20 +339,25 @@ pub async fn enforce(State(identity): State<Identity>, mut request: Request, nex
     // What has no policy is not one of our rpcs: reflection, health, or nothing at all.
     let Some(policy) = proto::policy::of(request.uri().path()) else { return next.run(request).await };
     match identity.admit(policy, request.headers()).await {
-        Ok(caller) => {
-            if let Some(caller) = caller {
-                let service = acting(&caller, request.headers());
-                request.extensions_mut().insert(caller);
-                if let Some(service) = service {
-                    request.extensions_mut().insert(service);
+        Ok(admitted) => {
+            match admitted {
+                Admitted::Caller(caller) => {
+                    let service = acting(&caller, request.headers());
+                    request.extensions_mut().insert(caller);
+                    if let Some(service) = service {
+                        request.extensions_mut().insert(service);
+                    }
                 }
-            } else {
-                // Only a service that the policy lists comes this far without a caller.
-                if !policy.anonymous_services.is_empty() {
+                Admitted::AnonymousViewer => {
                     request.extensions_mut().insert(AnonymousViewer::verified());
+                    if let Some(network) = identity.client_network(request.headers()) {
+                        request.extensions_mut().insert(network);
+                    }
                 }
-                if let Some(network) = identity.client_network(request.headers()) {
-                    request.extensions_mut().insert(network);
+                Admitted::NoUser => {
+                    if let Some(network) = identity.client_network(request.headers()) {
+                        request.extensions_mut().insert(network);
+                    }
                 }
             }
             next.run(request).await
@@ -358,6 +376,46 @@ mod tests {
         assert!(accepted.verify("messaging", "hush"));
         assert!(!accepted.verify("messaging", "hus"));
         assert!(!accepted.verify("auth", "hush"));
+    }
+
+    #[test]
+    fn the_gateway_asks_for_an_anonymous_viewer_and_never_for_a_user() {
+        let policy = |path: &str| proto::policy::of(path).expect("a policy");
+        let get_user = policy("/parlor.auth.v1.UserService/GetUser");
+        let introspect = policy("/parlor.auth.v1.AuthService/Introspect");
+        let user_id = UserId::generate();
+        let nobody = http::HeaderMap::new();
+        let on_behalf = http::HeaderMap::from_iter([(
+            http::HeaderName::from_static(ON_BEHALF_OF),
+            http::HeaderValue::from_str(&user_id.to_string()).expect("a header"),
+        )]);
+        let admitted = |policy, name, headers| admit_service(policy, name, headers).map_err(|it| it.code());
+        let caller = Caller { user_id, session_id: None, kind: CallerKind::Service };
+
+        assert_eq!(admitted(get_user, "gateway", &nobody), Ok(Admitted::AnonymousViewer));
+        assert_eq!(admitted(get_user, "gateway", &on_behalf), Err(Code::PermissionDenied));
+        assert_eq!(admitted(get_user, "messaging", &nobody), Err(Code::PermissionDenied));
+        assert_eq!(admitted(get_user, "messaging", &on_behalf), Ok(Admitted::Caller(caller)));
+        assert_eq!(admitted(introspect, "gateway", &nobody), Ok(Admitted::NoUser));
+        let own = policy("/parlor.auth.v1.UserService/GetMe");
+        assert_eq!(admitted(own, "gateway", &nobody), Err(Code::PermissionDenied));
+    }
+
+    #[test]
+    fn an_external_account_is_refused_what_takes_an_account_like_a_guest() {
+        let policy = |path: &str| proto::policy::of(path).expect("a policy");
+        let account = policy("/parlor.auth.v1.AuthService/ChangePassword");
+        let user = policy("/parlor.auth.v1.UserService/GetMe");
+        for kind in [CallerKind::Guest, CallerKind::External] {
+            let caller = Caller { user_id: UserId::generate(), session_id: None, kind };
+            let refused = admit_user(account, caller.clone()).expect_err("refused");
+            let fault = Fault::of(&refused);
+            assert_eq!(
+                (fault.code(), fault.reason()),
+                (Code::FailedPrecondition, "ERROR_REASON_GUEST_ACCOUNT")
+            );
+            assert_eq!(admit_user(user, caller.clone()).expect("admitted"), caller);
+        }
     }
 
     #[test]

@@ -711,6 +711,8 @@ async fn a_deleted_account_goes_out_of_everything() {
     let group = world.create(ann, pb::ConversationKind::Group, &[bob]).await.conversation_id;
     let direct = world.create(ann, pb::ConversationKind::Direct, &[bob]).await.conversation_id;
     world.auth.delete(cem);
+    // A fact about a name changes nothing and stops nothing.
+    world.auth.rename(ann);
     world.auth.delete(ann);
     world.events.publish(proto::subject::AUTH_FACTS, bytes::Bytes::new());
     let gone = async {

@@ -220,8 +220,10 @@ fn happening(fact: &pb::UserFact) -> Result<Happening, Error> {
         Some(pb::user_fact::Payload::UserDeleted(pb::UserDeleted {})) => {
             Some(UserId::parse(&fact.user_id).map_err(|_| Error::Misunderstood("a fact about nobody"))?)
         }
-        // Reviews do not concern us, nor does what a newer auth may say.
-        Some(pb::user_fact::Payload::ReviewChanged(_)) | None => None,
+        // Names and reviews do not concern us, nor does what a newer auth may say.
+        Some(pb::user_fact::Payload::UserUpdated(_) | pb::user_fact::Payload::ReviewChanged(_)) | None => {
+            None
+        }
     };
     Ok(Happening { position: fact.position, deleted })
 }

@@ -74,13 +74,33 @@ pub struct Config {
 pub struct DialectsConfig {
     /// REST below `/chats`.
     pub chats: bool,
+    /// REST below `/api/accounts`, `/api/account` and `/api/:account`.
+    pub messenger: bool,
+    /// The meaning of `cursor_next` and `cursor_prev` of the messenger API where a request does not say it.
+    pub messenger_cursor_labels: CursorLabels,
     /// REST below `/talkamie/v1` and `/user`, and the WebSocket `/talkamie/ws`.
     pub talkamie: bool,
 }
 
+/// The meaning of `cursor_next` and `cursor_prev`: the description of the messenger API contradicts itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum CursorLabels {
+    /// `cursor_next` goes on in the direction of the page, as the hook of its clients merges pages.
+    #[default]
+    Swr,
+    /// `cursor_next` always goes to older rows, as the samples of its description show.
+    Samples,
+}
+
 impl Default for DialectsConfig {
     fn default() -> Self {
-        Self { chats: true, talkamie: true }
+        Self {
+            chats: true,
+            messenger: true,
+            messenger_cursor_labels: CursorLabels::default(),
+            talkamie: true,
+        }
     }
 }
 

@@ -28,9 +28,14 @@ pub struct Config {
     pub max_wait: Duration,
     /// Files.
     pub uploads: UploadsConfig,
-    /// How often it looks for messages whose time is over, to erase them, such as `10s`. Nobody reads them meanwhile.
+    /// How often it looks for what is to be erased of purged conversations and deleted accounts, such as `10s`. Nobody
+    /// reads it meanwhile.
     #[serde(with = "humantime_serde")]
     pub sweep_every: Duration,
+    /// How often it looks which messages expire next, such as `500ms`. It knows of those that it stored itself; this is for
+    /// those that another replica stored. Nobody reads a message after its time in any case.
+    #[serde(with = "humantime_serde")]
+    pub expiry_every: Duration,
     /// The hosts that voices and stickers may be linked from, such as `media.example.org`. Empty for every host. What
     /// was uploaded here is not asked about.
     pub media_hosts: Vec<String>,
@@ -49,6 +54,7 @@ impl Default for Config {
             max_wait: Duration::from_millis(500),
             uploads: UploadsConfig::default(),
             sweep_every: Duration::from_secs(10),
+            expiry_every: Duration::from_millis(500),
             media_hosts: Vec::new(),
             policy: None,
             previews: PreviewConfig::default(),
@@ -65,6 +71,7 @@ impl Config {
         anyhow::ensure!(!self.max_wait.is_zero(), "service.max_wait must be more than nothing");
         self.uploads.check()?;
         anyhow::ensure!(!self.sweep_every.is_zero(), "service.sweep_every must be more than nothing");
+        anyhow::ensure!(!self.expiry_every.is_zero(), "service.expiry_every must be more than nothing");
         self.media_hosts()?;
         if let Some(policy) = &self.policy {
             policy.check()?;
@@ -116,5 +123,6 @@ mod tests {
         assert_eq!(config.media_hosts().unwrap(), ["media.example.org"]);
         assert!(Config { max_wait: Duration::ZERO, ..Config::default() }.check().is_err());
         assert!(Config { sweep_every: Duration::ZERO, ..Config::default() }.check().is_err());
+        assert!(Config { expiry_every: Duration::ZERO, ..Config::default() }.check().is_err());
     }
 }

@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::event::{Event, Happening, UserEvent, UserHappening};
 use crate::forward::Forwarding;
 use crate::message::{Asked, ClientMessageId, Draft, Message, Sequence, Target};
-use crate::receipt::{Progress, Reached, Watermark};
+use crate::receipt::{Moved, Progress, Reached, Watermark};
 use crate::revisions::Edition;
 use crate::store::{Appended, Failure};
 
@@ -92,8 +92,18 @@ impl Draft {
             })?),
         };
         let lifetime = request.expire_after.as_ref().map(lifetime).transpose()?;
+        let scheduled_time = match &request.scheduled_time {
+            Some(_) if by != CallerKind::Service => {
+                return Err(Error::Invalid { field: "scheduled_time", rule: "is set by services only" });
+            }
+            Some(time) => Some(Timestamp::from_proto(time).ok_or(Error::Invalid {
+                field: "scheduled_time",
+                rule: "must be a time in years 1 to 9999",
+            })?),
+            None => None,
+        };
         let content = content(request.content, by, now)?;
-        Ok(Self { target, content, client_message_id, reply_to, lifetime })
+        Ok(Self { target, content, client_message_id, reply_to, lifetime, scheduled_time })
     }
 }
 
@@ -221,6 +231,17 @@ impl From<Watermark> for pb::Watermark {
             delivered_sequence: watermark.delivered.get(),
             read_sequence: watermark.read.get(),
             update_time: watermark.update_time.map(Timestamp::to_proto),
+            ..Self::default()
+        }
+    }
+}
+
+impl From<Moved> for pb::Watermark {
+    fn from(moved: Moved) -> Self {
+        Self {
+            previous_delivered_sequence: moved.previous.delivered.get(),
+            previous_read_sequence: moved.previous.read.get(),
+            ..moved.watermark.into()
         }
     }
 }

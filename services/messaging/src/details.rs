@@ -1,5 +1,6 @@
 //! What hangs on a message besides what it says: where it comes from, whom it mentions, and what people did to it.
 
+use chassis::clock::Timestamp;
 use prost::Message as _;
 use proto::id::UserId;
 use proto::messaging::v1 as pb;
@@ -21,6 +22,8 @@ pub struct Details {
     pub poll: Option<pb::PollResult>,
     /// What its first link leads to.
     pub preview: Option<pb::LinkPreview>,
+    /// The time that it was scheduled for.
+    pub scheduled_time: Option<Timestamp>,
 }
 
 impl Details {
@@ -43,6 +46,7 @@ impl Details {
             pin: stored.pin,
             poll: stored.poll_result,
             preview: stored.link_preview,
+            scheduled_time: stored.scheduled_time.as_ref().and_then(Timestamp::from_proto),
         })
     }
 
@@ -54,6 +58,7 @@ impl Details {
         message.pin = self.pin;
         message.poll_result = self.poll;
         message.link_preview = self.preview;
+        message.scheduled_time = self.scheduled_time.map(Timestamp::to_proto);
     }
 }
 
@@ -67,6 +72,7 @@ mod tests {
         let details = Details {
             mentions: vec![UserId::generate()],
             pin: Some(pb::Pin { user_id: "somebody".to_owned(), pin_time: None }),
+            scheduled_time: Some(Timestamp::from_millis(1_795_000_000_001)),
             ..Details::default()
         };
         assert_eq!(Details::decode(&details.encode().unwrap()).unwrap(), details);

@@ -96,6 +96,7 @@ mod tests {
             client_message_id: None,
             reply_to: Some(MessageId::generate()),
             lifetime: Some(std::time::Duration::from_secs(60)),
+            scheduled_time: Some(Timestamp::from_millis(1)),
         };
         let letter = Letter::new(draft, ConversationId::generate(), UserId::generate());
         Letter { details, ..letter }.posted(Sequence::new(1), Timestamp::from_millis(1))

@@ -15,7 +15,7 @@
 //! Read in this order: `content`, `message` and `receipt` (the values and their rules), `kinds` and `secure` (what else a
 //! content is asked about), `lane` and `send` (how a message is written), `store/append.rs` (in which transaction), `sync`,
 //! `inbox` and `stream` (how it is read), `words` and `search` (how it is found), `alert` and `request` (what people
-//! are told of each other), `store/erase.rs`, `sweep` and `departure` (how it goes).
+//! are told of each other), `store/erase.rs`, `expiry`, `sweep` and `departure` (how it goes).
 
 mod alert;
 mod alerts;
@@ -31,6 +31,7 @@ mod details;
 mod emoji;
 mod error;
 mod event;
+mod expiry;
 mod export;
 mod forward;
 mod grpc;
@@ -102,6 +103,7 @@ use carry::Carrier;
 use consume::{Consumer, PeopleConsumer};
 use conversations::Conversations;
 use departure::Undertaker;
+use expiry::{ExpiryAlarm, ExpirySweeper};
 use export::Exporter;
 use grpc::{Api, ExportApi, UploadApi};
 use lane::Lanes;
@@ -165,12 +167,14 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         publisher: publisher.clone(),
     };
     let lanes = config.lanes(&database);
+    let alarm = ExpiryAlarm::default();
     let writer = Arc::new(Writer {
         store: store.clone(),
         conversations: conversations.clone(),
         clock: clock.clone(),
         publisher: publisher.clone(),
         previews: previewer.start(&config.previews, &tasks)?,
+        alarm: alarm.clone(),
     });
     let recorder = Arc::new(Recorder { store: store.clone(), publisher: publisher.clone() });
     let messaging = Messaging {
@@ -191,14 +195,16 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     uploads.sweeper().start(&tasks);
     let exporter = Exporter { store: store.clone(), uploads: uploads.clone() };
     let uploads = UploadApi { uploads, tasks: tasks.clone() };
-    let sweeper = Sweeper {
+    Sweeper { store: store.clone(), every: config.sweep_every }.start(&tasks);
+    let expiry = ExpirySweeper {
         store: store.clone(),
         conversations: conversations.clone(),
         clock: messaging.clock.clone(),
         publisher: publisher.clone(),
-        every: config.sweep_every,
+        alarm,
+        every: config.expiry_every,
     };
-    sweeper.start(&tasks);
+    expiry.start(&tasks);
     let wake = Arc::new(Notify::new());
     let undertaker = Undertaker {
         store: store.clone(),

@@ -142,6 +142,8 @@ pub struct Draft {
     pub reply_to: Option<MessageId>,
     /// How long it can be read; `None` for ever.
     pub lifetime: Option<Duration>,
+    /// The time that it was scheduled for; `None` for one that is sent at once.
+    pub scheduled_time: Option<Timestamp>,
 }
 
 /// What somebody asks for with a draft.
@@ -193,7 +195,11 @@ impl Letter {
             reply_to: draft.reply_to,
             lifetime: draft.lifetime,
             expire_time: None,
-            details: Details { poll: draft.content.new_poll(), ..Details::default() },
+            details: Details {
+                poll: draft.content.new_poll(),
+                scheduled_time: draft.scheduled_time,
+                ..Details::default()
+            },
             content: draft.content,
             fingerprint,
             findable: OnceLock::new(),

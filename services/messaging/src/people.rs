@@ -113,7 +113,11 @@ impl People {
         let last_position = facts.last().map(|fact| fact.position);
         // One that cannot be read must not stop all that come after it. It stays in auth's outbox.
         Ok(PersonFacts {
-            readable: facts.into_iter().filter_map(|fact| PersonFact::try_from(fact).ok()).collect(),
+            readable: facts
+                .into_iter()
+                .filter(concerns_messaging)
+                .filter_map(|fact| PersonFact::try_from(fact).ok())
+                .collect(),
             last_position,
         })
     }
@@ -126,6 +130,11 @@ impl People {
         let keys = answer.map_err(|status| refused(&status, user))?.into_inner().device_keys;
         keys.into_iter().map(DeviceKey::try_from).collect()
     }
+}
+
+/// Whether a fact is one that messaging acts on. A name is asked for when it is shown, and a newer auth may tell of more.
+fn concerns_messaging(fact: &pb::UserFact) -> bool {
+    !matches!(fact.payload, Some(pb::user_fact::Payload::UserUpdated(_)) | None)
 }
 
 impl TryFrom<pb::DeviceKey> for DeviceKey {
@@ -163,4 +172,19 @@ fn not_answered(status: &Status) -> Error {
         _ => tracing::error!(code = ?status.code(), "auth refused: {}", status.message()),
     }
     Error::Unavailable("auth")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fact_about_a_name_does_not_concern_messaging() {
+        use pb::user_fact::Payload::{ReviewChanged, UserDeleted, UserUpdated};
+        let concerns = |payload| concerns_messaging(&pb::UserFact { payload, ..Default::default() });
+        assert!(concerns(Some(UserDeleted(pb::UserDeleted {}))));
+        assert!(concerns(Some(ReviewChanged(pb::ReviewChanged::default()))));
+        assert!(!concerns(Some(UserUpdated(pb::UserUpdated {}))));
+        assert!(!concerns(None));
+    }
 }

@@ -235,6 +235,7 @@ mod tests {
             client_message_id: None,
             reply_to: None,
             lifetime,
+            scheduled_time: None,
         };
         Letter::new(draft, conversation, UserId::generate()).posted(Sequence::new(1), NOW)
     }

@@ -11,7 +11,7 @@ use proto::subject;
 
 use crate::convert;
 use crate::event::{Event, UserEvent};
-use crate::receipt::Watermark;
+use crate::receipt::Moved;
 use crate::store::Applied;
 
 /// Says on the bus what has happened.
@@ -57,8 +57,9 @@ impl Publisher {
     }
 
     /// A watermark has moved.
-    pub fn receipt(&self, watermark: Watermark) {
-        self.say(&subject::conversation(watermark.conversation), notice::Notice::Receipt(watermark.into()));
+    pub fn receipt(&self, moved: Moved) {
+        let conversation = moved.watermark.conversation;
+        self.say(&subject::conversation(conversation), notice::Notice::Receipt(moved.into()));
     }
 
     /// A member does something at this moment.

@@ -41,6 +41,15 @@ pub struct Reached {
     pub read: Option<MessageId>,
 }
 
+/// A watermark after a move, and how far the member had come before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Moved {
+    /// After the move.
+    pub watermark: Watermark,
+    /// Before the move.
+    pub previous: Progress,
+}
+
 impl Watermark {
     /// The watermark of one who has received nothing.
     pub const fn start(conversation: ConversationId, user: UserId) -> Self {

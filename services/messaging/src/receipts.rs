@@ -1,5 +1,6 @@
 //! Moving watermarks: what a lane does with a batch of it. A busy room reads in bursts, and one commit serves them all.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use proto::id::{ConversationId, MessageId};
@@ -70,13 +71,17 @@ impl Recorder {
     pub async fn record(self: Arc<Self>, batch: Vec<Advancing>) {
         let moves: Vec<_> = batch.iter().map(|one| Move { to: one.to, reads: one.reads }).collect();
         match self.store.advance(&moves).await {
-            Ok((watermarks, user_events)) => {
-                let mut loud = Vec::with_capacity(batch.len());
-                for (one, watermark) in batch.into_iter().zip(watermarks) {
-                    loud.extend(Some(watermark).filter(|_| !one.is_quiet));
+            Ok((moved, user_events)) => {
+                // Moves of one watermark in a batch are one move, and one receipt.
+                let mut loud = BTreeMap::new();
+                for (one, moved) in batch.into_iter().zip(moved) {
+                    let watermark = moved.watermark;
+                    if !one.is_quiet {
+                        loud.insert((watermark.conversation, watermark.user), moved);
+                    }
                     one.answer.give(Ok(watermark));
                 }
-                loud.into_iter().for_each(|watermark| self.publisher.receipt(watermark));
+                loud.into_values().for_each(|moved| self.publisher.receipt(moved));
                 user_events.into_iter().for_each(|event| self.publisher.user_event(event));
             }
             Err(failure) => {

@@ -139,6 +139,7 @@ mod tests {
             client_message_id: None,
             reply_to: None,
             lifetime: None,
+            scheduled_time: None,
         };
         Letter::new(draft, ConversationId::generate(), sender)
             .posted(Sequence::new(1), Timestamp::from_millis(1))

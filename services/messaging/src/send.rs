@@ -15,6 +15,7 @@ use proto::id::{ConversationId, UserId};
 use crate::conversations::{Access, Conversations};
 use crate::error::Error;
 use crate::event::{Event, Happening};
+use crate::expiry::ExpiryAlarm;
 use crate::lane::{Answer, Job};
 use crate::message::Letter;
 use crate::preview::Previews;
@@ -96,6 +97,8 @@ pub struct Writer {
     pub publisher: Publisher,
     /// Finds out what links lead to.
     pub previews: Previews,
+    /// Wakes whoever erases what expires.
+    pub alarm: ExpiryAlarm,
 }
 
 impl Writer {
@@ -222,6 +225,9 @@ impl Writer {
             if let Ok(Appended { message, repeated: false, alerts: raised }) = &mut outcome {
                 alerts.append(raised);
                 self.previews.want(message);
+                if let Some(time) = message.expire_time {
+                    self.alarm.expect(time);
+                }
                 events.push(Event {
                     conversation: message.conversation,
                     sequence: message.sequence,

@@ -58,6 +58,7 @@ impl Messaging {
             target: Some(pb::send_message_request::Target::ConversationId(message.conversation.to_string())),
             content: Some(convert::decode(content)?),
             client_message_id: key(message.id),
+            scheduled_time: Some(message.send_time.to_proto()),
             ..pb::SendMessageRequest::default()
         };
         Ok(match self.ask(message.author, request).await {

@@ -279,6 +279,7 @@ async fn a_message_is_sent_at_its_time_and_not_before() {
     let stored = world.others.sent();
     assert_eq!(stored.len(), 1);
     assert_eq!((stored[0].author, stored[0].conversation, stored[0].at), (ann, conversation, due));
+    assert_eq!(stored[0].scheduled_time, Some(due.to_proto()));
     assert_eq!(
         (stored[0].key.as_str(), stored[0].text.as_str()),
         (format!("sched:{id}:1").as_str(), "good morning")
@@ -736,6 +737,8 @@ async fn what_a_deleted_user_has_scheduled_is_cancelled_and_erased() {
     world.others.admit(conversation, bob, true);
     world.schedule((conversation, ann), "never", DAY).await;
     let kept = world.schedule((conversation, bob), "still", DAY).await;
+    // A fact about a name changes nothing and stops nothing.
+    world.others.rename(ann);
     world.others.delete(ann);
     world.events.publish(proto::subject::AUTH_FACTS, Vec::new().into());
     let store = Store::new(world.database.clone(), world.clock.clone());

@@ -1,8 +1,9 @@
 //! Settings of Parlor in one process: what the processes have in common once, and what each service has by its name.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use chassis::config::ListenConfig;
+use chassis::config::{ListenConfig, Secret};
 use chassis::database::DatabaseConfig;
 use chassis::events::NatsConfig;
 use chassis::middleware::LimitsConfig;
@@ -29,6 +30,10 @@ pub struct Config {
     pub database: Option<DatabaseConfig>,
     /// The bus; absent means in the process.
     pub nats: Option<NatsConfig>,
+    /// The secrets that services prove with who they are, by the name of the service: `conversation`, `messaging`,
+    /// `scheduling` or `gateway`, at least 16 characters each. One that is absent is made up at each start; it is set
+    /// where a process outside this one calls as that service.
+    pub secrets: BTreeMap<String, Secret>,
     /// What only auth has.
     pub auth: auth::Config,
     /// What only conversation has.
@@ -51,6 +56,7 @@ impl Default for Config {
             data_folder: PathBuf::from("data"),
             database: None,
             nats: None,
+            secrets: BTreeMap::new(),
             auth: auth::Config::default(),
             conversation: conversation::Config::default(),
             messaging: messaging::Config::default(),

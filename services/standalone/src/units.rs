@@ -1,5 +1,7 @@
 //! Starts the services in call order, each over what has been started before it.
 
+use std::collections::BTreeMap;
+
 use chassis::clock::Clock;
 use chassis::config::Secret;
 use chassis::database::Database;
@@ -17,7 +19,7 @@ pub async fn start(config: Config) -> anyhow::Result<Vec<Unit>> {
         Some(nats) => Events::nats(nats).await?,
         None => Events::local(),
     };
-    let secrets = Secrets::random()?;
+    let secrets = Secrets::new(&config.secrets)?;
     let accepted = secrets.accepted();
     let limits = config.limits.clone();
 
@@ -114,14 +116,24 @@ fn transport(unit: &Unit) -> Transport {
     Transport::local(unit.grpc.clone().unwrap_or_default())
 }
 
-/// One secret per service, made up anew at each start: nothing outside the process needs them.
+/// One secret per service. One that is not configured is made up anew at each start: nothing outside the process needs it.
+#[derive(Debug)]
 struct Secrets(Vec<(&'static str, Secret)>);
 
 impl Secrets {
-    fn random() -> anyhow::Result<Self> {
-        let names = ["conversation", "messaging", "scheduling", "gateway"];
-        let secrets = names.into_iter().map(|name| Ok((name, Secret::random()?)));
-        Ok(Self(secrets.collect::<anyhow::Result<_>>()?))
+    fn new(configured: &BTreeMap<String, Secret>) -> anyhow::Result<Self> {
+        const NAMES: [&str; 4] = ["conversation", "messaging", "scheduling", "gateway"];
+        if let Some(other) = configured.keys().find(|name| !NAMES.contains(&name.as_str())) {
+            anyhow::bail!("secrets.{other} is the secret of no service: there are {}", NAMES.join(", "));
+        }
+        let secret = |name: &'static str| match configured.get(name) {
+            Some(secret) if secret.expose().len() < 16 => {
+                anyhow::bail!("secrets.{name} must have at least 16 characters")
+            }
+            Some(secret) => Ok((name, secret.clone())),
+            None => Ok((name, Secret::random()?)),
+        };
+        Ok(Self(NAMES.into_iter().map(secret).collect::<anyhow::Result<_>>()?))
     }
 
     fn accepted(&self) -> AcceptedServices {
@@ -132,5 +144,23 @@ impl Secrets {
         let found = self.0.iter().find(|(name, _)| *name == service);
         let (name, secret) = found.ok_or_else(|| anyhow::anyhow!("no secret was made for {service}"))?;
         ServiceCredential::new(name, secret)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_configured_secret_is_used_and_the_others_are_made_up() {
+        let set = |name: &str, text: &str| BTreeMap::from([(name.to_owned(), Secret::new(text))]);
+        let secrets = Secrets::new(&set("gateway", "the secret of the gateway")).expect("secrets");
+        let of = |name: &str| secrets.0.iter().find(|(other, _)| *other == name).map(|(_, it)| it.expose());
+        assert_eq!(of("gateway"), Some("the secret of the gateway"));
+        assert!(of("messaging").is_some_and(|secret| secret.len() >= 32));
+        for (name, text) in [("gateway", "short"), ("auth", "the secret of somebody")] {
+            let refused = Secrets::new(&set(name, text)).expect_err("refused").to_string();
+            assert!(refused.starts_with(&format!("secrets.{name} ")), "{refused}");
+        }
     }
 }

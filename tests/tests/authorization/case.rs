@@ -140,7 +140,11 @@ impl Case {
     pub fn changes_account(&self) -> bool {
         match self.service().as_str() {
             "AuthService" | "UserService" => self.changes(),
-            "ConnectionService" | "ReviewService" | "CalendarService" | "CallService" => true,
+            "ConnectionService"
+            | "ReviewService"
+            | "CalendarService"
+            | "CallService"
+            | "BackgroundCheckService" => true,
             _ => false,
         }
     }

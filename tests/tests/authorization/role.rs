@@ -23,12 +23,14 @@ pub enum Role {
     Outsider,
     /// A member without an account.
     Guest,
+    /// An account that stands for a name in another system. Never was a member.
+    External,
     /// Not signed in.
     Anonymous,
 }
 
 /// All of them.
-pub const ROLES: [Role; 10] = [
+pub const ROLES: [Role; 11] = [
     Role::Owner,
     Role::Moderator,
     Role::Author,
@@ -38,6 +40,7 @@ pub const ROLES: [Role; 10] = [
     Role::Left,
     Role::Outsider,
     Role::Guest,
+    Role::External,
     Role::Anonymous,
 ];
 
@@ -60,7 +63,12 @@ pub const UNAUTHENTICATED: Expected = Expected::Refused("UNAUTHENTICATED");
 impl Role {
     /// Whether one may know that the conversation is there.
     pub fn is_in(self) -> bool {
-        !matches!(self, Self::Banned | Self::Left | Self::Outsider | Self::Anonymous)
+        !matches!(self, Self::Banned | Self::Left | Self::Outsider | Self::External | Self::Anonymous)
+    }
+
+    /// Whether one has no account of one's own.
+    pub fn has_no_account(self) -> bool {
+        matches!(self, Self::Guest | Self::External)
     }
 
     /// Whether one is this to the conversation, or to the thing in it that the author made.
@@ -83,8 +91,10 @@ impl Role {
             (Access::Anyone, _) => return Expected::Allowed,
             (_, Self::Anonymous) => return UNAUTHENTICATED,
             (Access::Service, _) => return DENIED,
-            // A guest may get what it asks for by registering.
-            (Access::Account, Self::Guest) => return Expected::Refused("FAILED_PRECONDITION"),
+            // They may get what they ask for by registering.
+            (Access::Account, Self::Guest | Self::External) => {
+                return Expected::Refused("FAILED_PRECONDITION");
+            }
             (Access::User | Access::Account, _) => {}
         }
         let Some(relation) = policy.relation.filter(|_| in_scene) else { return Expected::Allowed };

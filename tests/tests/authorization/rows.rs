@@ -19,6 +19,8 @@ pub fn request_without_example(rpc: &str) -> &'static str {
         // Who is let in is decided before the request is looked at.
         "Introspect"
         | "ListUserFacts"
+        | "LoginAsExternalAccount"
+        | "ListExternalAccounts"
         | "RecordAcquaintance"
         | "OpenMessageRequest"
         | "ReportPresence"
@@ -52,12 +54,13 @@ pub fn exception(case: &Case, role: Role, promised: Expected) -> Option<Expected
         // A code that was made up is none, and so is a report that was.
         ("VerifyOtp" | "ResetPassword", _) => Some(Expected::Refused("INVALID_ARGUMENT")),
         ("ReportBackgroundCheck", _) => Some(NOT_FOUND),
-        // Neither providers to sign in with nor such that look into people's past are configured.
+        // No providers to sign in with are configured.
         ("LoginWithProvider", _) => Some(NOT_FOUND),
         ("LinkProvider" | "UnlinkProvider", _) if is_allowed => Some(NOT_FOUND),
-        ("RequestBackgroundCheck", _) if is_allowed => Some(FAILED_PRECONDITION),
-        // A guest has nothing of this kind with anybody.
-        _ if role == Role::Guest && is_allowed && case.own().is_some_and(takes_an_account) => Some(NOT_FOUND),
+        // Who has no account has nothing of this kind with anybody.
+        _ if role.has_no_account() && is_allowed && case.own().is_some_and(takes_an_account) => {
+            Some(NOT_FOUND)
+        }
         _ => None,
     }
 }
@@ -65,9 +68,9 @@ pub fn exception(case: &Case, role: Role, promised: Expected) -> Option<Expected
 /// What somebody sends who cannot send the example.
 pub fn instead(case: &Case, role: Role) -> Option<&'static str> {
     match (case.rpc.name(), role) {
-        // A guest has no password, and no name to be mentioned by.
-        ("DeleteUser", Role::Guest) => Some("{}"),
-        ("MarkAlerts", Role::Guest) if !case.is_foreign => Some(r#"{"all":true}"#),
+        // Neither has a password, or a name to be mentioned by.
+        ("DeleteUser", Role::Guest | Role::External) => Some("{}"),
+        ("MarkAlerts", Role::Guest | Role::External) if !case.is_foreign => Some(r#"{"all":true}"#),
         _ => None,
     }
 }

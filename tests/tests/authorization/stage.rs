@@ -101,14 +101,20 @@ impl Stage {
         let signed_in = ROLES.iter().filter(|role| **role != Role::Anonymous);
         let people = join_all(signed_in.map(async |role| {
             let name = format!("{role:?}");
-            let person = if *role == Role::Guest { guest(&world).await } else { world.person(&name).await };
+            let person = match role {
+                Role::Guest => guest(&world).await,
+                Role::External => world.external("authorization", &name).await,
+                _ => world.person(&name).await,
+            };
             (*role, person)
         }));
         let people: HashMap<Role, Person> = people.await.into_iter().collect();
         let [member, stranger, banned] = world.people(["vic", "una", "bad"]).await;
         let mut targets = HashMap::new();
         for (role, person) in &people {
-            targets.insert(*role, person.starts_group_with(&[&member]).await);
+            // An external account keeps to those of its namespace.
+            let others = if *role == Role::External { vec![] } else { vec![&member] };
+            targets.insert(*role, person.starts_group_with(&others).await);
         }
         let mut stage = Self {
             doors,
@@ -236,6 +242,9 @@ impl Stage {
     pub async fn caller(&self, role: Role, case: &Case) -> Caller {
         let person = match self.person(role) {
             Some(_) if case.changes_account() && role == Role::Guest => Some(guest(&self.world).await),
+            Some(_) if case.changes_account() && role == Role::External => {
+                Some(self.world.external("authorization", "fresh").await)
+            }
             Some(_) if case.changes_account() => Some(self.world.person("fresh").await),
             known => known.cloned(),
         };

@@ -8,6 +8,7 @@ use tests::person::{PASSWORD, array, number};
 
 tests::stories![
     a_username_is_taken_once,
+    a_reserved_username_is_taken,
     a_wrong_password_and_an_unknown_name_answer_alike,
     one_sees_oneself_and_others_less,
     people_are_found_by_name,
@@ -20,6 +21,14 @@ async fn a_username_is_taken_once(world: Arc<World>) {
     let ann = world.person("ann").await;
     let body = json!({ "username": ann.username.to_uppercase(), "password": PASSWORD });
     assert_eq!(ann.post("/v1/auth/register", body).await.refused(409), "ERROR_REASON_USERNAME_TAKEN");
+}
+
+async fn a_reserved_username_is_taken(world: Arc<World>) {
+    let ann = world.person("ann").await;
+    for name in ["root", "Admin", "administrator", "superuser", "owner", "moderator", "system"] {
+        let body = json!({ "username": name, "password": PASSWORD });
+        assert_eq!(ann.post("/v1/auth/register", body).await.refused(409), "ERROR_REASON_USERNAME_TAKEN");
+    }
 }
 
 async fn a_wrong_password_and_an_unknown_name_answer_alike(world: Arc<World>) {

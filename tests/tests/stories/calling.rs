@@ -16,6 +16,8 @@ tests::stories![
     signals_go_to_the_other_unchanged,
     a_call_is_nobody_elses,
     who_was_away_finds_the_call_in_the_history,
+    a_call_to_one_who_is_offline_is_missed_at_once,
+    calls_are_found_by_the_name_of_the_other,
     a_call_between_strangers_takes_what_a_message_takes,
     an_internal_caller_follows_calls_by_grpc,
 ];
@@ -204,6 +206,52 @@ async fn who_was_away_finds_the_call_in_the_history(world: Arc<World>) {
     let second = bob.get(&format!("/v1/calls?pageSize=2&pageToken={token}")).await.ok();
     assert_eq!((array(&first["calls"]).len(), array(&second["calls"]).len()), (2, 1));
     assert_eq!(second["calls"][0]["callId"], call["callId"]);
+}
+
+async fn a_call_to_one_who_is_offline_is_missed_at_once(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    let mut at_ann = ann.comes_online().await;
+    let presence = ann.post("/v1/presence", json!({ "userIds": [bob.id] })).await.ok();
+    assert_ne!(presence["presences"][0]["online"], json!(true), "{presence}");
+    let request = json!({ "userId": bob.id, "media": "CALL_MEDIA_VIDEO", "calleeOffline": true });
+    let call = ann.post("/v1/calls", request).await.ok()["call"].clone();
+    assert_eq!(call["state"], json!("CALL_STATE_MISSED"));
+    let told = at_ann.next_of("callChanged").await["call"].clone();
+    assert_eq!((&told["callId"], &told["state"]), (&call["callId"], &json!("CALL_STATE_MISSED")));
+    assert!(active(&ann).await.is_empty() && active(&bob).await.is_empty());
+
+    // Bob comes back to a missed call, in the list and in the conversation, and to nothing that rings.
+    let missed = bob.get("/v1/calls?missed=true").await.ok();
+    assert_eq!(array(&missed["calls"]).len(), 1, "{missed}");
+    assert_eq!(missed["calls"][0]["callId"], call["callId"]);
+    let said = at_ann.next_event("messageCreated").await;
+    assert_eq!(said["conversationId"], json!(conversation));
+    let content = &said["messageCreated"]["content"]["call"];
+    assert_eq!((&content["callId"], &content["outcome"]), (&call["callId"], &json!("CALL_OUTCOME_MISSED")));
+    assert_eq!(bob.tries_with_call(&call, "accept").await.refused(409), "ERROR_REASON_CALL_OVER");
+}
+
+async fn calls_are_found_by_the_name_of_the_other(world: Arc<World>) {
+    let [ann, bob, cid] = world.people(["ann", "bob", "cid"]).await;
+    for (person, name) in [(&bob, "Bob Berg"), (&cid, "Cid Byrne")] {
+        let request = json!({ "user": { "displayName": name }, "updateMask": "displayName" });
+        person.patch("/v1/me", request).await.ok();
+    }
+    let to_bob = ann.calls(&bob).await;
+    ann.does_with_call(&to_bob, "end").await;
+    let from_cid = cid.calls(&ann).await;
+    cid.does_with_call(&from_cid, "end").await;
+    let found = async |query: &str| {
+        let listed = ann.get(&format!("/v1/calls?{query}")).await.ok();
+        array(&listed["calls"]).iter().map(|call| text(&call["callId"]).to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!(found("keyword=BERG").await, [text(&to_bob["callId"])]);
+    // Names to sign in with count too.
+    assert_eq!(found(&format!("keyword={}", cid.username)).await, [text(&from_cid["callId"])]);
+    assert!(found("keyword=dee").await.is_empty());
+    let long = ann.get(&format!("/v1/calls?keyword={}", "x".repeat(65))).await;
+    assert_eq!(long.refused(400), "ERROR_REASON_INVALID_FIELD");
 }
 
 async fn a_call_between_strangers_takes_what_a_message_takes(world: Arc<World>) {

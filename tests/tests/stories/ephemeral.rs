@@ -80,6 +80,9 @@ async fn a_tombstone_comes_to_those_who_listen_and_to_those_who_were_away(world:
     assert_eq!(event["messageDeleted"]["messageId"], message["messageId"]);
     assert_eq!(event["messageDeleted"]["reason"], json!("DELETION_REASON_EXPIRED"));
     assert_eq!(event["actorUserId"], json!(""));
+    let time = |value: &Value| text(value).parse::<prost_types::Timestamp>().expect("a time").seconds;
+    let late = time(&event["occurTime"]) - time(&message["expireTime"]);
+    assert!((0..=2).contains(&late), "the deletion is told {late} s after its time");
     let mut late = bob.connects().await;
     late.follows(&[&conversation]).await;
     let created = late.next_event("messageCreated").await;

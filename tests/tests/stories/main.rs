@@ -16,6 +16,7 @@ mod codes;
 mod connecting;
 mod editing;
 mod ephemeral;
+mod external;
 mod files;
 mod finding;
 mod grpc;
@@ -59,6 +60,7 @@ fn main() -> ExitCode {
         connecting::all(),
         editing::all(),
         ephemeral::all(),
+        external::all(),
         files::all(),
         finding::all(),
         grpc::all(),

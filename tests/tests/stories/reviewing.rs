@@ -53,6 +53,15 @@ async fn who_knows_somebody_may_review(world: Arc<World>) {
     let listed = bob.get(&format!("/v1/users/{}/reviews", bob.id)).await.ok();
     assert_eq!((array(&listed["reviews"]).len(), &listed["reviews"][0]["text"]), (1, &json!("and kind")));
     assert_eq!(array(&ann.get("/v1/me/reviews").await.ok()["reviews"]).len(), 1);
+    // The alert names the review, and those it concerns get it by its id.
+    let stranger = world.person("stranger").await;
+    let named = json!({ "reviewIds": [alert["subjectId"]] });
+    for person in [&ann, &bob] {
+        let got = person.post("/v1/reviews/batch", named.clone()).await.ok();
+        assert_eq!(got["reviews"][0]["text"], json!("and kind"));
+    }
+    let got = stranger.post("/v1/reviews/batch", named).await.ok();
+    assert_eq!(array(&got["reviews"]).len(), 0);
 
     // What was said while they knew each other may be changed afterwards.
     ann.delete(&format!("/v1/users/{}/connection", bob.id)).await.ok();

@@ -40,6 +40,7 @@ async fn a_scheduled_message_is_sent_at_its_time(world: Arc<World>) {
     let due: prost_types::Timestamp = text(&scheduled["sendTime"]).parse().expect("a time");
     assert!((sent_at.seconds, sent_at.nanos) >= (due.seconds, due.nanos), "early: {sent_at} before {due}");
     assert_eq!(event["actorUserId"], json!(ann.id));
+    assert_eq!(event["messageCreated"]["scheduledTime"], scheduled["sendTime"]);
     let path = format!("/v1/scheduled-messages/{}", text(&scheduled["scheduledMessageId"]));
     let sent = tests::waiting::until("the scheduled message to be sent", || async {
         let now = ann.get(&path).await.ok()["scheduledMessage"].clone();
@@ -95,6 +96,13 @@ async fn a_scheduled_message_can_be_changed_and_sent_early(world: Arc<World>) {
     assert_eq!(refused.body["metadata"]["message_id"], sent["scheduledMessage"]["messageId"]);
     assert_eq!(refused.refused(409), "ERROR_REASON_ALREADY_FINAL");
     assert_eq!(bob.reads(&conversation).await, [Some("final".to_owned())]);
+    // A message sent early still says what it was scheduled for; people cannot say it themselves.
+    let page = bob.get(&format!("/v1/conversations/{conversation}/messages")).await.ok();
+    assert_eq!(page["messages"][0]["scheduledTime"], scheduled["sendTime"]);
+    let body = json!({ "content": { "text": "not scheduled" }, "scheduledTime": scheduled["sendTime"] });
+    let refused = ann.post(&format!("/v1/conversations/{conversation}/messages"), body).await;
+    assert_eq!(refused.body["fields"][0]["field"], json!("scheduled_time"));
+    assert_eq!(refused.refused(400), "ERROR_REASON_INVALID_FIELD");
 }
 
 async fn what_could_not_be_sent_cannot_be_scheduled(world: Arc<World>) {

@@ -5,7 +5,7 @@ use proto::auth::v1 as pb;
 
 use crate::error::Error;
 use crate::otp::Purpose;
-use crate::otps::Issued;
+use crate::otps::{Issued, Verifiable};
 
 /// What a code is to be good for.
 pub fn purpose(purpose: pb::OtpPurpose) -> Result<Purpose, Error> {
@@ -13,16 +13,17 @@ pub fn purpose(purpose: pb::OtpPurpose) -> Result<Purpose, Error> {
         pb::OtpPurpose::Unspecified => Err(Error::invalid("purpose", "must be set")),
         pb::OtpPurpose::VerifyEmail => Ok(Purpose::VerifyEmail),
         pb::OtpPurpose::ResetPassword => Ok(Purpose::ResetPassword),
+        pb::OtpPurpose::SignUp => Ok(Purpose::SignUp),
     }
 }
 
-/// Refuses a code that is not there to verify an address.
-pub fn to_verify(of: pb::OtpPurpose) -> Result<(), Error> {
+/// What a code verifies; refuses one that is not there to verify an address.
+pub fn verifiable(of: pb::OtpPurpose) -> Result<Verifiable, Error> {
     match purpose(of)? {
-        Purpose::VerifyEmail => Ok(()),
+        Purpose::VerifyEmail => Ok(Verifiable::Account),
+        Purpose::SignUp => Ok(Verifiable::SignUp),
         Purpose::ResetPassword => {
-            let rule =
-                "must be VERIFY_EMAIL: a code for a new password goes to ResetPassword, with that password";
+            let rule = "must be VERIFY_EMAIL or SIGN_UP: a code for a new password goes to ResetPassword, with that password";
             Err(Error::invalid("purpose", rule))
         }
     }

@@ -21,7 +21,7 @@ use crate::profile::{
 };
 use crate::user::{Account, Keyword, Listing, User, UserKind};
 use crate::users::ViewPage;
-use crate::view::View;
+use crate::view::{Detail, View};
 
 /// Reads what a path of the mask names; `false` when it names nothing of a profile.
 pub fn change(changes: &mut ProfileChanges, path: &str, user: &pb::UserChanges) -> Result<bool, Error> {
@@ -104,7 +104,7 @@ pub fn own_user(user: User) -> pb::User {
 }
 
 impl From<View> for pb::User {
-    fn from(View { account, shows_profile, is_service, today }: View) -> Self {
+    fn from(View { account, detail, is_service, today }: View) -> Self {
         let user = match account {
             Account::Living(user) => user,
             Account::Deleted { id, delete_time } => {
@@ -114,7 +114,11 @@ impl From<View> for pb::User {
         };
         let (age, calls) = (age(&user, today), user.profile.calls);
         let time_zone = time_zone(&user);
-        let mut shown = if shows_profile { Self { age, ..full(user) } } else { card(user) };
+        let mut shown = match detail {
+            Detail::Profile => Self { age, ..full(user) },
+            Detail::Card => card(user),
+            Detail::Public => public(user),
+        };
         if is_service {
             shown.call_preferences = shown_calls(calls);
             shown.time_zone = time_zone;
@@ -123,17 +127,27 @@ impl From<View> for pb::User {
     }
 }
 
-/// What everybody sees of a user.
-fn card(user: User) -> pb::User {
+/// What an anonymous viewer sees of a user.
+fn public(user: User) -> pb::User {
+    // The name of a guest, by which it is found again, is not meant to be seen: it may be a network address.
+    let external = user.external.filter(|_| user.kind == UserKind::External);
     pb::User {
         user_id: user.id.to_string(),
         kind: kind(user.kind).into(),
-        username: user.username.map(|name| name.as_str().to_owned()).unwrap_or_default(),
         display_name: user.display_name.as_str().to_owned(),
         picture_url: user.picture.map(|url| url.as_str().to_owned()).unwrap_or_default(),
+        external_account: external.map(pb::ExternalAccount::from),
+        ..pb::User::default()
+    }
+}
+
+/// What everybody who is signed in sees of a user.
+fn card(user: User) -> pb::User {
+    pb::User {
+        username: user.username.as_ref().map(|name| name.as_str().to_owned()).unwrap_or_default(),
         background_check_time: user.standing.background_check_time.map(Timestamp::to_proto),
         rating: Some(rating(user.rating)),
-        ..pb::User::default()
+        ..public(user)
     }
 }
 
@@ -219,6 +233,10 @@ impl ListQuery {
             pb::UserKind::Unspecified => None,
             pb::UserKind::Registered => Some(UserKind::Registered),
             pb::UserKind::Guest => Some(UserKind::Guest),
+            pb::UserKind::External => {
+                let rule = "must not be EXTERNAL: external accounts are not listed";
+                return Err(Error::invalid("kind", rule).into());
+            }
         };
         let keyword = Keyword::parse(&request.keyword);
         let email = optional_email("email", &request.email)?;

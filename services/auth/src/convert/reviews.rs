@@ -4,7 +4,7 @@ use chassis::caller::Caller;
 use chassis::fault::Fault;
 use chassis::page::{self, Token as PageToken};
 use proto::auth::v1 as pb;
-use proto::id::UserId;
+use proto::id::{ReviewId, UserId};
 
 use super::{as_slices, user_id};
 use crate::error::Error;
@@ -16,6 +16,12 @@ use crate::reviews::Reputation;
 /// Whose review it is, and what it says.
 pub fn verdict(request: &pb::PutReviewRequest) -> Result<(UserId, Verdict), Error> {
     Ok((user_id("user_id", &request.user_id)?, Verdict::parse(request.rating, &request.text)?))
+}
+
+/// The reviews to get.
+pub fn review_ids(request: &pb::BatchGetReviewsRequest) -> Result<Vec<ReviewId>, Error> {
+    let parse = |id: &String| ReviewId::parse(id).map_err(|_| Error::invalid("review_ids", "must be UUIDs"));
+    request.review_ids.iter().map(parse).collect()
 }
 
 /// What a rating comes to.

@@ -20,7 +20,7 @@ impl OtpService for Api {
         let from = ClientNetwork::of(&request);
         let purpose = otp::purpose(request.get_ref().purpose())?;
         let email = Email::parse("email", &request.get_ref().email)?;
-        let issued = self.doors.otps.issue(email, purpose, from).await?;
+        let issued = self.doors.otps.issue(email, purpose, request.get_ref().code_length, from).await?;
         Ok(Response::new(issued.into()))
     }
 
@@ -29,10 +29,10 @@ impl OtpService for Api {
         request: Request<pb::VerifyOtpRequest>,
     ) -> Result<Response<pb::VerifyOtpResponse>, Status> {
         let from = ClientNetwork::of(&request);
-        otp::to_verify(request.get_ref().purpose())?;
+        let verifiable = otp::verifiable(request.get_ref().purpose())?;
         let email = Email::parse("email", &request.get_ref().email)?;
         let code = Code::parse(&request.get_ref().code)?;
-        self.doors.otps.verify_email(email, code, from).await?;
+        self.doors.otps.verify(email, code, verifiable, from).await?;
         Ok(Response::new(pb::VerifyOtpResponse {}))
     }
 

@@ -50,6 +50,17 @@ impl ReviewService for Api {
         Ok(Response::new(query.answer_by(page)))
     }
 
+    async fn batch_get_reviews(
+        &self,
+        request: Request<pb::BatchGetReviewsRequest>,
+    ) -> Result<Response<pb::BatchGetReviewsResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let ids = convert::review_ids(request.get_ref())?;
+        let reviews = self.reviews.get_all(&caller, &ids).await?;
+        let reviews = reviews.into_iter().map(pb::Review::from).collect();
+        Ok(Response::new(pb::BatchGetReviewsResponse { reviews }))
+    }
+
     async fn record_acquaintance(
         &self,
         request: Request<pb::RecordAcquaintanceRequest>,

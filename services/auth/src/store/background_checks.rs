@@ -13,7 +13,11 @@ use crate::refusal::Refusal;
 use crate::vault::Sum;
 
 impl Store {
-    pub async fn request_check(&self, new: &NewCheck, errand: &Errand) -> Result<BackgroundCheck, Error> {
+    pub async fn request_check(
+        &self,
+        new: &NewCheck,
+        errand: Option<&Errand>,
+    ) -> Result<BackgroundCheck, Error> {
         let NewCheck { check, request_id, request_sum } = new;
         let mut tx = self.pool.begin().await?;
         // The lock keeps two requests of one user from each passing the same count.
@@ -58,7 +62,9 @@ impl Store {
         .bind(check.update_time.as_millis())
         .execute(&mut *tx)
         .await?;
-        insert_errand(&mut tx, errand).await?;
+        if let Some(errand) = errand {
+            insert_errand(&mut tx, errand).await?;
+        }
         tx.commit().await?;
         Ok(check.clone())
     }

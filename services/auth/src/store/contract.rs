@@ -5,7 +5,8 @@ use std::time::Duration;
 use chassis::clock::Timestamp;
 use chassis::database::{Database, testing};
 use prost::Message;
-use proto::auth::v1::UserFact;
+use proto::auth::v1::user_fact::Payload;
+use proto::auth::v1::{UserFact, UserUpdated};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -87,6 +88,7 @@ promises! {
     accounts_are_found_by_name,
     what_is_left_of_a_deleted_user,
     facts_have_positions_without_gaps,
+    a_name_or_a_picture_that_changes_is_a_fact,
     the_sweeper_takes_what_has_ended,
 }
 
@@ -108,10 +110,11 @@ pub(super) fn user(name: &str) -> User {
         profile: Profile::default(),
         rating: Rating::default(),
         standing: Standing::default(),
+        external: None,
     }
 }
 
-fn guest() -> User {
+pub(super) fn guest() -> User {
     User { kind: UserKind::Guest, username: None, ..user("guest") }
 }
 
@@ -382,7 +385,7 @@ async fn a_user_changes_what_it_says_about_itself(store: Store) {
     assert!(amend(&store, UserId::generate(), &none, after(9)).await.unwrap().is_none());
 }
 
-fn listing(change: impl FnOnce(&mut Listing)) -> Listing {
+pub(super) fn listing(change: impl FnOnce(&mut Listing)) -> Listing {
     let mut listing = Listing {
         keyword: None,
         email: None,
@@ -528,6 +531,29 @@ async fn facts_have_positions_without_gaps(store: Store) {
     assert_eq!(told, ids);
     assert_eq!(store.facts_after(4, 1).await.unwrap(), facts[4..5]);
     assert_eq!(store.facts_after(6, 100).await.unwrap(), []);
+}
+
+async fn a_name_or_a_picture_that_changes_is_a_fact(store: Store) {
+    let ann = user("ann");
+    create(&store, &ann).await;
+    let picture = |url: &str| Some(PictureUrl::parse_optional("picture_url", url).unwrap());
+    let name = |text: &str| Some(DisplayName::parse("display_name", text).unwrap());
+    let changes = [
+        (Changes { display_name: name("Änn"), ..Changes::default() }, 1),
+        (Changes { display_name: name("Änn"), ..Changes::default() }, 1),
+        (Changes { bio: Some(Bio::parse("bio", "hi").unwrap()), ..Changes::default() }, 1),
+        (Changes { picture: picture("https://example.org/a.png"), ..Changes::default() }, 2),
+        (Changes { picture: picture(""), ..Changes::default() }, 3),
+    ];
+    for (changes, expected) in changes {
+        amend(&store, ann.id, &changes, after(1)).await.unwrap();
+        assert_eq!(store.facts_after(0, 100).await.unwrap().len(), expected, "{changes:?}");
+    }
+    for (_, payload) in store.facts_after(0, 100).await.unwrap() {
+        let fact = UserFact::decode(payload.as_slice()).unwrap();
+        assert_eq!(fact.user_id, ann.id.to_string());
+        assert_eq!(fact.payload, Some(Payload::UserUpdated(UserUpdated {})));
+    }
 }
 
 async fn the_sweeper_takes_what_has_ended(store: Store) {

@@ -17,6 +17,7 @@ use crate::vault::{Use, Vault};
 promises! {
     the_same_request_makes_one_check,
     one_check_is_under_way_at_a_time,
+    a_check_without_an_errand_stays_pending,
     there_are_three_checks_in_thirty_days,
     a_check_that_is_handed_in_is_submitted_and_its_words_are_gone,
     a_check_that_is_refused_has_failed,
@@ -58,7 +59,7 @@ fn request(user: &User, number: u128, words: &str, seconds: u64) -> (NewCheck, E
 
 async fn ask(store: &Store, user: &User, number: u128, seconds: u64) -> Result<BackgroundCheck, Error> {
     let (new, errand) = request(user, number, "words", seconds);
-    store.request_check(&new, &errand).await
+    store.request_check(&new, Some(&errand)).await
 }
 
 async fn latest(store: &Store, user: &User) -> BackgroundCheck {
@@ -79,7 +80,7 @@ async fn the_same_request_makes_one_check(store: Store) {
     let first = ask(&store, &ann, 1, 0).await.unwrap();
     assert_eq!(ask(&store, &ann, 1, 5).await.unwrap(), first);
     let (other, errand) = request(&ann, 1, "other words", 5);
-    let reused = store.request_check(&other, &errand).await;
+    let reused = store.request_check(&other, Some(&errand)).await;
     assert!(matches!(reused, Err(Error::Refused(Refusal::RequestIdReused))));
     // The same id of somebody else is another request.
     let bobs = ask(&store, &bob, 1, 0).await.unwrap();
@@ -89,6 +90,18 @@ async fn the_same_request_makes_one_check(store: Store) {
     store.report_check(first.id, State::Clear, "case 7", after(10)).await.unwrap();
     assert_eq!(ask(&store, &ann, 1, 11).await.unwrap().state, State::Clear);
     assert!(matches!(ask(&store, &user("nobody"), 1, 0).await, Err(Error::Unauthenticated)));
+}
+
+async fn a_check_without_an_errand_stays_pending(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let (new, _) = request(&ann, 1, "words", 0);
+    let kept = store.request_check(&new, None).await.unwrap();
+    assert_eq!((kept.clone(), kept.state), (latest(&store, &ann).await, State::Pending));
+    assert!(errands(&store, 10).await.is_empty());
+    assert!(matches!(ask(&store, &ann, 2, 10).await, Err(Error::Refused(Refusal::CheckUnderWay(_)))));
+    let end = after(0).plus(LIFETIME);
+    assert_eq!(store.expire_checks(end, 10).await.unwrap(), 1);
+    assert_eq!(latest(&store, &ann).await.state, State::Expired);
 }
 
 async fn one_check_is_under_way_at_a_time(store: Store) {

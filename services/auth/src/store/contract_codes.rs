@@ -11,7 +11,10 @@ use super::*;
 use crate::email::Email;
 use crate::errand::{Errand, Kind, Task};
 use crate::mail::Letter;
-use crate::otp::{Code, Issue, LIFETIME, LONG_WINDOW, Purpose, Slot, WINDOW};
+use crate::otp::{
+    AddressProof, AddressVerification, Code, Issue, LIFETIME, LONG_WINDOW, PROOF_LIFETIME, Purpose, Slot,
+    WINDOW,
+};
 use crate::providers::Link;
 use crate::user::Changes;
 use crate::vault::{Sum, Use, Vault};
@@ -36,6 +39,10 @@ promises! {
     a_new_password_by_code_ends_all_sessions,
     links_outlive_a_new_password_only_under_a_verified_address,
     old_codes_are_swept,
+    a_code_for_signing_up_verifies_an_address_of_nobody,
+    a_proof_counts_for_its_network_and_its_time,
+    a_proof_is_used_up_by_one_account,
+    old_proofs_are_swept,
     the_key_is_drawn_once,
     an_errand_comes_with_its_code_or_not_at_all,
     an_errand_is_taken_by_one,
@@ -396,6 +403,88 @@ async fn old_codes_are_swept(store: Store) {
     assert_eq!(store.sweep_codes(after(LONG_WINDOW.as_secs() - 1), 10).await.unwrap(), 0);
     assert_eq!(store.sweep_codes(after(LONG_WINDOW.as_secs()), 10).await.unwrap(), 1);
     assert_eq!(store.sweep_codes(after(LONG_WINDOW.as_secs() + 60), 10).await.unwrap(), 1);
+}
+
+/// Verifies an address for signing up, from this network.
+async fn verify_address(store: &Store, email: &str, from: Sum, seconds: u64) -> bool {
+    let slot = slot(email, Purpose::SignUp);
+    let sum = slot.sum(&vault(), &code("123456"));
+    let issue = Issue {
+        id: EventId::generate(),
+        slot,
+        network: from,
+        sum,
+        user_id: None,
+        issue_time: after(seconds),
+        expire_time: after(seconds).plus(LIFETIME),
+    };
+    store.issue_code(&issue, None).await.unwrap();
+    let proof = AddressProof { address: slot.address, network: from };
+    let verification = AddressVerification { slot, sum, proof, now: after(seconds) };
+    store.verify_address(&verification).await.unwrap()
+}
+
+/// Registers with an address, from this network; whether it is verified.
+async fn registers(store: &Store, name: &str, email: &str, from: Sum, seconds: u64) -> Result<bool, Error> {
+    let email = Email::parse("email", email).unwrap();
+    let proof = AddressProof { address: slot(email.as_str(), Purpose::SignUp).address, network: from };
+    let user = User { email: Some(email), create_time: after(seconds), ..user(name) };
+    let first = grant(&user, after(seconds));
+    let kept = store.register(user, &hash("secret"), &first, Some(&proof)).await?;
+    assert!(opens(store, &first.token).await);
+    let found = store.find_credentials(kept.id).await.unwrap().unwrap().user;
+    assert_eq!(found, kept);
+    Ok(kept.standing.email_verify_time.is_some())
+}
+
+async fn a_code_for_signing_up_verifies_an_address_of_nobody(store: Store) {
+    let (email, from) = ("ann@example.org", network(1));
+    let slot = slot(email, Purpose::SignUp);
+    let sum = slot.sum(&vault(), &code("654321"));
+    let proof = AddressProof { address: slot.address, network: from };
+    let none = AddressVerification { slot, sum, proof, now: after(0) };
+    assert!(!store.verify_address(&none).await.unwrap(), "there is no code");
+    assert!(verify_address(&store, email, from, 0).await);
+    assert!(!store.verify_address(&none).await.unwrap(), "another code");
+    let again = AddressVerification { sum: slot.sum(&vault(), &code("123456")), ..none };
+    assert!(!store.verify_address(&again).await.unwrap(), "it was used");
+    assert!(registers(&store, "ann", "ANN@example.org", from, 1).await.unwrap());
+}
+
+async fn a_proof_counts_for_its_network_and_its_time(store: Store) {
+    let within = PROOF_LIFETIME.as_secs();
+    for email in ["ann@example.org", "bob@example.org", "cid@example.org"] {
+        assert!(verify_address(&store, email, network(1), 0).await);
+    }
+    assert!(!registers(&store, "ann", "ann@example.org", network(2), 1).await.unwrap());
+    assert!(registers(&store, "bob", "bob@example.org", network(1), within - 1).await.unwrap());
+    assert!(!registers(&store, "cid", "cid@example.org", network(1), within).await.unwrap());
+    assert!(!registers(&store, "dan", "dan@example.org", network(1), 1).await.unwrap());
+}
+
+async fn a_proof_is_used_up_by_one_account(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    // An address that is taken may be verified, and stays taken.
+    assert!(verify_address(&store, "ann@example.org", network(1), 0).await);
+    let taken = registers(&store, "ann2", "ann@example.org", network(1), 1).await;
+    assert!(matches!(taken, Err(Error::EmailTaken)));
+    store.delete_user(ann.id, Some(&hash("secret")), after(2)).await.unwrap();
+    assert!(registers(&store, "ann3", "ann@example.org", network(1), 3).await.unwrap());
+    let third = store.find_login(&Login::Email("ann@example.org".to_owned())).await.unwrap().unwrap().user;
+    store.delete_user(third.id, Some(&hash("secret")), after(4)).await.unwrap();
+    assert!(!registers(&store, "ann4", "ann@example.org", network(1), 5).await.unwrap());
+}
+
+async fn old_proofs_are_swept(store: Store) {
+    for email in ["ann@example.org", "bob@example.org"] {
+        assert!(verify_address(&store, email, network(1), 0).await);
+    }
+    let end = PROOF_LIFETIME.as_secs();
+    assert!(verify_address(&store, "bob@example.org", network(1), 600).await);
+    assert_eq!(store.sweep_address_proofs(after(end - 1), 10).await.unwrap(), 0);
+    assert_eq!(store.sweep_address_proofs(after(end), 10).await.unwrap(), 1);
+    assert_eq!(store.sweep_address_proofs(after(end), 10).await.unwrap(), 0);
+    assert!(registers(&store, "bob", "bob@example.org", network(1), end).await.unwrap());
 }
 
 async fn the_key_is_drawn_once(store: Store) {

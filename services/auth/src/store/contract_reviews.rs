@@ -28,6 +28,7 @@ promises! {
     people_who_reviewed_each_other_go_at_once,
     a_deleted_user_takes_its_reviews_along,
     reviews_are_paged_by_their_last_change,
+    reviews_are_found_by_their_ids_by_those_they_concern,
 }
 
 async fn people<const N: usize>(store: &Store, names: [&str; N]) -> [User; N] {
@@ -425,4 +426,24 @@ async fn reviews_are_paged_by_their_last_change(store: Store) {
         own,
         store.find_review(reviewers[3].id, ann.id).await.unwrap().into_iter().collect::<Vec<_>>()
     );
+}
+
+async fn reviews_are_found_by_their_ids_by_those_they_concern(store: Store) {
+    let [ann, bob, cid] = people(&store, ["ann", "bob", "cid"]).await;
+    for (one, other) in [(&ann, &bob), (&bob, &cid)] {
+        had_call(&store, one, other).await;
+    }
+    let anns = put(&store, &ann, &bob, 4, 1).await.unwrap().review;
+    let bobs = put(&store, &bob, &cid, 2, 2).await.unwrap().review;
+    let ids = [anns.id, bobs.id, ReviewId::generate()];
+    let found = async |viewer: &User, ids: &[ReviewId]| {
+        let mut found = store.find_reviews(viewer.id, ids).await.unwrap();
+        found.sort_by_key(|review| review.create_time);
+        found
+    };
+    assert_eq!(found(&ann, &ids).await, [anns.clone()]);
+    assert_eq!(found(&bob, &ids).await, [anns.clone(), bobs.clone()]);
+    assert_eq!(found(&cid, &ids).await, [bobs]);
+    assert_eq!(found(&cid, &[anns.id]).await, []);
+    assert_eq!(found(&bob, &[]).await, []);
 }

@@ -9,11 +9,12 @@ use super::Store;
 use crate::background_check::{BackgroundCheck, End, NewCheck, State};
 use crate::errand::{Errand, Kind};
 use crate::error::Error;
-use crate::otp::{Issue, Slot, Tried};
+use crate::external_account::{ExternalAccount, Namespace};
+use crate::otp::{AddressProof, AddressVerification, Issue, Slot, Tried};
 use crate::password::PasswordHash;
 use crate::providers::Link;
 use crate::session::Grant;
-use crate::user::User;
+use crate::user::{User, UserKind, UserPage};
 use crate::vault::Sum;
 
 /// A code that was right, to be used for what it is good for.
@@ -63,6 +64,65 @@ impl Store {
         hash: &PasswordHash,
     ) -> Result<bool, Error> {
         on!(self, store => store.reset_password(redemption, hash).await)
+    }
+
+    /// Uses a code for signing up, and keeps the proof of the address. `false` when the code is used or replaced.
+    pub async fn verify_address(&self, verification: &AddressVerification) -> Result<bool, Error> {
+        on!(self, store => store.verify_address(verification).await)
+    }
+
+    /// Keeps a new account and its first session, and returns the account: its address is verified when the proof counts,
+    /// which is used up then. Refuses a name or an address that somebody has.
+    pub async fn register(
+        &self,
+        user: User,
+        hash: &PasswordHash,
+        first: &Grant,
+        proof: Option<&AddressProof>,
+    ) -> Result<User, Error> {
+        on!(self, store => store.register(user, hash, first, proof).await)
+    }
+
+    /// Removes proofs of addresses that have expired, at most `limit`, and returns how many.
+    pub async fn sweep_address_proofs(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
+        on!(self, store => store.sweep_address_proofs(now, limit).await)
+    }
+
+    /// The account of a name in another system.
+    pub async fn find_external(&self, external: &ExternalAccount) -> Result<Option<UserId>, Error> {
+        on!(self, store => store.find_external(external).await)
+    }
+
+    /// Keeps a new account of a name in another system and its first session. `false` when the name has an account.
+    pub async fn create_external(
+        &self,
+        user: &User,
+        external: &ExternalAccount,
+        first: &Grant,
+    ) -> Result<bool, Error> {
+        on!(self, store => store.create_external(user, external, first).await)
+    }
+
+    /// Opens a session of the account of a name in another system, and returns the user and the sessions that were too
+    /// many. `None` when the account does not stand for the name any more. Refuses an account of another kind.
+    pub async fn sign_in_external(
+        &self,
+        external: &ExternalAccount,
+        kind: UserKind,
+        grant: &Grant,
+        most: u32,
+    ) -> Result<Option<(User, Vec<SessionId>)>, Error> {
+        on!(self, store => store.sign_in_external(external, kind, grant, most).await)
+    }
+
+    /// The external accounts of a namespace, oldest first. Guests are left out.
+    pub async fn list_external(
+        &self,
+        namespace: &Namespace,
+        after: Option<UserId>,
+        limit: i64,
+    ) -> Result<UserPage, Error> {
+        on!(self, store => store.list_external(namespace, after, limit).await)
     }
 
     /// Removes codes that do not count any more, at most so many, and says how many.
@@ -138,9 +198,13 @@ impl Store {
         on!(self, store => store.unlink(user_id, provider).await)
     }
 
-    /// Keeps a check of a living user and the errand that hands it in, and returns it; or the one that the same request
+    /// Keeps a check of a living user and the errand that hands it in, if any, and returns it; or the one that the same request
     /// made. Refuses another request under the same id, a second check under way, and one too many.
-    pub async fn request_check(&self, new: &NewCheck, errand: &Errand) -> Result<BackgroundCheck, Error> {
+    pub async fn request_check(
+        &self,
+        new: &NewCheck,
+        errand: Option<&Errand>,
+    ) -> Result<BackgroundCheck, Error> {
         on!(self, store => store.request_check(new, errand).await)
     }
 

@@ -10,7 +10,7 @@ use super::profiles::gender_number;
 use super::{Db, Store, UserRow, contains, kind_number, user_columns};
 use crate::error::Error;
 use crate::profile::ProfileFilter;
-use crate::user::{Listing, UserPage};
+use crate::user::{Listing, UserKind, UserPage};
 
 impl Store {
     pub async fn list_users(&self, listing: &Listing) -> Result<UserPage, Error> {
@@ -26,9 +26,10 @@ impl Store {
         if let Some(email) = email {
             query.push(" AND email_key = ").push_bind(email.key().to_owned());
         }
-        if let Some(kind) = kind {
-            query.push(" AND kind = ").push_bind(kind_number(*kind));
-        }
+        match kind {
+            Some(kind) => query.push(" AND kind = ").push_bind(kind_number(*kind)),
+            None => query.push(" AND kind <> ").push_bind(kind_number(UserKind::External)),
+        };
         if let Some(keyword) = keyword {
             // Both sides are folded by us: the databases disagree on whether LIKE looks at case.
             query.push(" AND search LIKE ").push_bind(contains(keyword.as_str())).push(r" ESCAPE '\'");

@@ -13,6 +13,8 @@ mod contract_codes;
 #[cfg(test)]
 mod contract_device_keys;
 #[cfg(test)]
+mod contract_external_accounts;
+#[cfg(test)]
 mod contract_links;
 #[cfg(test)]
 mod contract_people;
@@ -24,7 +26,7 @@ use std::fmt;
 
 use chassis::clock::Timestamp;
 use chassis::database::{self, Database};
-use proto::id::{DeviceKeyId, SessionId, UserId};
+use proto::id::{DeviceKeyId, ReviewId, SessionId, UserId};
 use sqlx::migrate::Migrator;
 
 use crate::device_key::DeviceKey;
@@ -193,6 +195,11 @@ impl Store {
     /// One person's review of another.
     pub async fn find_review(&self, reviewer_id: UserId, user_id: UserId) -> Result<Option<Review>, Error> {
         on!(self, store => store.find_review(reviewer_id, user_id).await)
+    }
+
+    /// The reviews with these ids that a user wrote or is the subject of, in no particular order.
+    pub async fn find_reviews(&self, viewer: UserId, ids: &[ReviewId]) -> Result<Vec<Review>, Error> {
+        on!(self, store => store.find_reviews(viewer, ids).await)
     }
 
     /// What the reviews of a user come to.

@@ -11,7 +11,8 @@ use crate::email::Email;
 use crate::errand::Errand;
 use crate::error::Error;
 use crate::otp::{
-    CODES, CODES_IN_ALL, Issue, LONG_WINDOW, Purpose, Slot, TRIES, TRIES_IN_ALL, Tried, WINDOW,
+    AddressProof, AddressVerification, CODES, CODES_IN_ALL, Issue, LONG_WINDOW, PROOF_LIFETIME, Purpose,
+    Slot, TRIES, TRIES_IN_ALL, Tried, WINDOW,
 };
 use crate::password::PasswordHash;
 use crate::standing::Standing;
@@ -137,6 +138,51 @@ impl Store {
         Ok(true)
     }
 
+    pub async fn verify_address(&self, verification: &AddressVerification) -> Result<bool, Error> {
+        let AddressVerification { slot, sum, proof, now } = verification;
+        let mut tx = self.pool.begin().await?;
+        let used = sqlx::query(
+            "UPDATE one_time_codes SET used = TRUE
+             WHERE address_hash = $1 AND purpose = $2 AND code_hash = $3 AND NOT used AND expire_time > $4",
+        )
+        .bind(slot.address.as_bytes())
+        .bind(slot.purpose.number())
+        .bind(sum.as_bytes())
+        .bind(now.as_millis())
+        .execute(&mut *tx)
+        .await?;
+        if used.rows_affected() == 0 {
+            return Ok(false);
+        }
+        sqlx::query(
+            "INSERT INTO address_proofs (address_hash, network_hash, expire_time) VALUES ($1, $2, $3)
+             ON CONFLICT (address_hash) DO UPDATE
+             SET network_hash = excluded.network_hash, expire_time = excluded.expire_time",
+        )
+        .bind(proof.address.as_bytes())
+        .bind(proof.network.as_bytes())
+        .bind(now.plus(PROOF_LIFETIME).as_millis())
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(true)
+    }
+
+    pub async fn sweep_address_proofs(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
+        let mut tx = self.pool.begin().await?;
+        // The condition stands twice: a proof that is renewed between the two must not be taken.
+        let swept = sqlx::query(
+            "DELETE FROM address_proofs WHERE expire_time <= $1 AND address_hash IN
+                 (SELECT address_hash FROM address_proofs WHERE expire_time <= $1 ORDER BY expire_time LIMIT $2)",
+        )
+        .bind(now.as_millis())
+        .bind(limit)
+        .execute(&mut *tx)
+        .await?;
+        tx.commit().await?;
+        Ok(swept.rows_affected())
+    }
+
     pub async fn sweep_codes(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
         let mut tx = self.pool.begin().await?;
         // The condition stands twice: a code that is issued between the two must not be taken.
@@ -152,6 +198,19 @@ impl Store {
         tx.commit().await?;
         Ok(swept.rows_affected())
     }
+}
+
+/// Uses up the proof of an address; `false` when there is none that counts.
+pub(super) async fn use_proof(tx: &mut Tx, proof: &AddressProof, now: Timestamp) -> Result<bool, Error> {
+    let used = sqlx::query(
+        "DELETE FROM address_proofs WHERE address_hash = $1 AND network_hash = $2 AND expire_time > $3",
+    )
+    .bind(proof.address.as_bytes())
+    .bind(proof.network.as_bytes())
+    .bind(now.as_millis())
+    .execute(&mut **tx)
+    .await?;
+    Ok(used.rows_affected() == 1)
 }
 
 /// Writes down that a code is asked for, or refuses one too many. The code's row is locked.

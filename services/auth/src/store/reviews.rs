@@ -120,6 +120,23 @@ impl Store {
         Ok(row.map(Review::from))
     }
 
+    pub async fn find_reviews(&self, viewer: UserId, ids: &[ReviewId]) -> Result<Vec<Review>, Error> {
+        let Some(last) = ids.last() else { return Ok(Vec::new()) };
+        let mut query =
+            QueryBuilder::<Db>::new(concat!("SELECT ", review_columns!(), " FROM reviews WHERE ("));
+        query.push("reviewer_id = ").push_bind(viewer.uuid());
+        query.push(" OR user_id = ").push_bind(viewer.uuid()).push(") AND review_id IN (");
+        let mut list = query.separated(", ");
+        // Filled up to a power of two, so that few texts of statements exist.
+        let padding = std::iter::repeat_n(last, ids.len().next_power_of_two() - ids.len());
+        for id in ids.iter().chain(padding) {
+            list.push_bind(id.uuid());
+        }
+        query.push(")");
+        let rows: Vec<ReviewRow> = query.build_query_as().fetch_all(self.pool.read()).await?;
+        Ok(rows.into_iter().map(Review::from).collect())
+    }
+
     pub async fn rating_of(&self, user_id: UserId) -> Result<Rating, Error> {
         let row: Option<(i64, i64)> =
             sqlx::query_as(RATING).bind(user_id.uuid()).fetch_optional(self.pool.read()).await?;

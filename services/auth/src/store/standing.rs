@@ -24,13 +24,14 @@ pub(super) async fn keep_standing(tx: &mut Tx, user: &User, before: Standing) ->
     Ok(())
 }
 
-/// Removes what is kept of a user who goes: codes, links, checks, and errands that are not done yet.
+/// Removes what is kept of a user who goes: codes, links, names in other systems, checks, and errands that are not done yet.
 pub(super) async fn erase_doors(tx: &mut Tx, id: Uuid) -> Result<(), Error> {
     for sql in [
         "UPDATE users SET email_verify_time = NULL, background_check_time = NULL, has_replaced_verified = FALSE
          WHERE user_id = $1",
         "DELETE FROM one_time_codes WHERE user_id = $1",
         "DELETE FROM provider_links WHERE user_id = $1",
+        "DELETE FROM external_accounts WHERE user_id = $1",
         "DELETE FROM background_checks WHERE user_id = $1",
         "DELETE FROM errands WHERE user_id = $1",
     ] {

@@ -11,6 +11,8 @@ mod background_checks;
 mod device_keys;
 #[path = "errands.rs"]
 mod errands;
+#[path = "external_accounts.rs"]
+mod external_accounts;
 #[path = "interests.rs"]
 mod interests;
 #[path = "links.rs"]
@@ -36,12 +38,15 @@ use profiles::ProfileRow;
 
 use self::errands::insert_errand;
 use self::links::insert_link;
+use self::otps::use_proof;
 use self::standing::{StandingRow, erase_doors, keep_standing};
 use super::super::{Credentials, Login, PasswordChange, Refreshed, SignIn, Update, unreadable};
 use super::{Db, FOR_UPDATE, Pool, SKIP_LOCKED, Tx, outbox};
 use crate::email::Email;
 use crate::error::Error;
+use crate::external_account::ExternalAccount;
 use crate::fact::Fact;
+use crate::otp::AddressProof;
 use crate::password::PasswordHash;
 use crate::providers::Link;
 use crate::publish;
@@ -68,7 +73,9 @@ macro_rules! user_columns {
          COALESCE((SELECT string_agg(c.category, ' ') FROM visible_categories c WHERE c.user_id = users.user_id), '') \
              AS visible_to, \
          COALESCE((SELECT r.review_count FROM ratings r WHERE r.user_id = users.user_id), 0) AS review_count, \
-         COALESCE((SELECT r.star_sum FROM ratings r WHERE r.user_id = users.user_id), 0) AS star_sum"
+         COALESCE((SELECT r.star_sum FROM ratings r WHERE r.user_id = users.user_id), 0) AS star_sum, \
+         COALESCE((SELECT e.namespace || ' ' || e.name FROM external_accounts e WHERE e.user_id = users.user_id), '') \
+             AS external_account"
     };
 }
 use user_columns;
@@ -99,33 +106,32 @@ impl Store {
         link: Option<&Link>,
     ) -> Result<(), Error> {
         let mut tx = self.pool.begin().await?;
-        sqlx::query(
-            "INSERT INTO users (user_id, kind, username, display_name, email, email_key, bio, picture_url,
-                                password_hash, search, create_time, update_time)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
-        )
-        .bind(user.id.uuid())
-        .bind(kind_number(user.kind))
-        .bind(user.username.as_ref().map(Username::as_str))
-        .bind(user.display_name.as_str())
-        .bind(user.email.as_ref().map(Email::as_str))
-        .bind(user.email.as_ref().map(Email::key))
-        .bind(user.bio.as_str())
-        .bind(user.picture.as_ref().map_or("", PictureUrl::as_str))
-        .bind(hash.map(PasswordHash::as_str))
-        .bind(user.search_text())
-        .bind(user.create_time.as_millis())
-        .bind(user.update_time.as_millis())
-        .execute(&mut *tx)
-        .await
-        .map_err(|error| refused(error, user.username.as_ref()))?;
-        keep_standing(&mut tx, user, Standing::default()).await?;
+        insert_user(&mut tx, user, hash).await?;
         if let Some(link) = link {
             insert_link(&mut tx, link).await?;
         }
         insert_session(&mut tx, first).await?;
         tx.commit().await?;
         Ok(())
+    }
+
+    pub async fn register(
+        &self,
+        mut user: User,
+        hash: &PasswordHash,
+        first: &Grant,
+        proof: Option<&AddressProof>,
+    ) -> Result<User, Error> {
+        let mut tx = self.pool.begin().await?;
+        if let Some(proof) = proof
+            && use_proof(&mut tx, proof, user.create_time).await?
+        {
+            user.standing.email_verify_time = Some(user.create_time);
+        }
+        insert_user(&mut tx, &user, Some(hash)).await?;
+        insert_session(&mut tx, first).await?;
+        tx.commit().await?;
+        Ok(user)
     }
 
     pub async fn find_login(&self, login: &Login) -> Result<Option<Credentials>, Error> {
@@ -317,7 +323,7 @@ impl Store {
         let Update { user_id: id, changes, replacing, now } = *update;
         let mut tx = self.pool.begin().await?;
         let Some(Credentials { mut user, hash }) = lock_user(&mut tx, id).await? else { return Ok(None) };
-        let standing = user.standing;
+        let before = user.clone();
         if let Some(old) = changes.replaced(&user) {
             let proven = replacing.filter(|one| one.email == old && one.verified == hash.as_ref());
             let Some(proven) = proven else { return Err(Error::BadCredentials) };
@@ -343,7 +349,10 @@ impl Store {
         .await
         .map_err(|error| refused(error, None))?;
         profiles::save(&mut tx, id, &user.profile, &changes.profile).await?;
-        keep_standing(&mut tx, &user, standing).await?;
+        keep_standing(&mut tx, &user, before.standing).await?;
+        if (&before.display_name, &before.picture) != (&user.display_name, &user.picture) {
+            outbox::append(&mut tx, &publish::payload(&Fact::updated(id, now)), now.as_millis()).await?;
+        }
         tx.commit().await?;
         Ok(Some(user))
     }
@@ -386,18 +395,52 @@ impl Store {
 
     pub async fn sweep_guests(&self, now: Timestamp, limit: i64) -> Result<Vec<UserId>, Error> {
         let mut tx = self.pool.begin().await?;
-        // A guest comes into being together with its session and never gets another one.
+        // A guest comes into being together with its session. Only one that is found again by a name gets another.
         let sql = "SELECT user_id FROM users u WHERE kind = 2
                    AND NOT EXISTS (SELECT 1 FROM sessions s WHERE s.user_id = u.user_id) ORDER BY user_id LIMIT $1";
         let ids: Vec<Uuid> = sqlx::query_scalar(AssertSqlSafe(format!("{sql}{SKIP_LOCKED}")))
             .bind(limit)
             .fetch_all(&mut *tx)
             .await?;
-        let facts = erase(&mut tx, &ids, now).await?;
+        // It may have got one after the statement above began and before it locked the row.
+        let mut gone = Vec::with_capacity(ids.len());
+        for id in ids {
+            let sessions: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM sessions WHERE user_id = $1")
+                .bind(id)
+                .fetch_one(&mut *tx)
+                .await?;
+            gone.extend((sessions == 0).then_some(id));
+        }
+        let facts = erase(&mut tx, &gone, now).await?;
         outbox::append_all(&mut tx, &facts, now.as_millis()).await?;
         tx.commit().await?;
-        Ok(ids.into_iter().map(UserId::from).collect())
+        Ok(gone.into_iter().map(UserId::from).collect())
     }
+}
+
+/// Keeps a new account.
+async fn insert_user(tx: &mut Tx, user: &User, hash: Option<&PasswordHash>) -> Result<(), Error> {
+    sqlx::query(
+        "INSERT INTO users (user_id, kind, username, display_name, email, email_key, bio, picture_url,
+                            password_hash, search, create_time, update_time)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)",
+    )
+    .bind(user.id.uuid())
+    .bind(kind_number(user.kind))
+    .bind(user.username.as_ref().map(Username::as_str))
+    .bind(user.display_name.as_str())
+    .bind(user.email.as_ref().map(Email::as_str))
+    .bind(user.email.as_ref().map(Email::key))
+    .bind(user.bio.as_str())
+    .bind(user.picture.as_ref().map_or("", PictureUrl::as_str))
+    .bind(hash.map(PasswordHash::as_str))
+    .bind(user.search_text())
+    .bind(user.create_time.as_millis())
+    .bind(user.update_time.as_millis())
+    .execute(&mut **tx)
+    .await
+    .map_err(|error| refused(error, user.username.as_ref()))?;
+    keep_standing(tx, user, Standing::default()).await
 }
 
 /// A living user, whose row nobody else changes until the transaction ends.
@@ -593,6 +636,7 @@ fn kind_number(kind: UserKind) -> i64 {
     match kind {
         UserKind::Registered => 1,
         UserKind::Guest => 2,
+        UserKind::External => 3,
     }
 }
 
@@ -600,6 +644,7 @@ fn kind_of(number: i64) -> Option<UserKind> {
     match number {
         1 => Some(UserKind::Registered),
         2 => Some(UserKind::Guest),
+        3 => Some(UserKind::External),
         _ => None,
     }
 }
@@ -617,6 +662,8 @@ struct UserRow {
     create_time: i64,
     update_time: i64,
     delete_time: Option<i64>,
+    /// Namespace and name with a space between them, which no namespace has; empty when there are none.
+    external_account: String,
     #[sqlx(flatten)]
     profile: ProfileRow,
     #[sqlx(flatten)]
@@ -638,6 +685,10 @@ impl UserRow {
             rating: self.profile.rating(),
             profile: self.profile.into_profile()?,
             standing: self.standing.into(),
+            external: self
+                .external_account
+                .split_once(' ')
+                .map(|(namespace, name)| ExternalAccount::stored(namespace, name)),
         })
     }
 

@@ -293,8 +293,36 @@ async fn a_check_is_handed_in_by_the_next_process() {
 }
 
 #[tokio::test]
-async fn without_a_provider_nothing_is_pretended() {
-    let (mut world, _scratch) = on_sqlite(config()).await;
+async fn without_a_provider_a_check_stays_pending_in_development() {
+    let (mut world, scratch) = on_sqlite(config()).await;
+    let ann = world.register("ann").await;
+    let first = checks(&world).request_background_check(ann.asks(wish())).await.unwrap().into_inner().check;
+    assert_eq!(first.as_ref().unwrap().state(), pb::BackgroundCheckState::Pending);
+    let again = pb::RequestBackgroundCheckRequest { request_id: EventId::generate().to_string(), ..wish() };
+    let refused = checks(&world).request_background_check(ann.asks(again)).await;
+    assert_refused(refused, Code::FailedPrecondition, "BACKGROUND_CHECK_UNDER_WAY");
+    let latest = checks(&world).get_background_check(ann.asks(pb::GetBackgroundCheckRequest {})).await;
+    assert_eq!(latest.unwrap().into_inner().check, first);
+    // Nobody is there to report, and what was said is not kept for anybody.
+    let id = first.unwrap().check_id;
+    let reported = report(&id, pb::BackgroundCheckOutcome::Clear, START);
+    let refused = checks(&world).report_background_check(reported).await;
+    assert_refused(refused, Code::NotFound, "BACKGROUND_CHECK_NOT_FOUND");
+    assert!(world.unit.tasks.stop(Duration::from_secs(5)).await);
+    world.unit.database.unwrap().close().await;
+    let database = Database::open(&scratch.config(), "auth", &MIGRATOR).await.unwrap();
+    let store = crate::store::Store::new(&database);
+    let kind = crate::errand::Kind::BackgroundCheck;
+    let left =
+        store.claim_errands(kind, START.plus(Duration::from_secs(60)), Duration::from_secs(1), 10).await;
+    assert!(left.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn without_a_provider_nothing_is_pretended_in_production() {
+    let (database, _scratch) = testing::sqlite(&MIGRATOR, "auth").await;
+    let config = otps::in_production();
+    let mut world = World::start_in(Profile::Production, database, config, START).await;
     let ann = world.register("ann").await;
     let refused = checks(&world).request_background_check(ann.asks(wish())).await;
     assert_refused(refused, Code::FailedPrecondition, "BACKGROUND_CHECKS_UNAVAILABLE");

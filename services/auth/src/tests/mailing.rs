@@ -127,6 +127,19 @@ async fn an_address_that_nobody_has_gets_no_mail() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_code_for_signing_up_is_mailed_to_an_address_that_nobody_has() {
+    let Some((url, folder)) = server() else { return };
+    let (database, _scratch) = testing::sqlite(&MIGRATOR, "auth").await;
+    let world = World::start_in(Profile::Production, database, config(&url), START).await;
+    let nobody = format!("{}@example.org", unique("nobody"));
+    let purpose = pb::OtpPurpose::SignUp;
+    otps(&world).generate_otp(ask(&nobody, purpose)).await.unwrap();
+    let code = code_in(&mail(&folder, &nobody, 0).await);
+    let proof = pb::VerifyOtpRequest { purpose: purpose.into(), ..verify(&nobody, &code) };
+    otps(&world).verify_otp(proof).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_mail_that_could_not_be_sent_is_sent_later() {
     let Some((url, folder)) = server() else { return };
     let (database, scratch) = testing::sqlite(&MIGRATOR, "auth").await;

@@ -15,7 +15,7 @@ pub(super) fn otps(world: &World) -> OtpServiceClient<Transport> {
 }
 
 pub(super) fn ask(email: &str, purpose: pb::OtpPurpose) -> pb::GenerateOtpRequest {
-    pb::GenerateOtpRequest { email: email.to_owned(), purpose: purpose.into() }
+    pb::GenerateOtpRequest { email: email.to_owned(), purpose: purpose.into(), ..Default::default() }
 }
 
 pub(super) fn verify(email: &str, code: &str) -> pb::VerifyOtpRequest {
@@ -28,17 +28,17 @@ pub(super) fn reset(email: &str, code: &str, new_password: &str) -> pb::ResetPas
     pb::ResetPasswordRequest { email, code, new_password }
 }
 
-async fn code(world: &World, email: &str, purpose: pb::OtpPurpose) -> String {
+pub(super) async fn code(world: &World, email: &str, purpose: pb::OtpPurpose) -> String {
     otps(world).generate_otp(ask(email, purpose)).await.unwrap().into_inner().code
 }
 
 /// Six digits that are not these.
-fn other_than(code: &str) -> String {
+pub(super) fn other_than(code: &str) -> String {
     format!("{:06}", (code.parse::<u32>().unwrap() + 1) % 1_000_000)
 }
 
 /// A request that comes from an address.
-fn from<T>(world: &World, address: &str, message: T) -> Request<T> {
+pub(super) fn from<T>(world: &World, address: &str, message: T) -> Request<T> {
     let mut request = as_service(message, &world.gateway, None);
     request.metadata_mut().insert(CLIENT_ADDRESS, address.parse().unwrap());
     request
@@ -52,7 +52,7 @@ async fn me(world: &mut World, person: &Person) -> pb::User {
 const VAULT: &str = "the secret of a vault for tests only";
 
 /// A mail server that is away: a port where nobody listens.
-fn no_server() -> MailConfig {
+pub(super) fn no_server() -> MailConfig {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     MailConfig {
         smtp_url: Some(format!("smtp://{}", listener.local_addr().unwrap())),

@@ -357,6 +357,7 @@ async fn a_first_sign_in_makes_no_account_that_could_not_be_registered() {
         ..with(issuer.token(&signer, "1", subject))
     };
     assert_refused(enter(&mut world, named("1", "Ann")).await, Code::AlreadyExists, "USERNAME_TAKEN");
+    assert_refused(enter(&mut world, named("1", "Admin")).await, Code::AlreadyExists, "USERNAME_TAKEN");
     assert_refused(enter(&mut world, named("1", "a b")).await, Code::InvalidArgument, "INVALID_FIELD");
 
     // An address that the provider has not verified proves nothing, takes nothing and is in nobody's way.

@@ -279,3 +279,30 @@ async fn reviews_are_paged_and_a_token_fits_no_other_list() {
         assert_eq!(fault.fields()[0].0, "page_token");
     }
 }
+
+#[tokio::test]
+async fn reviews_are_got_by_their_ids_by_those_they_concern() {
+    let (mut world, _scratch) = on_sqlite(config()).await;
+    let (ann, bob, cid) =
+        (world.register("ann").await, world.register("bob").await, world.register("cid").await);
+    for (one, other) in [(&ann, &bob), (&bob, &cid)] {
+        world.record(call(one, other)).await.unwrap();
+    }
+    let anns = world.put(&ann, &bob, 4, "kind").await.unwrap().review.unwrap();
+    let bobs = world.put(&bob, &cid, 2, "late").await.unwrap().review.unwrap();
+    let unknown = UserId::generate().to_string();
+    let ids = [&bobs.review_id, &unknown, &anns.review_id, &bobs.review_id];
+    let got = async |person: &Person| {
+        let review_ids = ids.map(Clone::clone).to_vec();
+        let request = person.asks(pb::BatchGetReviewsRequest { review_ids });
+        world.reviews().batch_get_reviews(request).await.unwrap().into_inner().reviews
+    };
+    assert_eq!(got(&ann).await, [anns.clone()]);
+    assert_eq!(got(&bob).await, [bobs.clone(), anns.clone()]);
+    assert_eq!(got(&cid).await, [bobs.clone()]);
+    for review_ids in [vec![], vec!["nonsense".to_owned()], vec![unknown.clone(); 101]] {
+        let refused =
+            world.reviews().batch_get_reviews(ann.asks(pb::BatchGetReviewsRequest { review_ids })).await;
+        assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD");
+    }
+}

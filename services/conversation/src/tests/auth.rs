@@ -105,6 +105,14 @@ impl Auth {
         state.facts.push(pb::UserFact { position, user_id: user.to_string(), payload, ..Default::default() });
     }
 
+    /// Changes the name of a user.
+    pub fn rename(&self, user: UserId) {
+        let mut state = self.state();
+        let position = i64::try_from(state.facts.len()).unwrap() + 1;
+        let payload = Some(pb::user_fact::Payload::UserUpdated(pb::UserUpdated {}));
+        state.facts.push(pb::UserFact { position, user_id: user.to_string(), payload, ..Default::default() });
+    }
+
     /// Makes it answer nothing about users from now on, or again.
     pub fn set_down(&self, is_down: bool) {
         self.state().is_down = is_down;

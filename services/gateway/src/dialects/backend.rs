@@ -99,6 +99,11 @@ impl Backend {
         }
     }
 
+    /// True while the session of a user has not ended.
+    pub(crate) async fn is_signed_in(&self, actor: &Actor) -> Result<bool, Problem> {
+        Ok(self.upstream.verifier().verify(&actor.token).await?.is_some())
+    }
+
     /// Calls an rpc. It counts as it does over REST.
     pub(crate) async fn call<R>(
         &self,

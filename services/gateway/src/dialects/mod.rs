@@ -2,9 +2,12 @@
 //! back. No rule of chat stands here, and no state but connections and short caches.
 //!
 //! ```text
-//! chats        S3: REST below `/chats`         talkamie   S5: REST below `/talkamie/v1`, a WebSocket
+//! chats        S3: REST below `/chats`
+//! messenger    S2: REST below `/api`
+//! talkamie     S5: REST below `/talkamie/v1` and `/user`, and a WebSocket
 //! request      a request over HTTP: segments, query, body        fields   the fields of a body, a query, an event
 //! backend      typed rpcs through the limits                     people   names and pictures of users
+//! external_accounts   the sessions of names that act without signing in
 //! ids, text, time   ids, texts and times as dialects write them
 //! error        one place where an error becomes the dialect's error
 //! ```
@@ -12,8 +15,10 @@
 mod backend;
 mod chats;
 pub(crate) mod error;
+mod external_accounts;
 mod fields;
 mod ids;
+mod messenger;
 mod people;
 mod request;
 mod talkamie;
@@ -27,8 +32,9 @@ use axum::response::{IntoResponse, Response};
 use serde_json::{Value, json};
 
 use self::backend::Backend;
+use self::external_accounts::ExternalAccounts;
 use self::people::People;
-use self::request::HttpRequest;
+use self::request::{HttpRequest, token as token_of};
 use crate::config::{Config, DialectsConfig};
 use crate::http::error::Problem;
 use crate::realtime::Realtime;
@@ -39,6 +45,8 @@ use crate::upstream::Upstream;
 pub(crate) enum Dialect {
     /// S3.
     Chats,
+    /// S2.
+    Messenger,
     /// S5.
     Talkamie,
 }
@@ -48,9 +56,12 @@ impl Dialect {
     pub(crate) fn of_path(path: &str) -> Option<Self> {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         let first = segments.next()?.to_ascii_lowercase();
-        match first.as_str() {
-            "chats" => Some(Self::Chats),
-            "talkamie" | "user" => Some(Self::Talkamie),
+        let second = segments.next().map(str::to_ascii_lowercase);
+        match (first.as_str(), second.as_deref()) {
+            ("chats", _) => Some(Self::Chats),
+            ("talkamie" | "user", _) => Some(Self::Talkamie),
+            ("api", None | Some(messenger::NOT_AN_ACCOUNT)) => None,
+            ("api", Some(_)) => Some(Self::Messenger),
             _ => None,
         }
     }
@@ -59,6 +70,7 @@ impl Dialect {
     pub(crate) fn is_on(self, config: &DialectsConfig) -> bool {
         match self {
             Self::Chats => config.chats,
+            Self::Messenger => config.messenger,
             Self::Talkamie => config.talkamie,
         }
     }
@@ -68,6 +80,7 @@ impl Dialect {
         let (code, message) = (problem.status().as_u16(), problem.fault().text());
         match self {
             Self::Chats => json!({"code": code, "message": message}),
+            Self::Messenger => json!({"error": message}),
             Self::Talkamie => talkamie::envelope::error_body(problem),
         }
     }
@@ -78,6 +91,7 @@ impl Dialect {
 pub(crate) struct Dialects {
     backend: Backend,
     people: People,
+    external_accounts: ExternalAccounts,
     realtime: Realtime,
     talkamie: talkamie::Caches,
 }
@@ -85,8 +99,22 @@ pub(crate) struct Dialects {
 impl Dialects {
     pub(crate) fn new(upstream: Upstream, config: Arc<Config>, realtime: Realtime) -> Self {
         let backend = Backend::new(upstream, config, realtime.clock().clone());
-        let people = People::new(backend.clone());
-        Self { people, backend, realtime, talkamie: talkamie::Caches::default() }
+        Self {
+            people: People::new(backend.clone()),
+            external_accounts: ExternalAccounts::new(backend.clone()),
+            backend,
+            realtime,
+            talkamie: talkamie::Caches::default(),
+        }
+    }
+
+    /// The token in the query, which is taken on one developer's machine only: elsewhere addresses end up in logs.
+    fn token_in_query(&self, request: &HttpRequest) -> Result<Option<String>, Problem> {
+        if !self.backend.is_development() {
+            return Ok(None);
+        }
+        let token = request.query.filled("token")?;
+        Ok(token.as_deref().and_then(token_of).map(str::to_owned))
     }
 }
 
@@ -105,6 +133,7 @@ async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Resul
     let request = HttpRequest::read(request, dialects.backend.max_body_bytes()).await?;
     match dialect {
         Dialect::Chats => chats::answer(&dialects, &request).await,
+        Dialect::Messenger => messenger::answer(&dialects, &request).await,
         Dialect::Talkamie => talkamie::answer(&dialects, &request).await,
     }
 }

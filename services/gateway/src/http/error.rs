@@ -76,6 +76,16 @@ impl Problem {
         problem
     }
 
+    /// Something on our side went wrong. The cause is logged where it is known.
+    pub(crate) fn internal() -> Self {
+        Fault::internal().into()
+    }
+
+    /// There is no such thing, or it is not the caller's to know of.
+    pub(crate) fn not_found(message: &str) -> Self {
+        Fault::new(Code::NotFound, ErrorReason::NotFound.as_str_name()).message(message).into()
+    }
+
     /// The caller may not do this.
     pub(crate) fn forbidden(message: &str) -> Self {
         Fault::new(Code::PermissionDenied, ErrorReason::PermissionDenied.as_str_name())

@@ -129,7 +129,7 @@ impl TryFrom<UserFact> for PersonFact {
         let changed = match fact.payload {
             Some(user_fact::Payload::UserDeleted(_)) => return Ok(Self::Gone(user)),
             Some(user_fact::Payload::ReviewChanged(changed)) => changed,
-            None => return Err(unreadable()),
+            Some(user_fact::Payload::UserUpdated(_)) | None => return Err(unreadable()),
         };
         let state = match changed.change() {
             ReviewChange::Written => pb::AlertState::ReviewWritten,

@@ -17,6 +17,7 @@ fn message(content: pb::Content) -> Message {
         client_message_id: None,
         reply_to: None,
         lifetime: None,
+        scheduled_time: None,
     };
     Letter::new(draft, ConversationId::generate(), sender).posted(Sequence::new(1), Timestamp::from_millis(1))
 }

@@ -25,6 +25,7 @@ fn message(content: Content, lifetime: Option<Duration>) -> Message {
         client_message_id: None,
         reply_to: None,
         lifetime,
+        scheduled_time: None,
     };
     Letter::new(draft, conversation, sender).posted(Sequence::new(1), NOW)
 }

@@ -133,6 +133,7 @@ fn letter(conversation: ConversationId, sender: UserId, says: &str, key: Option<
         client_message_id: ClientMessageId::parse(key.unwrap_or_default().to_owned()).unwrap(),
         reply_to: None,
         lifetime: None,
+        scheduled_time: None,
     };
     Letter::new(draft, conversation, sender)
 }
@@ -509,13 +510,20 @@ async fn a_watermark_never_falls(store: Store) {
         },
         reads: read > 0,
     };
-    let (watermarks, events) = store.advance(&[to(ann, 5, 3), to(bob, 2, 0), to(ann, 4, 4)]).await.unwrap();
+    let (moved, events) = store.advance(&[to(ann, 5, 3), to(bob, 2, 0), to(ann, 4, 4)]).await.unwrap();
     let both = |watermark: &Watermark| (watermark.delivered.get(), watermark.read.get());
-    assert_eq!(watermarks.iter().map(both).collect::<Vec<_>>(), [(5, 4), (2, 0), (5, 4)]);
+    let places = |moved: &[Moved]| moved.iter().map(|one| both(&one.watermark)).collect::<Vec<_>>();
+    let previous = |moved: &[Moved]| {
+        moved.iter().map(|one| (one.previous.delivered.get(), one.previous.read.get())).collect::<Vec<_>>()
+    };
+    assert_eq!(places(&moved), [(5, 4), (2, 0), (5, 4)]);
+    assert_eq!(previous(&moved), [(0, 0); 3], "moves of one watermark are one move");
     assert_eq!(events.len(), 1);
     assert!(matches!(&events[0].what, UserHappening::WatermarkAdvanced(mark) if mark.read.get() == 4));
-    let (watermarks, events) = store.advance(&[to(ann, 1, 2)]).await.unwrap();
-    assert_eq!((both(&watermarks[0]), events.len()), ((5, 4), 0));
+    let (moved, events) = store.advance(&[to(ann, 1, 2)]).await.unwrap();
+    assert_eq!((places(&moved), previous(&moved), events.len()), (vec![(5, 4)], vec![(5, 4)], 0));
+    let (moved, _) = store.advance(&[to(ann, 6, 5), to(bob, 3, 1)]).await.unwrap();
+    assert_eq!((places(&moved), previous(&moved)), (vec![(6, 5), (3, 1)], vec![(5, 4), (2, 0)]));
 
     let mut work = JoinSet::new();
     for n in 0..40_i64 {
@@ -524,9 +532,16 @@ async fn a_watermark_never_falls(store: Store) {
             async move { store.advance(&[to(ann, n % 10, (n * 7) % 10), to(bob, n % 8, n % 7)]).await },
         );
     }
+    let mut steps = Vec::new();
     while let Some(done) = work.join_next().await {
-        done.unwrap().unwrap();
+        let moved = done.unwrap().unwrap().0[0];
+        steps.push((moved.previous.read.get(), moved.watermark.read.get()));
     }
+    // Whoever moves it at the same time: each move begins where the one before has ended.
+    steps.retain(|(before, after)| before != after);
+    steps.sort_unstable();
+    assert!(steps.windows(2).all(|pair| pair[0].1 == pair[1].0), "{steps:?}");
+    assert_eq!((steps.first().map(|step| step.0), steps.last().map(|step| step.1)), (Some(5), Some(9)));
     let places = store.places(ann, &[conversation]).await.unwrap();
     assert_eq!(both(&places[&conversation].watermark), (9, 9));
     assert_eq!((places[&conversation].head.get(), places[&conversation].last_message.get()), (9, 9));
@@ -619,7 +634,7 @@ async fn a_member_s_log_says_where_to_begin(store: Store) {
         }])
         .await
         .unwrap();
-    assert_eq!(watermarks[0].delivered.get(), 1);
+    assert_eq!(watermarks[0].watermark.delivered.get(), 1);
     store
         .apply(0, 1, &[fact(conversation, FactKind::MemberRemoved, &[], &[bob])], &[])
         .await

@@ -28,7 +28,7 @@ use crate::marks::{Marks, Reaction, Vote};
 use crate::message::{ClientMessageId, Fingerprint, Letter, Message, Sequence};
 use crate::people::PersonFact;
 use crate::preview::Found;
-use crate::receipt::Watermark;
+use crate::receipt::{Moved, Watermark};
 use crate::report::{Complaint, Report, Resolution};
 use crate::request::RequestChange;
 use crate::revision::Revision;
@@ -619,8 +619,9 @@ impl Store {
         either!(self.own_uploads(user, after, limit))
     }
 
-    /// Moves watermarks forward. Answers where each is now, and the events of those who read on.
-    pub async fn advance(&self, moves: &[Move]) -> Result<(Vec<Watermark>, Vec<UserEvent>), Failure> {
+    /// Moves watermarks forward. Answers where each is now and was before, and the events of those who read on. Moves of one
+    /// watermark are one move.
+    pub async fn advance(&self, moves: &[Move]) -> Result<(Vec<Moved>, Vec<UserEvent>), Failure> {
         either!(self.advance(moves))
     }
 
@@ -711,6 +712,11 @@ impl Store {
     /// Messages whose time is over and that are still stored, the oldest first.
     pub async fn overdue(&self, now: Timestamp, limit: i64) -> Result<Vec<Overdue>, Failure> {
         either!(self.overdue(now, limit))
+    }
+
+    /// When the next message expires that is still stored; in the past when one is overdue.
+    pub async fn next_expiry(&self) -> Result<Option<Timestamp>, Failure> {
+        either!(self.next_expiry())
     }
 
     /// Erases messages whose time is over, but for those that are gone by now. The events say so under these membership

@@ -42,6 +42,17 @@ impl Store {
             .collect()
     }
 
+    pub async fn next_expiry(&self) -> Result<Option<Timestamp>, Failure> {
+        let next = sqlx::query_scalar::<Db, i64>(
+            "SELECT m.expire_time
+             FROM messages m JOIN conversation_heads h ON h.conversation_id = m.conversation_id
+             WHERE m.expire_time IS NOT NULL AND m.delete_time IS NULL
+                 AND m.sequence > h.purged_sequence AND h.delete_time IS NULL
+             ORDER BY m.expire_time LIMIT 1",
+        );
+        Ok(next.fetch_optional(self.pool.read()).await?.map(Timestamp::from_millis))
+    }
+
     pub async fn sweep(
         &self,
         overdue: &[Overdue],

@@ -12,7 +12,7 @@ use super::user_log::append_user_events;
 use super::{Db, PLACEHOLDERS, Store, conversation_at, padded, sequence_at, time_at, user_at};
 use crate::event::{UserEvent, UserHappening};
 use crate::message::Sequence;
-use crate::receipt::Watermark;
+use crate::receipt::{Moved, Progress, Watermark};
 use crate::store::rows::Rows;
 use crate::store::{Failure, MAX_ROWS, Move, Place, Unread};
 
@@ -25,14 +25,17 @@ static ADVANCE_WATERMARKS: Rows = Rows::new(
              THEN excluded.delivered_sequence ELSE watermarks.delivered_sequence END,
          read_sequence = CASE WHEN excluded.read_sequence > watermarks.read_sequence
              THEN excluded.read_sequence ELSE watermarks.read_sequence END,
+         previous_delivered_sequence = watermarks.delivered_sequence,
+         previous_read_sequence = watermarks.read_sequence,
          update_time = CASE WHEN excluded.delivered_sequence > watermarks.delivered_sequence
                  OR excluded.read_sequence > watermarks.read_sequence
              THEN excluded.update_time ELSE watermarks.update_time END
-     RETURNING conversation_id, user_id, delivered_sequence, read_sequence, update_time",
+     RETURNING conversation_id, user_id, delivered_sequence, read_sequence, update_time,
+         previous_delivered_sequence, previous_read_sequence",
 );
 
 impl Store {
-    pub async fn advance(&self, moves: &[Move]) -> Result<(Vec<Watermark>, Vec<UserEvent>), Failure> {
+    pub async fn advance(&self, moves: &[Move]) -> Result<(Vec<Moved>, Vec<UserEvent>), Failure> {
         // Ordered, so that two replicas lock the rows in one order; and each row once, because a statement may not move
         // a row twice.
         let mut merged: BTreeMap<(ConversationId, UserId), Move> = BTreeMap::new();
@@ -44,7 +47,7 @@ impl Store {
             entry.to.update_time = entry.to.update_time.max(one.to.update_time);
         }
         let mut tx = self.pool.begin().await?;
-        let mut moved: HashMap<(ConversationId, UserId), Watermark> = HashMap::with_capacity(merged.len());
+        let mut moved: HashMap<(ConversationId, UserId), Moved> = HashMap::with_capacity(merged.len());
         for (text, part) in ADVANCE_WATERMARKS.parts(&Vec::from_iter(merged.values())) {
             let mut query = sqlx::query::<Db>(text);
             for one in part {
@@ -63,23 +66,25 @@ impl Store {
                     read: sequence_at(&row, 3)?,
                     update_time: Some(time_at(&row, 4)?),
                 };
-                moved.insert((watermark.conversation, watermark.user), watermark);
+                let previous = Progress { delivered: sequence_at(&row, 5)?, read: sequence_at(&row, 6)? };
+                moved.insert((watermark.conversation, watermark.user), Moved { watermark, previous });
             }
         }
         let mut happened = Vec::new();
         for one in merged.values().filter(|one| one.reads) {
             // Who is further by now has been told by whoever moved it there.
-            let now_at =
-                moved.get(&(one.to.conversation, one.to.user)).filter(|now_at| now_at.read == one.to.read);
-            if let Some(&watermark) = now_at {
+            let now_at = moved.get(&(one.to.conversation, one.to.user)).map(|moved| moved.watermark);
+            if let Some(watermark) = now_at.filter(|now_at| now_at.read == one.to.read) {
                 let at = watermark.update_time.unwrap_or(Timestamp::from_millis(0));
                 happened.push((watermark.user, at, UserHappening::WatermarkAdvanced(watermark)));
             }
         }
         let user_events = append_user_events(&mut tx, happened).await?;
         tx.commit().await?;
-        let place = |one: &Move| moved.get(&(one.to.conversation, one.to.user)).copied().unwrap_or(one.to);
-        Ok((moves.iter().map(place).collect(), user_events))
+        let place = |one: &Move| moved.get(&(one.to.conversation, one.to.user)).copied();
+        let places = moves.iter().map(place).collect::<Option<_>>();
+        let places = places.ok_or_else(|| Failure::corrupt("a watermark that was moved is not there"))?;
+        Ok((places, user_events))
     }
 
     pub async fn places(

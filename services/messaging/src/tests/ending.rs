@@ -7,13 +7,18 @@ use proto::messaging::v1::DeletionReason;
 use super::streaming::Reader;
 use super::*;
 
-/// A world whose sweeper has only looked once, at the start, and one whose sweeper looks all the time.
+/// A world whose sweepers have only looked once, at the start, and one whose sweepers look all the time.
 pub const NEVER: Duration = Duration::from_secs(3600);
 pub const ALWAYS: Duration = Duration::from_millis(10);
 
+/// The settings of such a world.
+pub fn sweeps(every: Duration) -> Config {
+    Config { sweep_every: every, expiry_every: every, ..Config::default() }
+}
+
 impl World {
     pub(super) async fn sweeping(every: Duration) -> Self {
-        Self::with(Config { sweep_every: every, ..Config::default() }).await
+        Self::with(sweeps(every)).await
     }
 
     pub(super) async fn get(&self, by: UserId, message: &pb::Message) -> Result<pb::Message, Status> {

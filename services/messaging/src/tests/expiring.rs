@@ -8,7 +8,7 @@ use proto::messaging::v1::stream_events_response::Update;
 use proto::subject;
 use tokio::sync::mpsc;
 
-use super::ending::{ALWAYS, NEVER};
+use super::ending::{ALWAYS, NEVER, sweeps};
 use super::streaming::Reader;
 use super::*;
 
@@ -49,12 +49,14 @@ async fn nobody_reads_a_message_whose_time_is_over() {
     let [ann, bob] = world.people();
     let group = world.group(&[ann, bob]);
     world.has_heard(bob, 1).await;
-    let request = brief(group, "burning", "k", 5);
+    // The sweeper sleeps by the clock of the wall: longer than the test takes, once it has looked at the start.
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    let request = brief(group, "burning", "k", 5_000);
     let message = world.send(ann, request.clone()).await.unwrap().message.unwrap();
-    assert_eq!(message.expire_time.unwrap().seconds, message.create_time.unwrap().seconds + 5);
+    assert_eq!(message.expire_time.unwrap().seconds, message.create_time.unwrap().seconds + 5_000);
     let edited = world.edit(ann, &message, "burning still").await.unwrap();
     assert_eq!(edited.expire_time, message.expire_time);
-    world.clock.advance(Duration::from_millis(4_999));
+    world.clock.advance(Duration::from_millis(4_999_999));
     assert_eq!(everything(&world, bob, &message).await.matches("burning still").count(), 9);
     assert_eq!(world.unread(bob).await, 1);
 
@@ -150,9 +152,14 @@ async fn what_expired_while_nobody_swept_is_swept_after_the_restart() {
     world.unit.stop(PATIENCE).await;
     world.clock.advance(Duration::from_secs(3600));
 
-    let config = Config { sweep_every: ALWAYS, ..Config::default() };
-    let again =
-        World::set_up(config, world.database.clone(), None, world.others.clone(), world.clock.clone()).await;
+    let again = World::set_up(
+        sweeps(ALWAYS),
+        world.database.clone(),
+        None,
+        world.others.clone(),
+        world.clock.clone(),
+    )
+    .await;
     assert_eq!(again.get(ann, &message).await.unwrap().content, None);
     eventually(async || !deletions(&again.events(ann, group, 0).await).is_empty()).await;
     let store = crate::store::Store::new(world.database.clone(), world.clock.clone());
@@ -163,7 +170,7 @@ async fn what_expired_while_nobody_swept_is_swept_after_the_restart() {
 
 async fn replicas_sweep_once(database: Database, scratch: Scratch) {
     let clock = Clock::manual(Timestamp::from_millis(1_795_000_000_000));
-    let config = || Config { sweep_every: ALWAYS, ..Config::default() };
+    let config = || sweeps(ALWAYS);
     let others = Others::new(clock.clone());
     let one = World::set_up(config(), database.clone(), Some(scratch), others.clone(), clock.clone()).await;
     let two = World::set_up(config(), database, None, others, clock).await;
@@ -253,4 +260,84 @@ async fn what_is_confidential_never_travels_on_the_bus() {
         })
         .collect();
     assert_eq!(heads, [(true, 2), (true, 3), (true, 4), (false, 5), (false, 6)]);
+}
+
+/// Waits for the event of a message's deletion; says how long after its time it was written.
+async fn lateness(world: &World, by: UserId, message: &pb::Message) -> Duration {
+    let conversation = ConversationId::parse(&message.conversation_id).unwrap();
+    let is_of = |event: &pb::Event| match &event.payload {
+        Some(pb::event::Payload::MessageDeleted(deleted)) => deleted.message_id == message.message_id,
+        _ => false,
+    };
+    let deletion =
+        async || world.events(by, conversation, message.sequence).await.events.into_iter().find(is_of);
+    eventually(async || deletion().await.is_some()).await;
+    let time = |time: Option<prost_types::Timestamp>| Timestamp::from_proto(&time.unwrap()).unwrap();
+    let (deleted, due) = (time(deletion().await.unwrap().occur_time), time(message.expire_time));
+    assert!(deleted >= due);
+    deleted.since(due)
+}
+
+/// A world whose clock is that of the wall.
+async fn awake(config: Config) -> World {
+    let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
+    let clock = Clock::system();
+    World::set_up(config, database, Some(scratch), Others::new(clock.clone()), clock).await
+}
+
+/// The bound for a deletion, with some to spare for a busy machine. A sweeper that does not wake makes it an hour.
+const AT_MOST: Duration = Duration::from_secs(3);
+
+#[tokio::test]
+async fn the_sweeper_wakes_for_what_this_process_stores() {
+    // It looks at the start and then not for an hour.
+    let world = awake(sweeps(NEVER)).await;
+    let [ann] = world.people();
+    let group = world.group(&[ann]);
+    let lasting = world.send(ann, brief(group, "lasting", "l", 3_600)).await.unwrap().message.unwrap();
+    let later = world.send(ann, brief(group, "burning", "k", 2)).await.unwrap().message.unwrap();
+    let sooner = world.send(ann, brief(group, "burning", "j", 1)).await.unwrap().message.unwrap();
+    for message in [&sooner, &later] {
+        let late = lateness(&world, ann, message).await;
+        assert!(late < AT_MOST, "{late:?}");
+    }
+    assert!(world.get(ann, &lasting).await.unwrap().content.is_some());
+}
+
+#[tokio::test]
+async fn a_restarted_sweeper_wakes_for_what_was_stored_before() {
+    let world = awake(sweeps(NEVER)).await;
+    let [ann] = world.people();
+    let group = world.group(&[ann]);
+    let message = world.send(ann, brief(group, "burning", "k", 1)).await.unwrap().message.unwrap();
+    world.unit.tasks.stop(PATIENCE).await;
+    let again =
+        World::set_up(sweeps(NEVER), world.database.clone(), None, world.others.clone(), world.clock.clone())
+            .await;
+    let late = lateness(&again, ann, &message).await;
+    assert!(late < AT_MOST, "{late:?}");
+}
+
+async fn another_replica_erases_in_time(database: Database, scratch: Scratch) {
+    let clock = Clock::system();
+    let others = Others::new(clock.clone());
+    let sender =
+        World::set_up(sweeps(NEVER), database.clone(), Some(scratch), others.clone(), clock.clone()).await;
+    let other = World::set_up(Config::default(), database, None, others, clock).await;
+    let [ann] = sender.people();
+    let group = sender.group(&[ann]);
+    let message = sender.send(ann, brief(group, "burning", "k", 1)).await.unwrap().message.unwrap();
+    // The one that knows of it is gone before its time.
+    sender.unit.tasks.stop(PATIENCE).await;
+    let late = lateness(&other, ann, &message).await;
+    assert!(late < AT_MOST, "{late:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn a_replica_erases_in_time_what_another_has_stored() {
+    if let Some((database, scratch)) = testing::postgres(&MIGRATOR, "messaging").await {
+        another_replica_erases_in_time(database, scratch).await;
+    }
+    let (database, scratch) = testing::sqlite(&MIGRATOR, "messaging").await;
+    another_replica_erases_in_time(database, scratch).await;
 }

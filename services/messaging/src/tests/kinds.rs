@@ -235,6 +235,37 @@ async fn people_do_not_write_in_the_words_of_services() {
 }
 
 #[tokio::test]
+async fn only_scheduling_says_what_a_message_was_scheduled_for() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let group = world.group(&[ann, bob]);
+    let scheduled_time = Some(prost_types::Timestamp { seconds: 1_700_000_000, nanos: 5_000_000 });
+    let request = |says: &str| pb::SendMessageRequest { scheduled_time, ..keyed(group, says, "sched:1") };
+    assert_eq!(field(world.send(ann, request("hello")).await), "scheduled_time");
+    assert_eq!(field(world.send(ann, checked(request("hello"))).await), "scheduled_time");
+
+    let scheduling = Service("scheduling", Some(ann));
+    let send = async |request| {
+        let answer = world.messaging().send_message(scheduling.says(request)).await;
+        answer.map(|answer| answer.into_inner().message.unwrap())
+    };
+    let sent = send(request("hello")).await.unwrap();
+    assert_eq!(sent.scheduled_time, scheduled_time);
+    world.is_read_alike(bob, group, &sent).await;
+    // A retry may say another time: the first message is the answer.
+    let later = Some(prost_types::Timestamp { seconds: 1_800_000_000, nanos: 0 });
+    let again = pb::SendMessageRequest { scheduled_time: later, ..request("hello") };
+    assert_eq!(send(again).await.unwrap(), sent);
+    let edited = world.edit(ann, &sent, "hello again").await.unwrap();
+    assert_eq!((edited.version, edited.scheduled_time), (2, scheduled_time));
+    assert_eq!(world.unsend(ann, &sent).await.unwrap().scheduled_time, None);
+    let malformed = Some(prost_types::Timestamp { seconds: i64::MAX, nanos: 0 });
+    let request = pb::SendMessageRequest { scheduled_time: malformed, ..keyed(group, "x", "sched:2") };
+    assert_eq!(field(send(request).await), "scheduled_time");
+    assert_eq!(world.says(ann, group, "at once").await.scheduled_time, None);
+}
+
+#[tokio::test]
 async fn a_card_is_of_somebody_who_exists() {
     let world = World::start().await;
     let [ann] = world.people();

@@ -88,6 +88,36 @@ async fn read_up_to(world: &World, user: UserId, conversation: ConversationId, r
 }
 
 #[tokio::test]
+async fn a_receipt_says_where_the_watermark_was() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let group = world.group(&[ann, bob]);
+    world.has_heard(bob, 1).await;
+    for text in ["a", "b", "c", "d"] {
+        world.says(ann, group, text).await;
+    }
+    let mut reader = Reader::open(&world, ann, &[(group, 5)]).await;
+    reader.missed().await;
+    let mut advance = async |read_sequence, delivered_sequence| {
+        let request = pb::AdvanceWatermarkRequest {
+            conversation_id: group.to_string(),
+            read_sequence,
+            delivered_sequence,
+            ..Default::default()
+        };
+        let answer = world.messaging().advance_watermark(bob.says(request)).await.unwrap();
+        let answer = answer.into_inner().watermark.unwrap();
+        assert_eq!((answer.previous_delivered_sequence, answer.previous_read_sequence), (0, 0));
+        let Update::Receipt(receipt) = reader.next().await.unwrap() else { panic!("a receipt") };
+        let delivered = (receipt.previous_delivered_sequence, receipt.delivered_sequence);
+        (delivered, (receipt.previous_read_sequence, receipt.read_sequence))
+    };
+    assert_eq!(advance(2, 0).await, ((0, 2), (0, 2)));
+    assert_eq!(advance(0, 4).await, ((2, 4), (2, 2)));
+    assert_eq!(advance(5, 0).await, ((4, 5), (2, 5)));
+}
+
+#[tokio::test]
 async fn first_what_was_missed_and_then_what_happens() {
     let world = World::start().await;
     let [ann, bob] = world.people();

@@ -18,6 +18,7 @@ use super::start::{Begun, Request, Target};
 use crate::error::Error;
 use crate::scheduled_message::Retry;
 use crate::store::calling::{Listing, StateName};
+use crate::users::Keyword;
 
 /// The id in the field `call_id`.
 pub fn call_id(text: &str) -> Result<CallId, Error> {
@@ -68,7 +69,7 @@ impl TryFrom<pb::StartCallRequest> for Request {
                 return Err(Error::Field { field: "media", rule: "must be set" });
             }
         };
-        Ok(Self { target, media, retry })
+        Ok(Self { target, media, callee_offline: request.callee_offline, retry })
     }
 }
 
@@ -148,7 +149,9 @@ fn span(duration: Duration) -> prost_types::Duration {
 pub struct Query {
     /// What is asked for.
     pub listing: Listing,
-    bound_to: [Vec<u8>; 5],
+    /// What the names of the other people contain.
+    pub keyword: Keyword,
+    bound_to: [Vec<u8>; 6],
 }
 
 impl Query {
@@ -158,25 +161,27 @@ impl Query {
             "" => None,
             text => Some(user_id(text)?),
         };
+        let keyword = Keyword::parse(&request.keyword);
         let bound_to = [
             user.uuid().as_bytes().to_vec(),
             peer.map(|id| id.uuid().as_bytes().to_vec()).unwrap_or_default(),
             vec![u8::try_from(request.state).unwrap_or(0)],
             vec![u8::from(request.active)],
             vec![u8::from(request.missed)],
+            keyword.as_str().as_bytes().to_vec(),
         ];
         let before: Option<(i64, Uuid)> =
             Token::after(&request.page_token, &parts(&bound_to)).map_err(Error::Page)?;
         let listing = Listing {
             user,
-            peer,
+            peers: peer.map(|peer| vec![peer]),
             state: state_name(request.state()),
             active: request.active,
             missed: request.missed,
             before: before.map(|(time, id)| (Timestamp::from_millis(time), id.into())),
             limit: page::size(request.page_size),
         };
-        Ok(Self { listing, bound_to })
+        Ok(Self { listing, keyword, bound_to })
     }
 
     /// The answer.
@@ -190,6 +195,6 @@ impl Query {
     }
 }
 
-fn parts(bound_to: &[Vec<u8>; 5]) -> [&[u8]; 5] {
+fn parts(bound_to: &[Vec<u8>; 6]) -> [&[u8]; 6] {
     bound_to.each_ref().map(Vec::as_slice)
 }

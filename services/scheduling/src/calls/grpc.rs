@@ -94,7 +94,7 @@ impl CallService for CallGrpc {
     async fn list_calls(&self, request: Request<pb::ListCallsRequest>) -> Answer<pb::ListCallsResponse> {
         let caller = Caller::of(&request)?;
         let query = Query::parse(caller.user_id, request.get_ref())?;
-        let listed = self.calls.list(query.listing).await?;
+        let listed = self.calls.list_named(query.listing.clone(), &query.keyword).await?;
         Ok(Response::new(query.answer(&listed)))
     }
 

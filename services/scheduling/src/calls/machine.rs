@@ -5,7 +5,7 @@
 //!  Ringing ----------------------> Accepted ------------------------------------> Ended
 //!     | caller ends: Cancelled         | not both connected, longest time: Failed
 //!     | callee rejects: Rejected
-//!     | time: Missed                                           (Busy is over from the start)
+//!     | time: Missed                        (Busy, and Missed when the callee is offline, are over from the start)
 //! ```
 //!
 //! Whatever is live has a deadline, and time alone leads from it to an end: nothing rings or talks for ever because a
@@ -117,7 +117,7 @@ pub enum Outcome {
     Rejected,
     /// The one who was called was in another call.
     Busy,
-    /// Nobody answered in time.
+    /// Nobody answered in time, or the one who was called was offline.
     Missed,
     /// The caller gave up before anybody answered.
     Cancelled,
@@ -216,7 +216,16 @@ impl Call {
 
     /// One that is over at once, because the other is in another call.
     pub fn busy(id: CallId, pair: Pair, now: Timestamp) -> Self {
-        let ending = Ending { outcome: Outcome::Busy, time: now, by: None, talk: None, duration: None };
+        Self::over_at_once(Outcome::Busy, id, pair, now)
+    }
+
+    /// One that is over at once, because the other is offline.
+    pub fn missed(id: CallId, pair: Pair, now: Timestamp) -> Self {
+        Self::over_at_once(Outcome::Missed, id, pair, now)
+    }
+
+    fn over_at_once(outcome: Outcome, id: CallId, pair: Pair, now: Timestamp) -> Self {
+        let ending = Ending { outcome, time: now, by: None, talk: None, duration: None };
         let never = Spans { ring: Duration::ZERO, connect: Duration::ZERO, longest: Duration::ZERO };
         Self { stage: Stage::Over(ending), ..Self::ringing(id, pair, now, &never) }
     }

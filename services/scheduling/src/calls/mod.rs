@@ -50,6 +50,10 @@ use crate::messaging::Messaging;
 use crate::store::calling::{Changed, Listing, Place};
 use crate::store::{Parted, Store};
 use crate::timer::{Kind, Timer, Timing};
+use crate::users::{Keyword, Users};
+
+/// A keyword is looked for in the names of so many people at most.
+const MOST_PEERS: i64 = 1_000;
 
 /// What calls need from outside.
 pub struct CallDeps {
@@ -81,6 +85,7 @@ pub struct Calls {
     messaging: Messaging,
     conversations: Conversations,
     acquaintances: Acquaintances,
+    users: Users,
     verifier: Verifier,
     deadlines: Timer,
     outcomes: Timer,
@@ -112,7 +117,8 @@ impl Calls {
             events,
             messaging,
             conversations,
-            acquaintances: Acquaintances::new(auth, credential),
+            acquaintances: Acquaintances::new(auth.clone(), credential.clone()),
+            users: Users::new(auth, credential),
             verifier,
             spans: config.spans(),
             per_minute: config.per_minute,
@@ -168,7 +174,7 @@ impl Calls {
                 self.act(id, Act::Pass).await?;
             }
         }
-        let mut calls = self.store.calls(listing).await?;
+        let mut calls = self.store.calls(&listing).await?;
         let limit = usize::try_from(listing.limit).unwrap_or(usize::MAX);
         let has_more = calls.len() > limit;
         calls.truncate(limit);
@@ -179,6 +185,19 @@ impl Calls {
             calls.retain(Call::is_live);
         }
         Ok(Listed { calls, next })
+    }
+
+    /// The same of the calls with people whose names contain a keyword. Auth knows the names, so that they are looked for
+    /// among the people of the latest calls.
+    pub async fn list_named(&self, mut listing: Listing, keyword: &Keyword) -> Result<Listed, Error> {
+        if !keyword.is_empty() {
+            let peers = match listing.peers {
+                Some(peers) => peers,
+                None => self.store.call_peers(listing.user, MOST_PEERS).await?,
+            };
+            listing.peers = Some(self.users.named(listing.user, &peers, keyword).await?);
+        }
+        self.list(listing).await
     }
 
     /// Everything about a user's calls, newest first, page by page: the first page begins before nothing, and each other

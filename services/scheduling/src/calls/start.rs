@@ -16,6 +16,8 @@ pub struct Request {
     pub target: Target,
     /// What is to go over it.
     pub media: Media,
+    /// The caller's side knows that the person has no device online.
+    pub callee_offline: bool,
     /// What a retry is known by.
     pub retry: Option<Retry>,
 }
@@ -61,7 +63,8 @@ impl Calls {
 
     fn wish(&self, pair: Pair, request: &Request, only_meet: bool) -> Start {
         let (id, retry) = (CallId::generate(), request.retry);
-        Start { id, pair, retry, per_minute: self.per_minute, only_meet }
+        let callee_offline = request.callee_offline;
+        Start { id, pair, callee_offline, retry, per_minute: self.per_minute, only_meet }
     }
 
     /// Has the store decide, and tells those whom it concerns. `None` when there was nothing to meet.

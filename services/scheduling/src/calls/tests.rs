@@ -221,7 +221,7 @@ fn to_person(user: UserId) -> pb::StartCallRequest {
     pb::StartCallRequest {
         target: Some(Target::UserId(user.to_string())),
         media: pb::CallMedia::Audio.into(),
-        request_id: String::new(),
+        ..Default::default()
     }
 }
 
@@ -395,6 +395,81 @@ async fn who_is_in_a_call_is_busy_and_calls_nobody_else() {
     assert_eq!(world.call(ann, bob.user).await.unwrap().call_id, id);
     assert_eq!(reason(world.call(Phone::of(ann.user), bob.user).await), failed("ALREADY_IN_CALL"));
     assert_eq!(world.get(ann, &id).await.unwrap().version, 1);
+}
+
+#[tokio::test]
+async fn a_call_to_one_who_is_offline_is_missed_and_rings_nowhere() {
+    let world = World::start().await;
+    let (ann, bob) = (world.phone(), world.phone());
+    let (mut to_ann, mut to_bob) = (world.listen(ann.user).await, world.listen(bob.user).await);
+    let request = pb::StartCallRequest {
+        callee_offline: true,
+        request_id: CallId::generate().to_string(),
+        ..to_person(bob.user)
+    };
+    let started = world.ask(ann, request.clone()).await.unwrap();
+    let call = started.call.unwrap();
+    assert_eq!((started.met, call.state(), call.version), (false, State::Missed, 1));
+    assert_eq!((&call.end_time, call.ended_by_user_id.as_str()), (&call.create_time, ""));
+    // The first that either hears of it is that it is over.
+    for ear in [&mut to_ann, &mut to_bob] {
+        let told = ear.call().await;
+        assert_eq!((&told.call_id, told.state()), (&call.call_id, State::Missed));
+    }
+    let shown = world.shown(&call.call_id).await;
+    assert_eq!((shown.author, shown.outcome, shown.seconds), (ann.user, CallOutcome::Missed, None));
+    assert_eq!(world.ask(ann, request.clone()).await.unwrap().call.unwrap().call_id, call.call_id);
+    let other = pb::StartCallRequest { callee_offline: false, ..request };
+    assert_eq!(reason(world.ask(ann, other).await), is(Code::AlreadyExists, "REQUEST_ID_REUSED"));
+    assert_eq!(world.peers.messages().0, 1);
+
+    // The permission to call is needed all the same.
+    world.peers.refuse(ann.user, bob.user, Code::FailedPrecondition, "CONTACT_NOT_ACCEPTED");
+    let offline = pb::StartCallRequest { callee_offline: true, ..to_person(bob.user) };
+    assert_eq!(reason(world.ask(ann, offline).await), failed("CONTACT_NOT_ACCEPTED"));
+    // A call of the other is met: the other is there.
+    let id = world.call(bob, ann.user).await.unwrap().call_id;
+    let offline = pb::StartCallRequest { callee_offline: true, ..to_person(bob.user) };
+    let met = world.ask(ann, offline).await.unwrap();
+    assert!(met.met && met.call.unwrap().call_id == id);
+}
+
+#[tokio::test]
+async fn calls_are_found_by_the_name_of_the_other() {
+    let world = World::start().await;
+    let (ann, bob, cem) = (world.phone(), world.phone(), world.phone());
+    world.peers.name(bob.user, "Bob Berg");
+    world.peers.name(cem.user, "Cem Berger");
+    let mut made = Vec::new();
+    for (from, to) in [(ann, bob), (cem, ann), (ann, bob)] {
+        let id = world.call(from, to.user).await.unwrap().call_id;
+        world.end(from, &id).await.unwrap();
+        world.clock.advance(10 * SECOND);
+        made.insert(0, id);
+    }
+    let named = |keyword: &str| pb::ListCallsRequest { keyword: keyword.to_owned(), ..Default::default() };
+    assert_eq!(world.list(ann, named(" BERG ")).await.unwrap(), made);
+    assert_eq!(world.list(ann, named("bob")).await.unwrap(), [made[0].clone(), made[2].clone()]);
+    assert!(world.list(ann, named("dee")).await.unwrap().is_empty());
+    let both =
+        |keyword: &str, user: UserId| pb::ListCallsRequest { user_id: user.to_string(), ..named(keyword) };
+    assert_eq!(world.list(ann, both("berg", cem.user)).await.unwrap(), [made[1].clone()]);
+    assert!(world.list(ann, both("bob", cem.user)).await.unwrap().is_empty());
+
+    // Page by page it is the same, and a page of one keyword is none of another.
+    let first = pb::ListCallsRequest { page_size: 2, ..named("berg") };
+    let page = world.client().list_calls(ann.asks(first.clone())).await.unwrap().into_inner();
+    let next = pb::ListCallsRequest { page_token: page.next_page_token.clone(), ..first };
+    assert_eq!(world.list(ann, next).await.unwrap(), [made[2].clone()]);
+    let wrong = pb::ListCallsRequest { page_token: page.next_page_token, ..named("bob") };
+    assert_eq!(reason(world.list(ann, wrong).await).0, Code::InvalidArgument);
+    // Without auth nothing is found, and nothing is left out in silence.
+    world.peers.set_away(true);
+    assert_eq!(reason(world.list(ann, named("berg")).await).0, Code::Unavailable);
+    assert_eq!(world.list(ann, pb::ListCallsRequest::default()).await.unwrap(), made);
+    world.peers.set_away(false);
+    world.peers.delete(cem.user);
+    assert_eq!(world.list(ann, named("berg")).await.unwrap().len(), 2);
 }
 
 #[tokio::test]

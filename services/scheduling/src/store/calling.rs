@@ -21,6 +21,8 @@ pub struct Start {
     pub id: CallId,
     /// Who calls whom.
     pub pair: Pair,
+    /// A new call is over at once as missed, unless the other is in another call.
+    pub callee_offline: bool,
     /// What a retry is known by.
     pub retry: Option<Retry>,
     /// How many calls the caller may begin in a minute.
@@ -77,12 +79,12 @@ pub struct Changed {
 pub type Place = (Timestamp, CallId);
 
 /// Which of somebody's calls.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Listing {
     /// Whose.
     pub user: UserId,
-    /// Only those with this person.
-    pub peer: Option<UserId>,
+    /// Only those with one of these people; `None` for all.
+    pub peers: Option<Vec<UserId>>,
     /// Only those in this state.
     pub state: Option<StateName>,
     /// Only the live one.
@@ -98,7 +100,7 @@ pub struct Listing {
 impl Listing {
     /// All calls of somebody.
     pub const fn all(user: UserId, limit: i64) -> Self {
-        Self { user, peer: None, state: None, active: false, missed: false, before: None, limit }
+        Self { user, peers: None, state: None, active: false, missed: false, before: None, limit }
     }
 }
 
@@ -145,8 +147,14 @@ impl Store {
     }
 
     /// Some of somebody's calls, newest first, and one more when there is one.
-    pub async fn calls(&self, listing: Listing) -> Result<Vec<Call>, Error> {
+    pub async fn calls(&self, listing: &Listing) -> Result<Vec<Call>, Error> {
         either!(self, store => store.calls(listing))
+    }
+
+    /// The people with whom a user has had calls, those of the latest calls first, at most so many. Deleted accounts are
+    /// left out.
+    pub async fn call_peers(&self, user: UserId, limit: i64) -> Result<Vec<UserId>, Error> {
+        either!(self, store => store.call_peers(user, limit))
     }
 
     /// Ends the live call of one whose account is gone, and forgets the user: others keep their calls, without the name.

@@ -67,7 +67,7 @@ impl Store {
         record.map(Record::read).transpose()
     }
 
-    pub async fn calls(&self, listing: Listing) -> Result<Vec<Call>, Error> {
+    pub async fn calls(&self, listing: &Listing) -> Result<Vec<Call>, Error> {
         // After the last place: no time is as late, and no id as large.
         let (time, id) =
             listing.before.map_or((i64::MAX, Uuid::max()), |(time, id)| (time.as_millis(), id.uuid()));
@@ -75,8 +75,19 @@ impl Store {
         let mut sql = QueryBuilder::<Db>::new(LIST);
         sql.push_bind(listing.user.uuid());
         sql.push(" AND (m.create_time, m.call_id) < (").push_bind(time).push(", ").push_bind(id).push(")");
-        if let Some(peer) = listing.peer {
-            sql.push(" AND m.peer_id = ").push_bind(peer.uuid());
+        match listing.peers.as_deref() {
+            None => {}
+            Some([]) => return Ok(Vec::new()),
+            Some([peer]) => {
+                sql.push(" AND m.peer_id = ").push_bind(peer.uuid());
+            }
+            Some(peers) => {
+                let mut list = sql.push(" AND m.peer_id IN (").separated(", ");
+                for peer in peers {
+                    list.push_bind(peer.uuid());
+                }
+                sql.push(")");
+            }
         }
         if let Some(state) = listing.state {
             sql.push(" AND m.state = ").push_bind(code_of_state(state));
@@ -91,6 +102,19 @@ impl Store {
         sql.push_bind(listing.limit.saturating_add(1));
         let records: Vec<Record> = sql.build_query_as().fetch_all(self.pool.read()).await?;
         records.into_iter().map(Record::read).collect()
+    }
+
+    pub async fn call_peers(&self, user: UserId, limit: i64) -> Result<Vec<UserId>, Error> {
+        let peers: Vec<Uuid> = sqlx::query_scalar(
+            "SELECT peer_id FROM call_members WHERE user_id = $1 AND peer_id <> $2
+             GROUP BY peer_id ORDER BY MAX(create_time) DESC, peer_id LIMIT $3",
+        )
+        .bind(user.uuid())
+        .bind(nobody().uuid())
+        .bind(limit)
+        .fetch_all(self.pool.read())
+        .await?;
+        Ok(peers.into_iter().map(UserId::from).collect())
     }
 
     pub async fn start_call(&self, start: &Start, spans: &Spans) -> Result<Settled<Started>, Error> {
@@ -125,6 +149,7 @@ impl Store {
                 None => {
                     let call = match wish {
                         Wish::Busy => Call::busy(start.id, start.pair, now),
+                        _ if start.callee_offline => Call::missed(start.id, start.pair, now),
                         _ => Call::ringing(start.id, start.pair, now, spans),
                     };
                     insert(&mut tx, &call, now).await?;

@@ -67,6 +67,7 @@ pub struct Sent {
     pub author: UserId,
     pub key: String,
     pub text: String,
+    pub scheduled_time: Option<prost_types::Timestamp>,
     pub at: Timestamp,
 }
 
@@ -92,11 +93,23 @@ impl Others {
 
     /// Deletes an account, with its memberships.
     pub fn delete(&self, user: UserId) {
+        {
+            let mut state = self.state();
+            state.users.remove(&user);
+            state.members.retain(|(_, member), _| *member != user);
+        }
+        self.tell_of(user, auth::user_fact::Payload::UserDeleted(auth::UserDeleted {}));
+    }
+
+    /// Changes the name of a user.
+    pub fn rename(&self, user: UserId) {
+        self.tell_of(user, auth::user_fact::Payload::UserUpdated(auth::UserUpdated {}));
+    }
+
+    fn tell_of(&self, user: UserId, payload: auth::user_fact::Payload) {
         let mut state = self.state();
-        state.users.remove(&user);
-        state.members.retain(|(_, member), _| *member != user);
         let position = i64::try_from(state.facts.len()).unwrap() + 1;
-        let payload = Some(auth::user_fact::Payload::UserDeleted(auth::UserDeleted {}));
+        let payload = Some(payload);
         state.facts.push(auth::UserFact {
             position,
             user_id: user.to_string(),
@@ -248,6 +261,7 @@ impl Others {
         request: messaging::SendMessageRequest,
     ) -> Result<messaging::SendMessageResponse, Status> {
         let (conversation, text) = said(&request);
+        let scheduled_time = request.scheduled_time;
         let mut state = self.state();
         let key = request.client_message_id;
         let (sent, repeated) = match state.stored.get(&(conversation, author, key.clone())) {
@@ -258,7 +272,8 @@ impl Others {
             None => {
                 state.admit(conversation, author)?;
                 let (message_id, at) = (MessageId::generate(), self.clock.now());
-                let sent = Sent { message_id, conversation, author, key: key.clone(), text, at };
+                let sent =
+                    Sent { message_id, conversation, author, key: key.clone(), text, scheduled_time, at };
                 state.stored.insert((conversation, author, key), sent.clone());
                 state.in_order.push(sent.clone());
                 (sent, false)

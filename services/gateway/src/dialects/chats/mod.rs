@@ -51,10 +51,7 @@ pub(super) async fn answer(dialects: &Dialects, request: &HttpRequest) -> Result
 
 /// The user of the token.
 async fn actor(dialects: &Dialects, request: &HttpRequest) -> Result<Actor, Problem> {
-    let in_query = match dialects.backend.is_development() {
-        true => request.query.filled("token")?,
-        false => None,
-    };
+    let in_query = dialects.token_in_query(request)?;
     let token = request.header("token").and_then(token).or_else(|| request.bearer()).or(in_query.as_deref());
     let token = token.ok_or_else(unauthenticated)?;
     dialects.backend.sign_in(token, request.address).await

@@ -156,6 +156,7 @@ impl<'a> MessageOut<'a> {
             poll_result: None,
             link_preview: None,
             viewer: None,
+            scheduled_time: None,
         } = message
         else {
             return None;
@@ -274,6 +275,7 @@ impl From<In<'_>> for ClientFrame {
             reply_to_message_id: send.reply_to_message_id.into_owned(),
             validate_only: false,
             expire_after: None,
+            scheduled_time: None,
         };
         Self { id: frame.id.into_owned(), command: Some(Command::SendMessage(request)) }
     }

@@ -32,6 +32,7 @@ promises! {
     the_sweeper_comes_through_a_long_list
     sweepers_at_once_do_each_thing_once
     the_sweeper_leaves_alone_what_went_otherwise
+    the_next_expiry_is_known
 }
 
 fn brief(conversation: ConversationId, sender: UserId, key: &str, secs: u64) -> Letter {
@@ -214,4 +215,28 @@ async fn the_sweeper_leaves_alone_what_went_otherwise(scene: Scene) {
         assert_eq!(message.deletion.map(|deletion| deletion.reason), Some(reason));
     }
     assert_eq!((log_of(store, here).await.len(), log_of(store, emptied).await.len()), (2, 2));
+}
+
+async fn the_next_expiry_is_known(scene: Scene) {
+    let [here, emptied, gone] = [(); 3].map(|()| ConversationId::generate());
+    let (bob, store) = (UserId::generate(), &scene.store);
+    let next = async || store.next_expiry().await.unwrap();
+    assert_eq!(next().await, None);
+    send(store, here, bob, "for ever").await;
+    assert_eq!(next().await, None);
+    scene.brief(here, bob, "a", 5).await;
+    let deleted = scene.brief(here, bob, "b", 4).await;
+    scene.brief(emptied, bob, "c", 3).await;
+    scene.brief(gone, bob, "d", 2).await;
+    assert_eq!(next().await, Some(later(2000)));
+    store.apply(0, 1, &[fact(gone, FactKind::Deleted, &[], &[])], &[]).await.unwrap().unwrap();
+    assert_eq!(next().await, Some(later(3000)));
+    store.purge(emptied, bob, &OWNER, NOW).await.unwrap();
+    assert_eq!(next().await, Some(later(4000)));
+    store.revise(&revision(&deleted, bob, UNSEND), &Access::member(), NOW).await.unwrap();
+    assert_eq!(next().await, Some(later(5000)));
+    scene.clock.advance(Duration::from_secs(6));
+    assert_eq!(next().await, Some(later(5000)), "what is overdue comes first");
+    scene.sweep().await;
+    assert_eq!(next().await, None);
 }

@@ -38,6 +38,7 @@ fn letter(conversation: ConversationId, sender: UserId, content: Content) -> Let
         client_message_id: None,
         reply_to: None,
         lifetime: None,
+        scheduled_time: None,
     };
     Letter::new(draft, conversation, sender)
 }

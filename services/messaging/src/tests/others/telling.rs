@@ -106,6 +106,11 @@ impl Others {
         self.tell_of(user, auth::user_fact::Payload::UserDeleted(auth::UserDeleted {}));
     }
 
+    /// Tells that a name or a picture changed.
+    pub fn rename(&self, user: UserId) {
+        self.tell_of(user, auth::user_fact::Payload::UserUpdated(auth::UserUpdated {}));
+    }
+
     /// Tells of a review.
     pub fn review(
         &self,

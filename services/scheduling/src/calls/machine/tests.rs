@@ -232,6 +232,20 @@ fn signals_go_to_the_device_in_the_call_and_while_it_rings_to_all() {
 }
 
 #[test]
+fn a_call_to_one_who_is_offline_is_missed_at_once_and_stays_so() {
+    let mut call = Call::missed(Uuid::from_u128(9).into(), pair(), NOW);
+    let ending = Ending { outcome: Outcome::Missed, time: NOW, by: None, talk: None, duration: None };
+    assert_eq!((call.ending(), call.version), (Some(&ending), 1));
+    assert_eq!((call.is_live(), call.ring_until, call.create_time), (false, NOW, NOW));
+    let over = Refusal::Over(Outcome::Missed);
+    assert_eq!(refused(&mut call, Act::Accept(device(BOB, 0)), NOW), over);
+    assert_eq!(call.route(device(ANN, 0)), Err(over));
+    for act in [Act::End(device(ANN, 0)), Act::Reject(device(BOB, 0)), Act::Gone(user(ANN)), Act::Pass] {
+        unchanged(&mut call, act, NOW.plus(SPANS.ring));
+    }
+}
+
+#[test]
 fn two_who_call_each_other_meet() {
     let call = ringing();
     let wish = |from, to, media, own, others| wish(from, user(to), media, own, others);
@@ -361,7 +375,7 @@ fn every_state_is_reached_and_from_every_state_time_alone_leads_to_an_end() {
 /// What somebody may do; devices and calls by number.
 #[derive(Clone, Debug)]
 enum Step {
-    Start { from: (u128, u128), to: u128, media: Media },
+    Start { from: (u128, u128), to: u128, media: Media, callee_offline: bool },
     Act { kind: u8, who: (u128, u128), call: usize, said: Option<i64> },
     Wait(u64),
 }
@@ -371,7 +385,9 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
     let who = || prop_oneof![6 => (0..2_u128, 0..3_u128), 1 => Just((2_u128, 0_u128))];
     let media = prop_oneof![Just(Media::Audio), Just(Media::Video)];
     let said = proptest::option::of(-200_000..200_000_i64);
-    let start = (who(), 0..3_u128, media).prop_map(|(from, to, media)| Step::Start { from, to, media });
+    let offline = prop_oneof![4 => Just(false), 1 => Just(true)];
+    let start = (who(), 0..3_u128, media, offline)
+        .prop_map(|(from, to, media, callee_offline)| Step::Start { from, to, media, callee_offline });
     let act = (0..6_u8, who(), 0..3_usize, said).prop_map(|(kind, who, call, said)| Step::Act {
         kind,
         who,
@@ -400,12 +416,13 @@ impl World {
         self.calls[place].is_live().then_some(place)
     }
 
-    fn start(&mut self, from: Device, to: UserId, media: Media, now: Timestamp) {
+    fn start(&mut self, from: Device, to: UserId, media: Media, callee_offline: bool, now: Timestamp) {
         let (own, others) = (self.live_one(from.user, now), self.live_one(to, now));
         let found = |place: Option<usize>| place.map(|place| &self.calls[place]);
         let id = Uuid::from_u128(1000 + self.calls.len() as u128).into();
         let pair = Pair { from, to, conversation: Uuid::from_u128(7).into(), media };
         match wish(from, to, media, found(own), found(others)) {
+            Wish::Ring if callee_offline => self.calls.push(Call::missed(id, pair, now)),
             Wish::Ring => self.calls.push(Call::ringing(id, pair, now, &SPANS)),
             Wish::Busy => self.calls.push(Call::busy(id, pair, now)),
             Wish::Meet => {
@@ -429,8 +446,8 @@ proptest! {
             match step {
                 Step::Wait(millis) => now = now.plus(Duration::from_millis(millis)),
                 Step::Start { from, to, .. } if from.0 == to => {}
-                Step::Start { from: (of, number), to, media } => {
-                    world.start(device(of, number), user(to), media, now);
+                Step::Start { from: (of, number), to, media, callee_offline } => {
+                    world.start(device(of, number), user(to), media, callee_offline, now);
                 }
                 Step::Act { kind, who: (of, number), call, said } => {
                     // One of the last few.

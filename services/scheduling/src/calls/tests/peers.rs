@@ -23,6 +23,7 @@ pub struct Peers(Arc<Mutex<State>>);
 #[derive(Default)]
 struct State {
     users: BTreeSet<UserId>,
+    names: HashMap<UserId, &'static str>,
     guests: BTreeSet<UserId>,
     facts: Vec<auth::UserFact>,
     blocks: Vec<conversation::ConversationFact>,
@@ -85,6 +86,11 @@ impl Peers {
         user
     }
 
+    /// Gives a user a display name.
+    pub fn name(&self, user: UserId, name: &'static str) {
+        self.state().names.insert(user, name);
+    }
+
     pub fn delete(&self, user: UserId) {
         let mut state = self.state();
         state.users.remove(&user);
@@ -140,7 +146,7 @@ impl Peers {
     }
 
     pub fn auth(&self) -> Transport {
-        let [introspect, facts, record] = [(); 3].map(|()| self.clone());
+        let [introspect, facts, record, users] = [(); 4].map(|()| self.clone());
         let introspect = rpc(move |request: Request<auth::IntrospectRequest>| {
             let peers = introspect.clone();
             async move { peers.introspect(&request) }
@@ -159,8 +165,13 @@ impl Peers {
             let peers = record.clone();
             async move { peers.record(&request) }
         });
+        let users = rpc(move |request: Request<auth::BatchGetUsersRequest>| {
+            let peers = users.clone();
+            async move { peers.batch_get_users(&request) }
+        });
         Transport::local(
             Router::new()
+                .route("/parlor.auth.v1.UserService/BatchGetUsers", users)
                 .route("/parlor.auth.v1.AuthService/Introspect", introspect)
                 .route("/parlor.auth.v1.AuthService/ListUserFacts", facts)
                 .route("/parlor.auth.v1.ReviewService/RecordAcquaintance", record),
@@ -246,6 +257,25 @@ impl Peers {
             }
         });
         Ok(auth::IntrospectResponse { caller })
+    }
+
+    fn batch_get_users(
+        &self,
+        request: &Request<auth::BatchGetUsersRequest>,
+    ) -> Result<auth::BatchGetUsersResponse, Status> {
+        is_scheduling(request)?;
+        let state = self.state();
+        if state.away {
+            return Err(Status::unavailable("away"));
+        }
+        assert!(state.users.contains(&on_behalf(request)), "as a user who is there");
+        let user_ids = request.get_ref().user_ids.iter().map(|text| id(text));
+        let users = user_ids.filter(|user| state.users.contains(user)).map(|user| auth::User {
+            user_id: user.to_string(),
+            display_name: state.names.get(&user).copied().unwrap_or_default().to_owned(),
+            ..Default::default()
+        });
+        Ok(auth::BatchGetUsersResponse { users: users.collect() })
     }
 
     fn record(

@@ -87,7 +87,14 @@ fn another(of: Device) -> Device {
 
 fn start(from: Device, to: UserId) -> Start {
     let pair = Pair { from, to, conversation: ConversationId::generate(), media: Media::Audio };
-    Start { id: CallId::generate(), pair, retry: None, per_minute: 1000, only_meet: false }
+    Start {
+        id: CallId::generate(),
+        pair,
+        callee_offline: false,
+        retry: None,
+        per_minute: 1000,
+        only_meet: false,
+    }
 }
 
 fn outcome(call: &Call) -> Option<Outcome> {
@@ -131,8 +138,10 @@ on_both! {
     each_live_call_has_its_timer_and_each_that_is_over_another,
     a_change_takes_the_timer_from_who_has_claimed_it,
     so_many_in_a_minute,
+    a_call_to_one_who_is_offline_is_missed_at_once,
     pages_leave_nothing_out,
     what_is_asked_for_is_found,
+    the_people_of_the_latest_calls_come_first,
     one_who_is_gone_is_forgotten,
     a_block_ends_the_call_of_the_two,
 }
@@ -433,6 +442,49 @@ async fn so_many_in_a_minute(world: World) {
     assert!(world.get(&call).await.talk().is_some());
 }
 
+async fn a_call_to_one_who_is_offline_is_missed_at_once(world: World) {
+    let (ann, bob, cem) = (device(), device(), device());
+    let offline = |from, to| Start { callee_offline: true, ..start(from, to) };
+    let retry = Some(Retry { request_id: Uuid::from_u128(7), fingerprint: [1; 32] });
+    let first = Start { retry, ..offline(ann, bob.user) };
+    let settled = world.store.start_call(&first, &SPANS).await.unwrap();
+    let Started::Call { call, met: false, changed: true } = settled.outcome else { panic!("{settled:?}") };
+    assert_eq!((outcome(&call), call.ending().unwrap().time), (Some(Outcome::Missed), settled.now));
+    assert_eq!(world.get(&call).await, *call);
+    for user in [ann.user, bob.user] {
+        assert_eq!(world.store.live_call(user).await.unwrap(), None);
+        let listed = world.store.calls(&Listing::all(user, 10)).await.unwrap();
+        assert_eq!(listed, [(*call).clone()]);
+    }
+    let missed = Listing { missed: true, ..Listing::all(bob.user, 10) };
+    assert_eq!(world.store.calls(&missed).await.unwrap().len(), 1);
+    // It has no deadline, and what follows waits at once.
+    assert!(world.due(Kind::CallDeadline, 2 * SPANS.longest).await.is_empty());
+    let due = world.due(Kind::CallOutcome, SECOND).await;
+    assert_eq!(due.iter().map(|claim| CallId::from(claim.key.id)).collect::<Vec<_>>(), [call.id]);
+    // The same again finds it.
+    let again = Start { retry, ..offline(ann, bob.user) };
+    let settled = world.store.start_call(&again, &SPANS).await.unwrap();
+    let Started::Call { call: found, changed: false, .. } = settled.outcome else { panic!("{settled:?}") };
+    assert_eq!(found, call);
+
+    // Those who are in a call are so here too.
+    let live = world.rings(bob, ann.user).await;
+    let busy = world.store.start_call(&offline(cem, bob.user), &SPANS).await.unwrap();
+    assert!(matches!(busy.outcome, Started::Call { call, .. } if outcome(&call) == Some(Outcome::Busy)));
+    let refused = world.store.start_call(&offline(bob, cem.user), &SPANS).await.unwrap();
+    assert_eq!(refused.outcome, Started::InCall(live.id));
+    let met = world.store.start_call(&offline(ann, bob.user), &SPANS).await.unwrap();
+    assert!(matches!(met.outcome, Started::Call { call, met: true, .. } if call.id == live.id));
+    // It counts as a call that was begun; it begins none where only a call of the other is to be met.
+    let limited = Start { per_minute: 1, ..offline(ann, UserId::generate()) };
+    world.act(&live, Act::End(ann)).await;
+    let settled = world.store.start_call(&limited, &SPANS).await.unwrap();
+    assert!(matches!(settled.outcome, Started::TooMany(_)), "{settled:?}");
+    let only_meet = Start { only_meet: true, ..offline(ann, bob.user) };
+    assert_eq!(world.store.start_call(&only_meet, &SPANS).await.unwrap().outcome, Started::NotMet);
+}
+
 async fn pages_leave_nothing_out(world: World) {
     let ann = device();
     let mut made = Vec::new();
@@ -449,7 +501,7 @@ async fn pages_leave_nothing_out(world: World) {
     let mut found: Vec<CallId> = Vec::new();
     let mut before = None;
     loop {
-        let mut page = world.store.calls(Listing { before, ..Listing::all(ann.user, 2) }).await.unwrap();
+        let mut page = world.store.calls(&Listing { before, ..Listing::all(ann.user, 2) }).await.unwrap();
         let has_more = page.len() > 2;
         page.truncate(2);
         before = page.last().map(|call| (call.create_time, call.id));
@@ -463,9 +515,9 @@ async fn pages_leave_nothing_out(world: World) {
 
 async fn what_is_asked_for_is_found(world: World) {
     let (ann, bob, cem) = (device(), device(), device());
-    let all = Listing::all(ann.user, 100);
-    let ids = async |listing| {
-        let calls = world.store.calls(listing).await.unwrap();
+    let all = || Listing::all(ann.user, 100);
+    let ids = async |listing: Listing| {
+        let calls = world.store.calls(&listing).await.unwrap();
         calls.into_iter().map(|call| call.id).collect::<Vec<_>>()
     };
     let ended = world.rings(ann, bob.user).await;
@@ -482,14 +534,35 @@ async fn what_is_asked_for_is_found(world: World) {
     world.clock.advance(SECOND);
     let Started::Call { call: busy, .. } = world.start(cem, ann.user).await else { panic!() };
 
-    assert_eq!(ids(all).await, [busy.id, live.id, given_up.id, cancelled.id, ended.id]);
-    assert_eq!(ids(Listing { active: true, ..all }).await, [live.id]);
-    assert_eq!(ids(Listing { missed: true, ..all }).await, [busy.id, cancelled.id]);
-    assert_eq!(ids(Listing { peer: Some(bob.user), ..all }).await, [live.id, ended.id]);
+    assert_eq!(ids(all()).await, [busy.id, live.id, given_up.id, cancelled.id, ended.id]);
+    assert_eq!(ids(Listing { active: true, ..all() }).await, [live.id]);
+    assert_eq!(ids(Listing { missed: true, ..all() }).await, [busy.id, cancelled.id]);
+    let with = |peers: &[UserId]| Listing { peers: Some(peers.to_vec()), ..all() };
+    assert_eq!(ids(with(&[bob.user])).await, [live.id, ended.id]);
+    let both = [busy.id, live.id, given_up.id, cancelled.id, ended.id];
+    assert_eq!(ids(with(&[UserId::generate(), cem.user, bob.user])).await, both);
+    assert_eq!(ids(Listing { missed: true, ..with(&[bob.user, cem.user]) }).await, [busy.id, cancelled.id]);
+    assert!(ids(with(&[])).await.is_empty());
     let over = StateName::Over(Outcome::Cancelled);
-    assert_eq!(ids(Listing { state: Some(over), ..all }).await, [given_up.id, cancelled.id]);
-    assert_eq!(ids(Listing { state: Some(StateName::Ringing), ..all }).await, [live.id]);
+    assert_eq!(ids(Listing { state: Some(over), ..all() }).await, [given_up.id, cancelled.id]);
+    assert_eq!(ids(Listing { state: Some(StateName::Ringing), ..all() }).await, [live.id]);
     assert!(ids(Listing::all(UserId::generate(), 10)).await.is_empty());
+}
+
+async fn the_people_of_the_latest_calls_come_first(world: World) {
+    let (ann, bob, cem, dee) = (device(), device(), device(), device());
+    for (from, to) in [(ann, bob), (cem, ann), (ann, dee), (ann, bob)] {
+        let call = world.rings(from, to.user).await;
+        world.act(&call, Act::End(from)).await;
+        world.clock.advance(SECOND);
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    let peers = async |limit| world.store.call_peers(ann.user, limit).await.unwrap();
+    assert_eq!(peers(10).await, [bob.user, dee.user, cem.user]);
+    assert_eq!(peers(2).await, [bob.user, dee.user]);
+    world.store.forget_caller(dee.user, &SPANS).await.unwrap();
+    assert_eq!(peers(10).await, [bob.user, cem.user]);
+    assert!(world.store.call_peers(UserId::generate(), 10).await.unwrap().is_empty());
 }
 
 async fn one_who_is_gone_is_forgotten(world: World) {
@@ -502,11 +575,11 @@ async fn one_who_is_gone_is_forgotten(world: World) {
     assert_eq!((ended.len(), outcome(&ended[0])), (1, Some(Outcome::Ended)));
     assert!(world.store.forget_caller(ann.user, &SPANS).await.unwrap().is_empty());
     // The other keeps both, without the name.
-    let kept = world.store.calls(Listing::all(bob.user, 10)).await.unwrap();
+    let kept = world.store.calls(&Listing::all(bob.user, 10)).await.unwrap();
     assert_eq!(kept.len(), 2);
     assert!(kept.iter().all(|call| !call.has(ann.user) && call.peer_of(bob.user) == nobody()));
     assert!(kept.iter().all(|call| call.ending().unwrap().by != Some(ann.user)));
-    assert!(world.store.calls(Listing::all(ann.user, 10)).await.unwrap().is_empty());
+    assert!(world.store.calls(&Listing::all(ann.user, 10)).await.unwrap().is_empty());
     assert_eq!(world.start(ann, bob.user).await, Started::Gone(ann.user));
     assert_eq!(world.start(cem, ann.user).await, Started::Gone(ann.user));
     // What is over stays over.

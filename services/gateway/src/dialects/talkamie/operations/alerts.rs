@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use proto::auth::v1::Review;
+use proto::auth::v1::BatchGetReviewsRequest;
 use proto::conversation::v1::Conversation;
 use proto::id::ConversationId;
 use proto::messaging::v1::{Alert, AlertKind, GetMessageRequest, ListAlertsRequest, Message};
@@ -110,8 +110,7 @@ async fn reviews<'a>(
     if review_ids.is_empty() {
         return Ok(HashMap::new());
     }
-    //REVIEWS
-    let found: Vec<Review> = Vec::new();
+    let found = session.call(BatchGetReviewsRequest { review_ids }).await?.reviews;
     let raters = session.users(found.iter().map(|review| review.reviewer_user_id.as_str())).await?;
     let shown = found.iter().map(|found| review::show(found, raters.get(&found.reviewer_user_id)));
     Ok(by_id(&found, |review| &review.review_id, shown.collect()))

@@ -58,6 +58,8 @@ service!(auth::auth_service_server::AuthService {
     link_provider(auth::LinkProviderRequest) -> auth::LinkProviderResponse;
     list_linked_providers(auth::ListLinkedProvidersRequest) -> auth::ListLinkedProvidersResponse;
     unlink_provider(auth::UnlinkProviderRequest) -> auth::UnlinkProviderResponse;
+    login_as_external_account(auth::LoginAsExternalAccountRequest) -> auth::LoginAsExternalAccountResponse;
+    list_external_accounts(auth::ListExternalAccountsRequest) -> auth::ListExternalAccountsResponse;
     list_user_facts(auth::ListUserFactsRequest) -> auth::ListUserFactsResponse;
 });
 
@@ -208,7 +210,7 @@ service!(messaging::messaging_service_server::MessagingService {
             conversation_id: request.conversation_id.clone(),
             delivered_sequence: request.read_sequence.max(request.delivered_sequence),
             read_sequence: request.read_sequence,
-            update_time: None,
+            ..Default::default()
         };
         let subject = proto::subject::conversation(parse(&request.conversation_id));
         self.hint(&subject, notice::Notice::Receipt(watermark.clone()));
