@@ -130,6 +130,9 @@ pub(crate) async fn serve(State(dialects): State<Dialects>, request: Request) ->
 }
 
 async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Result<Response, Problem> {
+    if dialect == Dialect::Talkamie && talkamie::socket::is_at(request.uri().path()) {
+        return talkamie::socket::open(dialects, request).await;
+    }
     let request = HttpRequest::read(request, dialects.backend.max_body_bytes()).await?;
     match dialect {
         Dialect::Chats => chats::answer(&dialects, &request).await,

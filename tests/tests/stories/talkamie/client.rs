@@ -20,7 +20,7 @@ pub struct Client {
     /// The session token.
     pub token: String,
     pub gateway: SocketAddr,
-    client: reqwest::Client,
+    pub client: reqwest::Client,
 }
 
 impl Client {

@@ -13,6 +13,7 @@ mod operations;
 mod routes;
 mod session;
 mod show;
+pub(super) mod socket;
 mod words;
 
 use std::sync::Arc;

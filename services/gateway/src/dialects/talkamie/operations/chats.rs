@@ -1,7 +1,5 @@
 //! `/chats` and `/chat/{id}`: direct conversations as chats.
 
-use std::collections::HashSet;
-
 use proto::conversation::v1::{Contact, Conversation, ConversationKind};
 use proto::id::ConversationId;
 use proto::messaging::v1::{
@@ -53,6 +51,17 @@ pub(in crate::dialects::talkamie) async fn entries(
     session: &Session,
     ids: &[ConversationId],
 ) -> Result<Vec<InboxEntry>, Problem> {
+    let mut entries = inbox(session, ids).await?;
+    entries.retain(|entry| entry.conversation.as_ref().is_some_and(is_direct_kind));
+    Ok(entries)
+}
+
+fn is_direct_kind(conversation: &Conversation) -> bool {
+    conversation.kind() == ConversationKind::Direct
+}
+
+/// The conversations of the user among these, as they stand in the inbox.
+async fn inbox(session: &Session, ids: &[ConversationId]) -> Result<Vec<InboxEntry>, Problem> {
     let mut entries = Vec::new();
     for batch in ids.chunks(BATCH) {
         let get = BatchGetInboxEntriesRequest {
@@ -60,9 +69,6 @@ pub(in crate::dialects::talkamie) async fn entries(
         };
         entries.extend(session.call(get).await?.entries);
     }
-    entries.retain(|entry| {
-        entry.conversation.as_ref().is_some_and(|found| found.kind() == ConversationKind::Direct)
-    });
     Ok(entries)
 }
 
@@ -147,19 +153,28 @@ pub(in crate::dialects::talkamie) async fn unread_total(session: &Session) -> Re
     let counts = session.call(GetUnreadCountsRequest {}).await?.counts;
     let ids = counts.iter().filter_map(|count| ConversationId::parse(&count.conversation_id).ok());
     let chats = direct_ones(session, ids.collect()).await?;
-    Ok(i32::try_from(chats).unwrap_or(i32::MAX))
+    Ok(i32::try_from(chats.len()).unwrap_or(i32::MAX))
 }
 
-/// The number of direct conversations among these. The kind of a conversation never changes and is remembered.
-async fn direct_ones(session: &Session, ids: Vec<ConversationId>) -> Result<usize, Problem> {
+/// True for a direct conversation of the user.
+pub(in crate::dialects::talkamie) async fn is_direct(
+    session: &Session,
+    id: ConversationId,
+) -> Result<bool, Problem> {
+    Ok(!direct_ones(session, vec![id]).await?.is_empty())
+}
+
+/// The direct conversations among these. The kind of a conversation never changes and is remembered.
+pub(in crate::dialects::talkamie) async fn direct_ones(
+    session: &Session,
+    ids: Vec<ConversationId>,
+) -> Result<Vec<ConversationId>, Problem> {
     let known = &session.dialects.talkamie.direct;
     let unknown: Vec<_> = ids.iter().copied().filter(|id| known.get(id).is_none()).collect();
-    let found = entries(session, &unknown).await?;
-    let found = found.iter().filter_map(|entry| entry.conversation.as_ref());
-    let found: HashSet<_> =
-        found.filter_map(|found| ConversationId::parse(&found.conversation_id).ok()).collect();
-    for id in unknown {
-        known.insert(id, found.contains(&id));
+    for conversation in inbox(session, &unknown).await?.iter().filter_map(|entry| entry.conversation.as_ref()) {
+        if let Ok(id) = ConversationId::parse(&conversation.conversation_id) {
+            known.insert(id, is_direct_kind(conversation));
+        }
     }
-    Ok(ids.iter().filter(|id| known.get(*id).unwrap_or_default()).count())
+    Ok(ids.into_iter().filter(|id| known.get(id).unwrap_or_default()).collect())
 }

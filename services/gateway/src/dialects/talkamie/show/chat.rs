@@ -61,7 +61,7 @@ pub(in crate::dialects::talkamie) fn request(
 }
 
 /// `accepted` exactly when the viewer may write and nothing waits; clients send in this state only.
-fn status(request: Option<&Request>, access: &Access) -> &'static str {
+pub(in crate::dialects::talkamie) fn status(request: Option<&Request>, access: &Access) -> &'static str {
     let state = request.map_or(RequestState::Unspecified, Request::state);
     if state == RequestState::Pending {
         return "pending";
