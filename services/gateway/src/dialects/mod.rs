@@ -137,6 +137,6 @@ async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Resul
     match dialect {
         Dialect::Chats => chats::answer(&dialects, &request).await,
         Dialect::Messenger => messenger::answer(&dialects, &request).await,
-        Dialect::Talkamie => talkamie::answer(&dialects, &request).await,
+        Dialect::Talkamie => Box::pin(talkamie::answer(&dialects, &request)).await,
     }
 }

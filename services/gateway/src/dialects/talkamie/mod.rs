@@ -20,6 +20,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
 use moka::sync::Cache;
 use proto::id::ConversationId;
 use serde_json::json;
@@ -76,81 +78,91 @@ pub(super) async fn answer(dialects: &Dialects, request: &HttpRequest) -> Result
             });
         }
     };
-    let reply = match operation {
-        Operation::SignUp => auth::sign_up(dialects, request).await,
-        Operation::SignIn => auth::sign_in(dialects, request).await,
-        Operation::Refresh => auth::refresh(dialects, request).await,
-        Operation::GenerateOtp => otp::generate(dialects, request).await,
-        Operation::VerifyOtp => otp::verify(dialects, request).await,
-        // Whether an address has an account is not told to one who is signed out.
-        Operation::ListUsers if request.bearer().is_none() && is_search_by_address(request)? => {
-            Ok(Reply::new(json!([])))
-        }
-        _ => {
-            let session = Session::of(dialects, request).await?;
-            let id = request.path.get(base + 1).map_or("", String::as_str);
-            perform(&session, operation, id, &request.fields()).await
-        }
-    };
-    Ok(reply?.response())
+    if let Some(reply) = perform_signed_out(dialects, operation, request) {
+        return Ok(reply.await?.response());
+    }
+    let session = Session::of(dialects, request).await?;
+    let id = request.path.get(base + 1).map_or("", String::as_str);
+    Ok(perform(&session, operation, id, &request.fields()).await?.response())
 }
 
-fn is_search_by_address(request: &HttpRequest) -> Result<bool, Problem> {
-    Ok(request.query.filled("email")?.is_some())
-}
-
-/// Carries out an operation of a signed-in user; `id` is the second segment of the path.
-async fn perform(
-    session: &Session,
+/// Carries out an operation that needs no token; `None` for the others.
+fn perform_signed_out<'a>(
+    dialects: &'a Dialects,
     operation: Operation,
-    id: &str,
-    fields: &Fields,
-) -> Result<Reply, Problem> {
+    request: &'a HttpRequest,
+) -> Option<BoxFuture<'a, Result<Reply, Problem>>> {
+    Some(match operation {
+        Operation::SignUp => auth::sign_up(dialects, request).boxed(),
+        Operation::SignIn => auth::sign_in(dialects, request).boxed(),
+        Operation::Refresh => auth::refresh(dialects, request).boxed(),
+        Operation::GenerateOtp => otp::generate(dialects, request).boxed(),
+        Operation::VerifyOtp => otp::verify(dialects, request).boxed(),
+        // Whether an address has an account is not told to one who is signed out.
+        Operation::ListUsers if request.bearer().is_none() && is_search_by_address(request) => {
+            ready(Ok(Reply::new(json!([])))).boxed()
+        }
+        _ => return None,
+    })
+}
+
+fn is_search_by_address(request: &HttpRequest) -> bool {
+    matches!(request.query.filled("email"), Ok(Some(_)))
+}
+
+/// Carries out an operation of a signed-in user; `id` is the second segment of the path. Each in a box of its own
+/// size.
+fn perform<'a>(
+    session: &'a Session,
+    operation: Operation,
+    id: &'a str,
+    fields: &'a Fields,
+) -> BoxFuture<'a, Result<Reply, Problem>> {
     match operation {
         Operation::SignUp
         | Operation::SignIn
         | Operation::Refresh
         | Operation::GenerateOtp
-        | Operation::VerifyOtp => Err(Problem::route_not_found()),
-        Operation::ListUsers => users::list(session, fields).await,
-        Operation::GetUserByToken => auth::by_token(session).await,
-        Operation::SignOut => auth::sign_out(session).await,
-        Operation::ListAlerts => alerts::list(session, fields).await,
-        Operation::GetCustomAvailability => availability::custom(session).await,
-        Operation::SetCustomAvailability => availability::set_custom(session, fields).await,
-        Operation::GetWeeklyAvailability => availability::weekly(session).await,
-        Operation::SetWeeklyAvailability => availability::set_weekly(session, fields).await,
-        Operation::GetCall => calls::get(session, id).await,
-        Operation::ListCalls => calls::histories(session, fields).await,
-        Operation::GetChat => chats::get(session, id).await,
-        Operation::ListMessages => messages::list(session, id, fields).await,
-        Operation::ListChats(filter) => chats::list(session, fields, filter).await,
-        Operation::ListPendingConnections => connections::pending(session, fields).await,
-        Operation::ListConnections => connections::connected(session, fields).await,
-        Operation::ListInterests => interests::list(session, fields).await,
-        Operation::ListOwnReviews => reviews::about_me(session, fields).await,
-        Operation::GetSchedule => schedules::get(session, id).await,
-        Operation::UpdateSchedule => schedules::update(session, id, fields).await,
-        Operation::DeleteSchedule => schedules::delete(session, id).await,
-        Operation::ListSchedules(filter) => schedules::list(session, fields, filter).await,
-        Operation::GetUser => users::get(session, id).await,
-        Operation::UpdateUser => users::update(session, id, fields).await,
-        Operation::DeleteUser => users::delete(session, id, fields).await,
-        Operation::ChangePassword => users::change_password(session, id, fields).await,
-        Operation::RequestBackgroundCheck => users::background_check(session, id, fields).await,
-        Operation::ScheduleCall => schedules::book(session, id, fields).await,
-        Operation::ClearSchedules => schedules::clear(session, id).await,
-        Operation::SendConnectionRequest => connections::send(session, id).await,
-        Operation::CancelConnectionRequest => connections::cancel(session, id).await,
-        Operation::AcceptConnectionRequest => connections::accept(session, id).await,
-        Operation::RejectConnectionRequest => connections::reject(session, id).await,
-        Operation::SendMessageRequest => requests::send(session, id, fields).await,
-        Operation::CancelMessageRequest => requests::cancel(session, id).await,
-        Operation::AcceptMessageRequest => requests::accept(session, id).await,
-        Operation::RejectMessageRequest => requests::reject(session, id).await,
-        Operation::ListReviews => reviews::list(session, id, fields).await,
-        Operation::WriteReview => reviews::write(session, id, fields).await,
-        Operation::UpdateReview => reviews::update(session, id, fields).await,
-        Operation::DeleteReview => reviews::delete(session, id).await,
+        | Operation::VerifyOtp => ready(Err(Problem::route_not_found())).boxed(),
+        Operation::ListUsers => users::list(session, fields).boxed(),
+        Operation::GetUserByToken => auth::by_token(session).boxed(),
+        Operation::SignOut => auth::sign_out(session).boxed(),
+        Operation::ListAlerts => alerts::list(session, fields).boxed(),
+        Operation::GetCustomAvailability => availability::custom(session).boxed(),
+        Operation::SetCustomAvailability => availability::set_custom(session, fields).boxed(),
+        Operation::GetWeeklyAvailability => availability::weekly(session).boxed(),
+        Operation::SetWeeklyAvailability => availability::set_weekly(session, fields).boxed(),
+        Operation::GetCall => calls::get(session, id).boxed(),
+        Operation::ListCalls => calls::histories(session, fields).boxed(),
+        Operation::GetChat => chats::get(session, id).boxed(),
+        Operation::ListMessages => messages::list(session, id, fields).boxed(),
+        Operation::ListChats(filter) => chats::list(session, fields, filter).boxed(),
+        Operation::ListPendingConnections => connections::pending(session, fields).boxed(),
+        Operation::ListConnections => connections::connected(session, fields).boxed(),
+        Operation::ListInterests => interests::list(session, fields).boxed(),
+        Operation::ListOwnReviews => reviews::about_me(session, fields).boxed(),
+        Operation::GetSchedule => schedules::get(session, id).boxed(),
+        Operation::UpdateSchedule => schedules::update(session, id, fields).boxed(),
+        Operation::DeleteSchedule => schedules::delete(session, id).boxed(),
+        Operation::ListSchedules(filter) => schedules::list(session, fields, filter).boxed(),
+        Operation::GetUser => users::get(session, id).boxed(),
+        Operation::UpdateUser => users::update(session, id, fields).boxed(),
+        Operation::DeleteUser => users::delete(session, id, fields).boxed(),
+        Operation::ChangePassword => users::change_password(session, id, fields).boxed(),
+        Operation::RequestBackgroundCheck => users::background_check(session, id, fields).boxed(),
+        Operation::ScheduleCall => schedules::book(session, id, fields).boxed(),
+        Operation::ClearSchedules => schedules::clear(session, id).boxed(),
+        Operation::SendConnectionRequest => connections::send(session, id).boxed(),
+        Operation::CancelConnectionRequest => connections::cancel(session, id).boxed(),
+        Operation::AcceptConnectionRequest => connections::accept(session, id).boxed(),
+        Operation::RejectConnectionRequest => connections::reject(session, id).boxed(),
+        Operation::SendMessageRequest => requests::send(session, id, fields).boxed(),
+        Operation::CancelMessageRequest => requests::cancel(session, id).boxed(),
+        Operation::AcceptMessageRequest => requests::accept(session, id).boxed(),
+        Operation::RejectMessageRequest => requests::reject(session, id).boxed(),
+        Operation::ListReviews => reviews::list(session, id, fields).boxed(),
+        Operation::WriteReview => reviews::write(session, id, fields).boxed(),
+        Operation::UpdateReview => reviews::update(session, id, fields).boxed(),
+        Operation::DeleteReview => reviews::delete(session, id).boxed(),
     }
 }

@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use chassis::caller::unauthenticated;
-use futures_util::{StreamExt, TryStreamExt, stream};
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt, TryFutureExt, TryStreamExt, stream};
 use jiff::Timestamp;
 use proto::auth::v1::{BatchGetUsersRequest, User};
 use proto::conversation::v1::{
@@ -74,9 +75,10 @@ impl Session {
         Timestamp::from_millisecond(self.now()).unwrap_or_default()
     }
 
-    /// Calls an rpc as the user. Errors name the fields of this API.
-    pub(super) async fn call<R: Rpc>(&self, request: R) -> Result<R::Response, Problem> {
-        self.dialects.backend.call(&self.actor, request).await.map_err(in_our_words)
+    /// Calls an rpc as the user. Errors name the fields of this API. In a box, made here: an operation makes many calls,
+    /// and would hold room for each of them.
+    pub(super) fn call<R: Rpc>(&self, request: R) -> BoxFuture<'_, Result<R::Response, Problem>> {
+        self.dialects.backend.call(&self.actor, request).map_err(in_our_words).boxed()
     }
 
     /// The users with these ids, as far as the user sees them. Unknown ones are left out.

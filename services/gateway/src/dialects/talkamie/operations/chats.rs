@@ -171,7 +171,8 @@ pub(in crate::dialects::talkamie) async fn direct_ones(
 ) -> Result<Vec<ConversationId>, Problem> {
     let known = &session.dialects.talkamie.direct;
     let unknown: Vec<_> = ids.iter().copied().filter(|id| known.get(id).is_none()).collect();
-    for conversation in inbox(session, &unknown).await?.iter().filter_map(|entry| entry.conversation.as_ref()) {
+    for conversation in inbox(session, &unknown).await?.iter().filter_map(|entry| entry.conversation.as_ref())
+    {
         if let Ok(id) = ConversationId::parse(&conversation.conversation_id) {
             known.insert(id, is_direct_kind(conversation));
         }

@@ -1,12 +1,14 @@
 //! What clients ask for on the socket.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
 use axum::extract::ws::Message;
 use chassis::fault::Fault;
-use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
+use futures_util::{FutureExt, TryFutureExt};
 use proto::conversation::v1::Conversation;
+use proto::gateway::v1::server_frame::Frame as Body;
 use proto::id::ConversationId;
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::{
@@ -27,7 +29,7 @@ use crate::dialects::talkamie::session::{Session, all};
 use crate::dialects::talkamie::show;
 use crate::dialects::{Dialects, ids, text};
 use crate::http::error::Problem;
-use crate::realtime::frame::Format;
+use crate::realtime::frame::{Format, Frame};
 use crate::realtime::identity::SignedIn;
 use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::session_watch::sign_in;
@@ -41,7 +43,14 @@ pub(super) enum Outcome {
     /// It was carried out or refused. Some actions are not answered when they are well.
     Answered(Option<Message>),
     /// The client has signed in.
-    SignedIn(Box<Subscriber>, Message),
+    SignedIn(Box<SignedInView>, Message),
+}
+
+/// The view of a user who has signed in.
+pub(super) struct SignedInView {
+    pub(super) view: Subscriber,
+    /// What has happened since it follows the user's conversations.
+    pub(super) frames: VecDeque<Arc<Frame>>,
 }
 
 /// Signs a client in. One that is refused may try again.
@@ -58,7 +67,7 @@ async fn signed_in(
     dialects: &Dialects,
     slot: &ConnectionSlot,
     fields: &Fields,
-) -> Result<(Subscriber, Value), Problem> {
+) -> Result<(SignedInView, Value), Problem> {
     let realtime = &dialects.realtime;
     let given = fields.text("token")?.unwrap_or_default();
     let given = token(&given).ok_or_else(chassis::caller::unauthenticated)?;
@@ -67,14 +76,31 @@ async fn signed_in(
         Err(status) => return Err(refused(dialects, slot, &status)?),
     };
     let SignedIn { user_id, session_id, ticket } = who.clone();
-    // From here on nothing that happens is missed.
-    let view = Subscriber::of_user(realtime, slot, who, Format::Text).await?;
+    let mut view = Subscriber::of_user(realtime, slot, who, Format::Text).await?;
     view.handle().follow_all()?;
-    let actor =
-        Actor { user_id, session_id: Some(session_id), token: ticket.token, address: slot.address() };
+    // Once it is answered, nothing that happens is missed.
+    let patience = realtime.config().request_timeout;
+    let frames = tokio::time::timeout(patience, catch_up(&mut view)).await;
+    let frames = frames.map_err(|_| Problem::deadline_exceeded())??;
+    let actor = Actor { user_id, session_id: Some(session_id), token: ticket.token, address: slot.address() };
     let session = Session { dialects: dialects.clone(), actor, zone: None };
     let user = users::own(&session).await?;
-    Ok((view, user))
+    Ok((SignedInView { view, frames }, user))
+}
+
+/// Waits until a view follows what it should; gives what has come meanwhile.
+async fn catch_up(view: &mut Subscriber) -> Result<VecDeque<Arc<Frame>>, Problem> {
+    let mut frames = VecDeque::new();
+    loop {
+        let frame = view.next().await.map_err(|_| Fault::unavailable("the gateway"))?;
+        match frame.body() {
+            Some(Body::CaughtUp(_)) => return Ok(frames),
+            Some(Body::Error(error)) => {
+                return Err(Fault::unavailable("the view").message(error.message.clone()).into());
+            }
+            _ => frames.push_back(frame),
+        }
+    }
 }
 
 /// A token that stands for no session counts like a request without one.
@@ -87,20 +113,29 @@ fn refused(dialects: &Dialects, slot: &ConnectionSlot, status: &Status) -> Resul
 
 /// Carries out what a signed-in client asks for.
 pub(super) async fn perform(session: Session, calls: Arc<Calls>, request: Request) -> Outcome {
-    let outcome = match request.action.as_str() {
-        "authenticate" => again(&session, &request.fields).await.map(Some),
-        "send-message" => send_message(&session, &request.fields).await.map(Some),
-        "get-messages" => get_messages(&session, &request.fields).await.map(Some),
-        "update-messages" => update_messages(&session, &request.fields).await.map(Some),
-        "update-alerts" => update_alerts(&session, &request.fields).await.map(Some),
-        "call-user" | "accept-call" | "reject-call" | "end-call" | "call-connected"
-        | "call-disconnected" | "signal" => calls::perform(&session, &calls, &request).boxed().await,
-        _ => Err(Fault::invalid("action", "is unknown").into()),
-    };
-    Outcome::Answered(match outcome {
+    Outcome::Answered(match answer(&session, &calls, &request).await {
         Ok(reply) => reply.map(|reply| frame::reply(&request.action, reply)),
         Err(problem) => Some(frame::error(Some(&request.action), &problem)),
     })
+}
+
+/// The answer to a request, in a box of its own size; `None` for what is not answered when it is well.
+fn answer<'a>(
+    session: &'a Session,
+    calls: &'a Calls,
+    request: &'a Request,
+) -> BoxFuture<'a, Result<Option<Reply>, Problem>> {
+    let fields = &request.fields;
+    match request.action.as_str() {
+        "authenticate" => again(session, fields).map_ok(Some).boxed(),
+        "send-message" => send_message(session, fields).map_ok(Some).boxed(),
+        "get-messages" => get_messages(session, fields).map_ok(Some).boxed(),
+        "update-messages" => update_messages(session, fields).map_ok(Some).boxed(),
+        "update-alerts" => update_alerts(session, fields).map_ok(Some).boxed(),
+        "call-user" | "accept-call" | "reject-call" | "end-call" | "call-connected" | "call-disconnected"
+        | "signal" => calls::perform(session, calls, request).boxed(),
+        _ => ready(Err(Fault::invalid("action", "is unknown").into())).boxed(),
+    }
 }
 
 /// A client that has signed in says so again.
@@ -122,9 +157,8 @@ pub(super) async fn chat_of(session: &Session, fields: &Fields) -> Result<Conver
 /// Sends a message. Where a request is needed first or waits, nothing is sent.
 async fn send_message(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
     let inner = fields.object("message")?;
-    let words = inner.text("text").and_then(|words| {
-        words.ok_or_else(|| Fault::invalid("text", "is required"))
-    });
+    let words =
+        inner.text("text").and_then(|words| words.ok_or_else(|| Fault::invalid("text", "is required")));
     let words = words.map_err(|_| Fault::invalid("message.text", "is required and must be a string"))?;
     let words = text::message("message.text", &words)?;
     let conversation = chat_of(session, fields).await?;
@@ -156,7 +190,8 @@ fn statuses(fields: &Fields, name: &str) -> Result<HashMap<String, String>, Faul
     let mut statuses = HashMap::new();
     for (id, value) in map.iter() {
         let status = value.get("status").and_then(Value::as_str);
-        let status = status.ok_or_else(|| Fault::invalid(format!("{name}.{id}.status"), "must be a string"))?;
+        let status =
+            status.ok_or_else(|| Fault::invalid(format!("{name}.{id}.status"), "must be a string"))?;
         let id = ids::parse(id).ok_or_else(|| Fault::invalid(name, "must be a map by id"))?;
         statuses.insert(id.to_string(), status.to_owned());
     }
@@ -169,7 +204,9 @@ fn statuses(fields: &Fields, name: &str) -> Result<HashMap<String, String>, Faul
 /// Marks messages of the other person as read or delivered. The other is told, and so are all before it.
 async fn update_messages(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
     let statuses = statuses(fields, "messagesMap")?;
-    if let Some((id, _)) = statuses.iter().find(|(_, status)| !matches!(status.as_str(), "read" | "delivered")) {
+    if let Some((id, _)) =
+        statuses.iter().find(|(_, status)| !matches!(status.as_str(), "read" | "delivered"))
+    {
         return Err(Fault::invalid(format!("messagesMap.{id}.status"), "must be read or delivered").into());
     }
     let conversation = chat_of(session, fields).await?;

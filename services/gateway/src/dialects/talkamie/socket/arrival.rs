@@ -35,11 +35,7 @@ pub(super) async fn arrive(session: Session, calls: Arc<Calls>) -> Result<Pushed
 }
 
 /// Says that messages of a chat have reached a device of the user, up to a sequence.
-pub(super) async fn deliver(
-    session: &Session,
-    chat: ConversationId,
-    up_to: i64,
-) -> Result<(), Problem> {
+pub(super) async fn deliver(session: &Session, chat: ConversationId, up_to: i64) -> Result<(), Problem> {
     let advance = AdvanceWatermarkRequest {
         conversation_id: chat.to_string(),
         delivered_sequence: up_to,

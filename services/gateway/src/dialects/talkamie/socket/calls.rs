@@ -33,12 +33,15 @@ const GRACE: i64 = 5_000;
 pub(super) struct Calls(Mutex<HashMap<String, Known>>);
 
 /// What a connection knows of a call.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Known {
     conversation_id: String,
-    state: CallState,
-    /// Whether it was answered, rejected or ended on this very connection.
-    acted: bool,
+    /// `None` while nothing but what was done here is known.
+    state: Option<CallState>,
+    /// Whether it was answered on this very connection.
+    answered: bool,
+    /// Whether it was rejected or ended on this very connection.
+    ended: bool,
 }
 
 impl Calls {
@@ -47,22 +50,24 @@ impl Calls {
         let mut calls = self.lock();
         let known = calls.get(&call.call_id);
         let action = told(call, viewer, known);
-        let acted = known.is_some_and(|known| known.acted);
+        let (answered, ended) = known.map_or((false, false), |known| (known.answered, known.ended));
         if calls.len() >= REMEMBERED && !calls.contains_key(&call.call_id) {
             calls.retain(|_, known| is_active(known.state));
         }
-        let state = call.state();
+        let state = Some(call.state());
         let conversation_id = call.conversation_id.clone();
-        calls.insert(call.call_id.clone(), Known { conversation_id, state, acted });
+        calls.insert(call.call_id.clone(), Known { conversation_id, state, answered, ended });
         action
     }
 
-    /// Notes that this connection does something with a call, before what comes of it is told to all.
-    fn act(&self, call_id: &str) {
-        let mut calls = self.lock();
-        let state = CallState::Unspecified;
-        let unknown = || Known { conversation_id: String::new(), state, acted: false };
-        calls.entry(call_id.to_owned()).or_insert_with(unknown).acted = true;
+    /// Notes that a call is answered on this connection, before all devices are told.
+    fn answer(&self, call_id: &str) {
+        self.lock().entry(call_id.to_owned()).or_default().answered = true;
+    }
+
+    /// Notes that a call is rejected or ended on this connection, before all devices are told.
+    fn end(&self, call_id: &str) {
+        self.lock().entry(call_id.to_owned()).or_default().ended = true;
     }
 
     /// The conversation of a call.
@@ -85,8 +90,8 @@ impl Calls {
     }
 }
 
-fn is_active(state: CallState) -> bool {
-    matches!(state, CallState::Ringing | CallState::Accepted)
+fn is_active(state: Option<CallState>) -> bool {
+    matches!(state, Some(CallState::Ringing | CallState::Accepted))
 }
 
 /// The user and the session of a connection.
@@ -106,23 +111,22 @@ impl From<&Session> for Viewer {
 /// The action that tells a client how a call stands, if it is to be told.
 fn told(call: &Call, viewer: &Viewer, known: Option<&Known>) -> Option<&'static str> {
     let is_caller = call.caller_user_id == viewer.user_id;
-    let before = known.map(|known| known.state);
-    let acted = known.is_some_and(|known| known.acted);
+    let before = known.and_then(|known| known.state);
     if before == Some(call.state()) {
         return None;
     }
+    let (answered, ended) = known.map_or((false, false), |known| (known.answered, known.ended));
     match call.state() {
         CallState::Ringing => (!is_caller && before.is_none()).then_some("user-calling"),
         CallState::Accepted if is_caller => Some("call-accepted"),
         // Answered on another device.
         CallState::Accepted => (before == Some(CallState::Ringing)
-            && !(acted && call.own_session_id == viewer.session_id))
+            && !(answered && call.own_session_id == viewer.session_id))
             .then_some("call-ended"),
         CallState::Rejected | CallState::Busy if is_caller => Some("call-rejected"),
-        CallState::Rejected => (before == Some(CallState::Ringing) && !acted).then_some("call-ended"),
+        CallState::Rejected => (before == Some(CallState::Ringing) && !ended).then_some("call-ended"),
         CallState::Ended | CallState::Missed | CallState::Cancelled | CallState::Failed => {
-            (before.is_some_and(is_active) && !acted && call.ended_by_user_id != viewer.user_id)
-                .then_some("call-ended")
+            (is_active(before) && !ended && call.ended_by_user_id != viewer.user_id).then_some("call-ended")
         }
         CallState::Busy | CallState::Unspecified => None,
     }
@@ -139,17 +143,17 @@ pub(super) async fn perform(
         "call-user" => start(session, fields).await?,
         "accept-call" => {
             let call_id = named(fields)?;
-            calls.act(&call_id);
+            calls.answer(&call_id);
             session.call(AcceptCallRequest { call_id }).await?.call
         }
         "reject-call" => {
             let call_id = named(fields)?;
-            calls.act(&call_id);
+            calls.end(&call_id);
             session.call(RejectCallRequest { call_id }).await?.call
         }
         "end-call" => {
             let call_id = named(fields)?;
-            calls.act(&call_id);
+            calls.end(&call_id);
             session.call(EndCallRequest { call_id }).await?.call
         }
         "call-connected" => {
@@ -297,7 +301,7 @@ mod tests {
         assert_eq!(story("bob", &states, elsewhere)[1], Some("call-ended"));
         let calls = Calls::default();
         assert_eq!(calls.take(&call(CallState::Ringing), &viewer("bob")), Some("user-calling"));
-        calls.act("c");
+        calls.answer("c");
         let mut accepted = call(CallState::Accepted);
         accepted.own_session_id = "bob-1".to_owned();
         assert_eq!(calls.take(&accepted, &viewer("bob")), None);

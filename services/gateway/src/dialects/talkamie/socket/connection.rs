@@ -20,17 +20,17 @@ use tokio::time::{Instant, Sleep};
 use tonic::{Code, Status};
 
 use super::actions::{self, Outcome};
+use super::arrival;
 use super::calls::Calls;
 use super::frame::{self, Request};
 use super::push::{self, Delivered, Pushed};
-use super::arrival;
 use crate::dialects::Dialects;
 use crate::dialects::backend::Actor;
 use crate::dialects::talkamie::envelope::Reply;
 use crate::dialects::talkamie::session::Session;
 use crate::http::error::Problem;
 use crate::realtime::connection::End;
-use crate::realtime::frame::Format;
+use crate::realtime::frame::{Format, Frame};
 use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::subscriber::Subscriber;
 use crate::realtime::websocket::close::{Close, code};
@@ -57,6 +57,8 @@ pub(super) struct Connection {
     slot: ConnectionSlot,
     /// The view of the user; until the client has signed in, one that follows nothing.
     view: Subscriber,
+    /// What came out of the view while the client signed in.
+    frames: VecDeque<Arc<Frame>>,
     calls: Arc<Calls>,
     signing_in_ends: Option<Pin<Box<Sleep>>>,
     requests: VecDeque<Request>,
@@ -90,6 +92,7 @@ impl Connection {
             dialects,
             slot,
             view,
+            frames: VecDeque::new(),
             calls: Arc::new(Calls::default()),
             signing_in_ends: Some(Box::pin(tokio::time::sleep(TO_AUTHENTICATE))),
             requests: VecDeque::new(),
@@ -148,8 +151,9 @@ impl Connection {
         self.action = None;
         match outcome {
             Outcome::Answered(message) => self.outbox.extend(message),
-            Outcome::SignedIn(view, message) => {
-                self.view = *view;
+            Outcome::SignedIn(signed_in, message) => {
+                self.view = signed_in.view;
+                self.frames = signed_in.frames;
                 self.signing_in_ends = None;
                 self.outbox.push_back(message);
                 if let Some(session) = self.session() {
@@ -208,7 +212,11 @@ impl Connection {
             self.translation = Some(push::deliver(session, delivered).boxed());
             return true;
         }
-        match self.view.poll_next(cx) {
+        let next = match self.frames.pop_front() {
+            Some(frame) => Poll::Ready(Ok(frame)),
+            None => self.view.poll_next(cx),
+        };
+        match next {
             Poll::Ready(Ok(frame)) => {
                 if let Some(session) = self.session() {
                     let calls = Arc::clone(&self.calls);

@@ -27,7 +27,8 @@ pub(super) struct Malformed {
 
 impl Request {
     pub(super) fn read(received: &Received) -> Result<Self, Malformed> {
-        let refuse = |action: Option<&str>, fault: Fault| Malformed { action: action.map(str::to_owned), fault };
+        let refuse =
+            |action: Option<&str>, fault: Fault| Malformed { action: action.map(str::to_owned), fault };
         let Received::Text(text) = received else {
             return Err(refuse(None, Fault::invalid("frame", "must be text")));
         };

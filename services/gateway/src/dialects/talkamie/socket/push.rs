@@ -5,7 +5,7 @@ use std::sync::Arc;
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::id::ConversationId;
 use proto::messaging::v1::{
-    Event, GetMessageRequest, ListMessagesRequest, Message, Order, UserEvent, Watermark, event, user_event,
+    Alert, Event, GetMessageRequest, ListMessagesRequest, Message, Order, UserEvent, Watermark, event, user_event,
 };
 use serde_json::{Value, json};
 
@@ -74,9 +74,9 @@ pub(super) async fn translate(
             Ok(("signal", data).into())
         }
         // The view itself has failed.
-        Some(Body::Error(error)) => Err(Problem::from(
-            chassis::fault::Fault::unavailable("the view").message(error.message.clone()),
-        )),
+        Some(Body::Error(error)) => {
+            Err(Problem::from(chassis::fault::Fault::unavailable("the view").message(error.message.clone())))
+        }
         _ => Ok(Pushed::default()),
     }
 }
@@ -231,12 +231,35 @@ async fn reached(
 
 async fn of_user_event(session: &Session, event: &UserEvent) -> Result<Pushed, Problem> {
     match &event.payload {
-        // That an alert was read is no news.
-        Some(user_event::Payload::AlertChanged(alert)) if alert.read_time.is_none() => {
+        Some(user_event::Payload::AlertChanged(alert)) if !was_read(alert) => {
             let shown = alerts::shown(session, std::slice::from_ref(alert)).await?;
             let frames = shown.into_iter().map(|alert| ("alert", json!({"alert": alert}))).collect();
             Ok(Pushed { frames, delivered: None })
         }
         _ => Ok(Pushed::default()),
+    }
+}
+
+/// True when the last that happened to an alert is that the user read it, which is no news.
+fn was_read(alert: &Alert) -> bool {
+    alert.read_time.is_some() && time::millis(alert.read_time) > time::millis(alert.update_time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn that_an_alert_was_read_is_no_news() {
+        let alert = |read: Option<i64>| Alert {
+            update_time: Some(time::proto(10)),
+            read_time: read.map(time::proto),
+            ..Alert::default()
+        };
+        assert!(was_read(&alert(Some(11))));
+        // Its subject has changed since, or at once.
+        for read in [None, Some(9), Some(10)] {
+            assert!(!was_read(&alert(read)), "{read:?}");
+        }
     }
 }
