@@ -1,11 +1,10 @@
 //! Calls on the socket.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::person::{array, text};
-use tests::waiting::{from_now, until};
+use tests::waiting::until;
 use tests::{Shape, World, storage};
 
 use super::client::{Client, data};
@@ -126,19 +125,18 @@ async fn one_who_is_away_is_missed(world: Arc<World>) {
     let (ann, bob) = Client::pair(&world).await;
     let chat = ann.befriends(&bob).await;
     let mut at_ann = Socket::open(&ann).await;
-    drop(Socket::open(&bob).await);
+    let canonical = ann.as_person(&world).await;
+    let is_seen = || async {
+        canonical.post("/v1/presence", json!({"userIds": [bob.id]})).await.ok()["presences"][0].clone()
+    };
+    let at_bob = Socket::open(&bob).await;
+    until("Bob to be seen", || async { (is_seen().await["online"] == json!(true)).then_some(()) }).await;
+    drop(at_bob);
     // Who has just left may be back at once, and is rung for.
     let call = at_ann.data(calls(&chat)).await["call"].clone();
     assert_eq!(call["status"], json!("ringing"));
     at_ann.data(does("end-call", &call)).await;
-    let canonical = ann.as_person(&world).await;
-    until("Bob to be away for longer", || async {
-        let presence = canonical.post("/v1/presence", json!({"userIds": [bob.id]})).await.ok();
-        let seen: prost_types::Timestamp = presence["presences"][0]["lastSeenTime"].as_str()?.parse().ok()?;
-        let now: prost_types::Timestamp = from_now(Duration::ZERO).parse().ok()?;
-        (now.seconds > seen.seconds + 6).then_some(())
-    })
-    .await;
+    until("Bob to be away", || async { is_seen().await.get("lastSeenTime").map(|_| ()) }).await;
     let call = at_ann.data(calls(&chat)).await["call"].clone();
     assert_eq!(call["status"], json!("missed"));
     let histories = data(bob.get("/calls/histories").await);

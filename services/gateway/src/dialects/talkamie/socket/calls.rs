@@ -25,9 +25,6 @@ use crate::http::error::Problem;
 /// The number of calls that a connection remembers.
 const REMEMBERED: usize = 64;
 
-/// How long after leaving a person counts as there, in milliseconds.
-const GRACE: i64 = 5_000;
-
 /// The calls that a connection knows of, by id.
 #[derive(Debug, Default)]
 pub(super) struct Calls(Mutex<HashMap<String, Known>>);
@@ -209,8 +206,7 @@ async fn start(session: &Session, fields: &Fields) -> Result<Option<Call>, Probl
 async fn is_away(session: &Session, user_id: &str) -> Result<bool, Problem> {
     let presence = session.call(GetPresenceRequest { user_ids: vec![user_id.to_owned()] }).await?;
     let presence = presence.presences.into_iter().next().unwrap_or_default();
-    let left = presence.last_seen_time.map(|seen| time::millis(Some(seen)));
-    Ok(!presence.online && left.is_some_and(|left| session.now() - left > GRACE))
+    Ok(!presence.online && presence.last_seen_time.is_some())
 }
 
 /// Passes a signal on in the active call of a chat.

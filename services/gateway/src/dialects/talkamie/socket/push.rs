@@ -5,7 +5,8 @@ use std::sync::Arc;
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::id::ConversationId;
 use proto::messaging::v1::{
-    Alert, Event, GetMessageRequest, ListMessagesRequest, Message, Order, UserEvent, Watermark, event, user_event,
+    Alert, Event, GetMessageRequest, ListMessagesRequest, Message, Order, UserEvent, Watermark, event,
+    user_event,
 };
 use serde_json::{Value, json};
 
