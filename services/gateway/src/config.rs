@@ -72,12 +72,16 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DialectsConfig {
+    /// `POST /api/chat/<operation>`, and Socket.IO.
+    pub allo: bool,
     /// REST below `/chats`.
     pub chats: bool,
     /// REST below `/api/accounts`, `/api/account` and `/api/:account`.
     pub messenger: bool,
     /// The meaning of `cursor_next` and `cursor_prev` of the messenger API where a request does not say it.
     pub messenger_cursor_labels: CursorLabels,
+    /// REST below `/users`, `/rooms`, `/messages`, `/bans` and others, and Socket.IO.
+    pub playground: bool,
     /// REST below `/talkamie/v1` and `/user`, and the WebSocket `/talkamie/ws`.
     pub talkamie: bool,
 }
@@ -96,9 +100,11 @@ pub enum CursorLabels {
 impl Default for DialectsConfig {
     fn default() -> Self {
         Self {
+            allo: true,
             chats: true,
             messenger: true,
             messenger_cursor_labels: CursorLabels::default(),
+            playground: true,
             talkamie: true,
         }
     }
@@ -221,7 +227,7 @@ impl Default for SocketsConfig {
             hello_timeout: Duration::from_secs(5),
             ping_interval: Duration::from_secs(25),
             idle_timeout: Duration::from_secs(60),
-            max_frame_bytes: 64 * 1024,
+            max_frame_bytes: 128 * 1024,
             queue_frames: 512,
             queue_bytes: 1024 * 1024,
             commands_per_minute: 120,

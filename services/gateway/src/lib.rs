@@ -30,7 +30,7 @@ use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::Unit;
 
-use crate::dialects::Dialects;
+use crate::dialects::{Dialects, socketio};
 use crate::http::{middleware, server};
 use crate::realtime::{sse, websocket};
 use crate::state::Gateway;
@@ -74,7 +74,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     gateway.start(&tasks);
     let mut ready = gateway.upstream().clients().readiness();
     ready.push(gateway.realtime().events().readiness());
-    server::start(gateway.config(), router(&gateway)?, listeners, &tasks);
+    server::start(gateway.config(), router(&gateway, &tasks)?, listeners, &tasks);
     Ok(Unit { name: "gateway", services: Vec::new(), grpc: None, listening, database: None, tasks, ready })
 }
 
@@ -98,16 +98,18 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
 }
 
 /// Everything that is served, with all middleware.
-fn router(gateway: &Gateway) -> anyhow::Result<axum::Router> {
+fn router(gateway: &Gateway, tasks: &Tasks) -> anyhow::Result<axum::Router> {
     let config = gateway.config();
     let realtime = gateway.realtime().clone();
     let dialects = Dialects::new(gateway.upstream().clone(), Arc::clone(config), realtime);
+    let socket_io = socketio::Server::start(gateway.realtime().clone(), dialects.clone(), tasks);
     let routes = http::router()?
         .merge(websocket::router())
         .merge(sse::router())
         .with_state(gateway.clone())
         // The dialects find their operations themselves: clients of theirs write paths in any letter case.
-        .fallback_service(dialects::serve.with_state(dialects));
+        .fallback_service(dialects::serve.with_state(dialects))
+        .layer(from_fn_with_state(socket_io, socketio::serve));
     let routes = middleware::bound(config, routes)
         // The answers of the layers below have the shape of the dialect, too.
         .layer(from_fn_with_state(Arc::clone(config), dialects::error::shape));

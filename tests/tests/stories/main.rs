@@ -26,9 +26,11 @@ mod leaving;
 mod marks;
 mod meeting;
 mod members;
+mod messenger;
 mod moderating;
 mod operation;
 mod operations;
+mod public;
 mod reading;
 mod reviewing;
 mod scheduling;
@@ -69,10 +71,12 @@ fn main() -> ExitCode {
         leaving::all(),
         marks::all(),
         meeting::all(),
+        messenger::all(),
         members::all(),
         moderating::all(),
         operation::all(),
         operations::all(),
+        public::all(),
         reading::all(),
         reviewing::all(),
         scheduling::all(),

@@ -2,8 +2,11 @@
 //! back. No rule of chat stands here, and no state but connections and short caches.
 //!
 //! ```text
+//! allo         S1: `POST /api/chat/<operation>`, and Socket.IO
 //! chats        S3: REST below `/chats`
 //! messenger    S2: REST below `/api`
+//! playground   S4: REST below `/users`, `/rooms`, `/messages` and others, and Socket.IO
+//! socketio     one Socket.IO server for the dialects that have it
 //! talkamie     S5: REST below `/talkamie/v1` and `/user`, and a WebSocket
 //! request      a request over HTTP: segments, query, body        fields   the fields of a body, a query, an event
 //! backend      typed rpcs through the limits                     people   names and pictures of users
@@ -12,6 +15,7 @@
 //! error        one place where an error becomes the dialect's error
 //! ```
 
+mod allo;
 mod backend;
 mod chats;
 pub(crate) mod error;
@@ -20,7 +24,9 @@ mod fields;
 mod ids;
 mod messenger;
 mod people;
+mod playground;
 mod request;
+pub(crate) mod socketio;
 mod talkamie;
 mod text;
 mod time;
@@ -43,10 +49,14 @@ use crate::upstream::Upstream;
 /// An API that existing clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
+    /// S1.
+    Allo,
     /// S3.
     Chats,
     /// S2.
     Messenger,
+    /// S4.
+    Playground,
     /// S5.
     Talkamie,
 }
@@ -60,8 +70,9 @@ impl Dialect {
         match (first.as_str(), second.as_deref()) {
             ("chats", _) => Some(Self::Chats),
             ("talkamie" | "user", _) => Some(Self::Talkamie),
-            ("api", None | Some(messenger::NOT_AN_ACCOUNT)) => None,
+            ("api", None | Some(messenger::NOT_AN_ACCOUNT)) => Some(Self::Allo),
             ("api", Some(_)) => Some(Self::Messenger),
+            (first, _) if playground::PATHS.contains(&first) => Some(Self::Playground),
             _ => None,
         }
     }
@@ -69,8 +80,10 @@ impl Dialect {
     /// True unless the operator has switched it off.
     pub(crate) fn is_on(self, config: &DialectsConfig) -> bool {
         match self {
+            Self::Allo => config.allo,
             Self::Chats => config.chats,
             Self::Messenger => config.messenger,
+            Self::Playground => config.playground,
             Self::Talkamie => config.talkamie,
         }
     }
@@ -79,11 +92,17 @@ impl Dialect {
     fn error_body(self, problem: &Problem) -> Value {
         let (code, message) = (problem.status().as_u16(), problem.fault().text());
         match self {
+            Self::Allo => allo::error_body(problem),
             Self::Chats => json!({"code": code, "message": message}),
-            Self::Messenger => json!({"error": message}),
+            Self::Messenger | Self::Playground => json!({"error": message}),
             Self::Talkamie => talkamie::envelope::error_body(problem),
         }
     }
+}
+
+/// The state of the server, as clients of the playground read it at `/`.
+pub(crate) fn playground_status() -> Value {
+    playground::status()
 }
 
 /// Everything that the dialects share. Cloning is cheap.
@@ -92,6 +111,7 @@ pub(crate) struct Dialects {
     backend: Backend,
     people: People,
     external_accounts: ExternalAccounts,
+    playground: playground::State,
     realtime: Realtime,
     talkamie: talkamie::Caches,
 }
@@ -102,6 +122,7 @@ impl Dialects {
         Self {
             people: People::new(backend.clone()),
             external_accounts: ExternalAccounts::new(backend.clone()),
+            playground: playground::State::new(&backend),
             backend,
             realtime,
             talkamie: talkamie::Caches::default(),
@@ -115,6 +136,12 @@ impl Dialects {
         }
         let token = request.query.filled("token")?;
         Ok(token.as_deref().and_then(token_of).map(str::to_owned))
+    }
+
+    /// True when a dialect that is switched on has sockets.
+    fn has_sockets(&self) -> bool {
+        let config = self.backend.config();
+        Dialect::Allo.is_on(config) || Dialect::Playground.is_on(config)
     }
 }
 
@@ -135,8 +162,10 @@ async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Resul
     }
     let request = HttpRequest::read(request, dialects.backend.max_body_bytes()).await?;
     match dialect {
+        Dialect::Allo => allo::answer(&dialects, &request).await,
         Dialect::Chats => chats::answer(&dialects, &request).await,
         Dialect::Messenger => messenger::answer(&dialects, &request).await,
+        Dialect::Playground => playground::answer(&dialects, &request).await,
         Dialect::Talkamie => Box::pin(talkamie::answer(&dialects, &request)).await,
     }
 }

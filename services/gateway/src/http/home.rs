@@ -1,10 +1,17 @@
 //! The start page: for people a page, for programs JSON.
 
+use std::sync::Arc;
+
 use axum::Router;
+use axum::extract::{FromRef, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use http::HeaderMap;
 use http::header::{self, HeaderValue};
+use serde_json::Value;
+
+use crate::config::{Config, DialectsConfig};
+use crate::dialects;
 
 const PAGE: &str = include_str!("../../web/index.html");
 
@@ -13,12 +20,16 @@ const POLICY: HeaderValue = HeaderValue::from_static(
 );
 
 /// The route of the start page.
-pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+pub(crate) fn router<S>() -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+    Arc<Config>: FromRef<S>,
+{
     Router::new().route("/", get(home))
 }
 
-async fn home(headers: HeaderMap) -> Response {
-    let mut response = if wants_page(&headers) { page(&headers) } else { description() };
+async fn home(State(config): State<Arc<Config>>, headers: HeaderMap) -> Response {
+    let mut response = if wants_page(&headers) { page(&headers) } else { description(&config.dialects) };
     response.headers_mut().append(header::VARY, HeaderValue::from_static("accept"));
     response
 }
@@ -45,8 +56,8 @@ fn host(headers: &HeaderMap) -> &str {
     host.filter(is_name).unwrap_or("localhost:3000")
 }
 
-fn description() -> Response {
-    axum::Json(serde_json::json!({
+fn description(dialects: &DialectsConfig) -> Response {
+    let mut description = serde_json::json!({
         "name": "parlor",
         "version": env!("CARGO_PKG_VERSION"),
         "links": {
@@ -56,8 +67,15 @@ fn description() -> Response {
             "socket": "/v1/socket",
             "events": "/v1/events",
         },
-    }))
-    .into_response()
+    });
+    // Clients of the playground look for the state of the server here.
+    if dialects.playground
+        && let (Some(fields), Value::Object(status)) =
+            (description.as_object_mut(), dialects::playground_status())
+    {
+        fields.extend(status);
+    }
+    axum::Json(description).into_response()
 }
 
 #[cfg(test)]
@@ -69,7 +87,9 @@ mod tests {
 
     async fn shown(accept: &'static str) -> String {
         let headers = HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]);
-        let body = home(headers).await.into_body();
+        let dialects = DialectsConfig { playground: false, ..DialectsConfig::default() };
+        let config = Arc::new(Config { dialects, ..Config::default() });
+        let body = home(State(config), headers).await.into_body();
         String::from_utf8_lossy(&body.collect().await.expect("a body").to_bytes()).into_owned()
     }
 
@@ -78,6 +98,17 @@ mod tests {
         assert!(shown("text/html,application/xhtml+xml,*/*;q=0.8").await.starts_with("<!doctype html>"));
         assert_snapshot!(shown("*/*").await, @r#"{"links":{"api":"/v1","docs":"/docs/","events":"/v1/events","openapi":"/openapi.json","socket":"/v1/socket"},"name":"parlor","version":"0.1.0"}"#);
         assert!(!shown("text/html").await.contains("{{"));
+    }
+
+    #[tokio::test]
+    async fn clients_of_the_playground_get_the_state_of_the_server() {
+        let body = home(State(Arc::new(Config::default())), HeaderMap::new()).await.into_body();
+        let body = body.collect().await.expect("a body").to_bytes();
+        let shown: Value = serde_json::from_slice(&body).expect("json");
+        assert_eq!((&shown["status"], &shown["links"]["api"]), (&Value::from(200), &Value::from("/v1")));
+        for field in ["hostname", "load", "uptime", "openapi_url"] {
+            assert!(!shown[field].is_null(), "{field}");
+        }
     }
 
     #[test]

@@ -21,7 +21,6 @@ pub(crate) enum Format {
     /// Protobuf in binary frames.
     Binary,
     /// Neither: a dialect translates the frames.
-    #[cfg_attr(not(test), expect(dead_code, reason = "the sockets of dialects use it"))]
     Typed,
 }
 

@@ -24,19 +24,31 @@ pub(crate) async fn admit(
     query: Option<&str>,
     headers: &HeaderMap,
 ) -> Result<(ConnectionSlot, Option<SignedIn>), Problem> {
-    let config = realtime.config();
-    if !cors::allowed(headers, config) {
+    if !cors::allowed(headers, realtime.config()) {
         return Err(Problem::origin_not_allowed());
     }
     refuse_token_in(query)?;
     let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |Extension(ClientAddress(address))| address);
-    realtime.upstream().limits().handshake(address)?;
-    let slot = realtime.registry().admit(address, &config.sockets)?;
+    let slot = admit_address(realtime, address, headers)?;
     let who = match bearer(headers) {
         Some(token) => Some(sign_in(realtime.upstream().clients(), token).await?),
         None => None,
     };
     Ok((slot, who))
+}
+
+/// Takes a slot for a connection of which only the origin and the address are known.
+pub(crate) fn admit_address(
+    realtime: &Realtime,
+    address: IpAddr,
+    headers: &HeaderMap,
+) -> Result<ConnectionSlot, Problem> {
+    let config = realtime.config();
+    if !cors::allowed(headers, config) {
+        return Err(Problem::origin_not_allowed());
+    }
+    realtime.upstream().limits().handshake(address)?;
+    Ok(realtime.registry().admit(address, &config.sockets)?)
 }
 
 /// A token in an address ends up in logs and histories.

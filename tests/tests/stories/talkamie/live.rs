@@ -22,6 +22,7 @@ tests::stories![
     actions_are_carried_out_in_their_order,
     messages_of_other_apis_arrive_and_go_out,
     alerts_are_pushed_and_read,
+    a_profile_that_changes_is_told,
     a_client_library_speaks_with_it,
 ];
 
@@ -240,6 +241,14 @@ async fn alerts_are_pushed_and_read(world: Arc<World>) {
     assert_eq!(told["alert"]["connectRequest"]["user"]["id"], json!(ann.id));
     let pending = at_ann.hears("alert").await["alert"].clone();
     assert_eq!(pending["connectRequest"]["from"]["id"], json!(bob.id));
+}
+
+async fn a_profile_that_changes_is_told(world: Arc<World>) {
+    let ann = Client::sign_up(&world, "Ann Archer", "senior").await;
+    let mut at_ann = Socket::open(&ann).await;
+    data(ann.put(&ann.path(""), json!({"name": "Ann Miller"})).await);
+    let told = at_ann.hears("update-user").await;
+    assert_eq!((&told["user"]["id"], &told["user"]["name"]), (&json!(ann.id), &json!("Ann Miller")));
 }
 
 async fn a_client_library_speaks_with_it(world: Arc<World>) {

@@ -18,6 +18,10 @@ use crate::dialects::talkamie::show::alert::{self, Subject};
 use crate::dialects::talkamie::show::review;
 use crate::http::error::Problem;
 
+/// The kinds that this API shows.
+const KINDS: [AlertKind; 4] =
+    [AlertKind::ConnectionRequest, AlertKind::MessageRequest, AlertKind::Schedule, AlertKind::Review];
+
 /// Lists the alerts of the user, the one that changed last first.
 pub(in crate::dialects::talkamie) async fn list(
     session: &Session,
@@ -27,7 +31,7 @@ pub(in crate::dialects::talkamie) async fn list(
     let list = ListAlertsRequest {
         page_size: page.size,
         page_token: page.token,
-        //ALERTKINDS
+        kinds: KINDS.map(Into::into).to_vec(),
         ..ListAlertsRequest::default()
     };
     let answer = session.call(list).await?;
@@ -39,7 +43,7 @@ pub(in crate::dialects::talkamie) async fn unread(session: &Session) -> Result<i
     let list = ListAlertsRequest {
         only_unread: true,
         page_size: 1,
-        //ALERTKINDS
+        kinds: KINDS.map(Into::into).to_vec(),
         ..ListAlertsRequest::default()
     };
     Ok(session.call(list).await?.unread_count)

@@ -32,7 +32,7 @@ pub(in crate::dialects::talkamie) async fn histories(
     let list = ListCallsRequest {
         page_size: page.size,
         page_token: page.token,
-        //CALLKEYWORD
+        keyword: fields.filled("keyword")?.unwrap_or_default(),
         ..ListCallsRequest::default()
     };
     let answer = session.call(list).await?;

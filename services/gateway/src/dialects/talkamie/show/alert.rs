@@ -50,13 +50,13 @@ pub(in crate::dialects::talkamie) fn connection_request(alert: &Alert, viewer: &
         AlertState::RequestCancelled => RequestState::Cancelled,
         _ => RequestState::Pending,
     };
-    //REQUESTER
-    let from = match (state, alert.actor_user_id == viewer) {
-        (RequestState::Pending | RequestState::Cancelled, _) => alert.actor_user_id.clone(),
-        (_, false) => viewer.to_owned(),
-        (_, true) => String::new(),
+    let from = alert.requester_user_id.clone();
+    let to = match from == viewer {
+        // Of one's own request the other is known by the answer.
+        true if alert.actor_user_id == viewer => String::new(),
+        true => alert.actor_user_id.clone(),
+        false => viewer.to_owned(),
     };
-    let to = if from == viewer { alert.actor_user_id.clone() } else { viewer.to_owned() };
     Request {
         request_id: alert.subject_id.clone(),
         kind: RequestKind::Connection.into(),
@@ -64,5 +64,48 @@ pub(in crate::dialects::talkamie) fn connection_request(alert: &Alert, viewer: &
         to_user_id: to,
         state: state.into(),
         ..Request::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn alert(state: AlertState, requester: &str, actor: &str) -> Alert {
+        Alert {
+            alert_id: "a".to_owned(),
+            kind: AlertKind::ConnectionRequest.into(),
+            state: state.into(),
+            requester_user_id: requester.to_owned(),
+            actor_user_id: actor.to_owned(),
+            subject_id: "r".to_owned(),
+            ..Alert::default()
+        }
+    }
+
+    #[test]
+    fn a_request_is_the_same_for_both() {
+        for (state, actor, viewer) in [
+            (AlertState::RequestPending, "ann", "bob"),
+            (AlertState::RequestAccepted, "bob", "ann"),
+            (AlertState::RequestAccepted, "bob", "bob"),
+            (AlertState::RequestCancelled, "ann", "bob"),
+        ] {
+            let request = connection_request(&alert(state, "ann", actor), viewer);
+            assert_eq!((request.from_user_id.as_str(), request.to_user_id.as_str()), ("ann", "bob"));
+            assert_eq!(request.request_id, "r");
+        }
+    }
+
+    #[test]
+    fn kinds_without_a_word_are_not_shown() {
+        let mention = Alert { kind: AlertKind::Mention.into(), ..Alert::default() };
+        assert_eq!(show(&mention, Subject::default()), None);
+        let read = Alert {
+            read_time: Some(prost_types::Timestamp::default()),
+            ..alert(AlertState::RequestPending, "ann", "ann")
+        };
+        let shown = show(&read, Subject::default());
+        assert_eq!(shown, Some(json!({"id": "a", "type": "connect-request", "status": "read"})));
     }
 }

@@ -188,18 +188,13 @@ async fn start(session: &Session, fields: &Fields) -> Result<Option<Call>, Probl
         Some(_) => return Err(Fault::invalid("type", "must be audio or video").into()),
     };
     let conversation = chat_of(session, fields).await?;
-    let is_away = is_away(session, &conversation.peer_user_id).await?;
     let start = StartCallRequest {
+        callee_offline: is_away(session, &conversation.peer_user_id).await?,
         target: Some(Target::ConversationId(conversation.conversation_id)),
         media: media.into(),
         ..StartCallRequest::default()
     };
-    let call = session.call(start).await?.call.unwrap_or_default();
-    //OFFLINE
-    if is_away && call.state() == CallState::Ringing {
-        return Ok(session.call(EndCallRequest { call_id: call.call_id }).await?.call);
-    }
-    Ok(Some(call))
+    Ok(session.call(start).await?.call)
 }
 
 /// True for one who was here and has gone. Of one who hides it, or was never here, nothing is known.

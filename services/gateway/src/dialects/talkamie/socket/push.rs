@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::actions::{by_id, conversation_id, viewer};
 use super::arrival;
 use super::calls::{self, Calls};
-use crate::dialects::talkamie::operations::{alerts, calls as operations, chats, messages};
+use crate::dialects::talkamie::operations::{alerts, calls as operations, chats, messages, users};
 use crate::dialects::talkamie::session::Session;
 use crate::dialects::talkamie::show::message::{self, Context};
 use crate::dialects::time;
@@ -236,6 +236,9 @@ async fn of_user_event(session: &Session, event: &UserEvent) -> Result<Pushed, P
             let shown = alerts::shown(session, std::slice::from_ref(alert)).await?;
             let frames = shown.into_iter().map(|alert| ("alert", json!({"alert": alert}))).collect();
             Ok(Pushed { frames, delivered: None })
+        }
+        Some(user_event::Payload::ProfileChanged(_)) => {
+            Ok(("update-user", json!({"user": users::own(session).await?})).into())
         }
         _ => Ok(Pushed::default()),
     }

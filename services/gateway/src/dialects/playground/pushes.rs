@@ -1,0 +1,116 @@
+//! What happens in the rooms of a connection, and to its user, as clients of this API hear it.
+
+use std::sync::Arc;
+
+use proto::gateway::v1::server_frame::Frame as Body;
+use proto::id::ConversationId;
+use proto::messaging::v1::{Event, Message, event};
+use serde_json::json;
+
+use super::session::Session;
+use super::{rooms, show as view};
+use crate::dialects::backend::Authority;
+use crate::dialects::socketio;
+use crate::realtime::connection::End;
+use crate::realtime::frame::Frame;
+use crate::realtime::subscriber::Subscriber;
+
+/// What has happened for a connection.
+pub(crate) enum Push {
+    /// Something that a view has seen.
+    Frame(Arc<Frame>),
+    /// A view has ended.
+    Ended { of_user: bool, end: End },
+}
+
+async fn next_of(subscriber: Option<&mut Subscriber>, of_user: bool) -> Push {
+    match subscriber {
+        None => std::future::pending().await,
+        Some(subscriber) => match subscriber.next().await {
+            Ok(frame) => Push::Frame(frame),
+            Err(end) => Push::Ended { of_user, end },
+        },
+    }
+}
+
+impl Session {
+    /// Waits for what happens next. Nothing is lost when it is dropped before it is ready.
+    pub(crate) async fn next(&mut self) -> Push {
+        let of_user = next_of(self.user.as_mut().map(|user| &mut user.subscriber), true);
+        let of_anonymous = next_of(self.anonymous.as_mut(), false);
+        tokio::select! {
+            push = of_user => push,
+            push = of_anonymous => push,
+        }
+    }
+
+    /// Tells the client what has happened.
+    pub(crate) async fn show(&mut self, push: Push) {
+        match push {
+            Push::Frame(frame) => {
+                if let Some(Body::Event(event)) = frame.body() {
+                    self.show_event(event).await;
+                }
+            }
+            Push::Ended { of_user: true, end: End::SignedOut } => drop(self.log_out()),
+            Push::Ended { end: End::TooSlow, .. } => self.client.end(socketio::End::TooSlow),
+            Push::Ended { end: End::SignedOut | End::Restart { .. } | End::Gone, .. } => {
+                self.client.end(socketio::End::Restart);
+            }
+        }
+    }
+
+    async fn show_event(&mut self, event: &Event) {
+        let Ok(room) = ConversationId::parse(&event.conversation_id) else { return };
+        let Some(watched) = self.rooms.iter_mut().find(|watched| watched.room == room) else { return };
+        // What was read when the room was joined is not told again.
+        if event.sequence <= watched.seen {
+            return;
+        }
+        watched.seen = event.sequence;
+        let is_by_user = watched.is_by_user;
+        match &event.payload {
+            Some(event::Payload::MessageCreated(message)) if message.delete_time.is_none() => {
+                self.show_message(room, message, is_by_user).await;
+            }
+            Some(event::Payload::MessageDeleted(deleted)) => {
+                let id = view::message_id(&event.conversation_id, deleted.message_sequence);
+                self.client.emit("message_deleted", &json!({"ids": id}));
+            }
+            Some(event::Payload::MessagesPurged(_)) => {
+                self.client.emit("room_purged", &json!({"deleted": true}));
+            }
+            Some(event::Payload::ConversationUpdated(changed)) => {
+                let shown = view::changed_room(room, changed);
+                self.client.emit("room_updated", &json!({"room": shown}));
+            }
+            Some(event::Payload::ConversationDeleted(_)) => {
+                self.unwatch(room);
+                self.client.emit("error", &self.error("the room was deleted"));
+            }
+            Some(
+                event::Payload::MemberRoleChanged(_)
+                | event::Payload::MemberRemoved(_)
+                | event::Payload::MembersAdded(_),
+            ) => self.dialects.playground.roles.forget(room),
+            _ => {}
+        }
+    }
+
+    async fn show_message(&mut self, room: ConversationId, message: &Message, is_by_user: bool) {
+        let address = self.client.address();
+        let reader = if is_by_user { self.reader() } else { Authority::Anonymous(address) };
+        let mentioned = rooms::mentioned(std::slice::from_ref(message));
+        let people = self.dialects.people.named(mentioned, address).await;
+        let roles = self.dialects.playground.roles.known(room, &reader).await;
+        // The message is told in any case.
+        for problem in [people.as_ref().err(), roles.as_ref().err()].into_iter().flatten() {
+            tracing::warn!(
+                reason = problem.fault().reason(),
+                "the sender of a message is shown without a name or role"
+            );
+        }
+        let shown = view::message(message, &people.unwrap_or_default(), &roles.unwrap_or_default());
+        self.client.emit("message", &shown);
+    }
+}

@@ -1,0 +1,280 @@
+//! The server: what a request to `/socket.io/` passes before the library sees it, and how all connections end.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use chassis::tasks::{Shutdown, Tasks};
+use http::header::{self, HeaderValue};
+use http::{Method, StatusCode};
+use hyper_util::rt::TokioIo;
+use socketioxide::handler::ConnectHandler;
+use socketioxide::service::SocketIoService;
+use socketioxide::{ParserConfig, SocketIo};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower::{Service, ServiceExt};
+
+use super::client::Link;
+use super::scripts::script;
+use super::transport::Transport;
+use super::worker::{Connecting, Worker};
+use crate::dialects::Dialects;
+use crate::http::error::Problem;
+use crate::http::middleware::client_ip::ClientAddress;
+use crate::realtime::Realtime;
+use crate::realtime::handshake::admit_address;
+
+/// The path of the protocol.
+const PATH: &str = "/socket.io";
+
+/// How long a client may take to connect to the namespace.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A read buffer is held for as long as its connection: most frames of clients are small.
+const READ_BUFFER: usize = 2 * 1024;
+
+/// How many attachments an event may have: no dialect has one.
+const MAX_ATTACHMENTS: usize = 16;
+
+/// How long events that are under way may take when the gateway goes, and how long the last packets.
+const FINISH_TIMEOUT: Duration = Duration::from_secs(4);
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The server. Cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Server(Arc<Inner>);
+
+struct Inner {
+    service: SocketIoService<Router>,
+    io: SocketIo,
+    realtime: Realtime,
+    dialects: Dialects,
+    tasks: Tasks,
+    workers: TaskTracker,
+    cuts: Cuts,
+}
+
+impl Server {
+    /// Builds the server, and starts the task that ends its connections when the gateway goes.
+    pub(crate) fn start(realtime: Realtime, dialects: Dialects, tasks: &Tasks) -> Self {
+        let config = &realtime.config().sockets;
+        let (cuts, workers) = (Cuts::default(), TaskTracker::new());
+        let parser = ParserConfig::common()
+            .max_incoming_binaries(MAX_ATTACHMENTS)
+            .max_incoming_binary_buf_size(config.max_frame_bytes)
+            .packet_completion_timeout(config.idle_timeout);
+        let (service, io) = SocketIo::builder()
+            .req_path(PATH)
+            .ping_interval(config.ping_interval)
+            .ping_timeout(
+                config.idle_timeout.saturating_sub(config.ping_interval).max(Duration::from_secs(1)),
+            )
+            .connect_timeout(CONNECT_TIMEOUT)
+            .max_payload(config.max_frame_bytes as u64)
+            // The transport refuses what is larger with the right code; this is for what it would let pass.
+            .ws_max_message_size(config.max_frame_bytes)
+            .ws_max_frame_size(config.max_frame_bytes)
+            .ws_read_buffer_size(READ_BUFFER)
+            .with_parser(parser)
+            .build_with_inner_svc(Router::new());
+
+        let worker =
+            Worker::new(dialects.clone(), realtime.clone(), cuts.clone(), workers.clone(), tasks.shutdown());
+        let greeter = worker.clone();
+        let connected = move |connecting: Connecting| worker.clone().run(connecting);
+        let connecting = move |connecting: Connecting| greeter.clone().greet(connecting);
+        io.ns("/", connected.with(connecting));
+
+        let server =
+            Self(Arc::new(Inner { service, io, realtime, dialects, tasks: tasks.clone(), workers, cuts }));
+        let draining = server.clone();
+        tasks.spawn("socketio", |shutdown| draining.drain(shutdown));
+        server
+    }
+
+    /// When the gateway goes: what is under way is finished, and every client is told that its transport closes. It
+    /// connects again by itself.
+    async fn drain(self, shutdown: Shutdown) {
+        shutdown.wait().await;
+        self.0.workers.close();
+        if tokio::time::timeout(FINISH_TIMEOUT, self.0.workers.wait()).await.is_err() {
+            tracing::warn!(
+                workers = self.0.workers.len(),
+                "events of clients have not been finished in time"
+            );
+        }
+        let sockets = self.0.io.sockets();
+        if tokio::time::timeout(CLOSE_TIMEOUT, self.0.io.close()).await.is_err() {
+            tracing::warn!("connections of Socket.IO have not gone in time");
+        }
+        for socket in sockets {
+            if let Some(link) = socket.req_parts().extensions.get::<Link>() {
+                link.cut().cancel();
+            }
+            self.0.cuts.cut(&socket.id.to_string());
+            // The library forgets its namespaces before their sockets, which would keep each other alive.
+            if let Err(error) = socket.disconnect() {
+                tracing::debug!(%error, "a client could not be told that the gateway goes");
+            }
+        }
+    }
+
+    async fn answer(&self, mut request: Request) -> Result<Response, Problem> {
+        let query = Query::read(request.uri().query());
+        let cut = match &query.sid {
+            None => self.admit(&mut request)?,
+            Some(sid) => self.0.cuts.of(sid),
+        };
+        if query.is_websocket && is_upgrade(&request) {
+            return Ok(self.upgrade(request, cut));
+        }
+        let is_post = request.method() == Method::POST;
+        let answer = self.0.service.clone().oneshot(request);
+        // A body must come in time; an answer waits until there is something to tell.
+        let answer = match is_post {
+            false => answer.await,
+            true => {
+                let patience = self.0.realtime.config().request_timeout;
+                tokio::time::timeout(patience, answer).await.map_err(|_| Problem::deadline_exceeded())?
+            }
+        };
+        match answer {
+            Ok(response) => Ok(response.map(Body::new)),
+            Err(never) => match never {},
+        }
+    }
+
+    /// Takes a slot for a new connection.
+    fn admit(&self, request: &mut Request) -> Result<Cut, Problem> {
+        let address = request.extensions().get::<ClientAddress>();
+        let address = address.map_or(IpAddr::from([0, 0, 0, 0]), |ClientAddress(address)| *address);
+        let link = Link::new(admit_address(&self.0.realtime, address, request.headers())?);
+        let cut = Cut::new(link.cut().clone());
+        request.extensions_mut().insert(link);
+        Ok(cut)
+    }
+
+    /// Answers a request for a WebSocket, and hands the stream to the library once it is there.
+    fn upgrade(&self, mut request: Request, cut: Cut) -> Response {
+        let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
+            return StatusCode::BAD_REQUEST.into_response();
+        };
+        let Ok(accept) = HeaderValue::try_from(derive_accept_key(key.as_bytes())) else {
+            return StatusCode::BAD_REQUEST.into_response();
+        };
+        let upgraded = hyper::upgrade::on(&mut request);
+        let head = request.map(|_| ());
+        let (mut service, tasks) = (self.0.service.clone(), self.0.tasks.clone());
+        let max_message = self.0.realtime.config().sockets.max_frame_bytes;
+        self.0.tasks.spawn("socketio-upgrade", |_| async move {
+            let stream = match upgraded.await {
+                Ok(stream) => TokioIo::new(stream),
+                Err(error) => return tracing::debug!(%error, "a client has gone before its upgrade"),
+            };
+            let transport = Transport::new(stream, max_message, cut, tasks);
+            if let Err(error) = service.call((transport, head)).await {
+                tracing::debug!(%error, "a request for a WebSocket is none of the protocol");
+            }
+        });
+        let headers = [
+            (header::UPGRADE, HeaderValue::from_static("websocket")),
+            (header::CONNECTION, HeaderValue::from_static("upgrade")),
+            (header::SEC_WEBSOCKET_ACCEPT, accept),
+        ];
+        (StatusCode::SWITCHING_PROTOCOLS, headers).into_response()
+    }
+}
+
+/// The middleware: answers the requests of the protocol. The bounds on the time and the number of requests let them pass,
+/// because the answer to a poll waits until there is something to tell.
+pub(crate) async fn serve(State(server): State<Server>, request: Request, next: Next) -> Response {
+    let path = request.uri().path();
+    let is_ours = path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest == "/");
+    if !server.0.dialects.has_sockets() {
+        return next.run(request).await;
+    }
+    if is_ours {
+        return server.answer(request).await.unwrap_or_else(IntoResponse::into_response);
+    }
+    match script(path) {
+        Some(response) if matches!(*request.method(), Method::GET | Method::HEAD) => response,
+        Some(_) => Problem::method_not_allowed(&[Method::GET, Method::HEAD]).into_response(),
+        None => next.run(request).await,
+    }
+}
+
+/// The part of a query that matters before the library reads it.
+struct Query {
+    sid: Option<String>,
+    /// True for a request that the library would take as a WebSocket.
+    is_websocket: bool,
+}
+
+impl Query {
+    fn read(query: Option<&str>) -> Self {
+        let query = query.unwrap_or_default();
+        let value = |name: &str| {
+            query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('=')).map(str::to_owned)
+        };
+        let is_websocket =
+            value("EIO").as_deref() == Some("4") && value("transport").as_deref() == Some("websocket");
+        Self { sid: value("sid"), is_websocket }
+    }
+}
+
+fn is_upgrade(request: &Request) -> bool {
+    let upgrade = request.headers().get(header::UPGRADE);
+    request.method() == Method::GET
+        && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
+}
+
+/// The WebSockets that began as polls, by the id of their connection, so that they can be cut.
+#[derive(Clone, Default)]
+pub(super) struct Cuts(Arc<Mutex<HashMap<String, CancellationToken>>>);
+
+/// The way to cut one WebSocket.
+pub(super) struct Cut {
+    pub(super) token: CancellationToken,
+    registered: Option<(Cuts, String)>,
+}
+
+impl Cut {
+    pub(super) fn new(token: CancellationToken) -> Self {
+        Self { token, registered: None }
+    }
+}
+
+impl Drop for Cut {
+    fn drop(&mut self) {
+        if let Some((cuts, sid)) = self.registered.take() {
+            cuts.lock().remove(&sid);
+        }
+    }
+}
+
+impl Cuts {
+    /// The way to cut the WebSocket of a connection that has begun to poll.
+    fn of(&self, sid: &str) -> Cut {
+        let token = self.lock().entry(sid.to_owned()).or_default().clone();
+        Cut { token, registered: Some((self.clone(), sid.to_owned())) }
+    }
+
+    /// Cuts the WebSocket of a connection, when it has one.
+    pub(super) fn cut(&self, sid: &str) {
+        if let Some(token) = self.lock().remove(sid) {
+            token.cancel();
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, CancellationToken>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
