@@ -436,8 +436,10 @@ mod tests {
             if let Some(user) = on_behalf_of {
                 headers.insert(ON_BEHALF_OF, user.parse().expect("a header"));
             }
-            admit_service(policy, name, &headers)
-                .map(|caller| caller.map(|caller| caller.user_id.to_string()))
+            admit_service(policy, name, &headers).map(|admitted| match admitted {
+                Admitted::Caller(caller) => Some(caller.user_id.to_string()),
+                Admitted::AnonymousViewer | Admitted::NoUser => None,
+            })
         };
         let (user, nil) = (UserId::generate().to_string(), uuid::Uuid::nil().to_string());
         let list = "/parlor.conversation.v1.ConversationService/ListMembers";

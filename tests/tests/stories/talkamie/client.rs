@@ -69,11 +69,6 @@ impl Client {
         self.ask(Method::DELETE, path, None).await
     }
 
-    /// The data of an answer that is well, whose envelope is as it should be.
-    pub async fn data(&self, path: &str) -> Value {
-        data(self.get(path).await)
-    }
-
     /// The user as one of the canonical API, with the same token.
     pub async fn as_person(&self, world: &World) -> Person {
         let mut person = world.person("other").await.with_token(&self.token);
