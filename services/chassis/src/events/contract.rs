@@ -428,7 +428,10 @@ async fn publishing_never_waits_and_keeps_nothing_for_a_bus_that_is_away() {
         events.publish("room", payload.clone());
     }
     assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
-    assert_eq!(bus.waiting(), 0);
+    // A publication at the very moment of the loss may be taken, and is dropped with it.
+    let waiting = bus.waiting();
+    assert!(waiting <= 20_008, "{waiting} bytes are kept for a bus that is away");
+    until("what was taken is dropped", || async { bus.waiting() == 0 }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

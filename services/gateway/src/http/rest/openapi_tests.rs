@@ -186,7 +186,7 @@ fn a_register_reads_well() {
     let document = document();
     insta::assert_json_snapshot!(document["paths"]["/v1/auth/register"]["post"], @r##"
     {
-      "description": "Makes an account and signs it in. Fails with USERNAME_TAKEN, EMAIL_TAKEN, WEAK_PASSWORD, REGISTRATION_CLOSED, RATE_LIMITED.",
+      "description": "Makes an account and signs it in. An e-mail address that the same network has verified with a code for signing up within the last 30 minutes is shown as verified from the start. The usernames `root`, `admin`, `administrator`, `superuser`, `owner`, `moderator` and `system` count as taken. Fails with USERNAME_TAKEN, EMAIL_TAKEN, WEAK_PASSWORD, REGISTRATION_CLOSED, RATE_LIMITED.",
       "operationId": "AuthService_Register",
       "parameters": [],
       "requestBody": {
@@ -325,6 +325,11 @@ fn a_send_reads_well() {
         "replyToMessageId": {
           "description": "The message it answers, of the same conversation; empty for none.",
           "format": "uuid",
+          "type": "string"
+        },
+        "scheduledTime": {
+          "description": "The time that the message was scheduled for. Only scheduling sets it, when it sends for a user; from others it is refused. It is no part of what a client message id stands for: a retry may say another time.",
+          "format": "date-time",
           "type": "string"
         },
         "validateOnly": {

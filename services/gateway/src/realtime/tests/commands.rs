@@ -101,7 +101,7 @@ async fn a_command_that_is_wrong_is_answered() {
     assert_eq!(client.close_code().await, 4400);
 
     let mut client = world.connect(&ann).await;
-    let _ = client.0.send(Message::text("x".repeat(70_000))).await;
+    let _ = client.0.send(Message::text("x".repeat(140_000))).await;
     assert_eq!(client.close_code().await, 1009);
 }
 

@@ -18,8 +18,9 @@ enum Fate {
 use Fate::{Erased, Kept};
 
 /// The columns that name people.
-const PEOPLE: [(&str, &str, Fate); 23] = [
+const PEOPLE: [(&str, &str, Fate); 24] = [
     ("alerts", "actor_id", Kept("the alert is another's, whom it tells who asked or answered")),
+    ("alerts", "requester_id", Kept("the alert is another's, whom it tells who asked")),
     ("alerts", "user_id", Erased),
     ("conversation_heads", "purged_by", Kept("the log of the conversation belongs to its members")),
     ("departures", "user_id", Kept("what comes late must not be kept")),
