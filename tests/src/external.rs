@@ -16,7 +16,7 @@ impl World {
     /// When the secret cannot stand in a header.
     pub fn as_gateway<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
-        let credential = format!("Service gateway:{}", self.gateway_secret);
+        let credential = self.gateway_authorization();
         request.metadata_mut().insert("authorization", credential.parse().expect("a header"));
         request
     }

@@ -53,8 +53,7 @@ impl Person {
         }
     }
 
-    /// Somebody who was signed in by gRPC, at this gateway. The name is that of an external account, and there is none to
-    /// sign in with.
+    /// A person who was signed in by gRPC, at this gateway. Their name is that of their external account.
     ///
     /// # Panics
     /// When the answer lacks the user or the session.

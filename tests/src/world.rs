@@ -40,7 +40,7 @@ pub struct World {
     /// Its processes in call order: the first calls nobody, the last are the gateways.
     pub processes: Vec<Process>,
     /// What the gateways prove with who they are.
-    pub(crate) gateway_secret: String,
+    gateway_secret: String,
     next_gateway: AtomicUsize,
     // Last, so that it goes after the processes that write to it.
     folder: TempDir,
@@ -127,6 +127,11 @@ impl World {
         let name = if self.shape == Shape::Embedded { "parlor" } else { service };
         let replicas = self.processes.iter().filter(|process| process.name().starts_with(name));
         replicas.filter_map(|process| process.address("grpc").ok()).collect()
+    }
+
+    /// The header by which the gateways authenticate themselves to the services.
+    pub fn gateway_authorization(&self) -> String {
+        format!("Service gateway:{}", self.gateway_secret)
     }
 
     /// A process by its name.

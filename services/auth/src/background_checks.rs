@@ -53,7 +53,7 @@ impl BackgroundChecks {
             update_time: now,
         };
         let owner = (id, caller.user_id);
-        // Without a provider there is nobody to hand it to: what was said about the user is not kept.
+        // Without a provider there is no errand, so that what was said about the user is not kept.
         let errand = match &self.provider {
             Some(_) => {
                 let body = particulars.body(id)?;

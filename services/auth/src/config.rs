@@ -24,7 +24,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 pub struct Config {
     /// Whether strangers may make accounts. Absent means yes in development; production wants it said.
     pub registration_open: Option<bool>,
-    /// Whether the gateway signs in external accounts, which nobody proves to own. Absent means yes in development and no
+    /// Whether the gateway signs in external accounts, without a proof of ownership. Absent means yes in development and no
     /// in production; production refuses to start when it is set to yes.
     pub external_accounts: Option<bool>,
     /// How long sessions live, and how many there are.

@@ -12,7 +12,8 @@
 //! lets see it, and nobody finds anybody by what it may not see. Only who has met reviews.
 //!
 //! **Emits** the facts that a user was deleted, that its name or picture changed and that a review changed (from its
-//! outbox, read with `ListUserFacts`), a hint that there are facts, and a hint that sessions have ended, so that whoever remembers them as good forgets them at once.
+//! outbox, read with `ListUserFacts`), a hint that there are facts, and a hint that sessions have ended, so that services
+//! forget them at once.
 //!
 //! It calls no other service: it is at the right end of the line gateway, scheduling, messaging, conversation, auth.
 //! Outside it asks whom the operator has configured: a mail server, providers of identities, a provider of checks.

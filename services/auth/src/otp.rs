@@ -173,12 +173,12 @@ pub struct Tried {
     pub user_id: Option<UserId>,
 }
 
-/// That an address was verified before there is an account, by whoever comes from a network.
+/// The proof that an address was verified before there is an account, for one network.
 #[derive(Clone, Copy, Debug)]
 pub struct AddressProof {
     /// The keyed sum of the address.
     pub address: Sum,
-    /// The keyed sum of the network: another person who registers the address meanwhile has proven nothing.
+    /// The keyed sum of the network: a person elsewhere who registers the address meanwhile has proven nothing.
     pub network: Sum,
 }
 
@@ -187,7 +187,7 @@ pub struct AddressProof {
 pub struct AddressVerification {
     /// Where it is kept.
     pub slot: Slot,
-    /// What is kept of it.
+    /// The keyed sum of the code.
     pub sum: Sum,
     /// What it proves.
     pub proof: AddressProof,

@@ -50,7 +50,7 @@ pub struct Issued {
     pub code: Option<Code>,
 }
 
-/// What a code that verifies an address is about.
+/// The subject of a code that verifies an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verifiable {
     /// The account that has the address.
@@ -60,8 +60,8 @@ pub enum Verifiable {
 }
 
 impl Otps {
-    /// Makes a code for an address and sends it to whoever has that address. One for signing up is sent to any address,
-    /// and is about no account: registering says whether the address has one.
+    /// Makes a code for an address and sends it to the account that has the address. A code for signing up is sent to any
+    /// address and is about no account: registering says whether the address has one.
     pub async fn issue(
         &self,
         email: Email,
@@ -129,7 +129,7 @@ impl Otps {
         }
     }
 
-    /// The proof of an address that counts for somebody who comes from this network, if there is any.
+    /// The proof of an address that counts for this network, if it was given.
     pub fn proof_of(&self, email: &Email, from: Option<ClientNetwork>) -> AddressProof {
         let address = Slot::new(&self.vault, email, Purpose::SignUp).address;
         AddressProof { address, network: otp::network(&self.vault, from) }
@@ -203,7 +203,7 @@ impl Otps {
         from: Option<ClientNetwork>,
     ) -> Result<(Tried, UserId), Error> {
         let tried = self.right(slot, code, from).await?;
-        // Nobody has the address: as if the code were wrong.
+        // No account has the address: the answer is the same as for a wrong code.
         let user_id = tried.user_id.ok_or_else(refuse)?;
         Ok((tried, user_id))
     }

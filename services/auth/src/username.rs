@@ -4,7 +4,7 @@ use std::fmt;
 
 use crate::error::Error;
 
-/// Names that nobody registers, because people would take their owners for those who run the service.
+/// Names that cannot be registered, because people would take their owners for the operator.
 const RESERVED: [&str; 7] = ["root", "admin", "administrator", "superuser", "owner", "moderator", "system"];
 
 /// 3 to 32 of `a-z`, `0-9`, `_`, `-`, `.`: no two of them look alike to a person and differ to a machine.

@@ -81,7 +81,7 @@ impl Users {
         ids: &[UserId],
         names: &[Username],
     ) -> Result<Vec<View>, Error> {
-        // Usernames are not shown to an anonymous viewer, so they find nobody either.
+        // Usernames are not shown to an anonymous viewer, so they are no way to find a user either.
         if viewer.id.is_none() && !names.is_empty() {
             return Err(Error::invalid("usernames", "must be empty for an anonymous viewer"));
         }

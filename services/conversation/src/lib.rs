@@ -5,8 +5,8 @@
 //! each lets others do, and presence. It is asked before every message whether its sender may write, and
 //! answers from the database, so that a right that was withdrawn is withdrawn at once.
 //!
-//! **Refuses** whoever is not a member as if the conversation did not exist (a room can be seen by everybody), and
-//! whoever lacks the role. Who may do what to whom is in `role` and `change`, what two people may do about each other in
+//! **Refuses** whoever is not a member as if the conversation did not exist (a room can be seen by every user, and what
+//! everyone reads by the anonymous viewer too), and whoever lacks the role. Who may do what to whom is in `role` and `change`, what two people may do about each other in
 //! `standing`, as code without a database.
 //!
 //! **Emits** a fact for every change of members, roles and settings, written in the transaction of the change and

@@ -72,6 +72,8 @@ pub struct Config {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DialectsConfig {
+    /// `POST /api/chat/<operation>`, and Socket.IO.
+    pub allo: bool,
     /// REST below `/chats`.
     pub chats: bool,
     /// REST below `/api/accounts`, `/api/account` and `/api/:account`.
@@ -96,6 +98,7 @@ pub enum CursorLabels {
 impl Default for DialectsConfig {
     fn default() -> Self {
         Self {
+            allo: true,
             chats: true,
             messenger: true,
             messenger_cursor_labels: CursorLabels::default(),

@@ -24,6 +24,8 @@ pub struct Alert {
     pub version: i64,
     /// Who caused it.
     pub actor: Option<UserId>,
+    /// Who asks, where it is about a request.
+    pub requester: Option<UserId>,
     /// The conversation it is about; it goes with it.
     pub conversation: Option<ConversationId>,
     /// The message it is about.
@@ -48,6 +50,7 @@ impl Alert {
             state: AlertState::Unspecified,
             version: 0,
             actor: Some(message.sender),
+            requester: None,
             conversation: Some(message.conversation),
             message: Some(message.message_id),
             create_time: time,
@@ -72,6 +75,8 @@ pub struct News {
     pub version: i64,
     /// Who caused it, as the alert shows it.
     pub actor: Option<UserId>,
+    /// Who asks, where it is about a request.
+    pub requester: Option<UserId>,
     /// The conversation it is about.
     pub conversation: Option<ConversationId>,
     /// The message it is about.
@@ -117,6 +122,7 @@ impl News {
             state: self.state,
             version: self.version,
             actor: self.actor,
+            requester: self.requester.or(before.requester),
             // What it is about may have been found out since.
             conversation: self.conversation.or(before.conversation),
             message: self.message.or(before.message),
@@ -144,6 +150,7 @@ impl News {
             state: self.state,
             version: self.version,
             actor: self.actor,
+            requester: self.requester,
             conversation: self.conversation,
             message: self.message,
             create_time: self.time,
@@ -183,6 +190,7 @@ mod tests {
             state: AlertState::ScheduleMade,
             version,
             actor: None,
+            requester: None,
             conversation: None,
             message: None,
             time: Timestamp::from_millis(version * 10),
@@ -225,9 +233,10 @@ mod tests {
     #[test]
     fn what_is_known_of_the_subject_is_kept() {
         let (conversation, message) = (Some(ConversationId::generate()), Some(MessageId::generate()));
-        let first = News { conversation, message, ..news(1, Effect::Unread) }.apply(None).unwrap();
+        let requester = Some(UserId::generate());
+        let first = News { conversation, message, requester, ..news(1, Effect::Unread) }.apply(None).unwrap();
         let after = news(2, Effect::Unread).apply(Some(&first)).unwrap();
-        assert_eq!((after.conversation, after.message), (conversation, message));
+        assert_eq!((after.conversation, after.message, after.requester), (conversation, message, requester));
     }
 
     proptest! {

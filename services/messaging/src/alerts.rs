@@ -24,7 +24,7 @@ pub struct AlertPage {
     pub alerts: Vec<(Alert, Option<Message>)>,
     /// Where to continue; empty at the end.
     pub next: String,
-    /// How many are unread in all.
+    /// How many of the kinds asked for are unread.
     pub unread: i64,
 }
 
@@ -38,22 +38,26 @@ pub enum Which {
 }
 
 impl Messaging {
-    /// A page of a user's alerts.
+    /// A page of a user's alerts, of these kinds or of all when there are none.
     pub async fn alerts(
         &self,
         user: UserId,
         only_unread: bool,
-        kind: Option<AlertKind>,
+        kinds: BTreeSet<AlertKind>,
         limit: i64,
         token: &str,
     ) -> Result<AlertPage, Error> {
-        let (user_id, number) = (user.uuid(), kind.map_or(0, i32::from).to_be_bytes());
-        let query: [&[u8]; 4] = [b"alerts", user_id.as_bytes(), &[u8::from(only_unread)], &number];
+        let user_id = user.uuid();
+        let mut numbers: Vec<u8> = kinds.iter().flat_map(|kind| i32::from(*kind).to_be_bytes()).collect();
+        if numbers.is_empty() {
+            numbers.extend(0_i32.to_be_bytes());
+        }
+        let query: [&[u8]; 4] = [b"alerts", user_id.as_bytes(), &[u8::from(only_unread)], &numbers];
         let before =
             Token::after::<(i64, Uuid)>(token, &query).map_err(|fault| Error::PageToken(Box::new(fault)))?;
         let before = before.map(|(time, id)| (Timestamp::from_millis(time), AlertId::from(id)));
-        let mut alerts =
-            self.store.alerts(&Alerts { user, only_unread, kind, before, limit: limit + 1 }).await?;
+        let wanted = Alerts { user, only_unread, kinds, before, limit: limit + 1 };
+        let mut alerts = self.store.alerts(&wanted).await?;
         let is_cut = cut(&mut alerts, limit, |_| 0);
         let mut messages = self.messages_of(user, &alerts).await?;
         let mut alerts: Vec<_> = alerts
@@ -67,7 +71,7 @@ impl Messaging {
         let is_last = !cut(&mut alerts, limit, weight) && !is_cut;
         let position = |(alert, _): &(Alert, _)| (alert.update_time.as_millis(), alert.alert_id.uuid());
         let next = alerts.last().filter(|_| !is_last).map(|last| Token::at(&query, &position(last)));
-        let unread = self.store.unread_alerts(user, MOST).await?;
+        let unread = self.store.unread_alerts(user, &wanted.kinds, MOST).await?;
         Ok(AlertPage { alerts, next: next.unwrap_or_default(), unread })
     }
 
@@ -109,7 +113,7 @@ impl Messaging {
                 0
             }
         };
-        Ok(self.store.unread_alerts(user, MOST).await?)
+        Ok(self.store.unread_alerts(user, &BTreeSet::new(), MOST).await?)
     }
 
     async fn mark(&self, marking: Marking, now: Timestamp) -> Result<usize, Error> {

@@ -1,23 +1,32 @@
 //! What the others tell us. Each fact of conversation becomes an event of its conversation's log, and of the logs of the
-//! users whom it brings in or puts out; what becomes of a request is an alert. What auth tells of people becomes alerts, or
-//! is the beginning of the end of all that somebody left.
+//! users whom it brings in or puts out; what becomes of a request is an alert. What auth tells of people becomes alerts,
+//! an event of the user's own log and a signal in the user's conversations, or is the beginning of the end of all that
+//! somebody left.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 
 use chassis::clock::Clock;
 use chassis::events::Events;
 use chassis::feed;
 use chassis::tasks::Tasks;
+use proto::id::UserId;
+use proto::messaging::v1::{Signal, SignalKind};
 use proto::subject;
 use tokio::sync::Notify;
 
 use crate::conversations::Conversations;
+use crate::error::Error;
+use crate::event::UserHappening;
 use crate::people::People;
 use crate::publish::Publisher;
 use crate::store::Store;
 
 /// How many facts are taken at once.
 const PAGE: i32 = 200;
+
+/// In how many of a user's conversations the others hear of a changed profile.
+const ANNOUNCED: usize = 1000;
 
 /// Turns the facts of conversation into events.
 #[derive(Clone)]
@@ -71,6 +80,8 @@ pub struct PeopleConsumer {
     pub store: Store,
     /// Who tells us.
     pub people: People,
+    /// Say where a user is a member.
+    pub conversations: Conversations,
     /// Tells the time.
     pub clock: Clock,
     /// Tells the others.
@@ -98,8 +109,45 @@ impl PeopleConsumer {
         let facts = self.people.facts(from, PAGE).await?;
         let Some(to) = facts.last_position else { return Ok(false) };
         let applied = self.store.apply_to_people(from, to, &facts.readable, self.clock.now()).await?;
-        applied.into_iter().flatten().for_each(|event| self.publisher.user_event(event));
         self.wake.notify_one();
+        let mut updated = Vec::new();
+        for event in applied.into_iter().flatten() {
+            if event.what == UserHappening::ProfileChanged {
+                updated.push(event.user);
+            }
+            self.publisher.user_event(event);
+        }
+        for user in updated {
+            // A signal may be lost: it must not hold up the facts that come after it.
+            if let Err(error) = self.announce(user).await {
+                tracing::warn!(user.id = %user, "the conversations of a user do not hear of the changed profile: {error}");
+            }
+        }
         Ok(true)
+    }
+
+    /// Tells the others in a user's conversations that the profile changed.
+    async fn announce(&self, user: UserId) -> Result<(), Error> {
+        let memberships = self.conversations.memberships(user).await?;
+        let mut ids: Vec<_> = memberships.ids().collect();
+        if ids.len() > ANNOUNCED {
+            let places = self.store.places(user, &ids).await?;
+            ids.sort_by_key(|id| Reverse(places.get(id).map(|place| place.activity_time)));
+            ids.truncate(ANNOUNCED);
+        }
+        let questions: Vec<_> = ids.iter().map(|id| (*id, user)).collect();
+        let answers = self.conversations.check(&questions).await?;
+        for (id, access) in ids.into_iter().zip(answers) {
+            // Like other signals it does not reach one who has not been asked yet, has not answered, or is blocked.
+            if access.is_member && !access.hides_progress() && access.check_contact(id).is_ok() {
+                let signal = Signal {
+                    conversation_id: id.to_string(),
+                    user_id: user.to_string(),
+                    kind: SignalKind::ProfileChanged.into(),
+                };
+                self.publisher.signal(id, signal);
+            }
+        }
+        Ok(())
     }
 }

@@ -219,6 +219,7 @@ impl From<&Alert> for pb::Alert {
             message: None,
             subject_id: alert.subject.to_string(),
             state: alert.state.into(),
+            requester_user_id: text_of(alert.requester),
         }
     }
 }
@@ -332,6 +333,7 @@ impl From<UserHappening> for pb::user_event::Payload {
             }
             UserHappening::AlertChanged(alert) => Self::AlertChanged(*alert),
             UserHappening::ReportChanged(report) => Self::ReportChanged(*report),
+            UserHappening::ProfileChanged => Self::ProfileChanged(pb::ProfileChanged {}),
         }
     }
 }
@@ -376,6 +378,7 @@ impl UserHappening {
             },
             Payload::AlertChanged(alert) => Self::AlertChanged(Box::new(alert)),
             Payload::ReportChanged(report) => Self::ReportChanged(Box::new(report)),
+            Payload::ProfileChanged(pb::ProfileChanged {}) => Self::ProfileChanged,
         })
     }
 }
@@ -410,7 +413,19 @@ impl News {
             .map_err(|_| Error::Invalid { field: "subject_id", rule: "must be a UUID" })?;
         let effect = if actor == Some(user) { Effect::Own } else { Effect::of(state) };
         let version = request.version;
-        Ok(Self { user, kind, subject, state, version, actor, conversation, message, time: now, effect })
+        Ok(Self {
+            user,
+            kind,
+            subject,
+            state,
+            version,
+            actor,
+            requester: None,
+            conversation,
+            message,
+            time: now,
+            effect,
+        })
     }
 }
 

@@ -289,4 +289,6 @@ pub enum UserHappening {
     AlertChanged(Box<pb::Alert>),
     /// A message was reported, or a report was resolved.
     ReportChanged(Box<pb::Report>),
+    /// The display name or the picture of the user changed.
+    ProfileChanged,
 }

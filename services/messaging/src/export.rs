@@ -1,6 +1,8 @@
 //! What messaging keeps about a person, as files: what it wrote, and what that said before; how it reacted and voted, what it
 //! pinned and hid, how far it has read; its alerts, its reports and its uploads with their bytes. Read page by page, so that an export of any size takes the memory of one page.
 
+use std::collections::BTreeSet;
+
 use chassis::clock::Timestamp;
 use chassis::export::{self, Archive, Piece};
 use futures_util::stream::{self, BoxStream, StreamExt as _, TryStreamExt as _};
@@ -224,7 +226,8 @@ impl Exporter {
 
     async fn write_alerts(&self, user: UserId, archive: &mut Archive) -> Result<(), Status> {
         archive.lines("messaging/alerts.ndjson").await?;
-        let mut wanted = Alerts { user, only_unread: false, kind: None, before: None, limit: PAGE };
+        let mut wanted =
+            Alerts { user, only_unread: false, kinds: BTreeSet::new(), before: None, limit: PAGE };
         loop {
             let page = self.store.alerts(&wanted).await.map_err(Error::from)?;
             let Some(last) = page.last() else { return Ok(()) };

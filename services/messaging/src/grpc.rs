@@ -259,12 +259,12 @@ impl SyncService for Api {
     }
 
     async fn list_events(&self, request: Request<pb::ListEventsRequest>) -> Answer<pb::ListEventsResponse> {
-        let caller = Caller::of(&request)?;
+        let viewer = Viewer::of(&request)?;
         let request = request.into_inner();
         let conversation = convert::conversation_id(&request.conversation_id)?;
         let after = Sequence::new(request.after_sequence);
         let limit = page::limit(request.limit, DEFAULT_EVENTS, EVENTS);
-        let (events, head) = self.messaging.events(caller.user_id, conversation, after, limit).await?;
+        let (events, head) = self.messaging.events(viewer.user_id(), conversation, after, limit).await?;
         let events = convert::events(events, &self.messaging.epoch)?;
         let epoch = self.messaging.epoch.to_string();
         Ok(Response::new(pb::ListEventsResponse { events, head_sequence: head.get(), epoch }))

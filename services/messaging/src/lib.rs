@@ -218,6 +218,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let people = PeopleConsumer {
         store: store.clone(),
         people: messaging.people.clone(),
+        conversations: conversations.clone(),
         clock: messaging.clock.clone(),
         publisher: publisher.clone(),
         wake,

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use chassis::clock::Timestamp;
 use chassis::fault::Fault;
 use chassis::identity::ServiceCredential;
 use chassis::transport::{Transport, as_service};
@@ -33,6 +34,13 @@ pub struct DeviceKey {
 pub enum PersonFact {
     /// Somebody wrote, changed or deleted a review of it.
     Reviewed(News),
+    /// Its display name or its picture changed.
+    ProfileChanged {
+        /// Whose.
+        user: UserId,
+        /// When.
+        time: Timestamp,
+    },
     /// Its account is gone.
     Gone(UserId),
 }
@@ -132,9 +140,9 @@ impl People {
     }
 }
 
-/// Whether a fact is one that messaging acts on. A name is asked for when it is shown, and a newer auth may tell of more.
+/// Whether a fact is one that messaging knows. A newer auth may tell of more.
 fn concerns_messaging(fact: &pb::UserFact) -> bool {
-    !matches!(fact.payload, Some(pb::user_fact::Payload::UserUpdated(_)) | None)
+    fact.payload.is_some()
 }
 
 impl TryFrom<pb::DeviceKey> for DeviceKey {
@@ -179,12 +187,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_fact_about_a_name_does_not_concern_messaging() {
+    fn a_fact_that_is_not_known_does_not_concern_messaging() {
         use pb::user_fact::Payload::{ReviewChanged, UserDeleted, UserUpdated};
         let concerns = |payload| concerns_messaging(&pb::UserFact { payload, ..Default::default() });
         assert!(concerns(Some(UserDeleted(pb::UserDeleted {}))));
         assert!(concerns(Some(ReviewChanged(pb::ReviewChanged::default()))));
-        assert!(!concerns(Some(UserUpdated(pb::UserUpdated {}))));
+        assert!(concerns(Some(UserUpdated(pb::UserUpdated {}))));
         assert!(!concerns(None));
     }
 }

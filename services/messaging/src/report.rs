@@ -212,6 +212,17 @@ impl Report {
         pb::Report { snapshot: None, note: String::new(), ..self.into() }
     }
 
+    /// As a user may see it; `None` for one who may not know that it is there. The author of the message never may, and the
+    /// reporter may wherever they are by now.
+    pub fn shown_to(self, user: UserId, access: &Access) -> Option<pb::Report> {
+        match access.check_moderating(self.conversation) {
+            _ if self.sender == user => None,
+            Ok(()) => Some(self.into()),
+            Err(_) if self.reporter == Some(user) => Some(self.into_reporters()),
+            Err(_) => None,
+        }
+    }
+
     /// About how many bytes it takes on the wire.
     pub fn weight(&self) -> usize {
         const REST: usize = 512;

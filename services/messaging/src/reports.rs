@@ -2,6 +2,7 @@
 
 use chassis::page::Token;
 use proto::id::{ConversationId, ReportId, UserId};
+use proto::messaging::v1 as pb;
 use uuid::Uuid;
 
 use crate::error::Error;
@@ -50,6 +51,13 @@ impl Messaging {
         let last = reports.last().filter(|_| !is_last);
         let next = last.map(|last| Token::at(&query, &(last.create_time.as_millis(), last.id.uuid())));
         Ok((reports, next.unwrap_or_default()))
+    }
+
+    /// One report, as a user may see it.
+    pub async fn report_for(&self, user: UserId, id: ReportId) -> Result<pb::Report, Error> {
+        let report = self.store.report(id).await?.ok_or(Error::ReportNotFound(id))?;
+        let access = self.conversations.access(report.conversation, user).await?;
+        report.shown_to(user, &access).ok_or(Error::ReportNotFound(id))
     }
 
     /// Says what became of a report.

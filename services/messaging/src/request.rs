@@ -52,6 +52,7 @@ impl RequestChange {
             state: self.state,
             version: self.version,
             actor: Some(actor),
+            requester: Some(self.from),
             conversation: self.waits.map(|waits| waits.conversation),
             message,
             time: self.time,
@@ -118,7 +119,8 @@ mod tests {
         let told = |state| {
             let change = change(state);
             let news = change.news(None).into_iter();
-            news.map(|one| (one.user == change.from, one.actor == Some(change.from), one.effect))
+            news.inspect(|one| assert_eq!(one.requester, Some(change.from)))
+                .map(|one| (one.user == change.from, one.actor == Some(change.from), one.effect))
                 .collect::<Vec<_>>()
         };
         assert_eq!(told(AlertState::RequestPending), [(false, true, Effect::Unread)]);

@@ -8,6 +8,7 @@
     reason = "tests: what cannot go on ends them, and they say why"
 )]
 
+mod anonymous;
 mod between;
 mod case;
 mod door;
@@ -94,7 +95,10 @@ fn trials(theatre: &Arc<Theatre>, runtime: &Arc<Runtime>) -> Vec<Trial> {
         trial(theatre, runtime, &name, move |runtime, stage| Ok(runtime.block_on(table::row(stage, policy))))
     });
     let pairs = trial(theatre, runtime, "pairs", |runtime, stage| runtime.block_on(pairs::check(stage)));
-    rows.chain([pairs]).collect()
+    let public = trial(theatre, runtime, "public_read", |runtime, stage| {
+        runtime.block_on(anonymous::check_public_read(stage))
+    });
+    rows.chain([pairs, public]).collect()
 }
 
 fn is_ours(policy: &Policy) -> bool {

@@ -48,6 +48,8 @@ pub fn exception(case: &Case, role: Role, promised: Expected) -> Option<Expected
         ("EditMessage", "sticker" | "poll" | "profile") if is_allowed => Some(FAILED_PRECONDITION),
         // Its signature binds it to where it is.
         ("ForwardMessage", "secure") if is_allowed => Some(FAILED_PRECONDITION),
+        // The member who made the report sees it like the moderators.
+        ("GetReport", _) if role == Role::Member => Some(Expected::Allowed),
         // Nobody reports oneself.
         ("ReportMessage", _) if role == Role::Author => Some(Expected::Refused("INVALID_ARGUMENT")),
         ("WriteUpload" | "ReadUpload", _) => Some(DENIED),
@@ -57,7 +59,15 @@ pub fn exception(case: &Case, role: Role, promised: Expected) -> Option<Expected
         // No providers to sign in with are configured.
         ("LoginWithProvider", _) => Some(NOT_FOUND),
         ("LinkProvider" | "UnlinkProvider", _) if is_allowed => Some(NOT_FOUND),
-        // Who has no account has nothing of this kind with anybody.
+        // An external account is with those of its namespace only: others read as unknown, and their rooms refuse it.
+        ("JoinConversation", _) if role == Role::External && is_allowed => Some(DENIED),
+        ("CreateConversation" | "SendMessage", _)
+            if role == Role::External && is_allowed && (case.has("user") || case.has("member")) =>
+        {
+            Some(NOT_FOUND)
+        }
+        _ if role == Role::External && is_allowed && case.own() == Some("written") => Some(NOT_FOUND),
+        // Guests and external accounts have nothing of this kind with other people.
         _ if role.has_no_account() && is_allowed && case.own().is_some_and(takes_an_account) => {
             Some(NOT_FOUND)
         }

@@ -3,6 +3,7 @@
 use futures_util::StreamExt;
 use proto::policy::Policy;
 
+use crate::anonymous;
 use crate::case::Case;
 use crate::door::{Door, Outcome};
 use crate::role::{Expected, NOT_FOUND, ROLES, Role};
@@ -18,7 +19,9 @@ pub async fn row(stage: &Stage, policy: &'static Policy) -> Vec<String> {
     let mut wrong = Vec::new();
     for case in Case::all_of(policy) {
         let cells = futures_util::stream::iter(ROLES.map(|role| in_role(stage, &case, role)));
-        for found in cells.buffered(AT_ONCE).collect::<Vec<_>>().await {
+        let mut found = cells.buffered(AT_ONCE).collect::<Vec<_>>().await;
+        found.push(anonymous::cell(stage, &case).await);
+        for found in found {
             match found {
                 Ok(found) => wrong.extend(found),
                 Err(error) => wrong.push(format!("{}: {error:#}", case.name())),

@@ -101,8 +101,16 @@ async fn a_deleted_user_leaves_everywhere(world: Arc<World>) {
 
 async fn a_changed_name_is_seen_by_others(world: Arc<World>) {
     let [ann, bob] = world.people(["ann", "bob"]).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    ann.says(&conversation, "hello").await;
+    let (mut at_ann, mut at_bob) = (ann.comes_online().await, bob.comes_online().await);
     let changes = json!({ "user": { "displayName": "Ann B." }, "updateMask": "displayName" });
     ann.patch("/v1/me", changes).await.ok();
+    // The other devices of Ann hear of it, and so do those she is in conversations with.
+    at_ann.next_user_event("profileChanged").await;
+    let signal = at_bob.next_of("signal").await;
+    assert_eq!((&signal["userId"], &signal["conversationId"]), (&json!(ann.id), &json!(conversation)));
+    assert_eq!(signal["kind"], json!("SIGNAL_KIND_PROFILE_CHANGED"));
     assert_eq!(bob.get(&format!("/v1/users/{}", ann.id)).await.ok()["user"]["displayName"], json!("Ann B."));
     let unknown = json!({ "user": { "displayName": "x" }, "updateMask": "userId" });
     let refused = ann.patch("/v1/me", unknown).await;

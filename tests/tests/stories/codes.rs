@@ -169,7 +169,7 @@ async fn nothing_is_pretended_that_is_not_configured(world: Arc<World>) {
         "requestId": proto::id::EventId::generate().to_string(), "firstName": "Ann", "lastName": "Archer",
         "dateOfBirth": "1990-05-17", "region": "California",
     });
-    // In development a check is kept, and nobody ever says what came of it.
+    // In development a check is kept, and stays pending.
     let asked = ann.post("/v1/me/background-check", check).await.ok()["check"].clone();
     assert_eq!(asked["state"], json!("BACKGROUND_CHECK_STATE_PENDING"));
     assert_eq!(ann.get("/v1/me/background-check").await.ok()["check"], asked);

@@ -53,6 +53,7 @@ async fn two_people_connect(world: Arc<World>) {
     );
     let alert = at_bob.expects_alert("REQUEST_PENDING").await;
     assert_eq!((&alert["actorUserId"], &alert["subjectId"]), (&json!(ann.id), &asked["requestId"]));
+    assert_eq!(alert["requesterUserId"], json!(ann.id));
     for (person, direction, count) in
         [(&ann, "OUTGOING", 1), (&ann, "INCOMING", 0), (&bob, "INCOMING", 1), (&bob, "OUTGOING", 0)]
     {
@@ -64,6 +65,13 @@ async fn two_people_connect(world: Arc<World>) {
     assert_eq!(accepted["request"]["state"], json!("REQUEST_STATE_ACCEPTED"));
     let told = at_ann.expects_alert("REQUEST_ACCEPTED").await;
     assert_eq!((&told["actorUserId"], &told["subjectId"]), (&json!(bob.id), &asked["requestId"]));
+    // Ann asked, and Bob answered.
+    assert_eq!(told["requesterUserId"], json!(ann.id));
+    let requests =
+        ann.get("/v1/alerts?kinds=ALERT_KIND_CONNECTION_REQUEST&kinds=ALERT_KIND_REVIEW").await.ok();
+    assert_eq!((array(&requests["alerts"]).len(), &requests["unreadCount"]), (1, &json!(1)));
+    let reviews = ann.get("/v1/alerts?kinds=ALERT_KIND_REVIEW").await.ok();
+    assert_eq!((array(&reviews["alerts"]).len(), &reviews["unreadCount"]), (0, &json!(0)));
     assert_eq!((connected(&ann).await, connected(&bob).await), (vec![bob.id.clone()], vec![ann.id.clone()]));
     // The same alert has changed, and what Bob has answered is nothing new to him.
     let alerts = bob.get("/v1/alerts").await.ok();

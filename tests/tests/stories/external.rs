@@ -14,7 +14,7 @@ tests::stories![
     an_external_account_talks_and_takes_no_account,
     an_external_account_that_goes_gives_its_name_back,
     a_guest_is_found_again_by_a_name,
-    an_anonymous_viewer_sees_who_somebody_is_and_no_profile,
+    an_anonymous_viewer_sees_a_user_without_the_profile,
 ];
 
 fn of(world: &World, answer: proto::auth::v1::LoginAsExternalAccountResponse) -> Person {
@@ -95,7 +95,7 @@ async fn a_guest_is_found_again_by_a_name(world: Arc<World>) {
     assert_eq!(text(&first.get("/v1/me").await.ok()["user"]["userId"]), first.id);
 }
 
-async fn an_anonymous_viewer_sees_who_somebody_is_and_no_profile(world: Arc<World>) {
+async fn an_anonymous_viewer_sees_a_user_without_the_profile(world: Arc<World>) {
     let ann = world.person("Ann").await;
     let changes = json!({ "user": { "bio": "likes tea" }, "updateMask": "bio" });
     ann.patch("/v1/me", changes).await.ok();

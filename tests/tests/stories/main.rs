@@ -32,6 +32,7 @@ mod operation;
 mod operations;
 mod playground;
 mod playground_sockets;
+mod public;
 mod reading;
 mod reviewing;
 mod scheduling;
@@ -78,6 +79,7 @@ fn main() -> ExitCode {
         operations::all(),
         playground::all(),
         playground_sockets::all(),
+        public::all(),
         reading::all(),
         reviewing::all(),
         scheduling::all(),

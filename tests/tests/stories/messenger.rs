@@ -168,14 +168,10 @@ async fn both_spellings_of_a_path_are_the_same(world: Arc<World>) {
 
 async fn other_apis_show_the_same_messages(world: Arc<World>) {
     let [ann, bob] = world.people(["ann", "bob"]).await;
-    let sent = http::ask_foreign(
-        world.gateway(),
-        Method::POST,
-        "/chats/messages",
-        &[("token", ann.token.as_str())],
-        Some(&json!({ "userUUID": bob.id, "message": { "type": "text", "content": "from a chat" } })),
-    )
-    .await;
+    let body = json!({ "userUUID": bob.id, "message": { "type": "text", "content": "from a chat" } });
+    let headers = [("token", ann.token.as_str())];
+    let sent =
+        http::ask_foreign(world.gateway(), Method::POST, "/chats/messages", &headers, Some(&body)).await;
     let conversation = text(&sent.ok()["chatId"]);
     let mut socket = ann.comes_online().await;
     let path = format!("/api/account/{}/conversation/{conversation}/messages", bob.id);

@@ -156,4 +156,13 @@ async fn a_report_is_resolved_once(world: Arc<World>) {
     assert_eq!(other.refused(409), "ERROR_REASON_REPORT_RESOLVED");
     assert!(array(&ann.get(&format!("{list}?onlyOpen=true")).await.ok()["reports"]).is_empty());
     assert_eq!(array(&ann.get(&list).await.ok()["reports"]).len(), 1);
+    // Moderators and the reporter get it by its id, each as much of it as they may see; to the author it is not there.
+    let one = format!("/v1/reports/{}", text(&report["reportId"]));
+    let seen = ann.get(&one).await.ok()["report"].clone();
+    assert_eq!((&seen["comment"], &seen["note"]), (&json!("look"), &json!("talked to him")));
+    assert_eq!(seen["snapshot"]["text"], json!("rude"));
+    let own = bob.get(&one).await.ok()["report"].clone();
+    assert_eq!((&own["comment"], &own["state"]), (&json!("look"), &acted["state"]));
+    assert!(own.get("snapshot").is_none() && own["note"].as_str().unwrap_or_default().is_empty(), "{own}");
+    assert_eq!(cid.get(&one).await.refused(404), "ERROR_REASON_REPORT_NOT_FOUND");
 }

@@ -39,7 +39,7 @@ promises! {
     a_new_password_by_code_ends_all_sessions,
     links_outlive_a_new_password_only_under_a_verified_address,
     old_codes_are_swept,
-    a_code_for_signing_up_verifies_an_address_of_nobody,
+    a_code_for_signing_up_verifies_an_address_without_an_account,
     a_proof_counts_for_its_network_and_its_time,
     a_proof_is_used_up_by_one_account,
     old_proofs_are_swept,
@@ -437,7 +437,7 @@ async fn registers(store: &Store, name: &str, email: &str, from: Sum, seconds: u
     Ok(kept.standing.email_verify_time.is_some())
 }
 
-async fn a_code_for_signing_up_verifies_an_address_of_nobody(store: Store) {
+async fn a_code_for_signing_up_verifies_an_address_without_an_account(store: Store) {
     let (email, from) = ("ann@example.org", network(1));
     let slot = slot(email, Purpose::SignUp);
     let sum = slot.sum(&vault(), &code("654321"));

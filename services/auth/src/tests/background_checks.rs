@@ -303,7 +303,7 @@ async fn without_a_provider_a_check_stays_pending_in_development() {
     assert_refused(refused, Code::FailedPrecondition, "BACKGROUND_CHECK_UNDER_WAY");
     let latest = checks(&world).get_background_check(ann.asks(pb::GetBackgroundCheckRequest {})).await;
     assert_eq!(latest.unwrap().into_inner().check, first);
-    // Nobody is there to report, and what was said is not kept for anybody.
+    // There is no provider to report, and what was said about the user is not kept.
     let id = first.unwrap().check_id;
     let reported = report(&id, pb::BackgroundCheckOutcome::Clear, START);
     let refused = checks(&world).report_background_check(reported).await;

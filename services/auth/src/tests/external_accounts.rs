@@ -156,7 +156,7 @@ async fn a_guest_with_a_name_is_an_ordinary_guest_and_shows_no_name() {
     let fault = assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD");
     assert_eq!(fault.fields()[0].0, "kind");
 
-    // The name may be an address of the network, and is shown to nobody.
+    // The name may be an address of the network, and is never shown.
     let ann = world.register("ann").await;
     let request = pb::GetUserRequest { user_id: guest.user.user_id.clone() };
     let seen = world.users.get_user(ann.asks(request)).await.unwrap().into_inner().user.unwrap();
@@ -199,7 +199,7 @@ async fn an_anonymous_viewer_sees_who_wrote_and_nothing_of_the_profile() {
     let alone = world.users.get_user(as_service(request.clone(), &world.gateway, None)).await.unwrap();
     assert_eq!(alone.into_inner().user, Some(expected));
 
-    // Nobody is found by a name that is not shown, and the gateway speaks for no user.
+    // A username, which is not shown, finds no user; and the gateway never acts for a user.
     let named = pb::BatchGetUsersRequest { user_ids: Vec::new(), usernames: vec!["bob".to_owned()] };
     let refused = world.users.batch_get_users(as_service(named, &world.gateway, None)).await;
     let fault = assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD");
@@ -213,7 +213,7 @@ async fn an_anonymous_viewer_sees_who_wrote_and_nothing_of_the_profile() {
     assert_refused(world.users.get_me(me).await, Code::PermissionDenied, "NOT_ADMITTED");
     assert_refused(world.users.get_user(request).await, Code::Unauthenticated, "UNAUTHENTICATED");
 
-    // Of one who is gone the id is left, and when.
+    // Of a deleted user the id and the time are left.
     world.users.delete_user(ann.asks(pb::DeleteUserRequest::default())).await.unwrap();
     let gone = pb::User { user_id: anns.user_id, delete_time: Some(START.to_proto()), ..Default::default() };
     assert_eq!(world.public(&[&ann]).await, [gone]);

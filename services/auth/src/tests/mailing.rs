@@ -127,7 +127,7 @@ async fn an_address_that_nobody_has_gets_no_mail() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_code_for_signing_up_is_mailed_to_an_address_that_nobody_has() {
+async fn a_code_for_signing_up_is_mailed_to_an_address_without_an_account() {
     let Some((url, folder)) = server() else { return };
     let (database, _scratch) = testing::sqlite(&MIGRATOR, "auth").await;
     let world = World::start_in(Profile::Production, database, config(&url), START).await;

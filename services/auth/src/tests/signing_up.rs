@@ -79,14 +79,14 @@ async fn a_code_for_signing_up_says_nothing_that_registering_does_not() {
     }
     let taken = world.auth.register(registration("ann2", "ann@example.org")).await;
     assert_refused(taken, Code::AlreadyExists, "EMAIL_TAKEN");
-    // A code for the account of an address that nobody has is still never right.
+    // A code for the account of an address without one is still never right.
     let digits = code(&world, "cid@example.org", pb::OtpPurpose::VerifyEmail).await;
     let refused = service.verify_otp(verify("cid@example.org", &digits)).await;
     assert_refused(refused, Code::InvalidArgument, "OTP_INVALID");
 }
 
 #[tokio::test]
-async fn where_nobody_registers_no_code_for_it_is_sent() {
+async fn no_code_for_signing_up_is_sent_while_registration_is_closed() {
     let (world, _scratch) = on_sqlite(Config { registration_open: Some(false), ..config() }).await;
     let refused = otps(&world).generate_otp(ask("ann@example.org", pb::OtpPurpose::SignUp)).await;
     assert_refused(refused, Code::FailedPrecondition, "REGISTRATION_CLOSED");

@@ -111,6 +111,14 @@ impl Fields {
         }
     }
 
+    /// A list of texts as an array, of which none is split.
+    pub(crate) fn list(&self, name: &str) -> Result<Vec<String>, Fault> {
+        match self.get(name) {
+            Some(Value::Array(_)) => self.texts(name),
+            _ => Err(Fault::invalid(name, "must be an array of strings")),
+        }
+    }
+
     /// A whole number; an empty text counts as missing.
     pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Fault> {
         let number = match self.get(name) {

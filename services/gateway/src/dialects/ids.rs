@@ -1,7 +1,7 @@
 //! Ids as dialects write them: the UUID with hyphens, or the same number in base62, a *uid* of 22 digits.
 
 use chassis::fault::Fault;
-use proto::id::{ConversationId, UserId};
+use proto::id::{ConversationId, MessageId, UserId};
 use uuid::Uuid;
 
 /// The digits of base62, most significant first.
@@ -53,6 +53,11 @@ pub(crate) fn conversation(field: &str, text: &str) -> Result<ConversationId, Fa
     parse(text)
         .map(ConversationId::from)
         .ok_or_else(|| Fault::invalid(field, "must be the id of a conversation"))
+}
+
+/// The message that a field names.
+pub(crate) fn message(field: &str, text: &str) -> Result<MessageId, Fault> {
+    parse(text).map(MessageId::from).ok_or_else(|| Fault::invalid(field, "must be the id of a message"))
 }
 
 #[cfg(test)]

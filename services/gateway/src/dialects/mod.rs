@@ -2,6 +2,7 @@
 //! back. No rule of chat stands here, and no state but connections and short caches.
 //!
 //! ```text
+//! allo         S1: `POST /api/chat/<operation>`, and Socket.IO
 //! chats        S3: REST below `/chats`
 //! messenger    S2: REST below `/api`
 //! playground   S4: REST below `/users`, `/rooms`, `/messages` and others, and Socket.IO
@@ -13,6 +14,7 @@
 //! error        one place where an error becomes the dialect's error
 //! ```
 
+mod allo;
 mod backend;
 mod chats;
 pub(crate) mod error;
@@ -44,6 +46,8 @@ use crate::upstream::Upstream;
 /// An API that existing clients speak.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Dialect {
+    /// S1.
+    Allo,
     /// S3.
     Chats,
     /// S2.
@@ -60,7 +64,7 @@ impl Dialect {
         let second = segments.next().map(str::to_ascii_lowercase);
         match (first.as_str(), second.as_deref()) {
             ("chats", _) => Some(Self::Chats),
-            ("api", None | Some(messenger::NOT_AN_ACCOUNT)) => None,
+            ("api", None | Some(messenger::NOT_AN_ACCOUNT)) => Some(Self::Allo),
             ("api", Some(_)) => Some(Self::Messenger),
             (first, _) if playground::PATHS.contains(&first) => Some(Self::Playground),
             _ => None,
@@ -70,6 +74,7 @@ impl Dialect {
     /// True unless the operator has switched it off.
     pub(crate) fn is_on(self, config: &DialectsConfig) -> bool {
         match self {
+            Self::Allo => config.allo,
             Self::Chats => config.chats,
             Self::Messenger => config.messenger,
             Self::Playground => config.playground,
@@ -80,9 +85,9 @@ impl Dialect {
     fn error_body(self, problem: &Problem) -> Value {
         let (code, message) = (problem.status().as_u16(), problem.fault().text());
         match self {
+            Self::Allo => allo::error_body(problem),
             Self::Chats => json!({"code": code, "message": message}),
-            Self::Messenger => json!({"error": message}),
-            Self::Playground => json!({"error": message}),
+            Self::Messenger | Self::Playground => json!({"error": message}),
         }
     }
 }
@@ -123,7 +128,8 @@ impl Dialects {
 
     /// True when a dialect that is switched on has sockets.
     fn has_sockets(&self) -> bool {
-        Dialect::Playground.is_on(self.backend.config())
+        let config = self.backend.config();
+        Dialect::Allo.is_on(config) || Dialect::Playground.is_on(config)
     }
 }
 
@@ -141,6 +147,7 @@ pub(crate) async fn serve(State(dialects): State<Dialects>, request: Request) ->
 async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Result<Response, Problem> {
     let request = HttpRequest::read(request, dialects.backend.max_body_bytes()).await?;
     match dialect {
+        Dialect::Allo => allo::answer(&dialects, &request).await,
         Dialect::Chats => chats::answer(&dialects, &request).await,
         Dialect::Messenger => messenger::answer(&dialects, &request).await,
         Dialect::Playground => playground::answer(&dialects, &request).await,

@@ -129,7 +129,10 @@ impl TryFrom<UserFact> for PersonFact {
         let changed = match fact.payload {
             Some(user_fact::Payload::UserDeleted(_)) => return Ok(Self::Gone(user)),
             Some(user_fact::Payload::ReviewChanged(changed)) => changed,
-            Some(user_fact::Payload::UserUpdated(_)) | None => return Err(unreadable()),
+            Some(user_fact::Payload::UserUpdated(_)) => {
+                return Ok(Self::ProfileChanged { user, time: fact_time(fact.occur_time.as_ref()) });
+            }
+            None => return Err(unreadable()),
         };
         let state = match changed.change() {
             ReviewChange::Written => pb::AlertState::ReviewWritten,
@@ -145,6 +148,7 @@ impl TryFrom<UserFact> for PersonFact {
             state,
             version: changed.version,
             actor: Some(reviewer),
+            requester: None,
             conversation: None,
             message: None,
             time: fact_time(fact.occur_time.as_ref()),

@@ -20,9 +20,10 @@ impl AlertService for Api {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let limit = page::size(request.page_size);
-        let kind = Some(request.kind()).filter(|kind| *kind != pb::AlertKind::Unspecified);
+        let kinds = request.kinds().chain([request.kind()]);
+        let kinds = kinds.filter(|kind| *kind != pb::AlertKind::Unspecified).collect();
         let (only_unread, token) = (request.only_unread, &request.page_token);
-        let page = self.messaging.alerts(caller.user_id, only_unread, kind, limit, token).await?;
+        let page = self.messaging.alerts(caller.user_id, only_unread, kinds, limit, token).await?;
         let messages = page.alerts.iter().filter_map(|(_, message)| message.as_ref());
         let viewer = self.messaging.viewer(caller.user_id, messages).await?;
         let alerts = page.alerts.into_iter().map(|(alert, message)| pb::Alert {

@@ -36,6 +36,16 @@ impl ReportService for Api {
         Ok(Response::new(pb::ListReportsResponse { reports, next_page_token }))
     }
 
+    async fn get_report(
+        &self,
+        request: Request<pb::GetReportRequest>,
+    ) -> Result<Response<pb::GetReportResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let id = report_id(&request.get_ref().report_id)?;
+        let report = self.messaging.report_for(caller.user_id, id).await?;
+        Ok(Response::new(pb::GetReportResponse { report: Some(report) }))
+    }
+
     async fn resolve_report(
         &self,
         request: Request<pb::ResolveReportRequest>,

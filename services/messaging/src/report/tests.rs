@@ -183,3 +183,20 @@ fn only_those_who_moderate_are_let_in() {
     let outside = Access { visible: false, may_read: false, ..Access::member() };
     assert!(matches!(outside.check_moderating(id), Err(Error::ConversationNotFound(_))));
 }
+
+#[test]
+fn a_report_is_shown_to_its_reporter_and_to_moderators_but_not_to_the_author() {
+    let report = report().resolve(resolution(Verdict::Acted)).unwrap().unwrap();
+    let shown = |user, access: &Access| report.clone().shown_to(user, access);
+    let (author, reporter, other) = (report.sender, report.reporter.unwrap(), UserId::generate());
+    let outside = Access { visible: false, may_read: false, ..Access::member() };
+    for access in [Access::moderator(), Access::member(), outside] {
+        assert_eq!(shown(author, &access), None);
+    }
+    assert_eq!(shown(other, &Access::moderator()), Some(report.clone().into()));
+    assert_eq!(shown(reporter, &Access::moderator()), Some(report.clone().into()));
+    for access in [Access::member(), outside] {
+        assert_eq!(shown(reporter, &access), Some(report.clone().into_reporters()));
+        assert_eq!(shown(other, &access), None);
+    }
+}

@@ -39,14 +39,14 @@ const PRUNE_EVERY: i64 = 64;
 macro_rules! alert_columns {
     () => {
         "user_id, alert_id, kind, subject, actor_id, conversation_id, message_id, create_time, update_time, \
-         read_time, state, version"
+         read_time, state, version, requester_id"
     };
 }
 
 static INSERT_ALERTS: Rows = Rows::new(
     PLACEHOLDERS,
     concat!("INSERT INTO alerts (", alert_columns!(), ") VALUES"),
-    12,
+    13,
     "ON CONFLICT (user_id, kind, subject) DO NOTHING RETURNING alert_id",
 );
 
@@ -84,7 +84,8 @@ async fn insert(tx: &mut Tx, alerts: &[&Alert]) -> Result<HashSet<AlertId>, Fail
                 .bind(alert.update_time.as_millis())
                 .bind(alert.read_time.map(Timestamp::as_millis))
                 .bind(i64::from(i32::from(alert.state)))
-                .bind(alert.version);
+                .bind(alert.version)
+                .bind(alert.requester.map(UserId::uuid));
         }
         for row in query.fetch_all(&mut **tx).await? {
             new.insert(AlertId::from(row.try_get::<Uuid, _>(0)?));
@@ -154,7 +155,7 @@ async fn by_subject(
 async fn update(tx: &mut Tx, alert: &Alert) -> Result<(), Failure> {
     sqlx::query::<Db>(
         "UPDATE alerts SET state = $3, version = $4, actor_id = $5, conversation_id = $6, message_id = $7,
-             update_time = $8, read_time = $9
+             update_time = $8, read_time = $9, requester_id = $10
          WHERE user_id = $1 AND alert_id = $2",
     )
     .bind(alert.user.uuid())
@@ -166,6 +167,7 @@ async fn update(tx: &mut Tx, alert: &Alert) -> Result<(), Failure> {
     .bind(alert.message.map(MessageId::uuid))
     .bind(alert.update_time.as_millis())
     .bind(alert.read_time.map(Timestamp::as_millis))
+    .bind(alert.requester.map(UserId::uuid))
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -226,6 +228,7 @@ fn alert(row: &Row) -> Result<Alert, Failure> {
         read_time: row.try_get::<Option<i64>, _>(9)?.map(Timestamp::from_millis),
         state: state.unwrap_or(AlertState::Unspecified),
         version: row.try_get(11)?,
+        requester: id(12)?.map(UserId::from),
     })
 }
 
@@ -237,9 +240,7 @@ impl Store {
         if alerts.only_unread {
             query.push(" AND read_time IS NULL");
         }
-        if let Some(kind) = alerts.kind {
-            query.push(" AND kind = ").push_bind(i64::from(i32::from(kind)));
-        }
+        of_kinds(&mut query, &alerts.kinds);
         if let Some((time, id)) = alerts.before {
             query.push(" AND (update_time, alert_id) < (").push_bind(time.as_millis());
             query.push(", ").push_bind(id.uuid()).push(")");
@@ -248,12 +249,19 @@ impl Store {
         query.build().fetch_all(self.pool.read()).await?.iter().map(alert).collect()
     }
 
-    pub async fn unread_alerts(&self, user: UserId, most: i64) -> Result<i64, Failure> {
-        let count = sqlx::query_scalar::<Db, i64>(
-            "SELECT COUNT(*) FROM
-                 (SELECT 1 FROM alerts WHERE user_id = $1 AND read_time IS NULL LIMIT $2) unread",
+    pub async fn unread_alerts(
+        &self,
+        user: UserId,
+        kinds: &BTreeSet<AlertKind>,
+        most: i64,
+    ) -> Result<i64, Failure> {
+        let mut query = QueryBuilder::<Db>::new(
+            "SELECT COUNT(*) FROM (SELECT 1 FROM alerts WHERE read_time IS NULL AND user_id = ",
         );
-        Ok(count.bind(user.uuid()).bind(most).fetch_one(self.pool.read()).await?)
+        query.push_bind(user.uuid());
+        of_kinds(&mut query, kinds);
+        query.push(" LIMIT ").push_bind(most).push(") unread");
+        Ok(query.build_query_scalar().fetch_one(self.pool.read()).await?)
     }
 
     pub async fn mark_alerts(&self, marking: &Marking, now: Timestamp) -> Result<Vec<UserEvent>, Error> {
@@ -373,6 +381,20 @@ async fn not_marked(
     };
     let query = sqlx::query::<Db>(text).bind(user.uuid()).bind(since.as_millis()).bind(limit);
     query.fetch_all(&mut **tx).await?.iter().map(alert).collect()
+}
+
+/// Leaves out alerts of other kinds; none for all kinds.
+fn of_kinds(query: &mut QueryBuilder<Db>, kinds: &BTreeSet<AlertKind>) {
+    if kinds.is_empty() {
+        return;
+    }
+    query.push(" AND kind IN (");
+    let mut list = query.separated(", ");
+    let kinds: Vec<_> = kinds.iter().map(|kind| i64::from(i32::from(*kind))).collect();
+    for kind in padded(&kinds) {
+        list.push_bind(kind);
+    }
+    query.push(")");
 }
 
 fn listed(query: &mut QueryBuilder<Db>, ids: &[AlertId]) {

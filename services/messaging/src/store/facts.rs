@@ -149,11 +149,17 @@ impl Store {
             return Ok(None);
         }
         let (mut news, mut gone, mut users) = (Vec::new(), BTreeSet::new(), BTreeSet::new());
+        // Several changes of one profile that are taken at once are one event.
+        let mut updated: BTreeMap<UserId, Timestamp> = BTreeMap::new();
         for fact in facts {
             match fact {
                 PersonFact::Reviewed(one) => {
                     users.insert(one.user);
                     news.push(one.clone());
+                }
+                PersonFact::ProfileChanged { user, time } => {
+                    users.insert(*user);
+                    updated.insert(*user, *time);
                 }
                 PersonFact::Gone(user) => {
                     users.insert(*user);
@@ -164,7 +170,11 @@ impl Store {
         // All at once, in their order: nobody waits for anybody in a circle.
         lock_users(&mut tx, &users).await?;
         depart(&mut tx, &gone, now).await?;
-        let events = tell(&mut tx, &news).await?;
+        let mut events = tell(&mut tx, &news).await?;
+        let gone = lock_present(&mut tx, &updated.keys().copied().collect()).await?;
+        let updated = updated.into_iter().filter(|(user, _)| !gone.contains(user));
+        let happened = updated.map(|(user, time)| (user, time, UserHappening::ProfileChanged));
+        events.extend(append_user_events(&mut tx, happened.collect()).await?);
         tx.commit().await?;
         Ok(Some(events))
     }

@@ -274,14 +274,14 @@ pub struct Search {
 }
 
 /// Which alerts of a user.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Alerts {
     /// Whose.
     pub user: UserId,
     /// Only unread ones.
     pub only_unread: bool,
-    /// Only of this kind; `None` for any.
-    pub kind: Option<AlertKind>,
+    /// Only of these kinds; none for any.
+    pub kinds: BTreeSet<AlertKind>,
     /// Only those before this one, by when it changed.
     pub before: Option<(Timestamp, AlertId)>,
     /// At most so many.
@@ -808,6 +808,11 @@ impl Store {
         either!(self.file_report(complaint, moderators, now))
     }
 
+    /// One report.
+    pub async fn report(&self, id: ReportId) -> Result<Option<Report>, Failure> {
+        either!(self.report(id))
+    }
+
     /// The reports of a conversation.
     pub async fn reports(&self, wanted: &Reports) -> Result<Vec<Report>, Failure> {
         either!(self.reports(wanted))
@@ -909,9 +914,14 @@ impl Store {
         either!(self.alerts(alerts))
     }
 
-    /// How many alerts of a user are unread; counting stops at `most`.
-    pub async fn unread_alerts(&self, user: UserId, most: i64) -> Result<i64, Failure> {
-        either!(self.unread_alerts(user, most))
+    /// How many alerts of a user are unread, of these kinds or of any when there are none; counting stops at `most`.
+    pub async fn unread_alerts(
+        &self,
+        user: UserId,
+        kinds: &BTreeSet<AlertKind>,
+        most: i64,
+    ) -> Result<i64, Failure> {
+        either!(self.unread_alerts(user, kinds, most))
     }
 
     /// Makes the alert of a user say what became of its subject. Answers the alert as it is then, and the event when it

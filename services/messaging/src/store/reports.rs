@@ -49,6 +49,14 @@ impl Store {
         row.as_ref().map(report).transpose()
     }
 
+    pub async fn report(&self, id: ReportId) -> Result<Option<Report>, Failure> {
+        let row = sqlx::query::<Db>(reports!("report_id = $1"))
+            .bind(id.uuid())
+            .fetch_optional(self.pool.read())
+            .await?;
+        row.as_ref().map(report).transpose()
+    }
+
     pub async fn file_report(
         &self,
         complaint: &Complaint,

@@ -48,6 +48,7 @@ struct State {
     user_facts: Vec<auth::UserFact>,
     display_names: BTreeMap<UserId, String>,
     no_more_requests: bool,
+    memberships_are_down: bool,
     opened: usize,
     is_down: bool,
     checks: usize,
@@ -406,6 +407,9 @@ impl Others {
         request: &Request<pb::ListMembershipsRequest>,
     ) -> Result<pb::ListMembershipsResponse, Status> {
         let state = self.state();
+        if state.memberships_are_down {
+            return Err(Status::unavailable("down"));
+        }
         let user = user_id(&request.get_ref().user_id);
         let version = state.versions.get(&user).copied().unwrap_or(0) + 1;
         if version == request.get_ref().known_version {

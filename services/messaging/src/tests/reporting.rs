@@ -357,3 +357,43 @@ async fn nothing_is_reported_while_nobody_knows_who_moderates() {
     assert_eq!(world.heard(bob).await, []);
     world.report(bob, spam(&message)).await.unwrap();
 }
+
+#[tokio::test]
+async fn one_report_is_got_by_its_reporter_and_the_moderators() {
+    let world = World::start().await;
+    let [ann, bob, cid, dee, eve] = world.people();
+    let group = world.group(&[ann, bob, cid, dee]);
+    world.others.set_role(group, dee, MemberRole::Moderator);
+    let message = world.says(dee, group, "rude").await;
+    let request = pb::ReportMessageRequest { comment: "look".to_owned(), ..spam(&message) };
+    let report = world.report(bob, request).await.unwrap();
+    let get = async |by: UserId, id: &str| {
+        let request = pb::GetReportRequest { report_id: id.to_owned() };
+        let answer = world.reports.clone().get_report(by.says(request)).await;
+        answer.map(|answer| answer.into_inner().report.unwrap())
+    };
+    assert_eq!(get(bob, &report.report_id).await.unwrap(), report);
+    assert_eq!(report.comment, "look");
+    let seen = get(ann, &report.report_id).await.unwrap();
+    assert_eq!((seen.comment.as_str(), says(&seen).is_some()), ("look", true));
+    world.resolve(ann, acted(&report)).await.unwrap();
+    assert_eq!(get(ann, &report.report_id).await.unwrap().note, "talked to him");
+    let resolved = get(bob, &report.report_id).await.unwrap();
+    assert_eq!((resolved.state(), resolved.note.as_str()), (pb::ReportState::Acted, ""));
+    // Not by the author, who moderates, nor by another member, nor by one who is not there.
+    let not_found = refused(Code::NotFound, "REPORT_NOT_FOUND");
+    for by in [dee, cid, eve] {
+        assert_eq!(refusal(get(by, &report.report_id).await), not_found);
+    }
+    assert_eq!(refusal(get(ann, &MessageId::generate().to_string()).await), not_found);
+    invalid(get(ann, "a report").await, "report_id");
+    // The reporter gets it wherever they are, and nobody when its conversation is gone.
+    world.others.remove(group, bob);
+    assert_eq!(get(bob, &report.report_id).await.unwrap(), resolved);
+    world.others.set_down(true);
+    assert_eq!(get(bob, &report.report_id).await.unwrap_err().code(), Code::Unavailable);
+    world.others.set_down(false);
+    world.others.delete(group);
+    eventually(async || get(bob, &report.report_id).await.is_err()).await;
+    assert_eq!(refusal(get(bob, &report.report_id).await), not_found);
+}

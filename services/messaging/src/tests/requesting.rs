@@ -380,6 +380,20 @@ async fn a_schedule_is_one_alert_that_changes() {
     let kinds = |kind: AlertKind| pb::ListAlertsRequest { kind: kind.into(), ..Default::default() };
     assert_eq!(world.list_alerts(ann, kinds(AlertKind::Schedule)).await.alerts.len(), 1);
     assert!(world.list_alerts(ann, kinds(AlertKind::Review)).await.alerts.is_empty());
+    let several = |list: &[AlertKind]| pb::ListAlertsRequest {
+        kinds: list.iter().map(|kind| i32::from(*kind)).collect(),
+        ..Default::default()
+    };
+    let both = world.list_alerts(ann, several(&[AlertKind::Schedule, AlertKind::Review])).await;
+    assert_eq!((both.alerts.len(), both.unread_count), (1, 1));
+    assert_eq!(both.alerts[0].requester_user_id, "");
+    let others = world.list_alerts(ann, several(&[AlertKind::Review, AlertKind::Mention])).await;
+    assert_eq!((others.alerts.len(), others.unread_count), (0, 0), "only the kinds asked for count");
+    let one_more =
+        pb::ListAlertsRequest { kind: AlertKind::Schedule.into(), ..several(&[AlertKind::Review]) };
+    assert_eq!(world.list_alerts(ann, one_more).await.alerts.len(), 1);
+    let none = several(&[AlertKind::Unspecified]);
+    assert!(world.alerts.clone().list_alerts(ann.says(none)).await.is_err());
 
     for bad in [
         request(AlertState::ReviewWritten, 9, None),

@@ -70,6 +70,7 @@ fn word(update: Update) -> String {
             Own::ConversationLost(_) => "lost".to_owned(),
             Own::WatermarkAdvanced(mark) => format!("own read {}", mark.read_sequence),
             Own::MessageHidden(hidden) => format!("hidden {}", hidden.message_sequence),
+            Own::ProfileChanged(_) => "own profile".to_owned(),
             other => panic!("{other:?}"),
         },
         Update::Receipt(receipt) => format!("read {}", receipt.read_sequence),
@@ -312,4 +313,56 @@ async fn streams_end_when_the_service_stops() {
         }
     };
     assert_eq!(end.code(), Code::Unavailable);
+}
+
+#[tokio::test]
+async fn a_changed_profile_is_told_to_oneself_and_to_those_one_is_with() {
+    let world = World::start().await;
+    let [ann, bob, cid] = world.people();
+    let (group, other) = (world.group(&[ann, bob]), world.group(&[bob, cid]));
+    let blocked = world.others.create(ConversationKind::Direct, &[ann, bob]);
+    let guarded = world.others.create_guarded(ann, bob);
+    world.has_heard(bob, 4).await;
+    world.has_heard(ann, 3).await;
+    world.others.set_blocked(blocked, true);
+    let heads = [(group, 1), (other, 1), (blocked, 1), (guarded, 1)];
+    let mut reader = Reader::open(&world, bob, &heads).await;
+    reader.missed().await;
+    let mut own = Reader::open(&world, ann, &[(group, 1)]).await;
+    own.missed().await;
+    let other_events = world.user_events(cid).await.len();
+
+    world.others.rename(ann);
+    let Update::Signal(signal) = reader.next().await.unwrap() else { panic!("a signal") };
+    assert_eq!(signal.kind(), pb::SignalKind::ProfileChanged);
+    assert_eq!((signal.conversation_id, signal.user_id), (group.to_string(), ann.to_string()));
+    own.expects(&["own profile"]).await;
+    // Nothing came where one is blocked or has to ask first: what comes next is what is said next.
+    world.says(bob, other, "done").await;
+    reader.expects(&["2 done"]).await;
+    assert_eq!(world.user_events(cid).await.len(), other_events);
+    let profile =
+        |event: &pb::UserEvent| matches!(event.payload, Some(pb::user_event::Payload::ProfileChanged(_)));
+    assert_eq!(world.user_events(ann).await.iter().filter(|event| profile(event)).count(), 1);
+    assert!(!world.user_events(bob).await.iter().any(profile));
+    // People do not say it themselves.
+    let kind = pb::SignalKind::ProfileChanged.into();
+    let request = pb::SendSignalRequest { conversation_id: group.to_string(), kind };
+    let refusal = refusal(world.sync().send_signal(ann.says(request)).await);
+    assert_eq!(refusal, refused(Code::InvalidArgument, "INVALID_FIELD"));
+}
+
+#[tokio::test]
+async fn a_changed_profile_holds_up_nothing_while_memberships_are_not_known() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let group = world.group(&[ann, bob]);
+    world.has_heard(ann, 1).await;
+    let mut own = Reader::open(&world, ann, &[(group, 1)]).await;
+    own.missed().await;
+    world.others.set_memberships_down(true);
+    for _ in 0..2 {
+        world.others.rename(ann);
+        own.expects(&["own profile"]).await;
+    }
 }

@@ -45,6 +45,24 @@ async fn an_anonymous_viewer_reads_what_everybody_may_read() {
 }
 
 #[tokio::test]
+async fn an_anonymous_viewer_reads_the_log_of_what_everybody_may_read() {
+    let world = World::start().await;
+    let [ann] = world.people();
+    let (room, group) = (world.others.create(ConversationKind::Room, &[ann]), world.group(&[ann]));
+    world.others.set_public_read(room);
+    for conversation in [room, group] {
+        world.says(ann, conversation, "welcome").await;
+    }
+    let list = async |conversation: ConversationId| {
+        let request =
+            pb::ListEventsRequest { conversation_id: conversation.to_string(), after_sequence: 0, limit: 10 };
+        world.sync().list_events(ANONYMOUS.says(request)).await
+    };
+    assert_eq!(list(room).await.unwrap().into_inner(), world.events(ann, room, 0).await);
+    assert_eq!(refusal(list(group).await), refused(Code::NotFound, "CONVERSATION_NOT_FOUND"));
+}
+
+#[tokio::test]
 async fn only_the_gateway_asks_for_an_anonymous_viewer_and_only_for_history() {
     let world = World::start().await;
     let [ann] = world.people();

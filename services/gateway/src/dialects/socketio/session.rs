@@ -7,17 +7,22 @@ use super::client::Client;
 use super::inbox::Event;
 use super::worker::Refusal;
 use crate::config::DialectsConfig;
-use crate::dialects::{Dialect, Dialects, playground};
+use crate::dialects::backend::Actor;
+use crate::dialects::{Dialect, Dialects, allo, playground};
 use crate::realtime::Realtime;
 
 /// What the handshake of a client has settled.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Greeting {}
+pub(super) struct Greeting {
+    /// The user of the token in the handshake; with one, or with a placeholder for one, the client speaks allo.
+    allo: Option<Option<Actor>>,
+}
 
 /// One connection in the dialect that it speaks.
 pub(super) enum Session {
     /// No event has come that belongs to a dialect.
     Undecided(Undecided),
+    Allo(Box<allo::Session>),
     Playground(Box<playground::Session>),
 }
 
@@ -30,17 +35,31 @@ pub(super) struct Undecided {
 
 /// What has happened for a connection, as its dialect has it.
 pub(super) enum Push {
+    Allo(allo::Push),
     Playground(playground::Push),
 }
 
 impl Session {
     /// Looks at what the handshake carries. A refused client gets the text as `connect_error`.
-    pub(super) async fn greet(_: &Dialects, _: &Value, _: std::net::IpAddr) -> Result<Greeting, Refusal> {
-        Ok(Greeting::default())
+    pub(super) async fn greet(
+        dialects: &Dialects,
+        auth: &Value,
+        address: std::net::IpAddr,
+    ) -> Result<Greeting, Refusal> {
+        let token = auth.get("token").and_then(Value::as_str);
+        if token.is_none() || !Dialect::Allo.is_on(dialects.backend.config()) {
+            return Ok(Greeting::default());
+        }
+        let user = allo::greet(dialects, token, address).await.map_err(|text| Refusal(text.to_owned()))?;
+        Ok(Greeting { allo: Some(user) })
     }
 
-    pub(super) fn new(dialects: &Dialects, realtime: &Realtime, client: Client, _: Greeting) -> Self {
-        Self::Undecided(Undecided { dialects: dialects.clone(), realtime: realtime.clone(), client })
+    pub(super) fn new(dialects: &Dialects, realtime: &Realtime, client: Client, greeting: Greeting) -> Self {
+        let (dialects, realtime) = (dialects.clone(), realtime.clone());
+        match greeting.allo {
+            Some(user) => Self::Allo(Box::new(allo::Session::new(dialects, realtime, client, user))),
+            None => Self::Undecided(Undecided { dialects, realtime, client }),
+        }
     }
 
     /// Carries out an event.
@@ -48,6 +67,7 @@ impl Session {
         self.decide(&event);
         match self {
             Self::Undecided(undecided) => undecided.refuse(&event, &unknown(&event)),
+            Self::Allo(session) => session.hear(event).await,
             Self::Playground(session) => session.hear(event).await,
         }
     }
@@ -56,6 +76,7 @@ impl Session {
     pub(super) async fn next(&mut self) -> Push {
         match self {
             Self::Undecided(_) => std::future::pending().await,
+            Self::Allo(session) => Push::Allo(session.next().await),
             Self::Playground(session) => Push::Playground(session.next().await),
         }
     }
@@ -63,8 +84,10 @@ impl Session {
     /// Tells the client what has happened.
     pub(super) async fn show(&mut self, push: Push) {
         match (self, push) {
+            (Self::Allo(session), Push::Allo(push)) => session.show(push).await,
             (Self::Playground(session), Push::Playground(push)) => session.show(push).await,
-            (Self::Undecided(_), Push::Playground(_)) => {}
+            // A connection speaks one dialect.
+            (_, Push::Allo(_) | Push::Playground(_)) => {}
         }
     }
 
@@ -72,6 +95,7 @@ impl Session {
     pub(super) fn refuse(&self, event: &Event, fault: &Fault) {
         match self {
             Self::Undecided(undecided) => undecided.refuse(event, fault),
+            Self::Allo(session) => session.refuse(event, fault),
             Self::Playground(session) => session.refuse(event, fault),
         }
     }
@@ -85,26 +109,41 @@ impl Session {
     pub(super) fn is_idle(&self) -> bool {
         match self {
             Self::Undecided(_) => true,
+            Self::Allo(session) => session.is_idle(),
             Self::Playground(session) => session.is_idle(),
         }
     }
 
     fn decide(&mut self, event: &Event) {
         let Self::Undecided(Undecided { dialects, realtime, client }) = self else { return };
-        if spoken(event, dialects.backend.config()) == Some(Dialect::Playground) {
-            let session = playground::Session::new(dialects.clone(), realtime.clone(), client.clone());
-            *self = Self::Playground(Box::new(session));
+        let (dialects, realtime, client) = (dialects.clone(), realtime.clone(), client.clone());
+        match spoken(event, dialects.backend.config()) {
+            Some(Dialect::Allo) => {
+                *self = Self::Allo(Box::new(allo::Session::new(dialects, realtime, client, None)));
+            }
+            Some(Dialect::Playground) => {
+                *self = Self::Playground(Box::new(playground::Session::new(dialects, realtime, client)));
+            }
+            _ => {}
         }
     }
 }
 
 /// The dialect that an event belongs to.
 fn spoken(event: &Event, config: &DialectsConfig) -> Option<Dialect> {
-    let dialect = match event.name.as_str() {
-        name if playground::EVENTS.contains(&name) => Dialect::Playground,
-        _ => return None,
-    };
-    dialect.is_on(config).then_some(dialect)
+    let is_allo = allo::has_event(&event.name) && Dialect::Allo.is_on(config);
+    let is_playground =
+        playground::EVENTS.contains(&event.name.as_str()) && Dialect::Playground.is_on(config);
+    match (is_allo, is_playground) {
+        // Both send messages: allo's name their conversation.
+        (true, true) => match event.fields().is_ok_and(|fields| fields.get("conversationID").is_some()) {
+            true => Some(Dialect::Allo),
+            false => Some(Dialect::Playground),
+        },
+        (true, false) => Some(Dialect::Allo),
+        (false, true) => Some(Dialect::Playground),
+        (false, false) => None,
+    }
 }
 
 fn unknown(event: &Event) -> Fault {

@@ -297,11 +297,11 @@ async fn nothing_of_a_deleted_conversation_is_found_or_alerts(store: Store) {
     assert_eq!(found(&store, &search).await.len(), 1);
     let left = store.alerts(&all_of(bob)).await.unwrap();
     assert_eq!(left.iter().map(|alert| alert.conversation).collect::<Vec<_>>(), [Some(kept)]);
-    assert_eq!(store.unread_alerts(bob, 1000).await.unwrap(), 1);
+    assert_eq!(store.unread_alerts(bob, &BTreeSet::new(), 1000).await.unwrap(), 1);
 }
 
 fn all_of(user: UserId) -> Alerts {
-    Alerts { user, only_unread: false, kind: None, before: None, limit: 1000 }
+    Alerts { user, only_unread: false, kinds: BTreeSet::new(), before: None, limit: 1000 }
 }
 
 /// The alerts in a user's log.
@@ -373,7 +373,7 @@ async fn alerts_are_marked_all_or_none(store: Store) {
         let which = Marked::These(these.iter().copied().collect());
         store.mark_alerts(&Marking { user: bob, which, read }, NOW).await.map(|events| events.len())
     };
-    let unread = async || store.unread_alerts(bob, 1000).await.unwrap();
+    let unread = async || store.unread_alerts(bob, &BTreeSet::new(), 1000).await.unwrap();
     let foreign = mark(&[mine[0], theirs[0]], true).await;
     assert!(matches!(foreign, Err(Error::AlertNotFound(id)) if id == theirs[0]));
     let unknown = mark(&[mine[0], AlertId::generate()], true).await;
@@ -383,8 +383,8 @@ async fn alerts_are_marked_all_or_none(store: Store) {
     assert_eq!(mark(&mine, true).await.unwrap(), 1, "what was read changes no more");
     assert_eq!((unread().await, told(&store, bob).await.len()), (0, 6));
     assert_eq!(mark(&mine[1..2], false).await.unwrap(), 1);
-    assert_eq!((unread().await, store.unread_alerts(cy, 1000).await.unwrap()), (1, 3));
-    assert_eq!(store.unread_alerts(cy, 2).await.unwrap(), 2);
+    assert_eq!((unread().await, store.unread_alerts(cy, &BTreeSet::new(), 1000).await.unwrap()), (1, 3));
+    assert_eq!(store.unread_alerts(cy, &BTreeSet::new(), 2).await.unwrap(), 2);
     let only_unread = Alerts { only_unread: true, ..all_of(bob) };
     assert_eq!(store.alerts(&only_unread).await.unwrap()[0].alert_id, mine[1]);
 

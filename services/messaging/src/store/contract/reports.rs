@@ -11,6 +11,7 @@ use crate::report::{MOST, PERIOD, Remark, Verdict};
 
 promises! {
     a_report_is_kept_and_told_to_those_who_may_know
+    a_report_is_found_by_its_id
     the_same_member_reports_a_message_once
     one_message_reported_at_once_is_one_report
     only_what_is_there_can_be_reported
@@ -31,6 +32,17 @@ fn complaint(message: &Message, reporter: UserId) -> Complaint {
         reason: ReportReason::Harassment,
         comment: Remark::parse("comment", "again!").unwrap(),
     }
+}
+
+async fn a_report_is_found_by_its_id(store: Store) {
+    let [ann, bob, cid] = people();
+    let message = send(&store, ConversationId::generate(), ann, "rude").await;
+    let other = send(&store, ConversationId::generate(), ann, "rude").await;
+    let [report, second] = [file(&store, &message, bob).await, file(&store, &other, cid).await]
+        .map(|reported| reported.unwrap().report);
+    assert_eq!(store.report(report.id).await.unwrap(), Some(report));
+    assert_eq!(store.report(second.id).await.unwrap(), Some(second));
+    assert_eq!(store.report(ReportId::generate()).await.unwrap(), None);
 }
 
 fn people<const N: usize>() -> [UserId; N] {

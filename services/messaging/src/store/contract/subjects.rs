@@ -17,6 +17,8 @@ promises! {
     what_is_over_for_one_leaves_the_message_and_the_other_alone
     requests_of_both_sides_never_block_each_other
     a_fact_about_people_takes_effect_once
+    alerts_are_listed_and_counted_by_kind
+    an_alert_keeps_who_asked
 }
 
 fn news(user: UserId, subject: Uuid, version: i64) -> News {
@@ -27,6 +29,7 @@ fn news(user: UserId, subject: Uuid, version: i64) -> News {
         state: AlertState::ScheduleMoved,
         version,
         actor: None,
+        requester: None,
         conversation: None,
         message: None,
         time: later(version),
@@ -35,7 +38,7 @@ fn news(user: UserId, subject: Uuid, version: i64) -> News {
 }
 
 fn all_of(user: UserId) -> Alerts {
-    Alerts { user, only_unread: false, kind: None, before: None, limit: 10_000 }
+    Alerts { user, only_unread: false, kinds: BTreeSet::new(), before: None, limit: 10_000 }
 }
 
 async fn one_subject_is_one_alert_however_many_tell_of_it(store: Store) {
@@ -60,16 +63,16 @@ async fn one_subject_is_one_alert_however_many_tell_of_it(store: Store) {
     events.sort_by_key(|event| event.sequence);
     assert_eq!(events, store.user_events(user, Sequence::NONE, 1000).await.unwrap());
     assert!((1..=10).contains(&events.len()));
-    assert_eq!(store.unread_alerts(user, 1000).await.unwrap(), 1);
+    assert_eq!(store.unread_alerts(user, &BTreeSet::new(), 1000).await.unwrap(), 1);
     // Read and told again: it is unread once more, and the count follows.
     let these = Marking { user, which: Marked::These(BTreeSet::from([alert.alert_id])), read: true };
     store.mark_alerts(&these, later(20)).await.unwrap();
-    assert_eq!(store.unread_alerts(user, 1000).await.unwrap(), 0);
+    assert_eq!(store.unread_alerts(user, &BTreeSet::new(), 1000).await.unwrap(), 0);
     let (same, events) = store.raise_alert(&news(user, subject, 10)).await.unwrap();
     assert!(events.is_empty() && same.unwrap().read_time.is_some());
     let (changed, events) = store.raise_alert(&news(user, subject, 11)).await.unwrap();
     assert_eq!((changed.unwrap().alert_id, events.len()), (alert.alert_id, 1));
-    assert_eq!(store.unread_alerts(user, 1000).await.unwrap(), 1);
+    assert_eq!(store.unread_alerts(user, &BTreeSet::new(), 1000).await.unwrap(), 1);
 }
 
 async fn an_alert_goes_with_its_conversation_and_is_not_made_after_it(store: Store) {
@@ -225,7 +228,7 @@ async fn what_is_cancelled_goes_with_the_fact_and_takes_nothing_more(store: Stor
     assert!(there.content.is_some(), "what was written before stays");
     let [alert] = store.alerts(&all_of(two.bob)).await.unwrap().try_into().unwrap();
     assert_eq!((alert.state, alert.read_time), (AlertState::RequestCancelled, Some(later(2))));
-    assert_eq!(store.unread_alerts(two.bob, 9).await.unwrap(), 0);
+    assert_eq!(store.unread_alerts(two.bob, &BTreeSet::new(), 9).await.unwrap(), 0);
     // A message that was on its way comes too late, with and without one before it.
     assert!(matches!(two.asks(&store, "late").await, Err(Error::ContactNotAccepted(_))));
     assert!(two.asks(&store, "hello").await.unwrap().repeated);
@@ -293,7 +296,66 @@ async fn a_fact_about_people_takes_effect_once(store: Store) {
     assert_eq!(store.alerts(&all_of(ann)).await.unwrap().len(), 1);
     let due: Vec<_> = store.departures(NOW, 9).await.unwrap().iter().map(|one| one.user).collect();
     assert_eq!(due, [bob]);
+    // A profile that changed is an event of the user's own log, once however many changes are taken at once.
+    let changed = |user, millis| PersonFact::ProfileChanged { user, time: later(millis) };
+    let facts = [changed(ann, 1), changed(bob, 2), changed(ann, 3)];
+    let events = store.apply_to_people(3, 6, &facts, NOW).await.unwrap().unwrap();
+    let [event] = events.as_slice() else { panic!("{events:?}") };
+    assert_eq!((event.user, event.occur_time, &event.what), (ann, later(3), &UserHappening::ProfileChanged));
+    let own = store.user_events(ann, Sequence::NONE, 100).await.unwrap();
+    assert_eq!(own.last(), Some(event));
+    assert!(store.user_heads(&[bob]).await.unwrap().is_empty());
     // One who is gone is told nothing.
     let (alert, events) = store.raise_alert(&news(bob, Uuid::from_u128(2), 1)).await.unwrap();
     assert!(alert.is_none() && events.is_empty());
+}
+
+async fn alerts_are_listed_and_counted_by_kind(store: Store) {
+    let user = UserId::generate();
+    let kinds =
+        [AlertKind::Schedule, AlertKind::Review, AlertKind::ConnectionRequest, AlertKind::ConnectionRequest];
+    for (n, kind) in kinds.into_iter().enumerate() {
+        let about = News { kind, ..news(user, Uuid::from_u128(n as u128), 1) };
+        store.raise_alert(&News { time: later(n as i64), ..about }).await.unwrap();
+    }
+    let listed = async |kinds: &[AlertKind], only_unread| {
+        let kinds: BTreeSet<_> = kinds.iter().copied().collect();
+        let unread = store.unread_alerts(user, &kinds, 1000).await.unwrap();
+        let found = store.alerts(&Alerts { kinds, only_unread, ..all_of(user) }).await.unwrap();
+        (found.iter().map(|alert| alert.subject.as_u128()).collect::<Vec<_>>(), unread)
+    };
+    use AlertKind::{ConnectionRequest, Mention, Review, Schedule};
+    assert_eq!(listed(&[], false).await, (vec![3, 2, 1, 0], 4));
+    assert_eq!(listed(&[ConnectionRequest], false).await, (vec![3, 2], 2));
+    assert_eq!(listed(&[Schedule, ConnectionRequest, Mention], false).await, (vec![3, 2, 0], 3));
+    assert_eq!(listed(&[Mention], false).await, (vec![], 0));
+    let newest = store.alerts(&Alerts { limit: 1, ..all_of(user) }).await.unwrap().remove(0);
+    let read = Marking { user, which: Marked::These(BTreeSet::from([newest.alert_id])), read: true };
+    store.mark_alerts(&read, later(9)).await.unwrap();
+    assert_eq!(listed(&[Review, ConnectionRequest], false).await, (vec![3, 2, 1], 2));
+    assert_eq!(listed(&[Review, ConnectionRequest], true).await, (vec![2, 1], 2));
+    let kinds = BTreeSet::from([Review, ConnectionRequest]);
+    assert_eq!(store.unread_alerts(user, &kinds, 1).await.unwrap(), 1, "counting stops");
+}
+
+async fn an_alert_keeps_who_asked(store: Store) {
+    let [user, asks] = [UserId::generate(), UserId::generate()];
+    let about = |version, requester| News {
+        kind: AlertKind::ConnectionRequest,
+        state: AlertState::RequestPending,
+        actor: Some(asks),
+        requester,
+        ..news(user, Uuid::from_u128(1), version)
+    };
+    for (version, requester) in [(1, Some(asks)), (2, None)] {
+        let alert = store.raise_alert(&about(version, requester)).await.unwrap().0.unwrap();
+        assert_eq!(alert.requester, Some(asks));
+    }
+    let [kept] = store.alerts(&all_of(user)).await.unwrap().try_into().unwrap();
+    assert_eq!((kept.version, kept.requester), (2, Some(asks)));
+    // One that was there before it was known learns it with the next change.
+    let known = store.raise_alert(&News { subject: Uuid::from_u128(2), ..about(1, None) }).await.unwrap().0;
+    assert_eq!(known.unwrap().requester, None);
+    let later = News { subject: Uuid::from_u128(2), ..about(2, Some(asks)) };
+    assert_eq!(store.raise_alert(&later).await.unwrap().0.unwrap().requester, Some(asks));
 }

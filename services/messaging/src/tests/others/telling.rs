@@ -40,6 +40,11 @@ impl Others {
         self.state().no_more_requests = true;
     }
 
+    /// Makes conversation say of nobody where they are members, from now on or no longer.
+    pub fn set_memberships_down(&self, is_down: bool) {
+        self.state().memberships_are_down = is_down;
+    }
+
     /// How often a message request was asked for.
     pub fn opened(&self) -> usize {
         self.state().opened
