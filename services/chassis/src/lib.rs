@@ -22,6 +22,7 @@ pub mod follow;
 pub mod host;
 pub mod identity;
 pub mod middleware;
+pub mod newest;
 pub mod page;
 pub mod profile;
 pub mod tasks;

@@ -58,6 +58,7 @@ mod revisions;
 mod search;
 mod secure;
 mod send;
+mod shown;
 mod signal;
 mod store;
 mod stream;
@@ -114,6 +115,7 @@ use preview::Previewer;
 use publish::Publisher;
 use receipts::Recorder;
 use send::Writer;
+use shown::Shown;
 use store::Store;
 use stream::Feed;
 use sweep::Sweeper;
@@ -228,7 +230,12 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
 
     let api = Api {
         carrier: Carrier { messaging: messaging.clone(), verifier: verifier.clone() },
-        feed: Feed { messaging: messaging.clone(), events, verifier: verifier.clone() },
+        feed: Feed {
+            messaging: messaging.clone(),
+            events,
+            verifier: verifier.clone(),
+            shown: Shown::default(),
+        },
         messaging,
         tasks: tasks.clone(),
     };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use chassis::events::Events;
+use chassis::events::{Events, Expiry};
 use prost::Message as _;
 use proto::id::ConversationId;
 use proto::messaging::v1::{self as pb, notice};
@@ -33,10 +33,12 @@ impl Publisher {
         if event.what.is_confidential() {
             let (conversation_id, sequence) = (conversation.to_string(), event.sequence.get());
             let head = pb::LogHead { conversation_id, sequence };
-            return self.say(&subject::conversation(conversation), notice::Notice::Head(head));
+            return self.say(Expiry::Hint, &subject::conversation(conversation), notice::Notice::Head(head));
         }
         match convert::event(event, &self.epoch) {
-            Ok(event) => self.say(&subject::conversation(conversation), notice::Notice::Event(event)),
+            Ok(event) => {
+                self.say(Expiry::Hint, &subject::conversation(conversation), notice::Notice::Event(event))
+            }
             Err(error) => {
                 tracing::error!(conversation.id = %conversation, "an event cannot be published: {error}")
             }
@@ -46,7 +48,8 @@ impl Publisher {
     /// The log of a user has grown.
     pub fn user_event(&self, event: UserEvent) {
         let subject = subject::user(event.user);
-        self.say(&subject, notice::Notice::UserEvent(convert::user_event(event, &self.epoch)));
+        let notice = notice::Notice::UserEvent(convert::user_event(event, &self.epoch));
+        self.say(Expiry::Hint, &subject, notice);
     }
 
     /// Facts have become events.
@@ -59,16 +62,16 @@ impl Publisher {
     /// A watermark has moved.
     pub fn receipt(&self, moved: Moved) {
         let conversation = moved.watermark.conversation;
-        self.say(&subject::conversation(conversation), notice::Notice::Receipt(moved.into()));
+        self.say(Expiry::Moment, &subject::conversation(conversation), notice::Notice::Receipt(moved.into()));
     }
 
     /// A member does something at this moment.
     pub fn signal(&self, conversation: ConversationId, signal: pb::Signal) {
-        self.say(&subject::conversation(conversation), notice::Notice::Signal(signal));
+        self.say(Expiry::Moment, &subject::conversation(conversation), notice::Notice::Signal(signal));
     }
 
-    fn say(&self, subject: &str, notice: notice::Notice) {
+    fn say(&self, expiry: Expiry, subject: &str, notice: notice::Notice) {
         let notice = pb::Notice { notice: Some(notice) };
-        self.events.publish(subject, Bytes::from(notice.encode_to_vec()));
+        self.events.publish_with(expiry, subject, Bytes::from(notice.encode_to_vec()));
     }
 }

@@ -26,6 +26,7 @@ use crate::convert;
 use crate::error::Error;
 use crate::message::Sequence;
 use crate::messaging::Messaging;
+use crate::shown::Shown;
 use crate::sync::EVENTS;
 
 /// How many hints may wait to be heard.
@@ -56,6 +57,8 @@ pub struct Feed {
     pub events: Events,
     /// Says whether a session goes on.
     pub verifier: Verifier,
+    /// The watermarks that were shown.
+    pub shown: Shown,
 }
 
 impl Feed {
@@ -274,6 +277,7 @@ impl Session {
                 Verdict::Duplicate => Ok(()),
                 Verdict::Held => self.wait_for(Log::Own),
             },
+            Notice::Receipt(receipt) if !self.feed.shown.admits(&receipt) => Ok(()),
             Notice::Receipt(receipt) => {
                 self.show_ephemeral(&receipt.conversation_id.clone(), Update::Receipt(receipt));
                 Ok(())

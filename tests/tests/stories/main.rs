@@ -7,6 +7,7 @@
 )]
 
 mod accounts;
+mod allo;
 mod away;
 mod bad_input;
 mod booking;
@@ -40,6 +41,7 @@ mod secure;
 mod sending;
 mod sessions;
 mod sse;
+mod talkamie;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -54,6 +56,7 @@ fn main() -> ExitCode {
     let worlds = Arc::new(Worlds::default());
     let stories: Vec<Story> = [
         accounts::all(),
+        allo::all(),
         away::all(),
         bad_input::all(),
         booking::all(),
@@ -87,6 +90,7 @@ fn main() -> ExitCode {
         sending::all(),
         sessions::all(),
         sse::all(),
+        talkamie::all(),
     ]
     .into_iter()
     .flatten()

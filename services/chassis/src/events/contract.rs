@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::{Delivery, Events, NatsConfig};
 use crate::admin::Health;
 
-const SOON: Duration = Duration::from_secs(10);
+pub(super) const SOON: Duration = Duration::from_secs(10);
 
 /// Long enough for what must not come to come, if it were to.
 const WHILE: Duration = Duration::from_millis(100);
@@ -55,21 +55,21 @@ macro_rules! contract {
 contract!(local, async { Some(((), Events::local())) });
 contract!(nats, Server::start_with_bus());
 
-async fn receive(queue: &mut mpsc::Receiver<Delivery>) -> (String, String) {
+pub(super) async fn receive(queue: &mut mpsc::Receiver<Delivery>) -> (String, String) {
     let delivery = timeout(SOON, queue.recv()).await.expect("a delivery in time").expect("a delivery");
     (delivery.subject.to_string(), String::from_utf8(delivery.payload.to_vec()).expect("text"))
 }
 
-async fn nothing_more(queue: &mut mpsc::Receiver<Delivery>) {
+pub(super) async fn nothing_more(queue: &mut mpsc::Receiver<Delivery>) {
     let more = timeout(WHILE, queue.recv()).await;
     assert!(more.is_err(), "{more:?}");
 }
 
-async fn moves(interruptions: &mut watch::Receiver<u64>) {
+pub(super) async fn moves(interruptions: &mut watch::Receiver<u64>) {
     timeout(SOON, interruptions.changed()).await.expect("an interruption in time").expect("the bus");
 }
 
-async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
+pub(super) async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) {
     let begun = Instant::now();
     while !condition().await {
         assert!(begun.elapsed() < SOON, "{what}");
@@ -77,7 +77,7 @@ async fn until<F: Future<Output = bool>>(what: &str, condition: impl Fn() -> F) 
     }
 }
 
-fn pair(a: &str, b: &str) -> (String, String) {
+pub(super) fn pair(a: &str, b: &str) -> (String, String) {
     (a.to_owned(), b.to_owned())
 }
 
@@ -258,7 +258,7 @@ async fn subjects_by_the_thousand(events: Events) {
 }
 
 /// A private NATS server, ended with the test.
-struct Server {
+pub(super) struct Server {
     program: PathBuf,
     port: u16,
     options: Vec<String>,
@@ -267,7 +267,7 @@ struct Server {
 
 impl Server {
     /// `None`, with a line that says so, where there is no NATS server and none is required.
-    async fn start(options: &[&str]) -> Option<Self> {
+    pub(super) async fn start(options: &[&str]) -> Option<Self> {
         let program = program()?;
         let options: Vec<String> = options.iter().map(ToString::to_string).collect();
         for _ in 0..10 {
@@ -285,13 +285,13 @@ impl Server {
         panic!("no port stays free")
     }
 
-    async fn start_with_bus() -> Option<(Self, Events)> {
+    pub(super) async fn start_with_bus() -> Option<(Self, Events)> {
         let server = Self::start(&[]).await?;
         let events = Events::nats(&server.config()).await.expect("a bus");
         Some((server, events))
     }
 
-    async fn go(&mut self) {
+    pub(super) async fn go(&mut self) {
         let process = Command::new(&self.program)
             .args(["--addr", "127.0.0.1", "--port", &self.port.to_string()])
             .args(&self.options)
@@ -307,7 +307,7 @@ impl Server {
         .await;
     }
 
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         if let Some(mut process) = self.process.take() {
             let _ = process.kill();
             let _ = process.wait();
@@ -315,12 +315,12 @@ impl Server {
     }
 
     /// Stops or continues it, without its connections being closed.
-    fn signal(&self, signal: &str) {
+    pub(super) fn signal(&self, signal: &str) {
         let pid = self.process.as_ref().expect("it runs").id().to_string();
         assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
     }
 
-    fn config(&self) -> NatsConfig {
+    pub(super) fn config(&self) -> NatsConfig {
         NatsConfig { servers: vec![format!("nats://127.0.0.1:{}", self.port)], ..NatsConfig::default() }
     }
 }

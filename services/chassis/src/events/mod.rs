@@ -8,6 +8,7 @@
 //! - a receiver gets what is published on exactly its subject after [`Events::subscribe`] has returned;
 //! - what one publisher sends on one subject arrives in that order;
 //! - publishing neither waits nor fails, and what is not wanted by anybody costs next to nothing;
+//! - what had to wait at its publisher for longer than its [`Expiry`] allows is dropped there;
 //! - a receiver that is full loses the hint, it holds nobody up, and the interruptions move.
 
 mod local;
@@ -16,6 +17,7 @@ mod topics;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
@@ -44,6 +46,33 @@ pub struct Delivery {
     pub payload: Bytes,
 }
 
+/// How long a hint may wait at its publisher, by the publisher's own clock. What waits longer is dropped unsent.
+///
+/// Within one process nothing waits. Over NATS a hint waits while the connection stalls; while NATS is known to be away
+/// all but [`Expiry::Never`] is dropped at once. What a receiver gets can be older than this by what it took on the way,
+/// and what several publishers say arrives in any order: a receiver drops what is older than what it knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expiry {
+    /// Ten seconds, for what can be read elsewhere: a receiver has looked there by then.
+    #[default]
+    Hint,
+    /// Three seconds, for what holds at this moment only.
+    Moment,
+    /// It does not expire, for what makes no sense without what was published before it. What waits is bounded in bytes;
+    /// the oldest is dropped first.
+    Never,
+}
+
+impl Expiry {
+    fn limit(self) -> Option<Duration> {
+        match self {
+            Self::Hint => Some(Duration::from_secs(10)),
+            Self::Moment => Some(Duration::from_secs(3)),
+            Self::Never => None,
+        }
+    }
+}
+
 impl Events {
     /// A bus within this process.
     pub fn local() -> Self {
@@ -51,16 +80,22 @@ impl Events {
     }
 
     /// A bus over NATS. Fails when the configuration is wrong or the server too old, not when NATS cannot be reached:
-    /// then it goes on trying, and until it succeeds publications are dropped and nothing arrives.
+    /// then it goes on trying, and until it succeeds nothing arrives, and publications are dropped unless they never expire.
     pub async fn nats(config: &NatsConfig) -> anyhow::Result<Self> {
         Ok(Self::Nats(Arc::new(Nats::connect(config).await?)))
     }
 
-    /// Publishes a hint. Never waits; what cannot be taken at once is dropped and counted in `events_dropped_total`.
+    /// Publishes a hint of something that can be read elsewhere. Never waits; what is dropped is counted in
+    /// `events_dropped_total`.
     pub fn publish(&self, subject: &str, payload: Bytes) {
+        self.publish_with(Expiry::Hint, subject, payload);
+    }
+
+    /// The same for a hint that expires otherwise.
+    pub fn publish_with(&self, expiry: Expiry, subject: &str, payload: Bytes) {
         match self {
             Self::Local(bus) => bus.publish(subject, payload),
-            Self::Nats(bus) => bus.publish(subject, payload),
+            Self::Nats(bus) => bus.publish(subject, payload, expiry),
         }
     }
 
@@ -177,3 +212,5 @@ impl fmt::Debug for Subscription {
 
 #[cfg(test)]
 mod contract;
+#[cfg(test)]
+mod expiry_tests;

@@ -7,7 +7,7 @@
 //! | `rpc_shed_total` | | requests refused because too much was waiting already |
 //! | `panics_total` | `method` | requests that ended in a panic of ours |
 //! | `events_published_total` | | hints handed to the bus |
-//! | `events_dropped_total` | `reason` | hints lost: `receiver_full`, `slow_consumer`, `disconnected`, `backlog`, `refused` |
+//! | `events_dropped_total` | `reason` | hints lost: `receiver_full`, `slow_consumer`, `disconnected`, `expired`, `backlog`, `refused` |
 //! | `feed_failures_total` | `feed` | failed steps of a background feed |
 //!
 //! A service describes its own in its `lib.rs`, with the same `metrics::describe_*`. A label never takes a value that

@@ -2,16 +2,18 @@
 //!
 //! There is one subscription per user who is in, however many connections the user has and whatever they follow: a call
 //! rings on a connection that has subscribed to nothing. What the bus brings is handed out at once; there is no log of it
-//! to compare with, so that a client that was away asks for its active call.
+//! to compare with, so that a client that was away asks for its active call. A version of a call that arrives after a
+//! newer one is not handed out.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use chassis::events::{Delivery, Events, Subscription};
+use chassis::newest::Newest;
 use chassis::tasks::{Shutdown, Tasks};
 use prost::Message as _;
 use proto::gateway::v1::server_frame::Frame as Body;
-use proto::id::UserId;
+use proto::id::{CallId, UserId};
 use proto::scheduling::v1::CallEvent;
 use proto::scheduling::v1::call_event::Event;
 use tokio::sync::{OnceCell, mpsc};
@@ -25,6 +27,12 @@ const SUBJECT: &str = "parlor.scheduling.v1.user.";
 
 /// How many hints may wait. When more come they are lost.
 const WAITING_HINTS: usize = 4096;
+
+/// The calls of which the latest version that was handed out is remembered at least.
+const REMEMBERED: usize = 8 * 1024;
+
+/// The versions of calls, each as one of the two sees it.
+type Versions = Newest<(UserId, CallId), 1>;
 
 /// Brings calls to those who are connected.
 pub(crate) struct CallEvents {
@@ -77,10 +85,11 @@ impl CallEvents {
     }
 
     async fn run(&self, Inbox { mut hints, mut disconnected }: Inbox, shutdown: Shutdown) {
+        let mut versions = Versions::new(REMEMBERED);
         loop {
             tokio::select! {
                 () = shutdown.wait() => return,
-                Some(hint) = hints.recv() => self.hand_out(&hint),
+                Some(hint) = hints.recv() => self.hand_out(&hint, &mut versions),
                 Some(user) = disconnected.recv() => self.forget(user),
                 else => return,
             }
@@ -99,7 +108,7 @@ impl CallEvents {
         }
     }
 
-    fn hand_out(&self, hint: &Delivery) {
+    fn hand_out(&self, hint: &Delivery, versions: &mut Versions) {
         let Some(Ok(user)) = hint.subject.strip_prefix(SUBJECT).map(UserId::parse) else { return };
         let event = match CallEvent::decode(hint.payload.clone()) {
             Ok(event) => event.event,
@@ -110,6 +119,12 @@ impl CallEvents {
         };
         match event {
             Some(Event::Changed(notice)) => {
+                if let Some(call) = &notice.call
+                    && let Ok(id) = CallId::parse(&call.call_id)
+                    && !versions.admits((user, id), [call.version])
+                {
+                    return;
+                }
                 let frame = Frame::push(Body::CallChanged(notice));
                 for connection in self.registry.of_user(user) {
                     connection.push(Arc::clone(&frame));

@@ -82,7 +82,13 @@ async fn tell(realtime: &Realtime, ledger: &mut Ledger) -> Result<bool, Status> 
     let Some(report) = ledger.due(Instant::now()) else { return Ok(false) };
     let mut request = as_service(report.clone(), realtime.upstream().clients().credential(), None);
     request.set_timeout(PATIENCE);
-    let answer = realtime.upstream().clients().presence().report_presence(request).await?.into_inner();
+    let answer = match realtime.upstream().clients().presence().report_presence(request).await {
+        Ok(answer) => answer.into_inner(),
+        Err(status) => {
+            ledger.left_open(&report);
+            return Err(status);
+        }
+    };
     if answer.restate {
         ledger.begin_anew(realtime.registry().users());
         // Not at once: should conversation say so again and again, it is not asked without a pause.
@@ -125,7 +131,7 @@ impl Ledger {
             } else {
                 self.news.insert(user, true);
             }
-        } else if self.told.contains(&user) || self.news.contains_key(&user) {
+        } else if self.told.contains(&user) || self.news.get(&user) == Some(&true) {
             // Also of one who was here for a moment it is told: it was seen.
             self.away.entry(user).or_insert(now);
         }
@@ -158,6 +164,14 @@ impl Ledger {
             came_user_ids: those(true).collect(),
             left_user_ids: those(false).collect(),
         })
+    }
+
+    /// It is not known whether the report was taken in. A user of whom it said that they left, and who comes back before
+    /// it is made again, has to be told of.
+    fn left_open(&mut self, report: &ReportPresenceRequest) {
+        for user in report.left_user_ids.iter().filter_map(|text| UserId::parse(text).ok()) {
+            self.told.remove(&user);
+        }
     }
 
     /// The report was taken in.
@@ -236,6 +250,28 @@ mod tests {
         assert!(ledger.due(now).is_some_and(|report| report.left_user_ids.len() == 1));
         ledger.note(ann, true, now + LINGER);
         assert_eq!(told(&mut ledger, now), None);
+    }
+
+    #[tokio::test]
+    async fn one_who_comes_back_while_it_is_open_whether_it_was_told_is_told_of() {
+        let (mut ledger, now) = (Ledger::new(), Instant::now());
+        let [ann] = people();
+        ledger.note(ann, true, now);
+        told(&mut ledger, now);
+        ledger.note(ann, false, now);
+        ledger.pass(now + LINGER);
+        let report = ledger.due(now).expect("a report");
+        assert_eq!(report.left_user_ids, [ann.to_string()]);
+        // Conversation has taken it in, and its answer is lost.
+        ledger.left_open(&report);
+        ledger.note(ann, true, now + LINGER);
+        assert_eq!(told(&mut ledger, now), Some((1, 0, false)));
+        // Gone again before anything was taken in: it is told all the same.
+        ledger.note(ann, false, now + LINGER);
+        ledger.pass(now + LINGER * 2);
+        let report = ledger.due(now).expect("a report");
+        ledger.left_open(&report);
+        assert_eq!(told(&mut ledger, now), Some((0, 1, false)));
     }
 
     #[tokio::test]

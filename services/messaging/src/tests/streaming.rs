@@ -145,6 +145,38 @@ async fn first_what_was_missed_and_then_what_happens() {
 }
 
 #[tokio::test]
+async fn a_receipt_that_arrives_late_is_not_shown() {
+    let world = World::start().await;
+    let [ann, bob, cem] = world.people();
+    let group = world.group(&[ann, bob, cem]);
+    world.has_heard(bob, 1).await;
+    let receipt = |user: UserId, place: i64| {
+        let watermark = pb::Watermark {
+            conversation_id: group.to_string(),
+            user_id: user.to_string(),
+            delivered_sequence: place,
+            read_sequence: place,
+            ..pb::Watermark::default()
+        };
+        let notice = pb::Notice { notice: Some(pb::notice::Notice::Receipt(watermark)) };
+        let payload = prost::Message::encode_to_vec(&notice);
+        world.events.publish(&proto::subject::conversation(group), payload.into());
+    };
+    let mut reader = Reader::open(&world, bob, &[(group, 1)]).await;
+    reader.expects(&["caught up"]).await;
+    for (user, place) in [(ann, 96), (ann, 22), (cem, 22), (ann, 97)] {
+        receipt(user, place);
+    }
+    reader.expects(&["read 96", "read 22", "read 97"]).await;
+    drop(reader);
+    let mut reader = Reader::open(&world, bob, &[(group, 1)]).await;
+    reader.expects(&["caught up"]).await;
+    receipt(ann, 95);
+    receipt(ann, 98);
+    reader.expects(&["read 98"]).await;
+}
+
+#[tokio::test]
 async fn a_long_absence_is_replayed_whole_while_more_happens() {
     let world = World::start().await;
     let [ann, bob] = world.people();

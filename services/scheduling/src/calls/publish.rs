@@ -1,5 +1,6 @@
 //! Who is told live of what happens to a call. What is said here may be lost.
 
+use chassis::events::Expiry;
 use prost::Message as _;
 use proto::id::UserId;
 use proto::scheduling::v1 as pb;
@@ -13,11 +14,11 @@ impl Calls {
     pub(super) fn publish(&self, call: &Call) {
         for user in [call.caller.user, call.callee] {
             let seen = convert::render(call, user);
-            self.tell(user, Event::Changed(pb::CallNotice { call: Some(seen) }));
+            self.tell(Expiry::Hint, user, Event::Changed(pb::CallNotice { call: Some(seen) }));
         }
     }
 
-    /// Passes a signal on, exactly as it came.
+    /// Passes a signal on, exactly as it came. It does not expire: the signals after it make no sense without it.
     pub(super) fn publish_signal(&self, call: &Call, from: Device, to: Route, payload: String) {
         let signal = pb::CallSignal {
             call_id: call.id.to_string(),
@@ -25,13 +26,13 @@ impl Calls {
             to_session_id: to.session.map(|session| session.to_string()).unwrap_or_default(),
             payload,
         };
-        self.tell(to.user, Event::Signal(signal));
+        self.tell(Expiry::Never, to.user, Event::Signal(signal));
     }
 
-    fn tell(&self, user: UserId, event: Event) {
+    fn tell(&self, expiry: Expiry, user: UserId, event: Event) {
         if user != nobody() {
             let event = pb::CallEvent { event: Some(event) };
-            self.events.publish(&proto::subject::calls(user), event.encode_to_vec().into());
+            self.events.publish_with(expiry, &proto::subject::calls(user), event.encode_to_vec().into());
         }
     }
 }

@@ -52,7 +52,7 @@ async fn echoes(line: Line, mut requests: mpsc::UnboundedReceiver<oneshot::Sende
                 continue;
             }
             let call = Bytes::copy_from_slice(&round.to_be_bytes());
-            if line.publish(inbox.clone(), call.clone()).await.is_err() {
+            if line.client.publish(inbox.clone(), call.clone()).await.is_err() {
                 return;
             }
             let echo = async { while echoes.next().await.is_some_and(|echo| echo.payload != call) {} };

@@ -84,7 +84,6 @@ impl NatsConfig {
     pub(super) async fn options(&self) -> anyhow::Result<ConnectOptions> {
         let mut options = ConnectOptions::new()
             .name("parlor")
-            .retry_on_initial_connect()
             .connection_timeout(self.connect_timeout)
             .client_capacity(BACKLOG.0)
             .ping_interval(PING)
@@ -125,7 +124,7 @@ impl NatsConfig {
 }
 
 /// The first attempt follows at once, so that a restarted server is missed for as short as possible.
-fn delay(attempts: usize) -> Duration {
+pub(super) fn delay(attempts: usize) -> Duration {
     let doublings = u32::try_from(attempts.saturating_sub(1)).unwrap_or(u32::MAX).min(6);
     Duration::from_millis(25 * 2_u64.pow(doublings)).min(Duration::from_secs(2))
 }

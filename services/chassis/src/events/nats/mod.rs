@@ -1,38 +1,42 @@
 //! The bus over NATS, with nothing of NATS but subjects: no streams, no queues, nothing that is kept.
 //!
-//! There is one connection per process and one subscription at the server per subject, however many receivers the
-//! subject has here: some 7 kB each, almost all of it the client's queue. Three kinds of tasks work on it, and end with
-//! the bus: one per subject, which delivers; the barrier, which finds out when the server has taken in what it was
-//! told; the watch, which notices that the connection came back or that something was lost.
+//! There are two connections per process, one that receives and one that publishes ([`outgoing`]), and one subscription
+//! at the server per subject, however many receivers the subject has here: some 7 kB each, almost all of it the client's
+//! queue. Four kinds of tasks work on them, and end with the bus: one per subject, which delivers; the barrier, which
+//! finds out when the server has taken in what it was told; the watch, which notices that the connection came back or
+//! that something was lost; the publisher, which hands over what was published.
 //!
-//! The connection is shared by all, so nothing that a caller does may wait for it: publications are dropped when it is
-//! away or too far behind, subscriptions are told to the server from their own task.
+//! The connections are shared by all, so nothing that a caller does may wait for them: publications are dropped when
+//! NATS is away or too far behind, subscriptions are told to the server from their own task.
 
 mod barrier;
 mod config;
+mod outgoing;
+mod queue;
 mod watch;
 
 use std::future::Future;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
 use async_nats::client::Statistics;
 use async_nats::connection::State;
-use async_nats::{Client, Subject};
+use async_nats::{Client, Event, Subject};
 use bytes::Bytes;
-use futures_util::{FutureExt, StreamExt};
-use metrics::Counter;
+use futures_util::StreamExt;
 use tokio::sync::{SetOnce, mpsc};
-use tokio::task::{AbortHandle, unconstrained};
+use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 pub use config::NatsConfig;
 
+use super::Expiry;
 use super::topics::{Receiver, Topics, dropped_because};
 use crate::admin::Health;
 use barrier::Barrier;
+use outgoing::{Outgoing, Publisher};
 use watch::{Condition, Watch};
 
 /// How much may wait to be written before publications are dropped, in messages and in bytes.
@@ -47,41 +51,24 @@ pub struct Nats {
     line: Line,
     barrier: Barrier,
     condition: Arc<Condition>,
+    outgoing: Arc<Outgoing>,
     tasks: Vec<AbortHandle>,
-    disconnected: Counter,
-    backlog: Counter,
-    refused: Counter,
 }
 
-/// The connection, and how much is on its way to it.
+/// The connection that receives.
 #[derive(Clone)]
 struct Line {
     client: Client,
     statistics: Arc<Statistics>,
-    handed_over: Arc<AtomicU64>,
 }
 
 impl Line {
     fn new(client: Client) -> Self {
-        Self { statistics: client.statistics(), client, handed_over: Arc::default() }
+        Self { statistics: client.statistics(), client }
     }
 
     fn is_up(&self) -> bool {
         self.client.connection_state() == State::Connected
-    }
-
-    /// The bytes that were handed over and not yet written.
-    fn waiting(&self) -> u64 {
-        self.handed_over
-            .load(Ordering::Relaxed)
-            .saturating_sub(self.statistics.out_bytes.load(Ordering::Relaxed))
-    }
-
-    async fn publish(&self, subject: Subject, payload: Bytes) -> Result<(), async_nats::PublishError> {
-        let size = (subject.len() + payload.len()) as u64;
-        self.client.publish(subject, payload).await?;
-        self.handed_over.fetch_add(size, Ordering::Relaxed);
-        Ok(())
     }
 
     fn version(&self) -> String {
@@ -95,57 +82,60 @@ impl Nats {
         // For TLS there must be exactly one provider of cryptography in the process; whoever was first has decided.
         let _ = async_nats::rustls::crypto::ring::default_provider().install_default();
         let (noticed, notices) = mpsc::channel(256);
-        let client = config
-            .options()
-            .await?
+        let (options, addresses) = (config.options().await?, config.addresses()?);
+        let complaints = noticed.clone();
+        let publishing = options.clone().event_callback(move |event| {
+            // Whether the connection stands the publisher sees itself.
+            if matches!(event, Event::ServerError(_)) {
+                let _ = complaints.try_send(event);
+            }
+            std::future::ready(())
+        });
+        let client = options
+            .retry_on_initial_connect()
             .event_callback(move |event| {
                 // When the watch is behind, one notice more or less makes no difference to it.
                 let _ = noticed.try_send(event);
                 std::future::ready(())
             })
-            .connect(config.addresses()?)
+            .connect(&addresses[..])
             .await
             .context("NATS cannot be used with this configuration")?;
         let line = Line::new(client);
         let topics = Arc::new(Topics::new());
         let condition = Arc::new(Condition::default());
         let (barrier, echoes) = Barrier::new(line.clone());
+        let outgoing = Arc::new(Outgoing::new(Arc::clone(&topics)));
+        let publisher =
+            Publisher { outgoing: Arc::clone(&outgoing), line: line.clone(), addresses, options: publishing };
         let mut bus = Self {
             topics: Arc::clone(&topics),
             line: line.clone(),
             barrier: barrier.clone(),
             condition: Arc::clone(&condition),
-            tasks: vec![spawn(echoes)],
-            disconnected: dropped_because("disconnected"),
-            backlog: dropped_because("backlog"),
-            refused: dropped_because("refused"),
+            outgoing: Arc::clone(&outgoing),
+            tasks: vec![spawn(echoes), spawn(publisher.run())],
         };
 
         let echoed = timeout(config.connect_timeout, barrier.pass()).await.is_ok();
+        if line.is_up() {
+            // Else it would be said to be away.
+            let _ = timeout(config.connect_timeout, outgoing.opened()).await;
+        }
         let known = if line.is_up() { line.statistics.connects.load(Ordering::Relaxed) } else { 0 };
         match (line.is_up(), echoed) {
             (true, true) => condition.greet(&line.version())?,
             (true, false) => condition.without_echo(),
             (false, _) => condition.away("it cannot be reached"),
         }
-        let watch = Watch { topics, line, barrier, condition, known, slow: dropped_because("slow_consumer") };
+        let slow = dropped_because("slow_consumer");
+        let watch = Watch { topics, line, barrier, condition, known, slow };
         bus.tasks.push(spawn(watch.run(notices)));
         Ok(bus)
     }
 
-    pub(super) fn publish(&self, subject: &str, payload: Bytes) {
-        if !self.line.is_up() {
-            return self.disconnected.increment(1);
-        }
-        if self.line.waiting() > BACKLOG.1 {
-            return self.backlog.increment(1);
-        }
-        // Ready at once when there is room. Not subject to the budget of the task: it would look like no room.
-        match unconstrained(self.line.publish(Subject::from(subject), payload)).now_or_never() {
-            Some(Ok(())) => self.topics.published(),
-            Some(Err(_)) => self.refused.increment(1),
-            None => self.backlog.increment(1),
-        }
+    pub(super) fn publish(&self, subject: &str, payload: Bytes, expiry: Expiry) {
+        self.outgoing.push(&self.line, subject, payload, expiry);
     }
 
     pub(super) async fn subscribe(&self, subject: &str, receiver: Receiver) -> (Arc<str>, u64) {
@@ -175,7 +165,7 @@ impl Nats {
     }
 
     pub(super) fn health(&self) -> Health {
-        match (self.line.is_up(), self.condition.latest()) {
+        match (self.line.is_up() && self.outgoing.is_up(), self.condition.latest()) {
             (true, None) => Health::Ok(format!("NATS {}", self.line.version())),
             (true, Some(complaint)) => Health::Degraded(complaint),
             (false, None) => Health::Degraded("NATS is away".to_owned()),
@@ -185,12 +175,12 @@ impl Nats {
 
     #[cfg(test)]
     pub(super) fn waiting(&self) -> u64 {
-        self.line.waiting()
+        self.outgoing.waiting()
     }
 
     pub(super) async fn flush(&self) {
         if self.line.is_up() {
-            let _ = timeout(PATIENCE, self.line.client.flush()).await;
+            let _ = timeout(PATIENCE, self.outgoing.flush()).await;
         }
     }
 }

@@ -17,6 +17,7 @@ use chassis::events::Events;
 use chassis::tasks::Tasks;
 use futures_util::future::join_all;
 use proto::id::ConversationId;
+use proto::messaging::v1::Watermark;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tonic::Status;
 
@@ -65,6 +66,7 @@ enum Command {
     CaughtUp { key: Key, number: u64, sent: i64, answer: oneshot::Sender<CatchUp> },
     Unfollow { keys: Vec<Key>, number: u64 },
     Suspect { key: Key },
+    Answered { watermark: Watermark, answer: oneshot::Sender<Watermark> },
     Compare,
 }
 
@@ -129,6 +131,17 @@ impl Hub {
         for (shard, keys) in self.by_shard(keys) {
             let _ = shard.send(Command::Unfollow { keys, number });
         }
+    }
+
+    /// A watermark that is about to be shown as the answer to a command: from then on no lower one is shown. It is raised
+    /// to what was shown already.
+    pub(crate) async fn answered(&self, watermark: Watermark) -> Watermark {
+        let Ok(id) = ConversationId::parse(&watermark.conversation_id) else { return watermark };
+        let (answer, answered) = oneshot::channel();
+        let command = Command::Answered { watermark: watermark.clone(), answer };
+        let _ = self.shard(Key::Conversation(id)).send(command);
+        // A shard that is gone goes with the process.
+        answered.await.unwrap_or(watermark)
     }
 
     /// The epoch of the logs.

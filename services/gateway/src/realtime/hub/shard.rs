@@ -26,6 +26,7 @@ use crate::realtime::connection::Connection;
 use crate::realtime::frame::Frame;
 use crate::realtime::identity::Viewer;
 use crate::realtime::topic::{CatchUp, Item, Key, Needs, Topic, lost_conversation};
+use crate::realtime::watermarks::Watermarks;
 use crate::upstream::clients::Clients;
 
 /// How many hints may wait for a shard. When more come they are lost, and the bus says so.
@@ -56,6 +57,8 @@ pub(super) struct Shard {
     /// What the bus puts hints into.
     hint_sender: mpsc::Sender<Delivery>,
     topics: HashMap<Key, Followed>,
+    /// The watermarks that were shown, also in topics that are gone.
+    shown: Watermarks,
     /// Topics whose head has to be read before anything is handed out, and whether that is under way for others.
     new: Vec<Key>,
     beginning: bool,
@@ -115,6 +118,7 @@ impl Shard {
             hints,
             hint_sender,
             topics: HashMap::new(),
+            shown: Watermarks::default(),
             new: Vec::new(),
             beginning: false,
             patience: VecDeque::new(),
@@ -173,7 +177,7 @@ impl Shard {
         for key in keys {
             let followed = self.topics.entry(key).or_insert_with(|| {
                 new.push(key);
-                Followed { topic: Topic::new(key), subscription: None }
+                Followed { topic: Topic::new(key, self.shown.clone()), subscription: None }
             });
             followed.topic.follow(Arc::clone(connection), anew);
         }
@@ -213,6 +217,11 @@ impl Shard {
                         self.drop_if_idle(key);
                     }
                 }
+            }
+            Command::Answered { mut watermark, answer } => {
+                self.shown.raise(&mut watermark);
+                // Whoever asked may have gone.
+                drop(answer.send(watermark));
             }
             Command::Compare => self.compare(),
             Command::Suspect { key } => {
@@ -479,6 +488,7 @@ impl Shard {
         self.shared_epoch.observe(epoch);
         if before.is_some() {
             tracing::warn!(epoch = &**epoch, "the logs are of another epoch: clients begin anew");
+            self.shown.clear();
             // What has not begun yet begins in the new epoch.
             self.topics.retain(|_, followed| {
                 let stays = !followed.topic.has_begun();

@@ -19,16 +19,20 @@ fn tell(world: &World, user: UserId, event: Event) {
 }
 
 fn rings(world: &World, at: &Person, version: i64) -> String {
+    let id = CallId::generate().to_string();
+    changes(world, at, &id, CallState::Ringing, version);
+    id
+}
+
+fn changes(world: &World, at: &Person, call_id: &str, state: CallState, version: i64) {
     let call = Call {
-        call_id: CallId::generate().to_string(),
+        call_id: call_id.to_owned(),
         callee_user_id: at.id.to_string(),
-        state: CallState::Ringing.into(),
+        state: state.into(),
         version,
         ..Call::default()
     };
-    let id = call.call_id.clone();
     tell(world, at.id, Event::Changed(CallNotice { call: Some(call) }));
-    id
 }
 
 fn signal(world: &World, to: &Person, session: &str, payload: &str) {
@@ -102,6 +106,35 @@ async fn calls_come_in_binary_to_those_who_speak_it() {
     signal(&world, &ann, "", "candidate");
     let Some(Body::CallSignal(signal)) = client.next_in_binary().await.frame else { panic!("no signal") };
     assert_eq!(signal.payload, "candidate");
+}
+
+#[tokio::test]
+async fn a_version_of_a_call_that_arrives_late_is_not_shown() {
+    let world = World::start().await;
+    let (ann, bob) = (world.person(), world.person());
+    let mut client = world.connect(&ann).await;
+    let mut stream = Stream::open(&world, &ann.token, "", None).await;
+    stream.until("caught_up").await;
+    let id = rings(&world, &ann, 1);
+    changes(&world, &ann, &id, CallState::Ended, 3);
+    changes(&world, &ann, &id, CallState::Accepted, 2);
+    let other = rings(&world, &ann, 1);
+    for (call, version) in [(&id, "1"), (&id, "3"), (&other, "1")] {
+        let frame = client.next().await;
+        assert_eq!(frame["callChanged"]["call"]["callId"], *call, "{frame}");
+        assert_eq!(frame["callChanged"]["call"]["version"], version);
+        let (_, frame, _) = stream.next().await;
+        assert_eq!(frame["callChanged"]["call"]["version"], version, "{frame}");
+    }
+    // The other of the two hears it in its own order, and one who comes back what is not older.
+    let mut others = world.connect(&bob).await;
+    changes(&world, &bob, &id, CallState::Accepted, 2);
+    assert_eq!(others.next().await["callChanged"]["call"]["version"], "2");
+    drop(client);
+    let mut back = world.connect(&ann).await;
+    changes(&world, &ann, &id, CallState::Accepted, 2);
+    changes(&world, &ann, &id, CallState::Ended, 3);
+    assert_eq!(back.next().await["callChanged"]["call"]["version"], "3");
 }
 
 #[tokio::test]

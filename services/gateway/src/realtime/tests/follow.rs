@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::sse::Stream;
 use super::world::{World, sequence, sequences};
 
 #[tokio::test]
@@ -235,6 +236,39 @@ async fn receipts_and_signals_are_passed_on() {
     from.say(json!({"id": "2", "advanceWatermark": {"conversationId": id, "readSequence": 1}})).await;
     assert_eq!(from.answer("2").await["watermarkAdvanced"]["watermark"]["readSequence"], "1");
     assert_eq!(to.next().await["receipt"]["userId"], ann.id.to_string());
+}
+
+#[tokio::test]
+async fn no_receipt_is_shown_that_is_older_than_an_answer_or_another_receipt() {
+    let world = World::start().await;
+    let (ann, bob) = (world.person(), world.person());
+    let conversation = world.backend.conversation(&[ann.id, bob.id]);
+    let mut from = world.follow(&ann, conversation, 1).await;
+    let mut stream = Stream::open(&world, &bob.token, "", None).await;
+    stream.until("caught_up").await;
+    let id = conversation.to_string();
+    let receipt = |place: i64| world.backend.receipt(conversation, ann.id, place);
+    // The others do not hear of it, because the bus is away; she sees the answer.
+    world.backend.facts().lose = 1;
+    from.say(json!({"id": "1", "advanceWatermark": {"conversationId": id, "readSequence": 96}})).await;
+    assert_eq!(from.answer("1").await["watermarkAdvanced"]["watermark"]["readSequence"], "96");
+    receipt(22);
+    receipt(97);
+    receipt(96);
+    receipt(98);
+    for place in ["97", "98"] {
+        assert_eq!(from.next().await["receipt"]["readSequence"], place);
+        let (_, frame, _) = stream.next().await;
+        assert_eq!(frame["receipt"]["readSequence"], place, "{frame}");
+    }
+    // On another connection, and as an answer to what was asked before.
+    drop(from);
+    let mut back = world.follow(&ann, conversation, 1).await;
+    receipt(97);
+    back.say(json!({"id": "1", "advanceWatermark": {"conversationId": id, "readSequence": 50}})).await;
+    assert_eq!(back.answer("1").await["watermarkAdvanced"]["watermark"]["readSequence"], "98");
+    receipt(99);
+    assert_eq!(back.next().await["receipt"]["readSequence"], "99");
 }
 
 #[tokio::test]

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::follow::{Follower, Missing, Verdict};
+use proto::gateway::v1::server_frame::Frame as Body;
 use proto::id::UserId;
 use tokio::sync::oneshot;
 
@@ -22,6 +23,7 @@ use crate::realtime::connection::{Connection, End};
 use crate::realtime::frame::Frame;
 use crate::realtime::identity::Viewer;
 use crate::realtime::log_reader::{Happened, Reader};
+use crate::realtime::watermarks::Watermarks;
 
 use self::entry::Change;
 pub(super) use self::entry::{Item, lost_conversation};
@@ -67,6 +69,7 @@ pub(super) struct Topic {
     /// What has no place in the log and came during a check: the latest of it.
     passing: VecDeque<(Arc<Frame>, Option<UserId>)>,
     readers: Vec<Following>,
+    shown: Watermarks,
     /// Those who have read their history before the head was known.
     waiting: Vec<(u64, i64, oneshot::Sender<CatchUp>)>,
     /// Whether a read of the log is under way, or will be.
@@ -79,7 +82,7 @@ struct Following {
 }
 
 impl Topic {
-    pub(super) fn new(key: Key) -> Self {
+    pub(super) fn new(key: Key, shown: Watermarks) -> Self {
         Self {
             key,
             follower: Follower::waiting(),
@@ -89,6 +92,7 @@ impl Topic {
             held_back: VecDeque::new(),
             passing: VecDeque::new(),
             readers: Vec::new(),
+            shown,
             waiting: Vec::new(),
             repairing: false,
         }
@@ -180,7 +184,8 @@ impl Topic {
         self.hand_out(run)
     }
 
-    /// Something that has no place in the log, for whoever is there. Not for `except`.
+    /// Something that has no place in the log, for whoever is there. Not for `except`, and not when it is a receipt that
+    /// is older than one that was shown.
     pub(super) fn pass(&mut self, frame: &Arc<Frame>, except: Option<UserId>) {
         // While it is not known who may read, nobody does.
         if self.checking {
@@ -188,6 +193,12 @@ impl Topic {
                 self.passing.pop_front();
             }
             self.passing.push_back((Arc::clone(frame), except));
+            return;
+        }
+        // Looked at only now: what waited for a check may have become old meanwhile.
+        if let Some(Body::Receipt(watermark)) = frame.body()
+            && !self.shown.admits(watermark)
+        {
             return;
         }
         let there = self.readers.iter().filter(|one| one.reader.is_live());

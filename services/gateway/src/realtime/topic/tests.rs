@@ -14,7 +14,7 @@ use crate::realtime::connection::tests::{anonymous, connection, next};
 const ROOMY: Bounds = Bounds { frames: 100_000, bytes: usize::MAX };
 
 fn topic() -> Topic {
-    let mut topic = Topic::new(Key::Conversation(ConversationId::generate()));
+    let mut topic = Topic::new(Key::Conversation(ConversationId::generate()), Watermarks::default());
     assert_eq!(topic.begin(0), Needs::default());
     topic
 }
@@ -153,6 +153,64 @@ fn of_what_passes_during_a_check_only_so_much_is_kept_and_only_for_members() {
     assert_eq!(heard(&bob), [0_i64; 0]);
 }
 
+/// In one and the same conversation.
+fn watermark_of(user: UserId, delivered_sequence: i64, read_sequence: i64) -> Watermark {
+    let conversation_id = "01939f2c-0000-7000-8000-000000000001".to_owned();
+    let user_id = user.to_string();
+    Watermark { conversation_id, user_id, delivered_sequence, read_sequence, ..Watermark::default() }
+}
+
+fn receipt(user: UserId, delivered: i64, read: i64) -> Arc<Frame> {
+    Frame::push(Body::Receipt(watermark_of(user, delivered, read)))
+}
+
+fn read(follower: &Connection) -> Vec<i64> {
+    let sequence = |frame: Arc<Frame>| match frame.body() {
+        Some(Body::Receipt(watermark)) => watermark.read_sequence,
+        _ => 0,
+    };
+    std::iter::from_fn(|| next(follower)).map(|frame| sequence(frame.expect("a frame"))).collect()
+}
+
+#[test]
+fn a_receipt_that_arrives_late_is_not_shown() {
+    let mut topic = topic();
+    let ann = live(&mut topic, 1, 0);
+    let (bob, cem) = (UserId::generate(), UserId::generate());
+    for (user, delivered, place) in
+        [(bob, 96, 96), (bob, 22, 22), (cem, 22, 22), (bob, 97, 96), (bob, 97, 96), (bob, 97, 95)]
+    {
+        topic.pass(&receipt(user, delivered, place), None);
+    }
+    assert_eq!(read(&ann), [96, 22, 96, 96], "of bob, cem, bob and again bob");
+}
+
+#[test]
+fn one_who_comes_back_is_shown_no_older_receipt_either() {
+    let shown = Watermarks::default();
+    let key = Key::Conversation(ConversationId::generate());
+    let bob = UserId::generate();
+    for (place, seen) in [(96, vec![96]), (22, vec![]), (97, vec![97])] {
+        // The topic goes with its last follower, and is another one for the next.
+        let mut topic = Topic::new(key, shown.clone());
+        topic.begin(0);
+        let ann = live(&mut topic, 1, 0);
+        topic.pass(&receipt(bob, place, place), None);
+        assert_eq!(read(&ann), seen);
+    }
+}
+
+#[test]
+fn a_receipt_that_waits_for_a_check_can_become_old() {
+    let mut topic = topic();
+    let (ann, bob) = (live(&mut topic, 1, 0), UserId::generate());
+    assert!(topic.suspect().check);
+    topic.pass(&receipt(bob, 22, 22), None);
+    topic.shown.raise(&mut watermark_of(bob, 96, 96));
+    topic.checked(&nobody(), 1);
+    assert_eq!(read(&ann), [0_i64; 0]);
+}
+
 #[test]
 fn who_follows_is_found_by_subject() {
     for key in [Key::Conversation(ConversationId::generate()), Key::User(UserId::generate())] {
@@ -208,7 +266,7 @@ proptest! {
     #[test]
     fn every_follower_hears_everything_once((len, steps) in (1..80_i64).prop_flat_map(|len| (Just(len), steps(len))), begin in 0..10_i64) {
         let begin = begin.min(len);
-        let mut topic = Topic::new(Key::Conversation(ConversationId::generate()));
+        let mut topic = Topic::new(Key::Conversation(ConversationId::generate()), Watermarks::default());
         let version = |sequence: i64| sequence / 7;
         let item = |sequence: i64| said(sequence, version(sequence));
         let mut followers: Vec<Joined> = Vec::new();

@@ -271,8 +271,12 @@ impl Session {
                 }
                 Job::AdvanceWatermark(request) => {
                     let request = OnBehalf::of_token(&token, patience).request(request);
-                    let answer = realtime.upstream().clients().messages().advance_watermark(request).await?;
-                    Ok(Body::WatermarkAdvanced(answer.into_inner()))
+                    let clients = realtime.upstream().clients();
+                    let mut answer = clients.messages().advance_watermark(request).await?.into_inner();
+                    if let Some(watermark) = answer.watermark.take() {
+                        answer.watermark = Some(realtime.hub().answered(watermark).await);
+                    }
+                    Ok(Body::WatermarkAdvanced(answer))
                 }
                 Job::SendSignal(request) => {
                     let request = OnBehalf::of_token(&token, patience).request(request);

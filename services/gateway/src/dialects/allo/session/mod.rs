@@ -5,7 +5,8 @@
 
 mod pushes;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
+use std::time::Duration;
 
 use chassis::caller::unauthenticated;
 use chassis::fault::Fault;
@@ -35,6 +36,9 @@ pub(in crate::dialects) use self::pushes::Push;
 /// The number of users that one connection may act as.
 const MAX_USERS: usize = 8;
 
+/// The time until the own log of a user is followed.
+const FOLLOW_TIMEOUT: Duration = Duration::from_secs(5);
+
 /// The number of conversations that a connection may follow.
 const MAX_FOLLOWED: usize = 1000;
 
@@ -50,6 +54,8 @@ pub(in crate::dialects) struct Session {
     /// The view of the anonymous viewer, once an open conversation is followed.
     anonymous: Option<Subscriber>,
     followed: HashSet<ConversationId>,
+    /// What has happened while the connection waited for something else.
+    kept: VecDeque<Push>,
     /// The conversations that were made on this connection: their maker has been told.
     made: HashSet<ConversationId>,
 }
@@ -76,6 +82,7 @@ impl Session {
             users: Vec::new(),
             anonymous: None,
             followed: HashSet::new(),
+            kept: VecDeque::new(),
             made: HashSet::new(),
         }
     }
@@ -174,7 +181,14 @@ impl Session {
         let subscriber = Subscriber::of_user(&self.realtime, self.client.slot(), who, Format::Typed).await?;
         subscriber.handle().follow_own_log()?;
         self.users.push(User { actor: actor.clone(), subscriber });
-        Ok(actor)
+        // What the act brings about is told, so the log is followed before the act.
+        match tokio::time::timeout(FOLLOW_TIMEOUT, self.caught_up(actor.user_id)).await {
+            Ok(()) => Ok(actor),
+            Err(_) => {
+                self.users.pop();
+                Err(Problem::deadline_exceeded())
+            }
+        }
     }
 
     /// Follows a conversation from its head on.

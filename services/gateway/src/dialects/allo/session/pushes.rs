@@ -44,7 +44,31 @@ impl Session {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
+    /// Waits until the own log of a user is followed, or its view has ended. What happens meanwhile is kept.
+    pub(super) async fn caught_up(&mut self, user: UserId) {
+        loop {
+            let push = std::future::poll_fn(|cx| self.poll_views(cx)).await;
+            let is_there = match &push {
+                Push::Frame(follower, frame) => {
+                    *follower == Follower::User(user) && matches!(frame.body(), Some(Body::CaughtUp(_)))
+                }
+                Push::Ended(follower, _) => *follower == Follower::User(user),
+            };
+            self.kept.push_back(push);
+            if is_there {
+                return;
+            }
+        }
+    }
+
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Push> {
+        match self.kept.pop_front() {
+            Some(push) => Poll::Ready(push),
+            None => self.poll_views(cx),
+        }
+    }
+
+    fn poll_views(&mut self, cx: &mut Context<'_>) -> Poll<Push> {
         let of_users =
             self.users.iter_mut().map(|user| (Follower::User(user.actor.user_id), &mut user.subscriber));
         let all = of_users.chain(self.anonymous.iter_mut().map(|view| (Follower::Anonymous, view)));

@@ -150,6 +150,18 @@ impl Backend {
         self.hint_head(id, message.sequence);
     }
 
+    /// A receipt arrives, whatever was before it.
+    pub(crate) fn receipt(&self, conversation: ConversationId, user: UserId, place: i64) {
+        let watermark = messaging::Watermark {
+            conversation_id: conversation.to_string(),
+            user_id: user.to_string(),
+            delivered_sequence: place,
+            read_sequence: place,
+            ..messaging::Watermark::default()
+        };
+        self.hint(&proto::subject::conversation(conversation), notice::Notice::Receipt(watermark));
+    }
+
     /// Tells how far the log of a conversation has come.
     pub(crate) fn hint_head(&self, id: ConversationId, sequence: i64) {
         let head = messaging::LogHead { conversation_id: id.to_string(), sequence };
