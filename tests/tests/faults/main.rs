@@ -20,6 +20,7 @@ mod outages;
 mod reader;
 mod reminders;
 mod requests;
+mod rooms;
 mod schedules;
 mod settled;
 mod writer;
@@ -74,6 +75,13 @@ fn main() -> ExitCode {
             ),
             shaped(&runtime, shape, "both_are_reminded_once", reminders::both_are_reminded_once),
             shaped(&runtime, shape, "a_request_is_one_for_both", requests::a_request_is_one_for_both),
+            shaped(&runtime, shape, "a_ban_outlives_its_service", rooms::a_ban_outlives_its_service),
+            shaped(
+                &runtime,
+                shape,
+                "a_watcher_comes_back_after_a_crash",
+                rooms::a_watcher_comes_back_after_a_crash,
+            ),
             shaped(
                 &runtime,
                 shape,

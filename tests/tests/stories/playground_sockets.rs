@@ -15,6 +15,8 @@ tests::stories![
     the_first_events_of_the_client_come_without_waiting,
     a_room_is_watched_without_signing_in,
     messages_of_other_apis_come_to_watchers,
+    a_new_name_is_told_to_the_user_and_to_watchers,
+    every_gateway_tells_its_own_sockets,
     slow_mode_holds_and_is_told,
     commands_are_carried_out,
     commands_ban_by_a_part_of_a_name,
@@ -88,6 +90,7 @@ async fn a_room_is_watched_without_signing_in(world: Arc<World>) {
     assert_eq!(sockets.hears("viewer", "upgrade").await, "websocket");
     // By polling only.
     sockets.connects("poller", json!({ "transports": ["polling"] })).await;
+    assert_eq!(sockets.hears("poller", "connect").await, "polling");
     sockets.emits("poller", "join", json!({ "uid": room })).await;
     sockets.hears("poller", "room_users").await;
     let refused = sockets.asks("viewer", "sendMessage", json!({ "text": "may I?" })).await;
@@ -163,6 +166,63 @@ async fn messages_of_other_apis_come_to_watchers(world: Arc<World>) {
     sockets.hears_when("viewer", "room_updated", |shown| shown["room"]["name"] == "Members only").await;
     ann.says(&closed, "just us").await;
     assert_eq!(sockets.hears("viewer", "message").await["message"], "just us");
+}
+
+async fn a_new_name_is_told_to_the_user_and_to_watchers(world: Arc<World>) {
+    if !node::has_clients() {
+        return;
+    }
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let room = room(&world, &ann, "Salon").await;
+    let mut sockets = SocketIo::start(world.gateway());
+    sockets.is_connected("viewer").await;
+    sockets.emits("viewer", "join", json!({ "uid": room })).await;
+    sockets.hears("viewer", "room_users").await;
+    sockets.is_connected("bob").await;
+    sockets.emits("bob", "login", json!({ "token": bob.token })).await;
+    sockets.emits("bob", "join", json!({ "uid": room })).await;
+    sockets.hears("bob", "room_users").await;
+    let name = json!({ "display_name": "Robert" });
+    call(&world, &bob.token, Method::PATCH, "/me", name).await;
+    let renamed = |shown: &Value| shown["user"]["displayName"] == "Robert";
+    sockets.hears_when("bob", "auth_updated", renamed).await;
+    let shown = sockets.hears_when("viewer", "user_updated", renamed).await;
+    assert_eq!(shown["user"]["roles"], json!(["registered"]));
+    post(&world, &bob.token, "/messages", json!({ "room": room, "message": "hi" })).await.ok();
+    assert_eq!(sockets.hears("viewer", "message").await["user"]["displayName"], "Robert");
+}
+
+async fn every_gateway_tells_its_own_sockets(world: Arc<World>) {
+    if !node::has_clients() {
+        return;
+    }
+    let ann = world.person("ann").await;
+    let room = room(&world, &ann, "Salon").await;
+    without_slow_mode(&world, &ann, &room).await;
+    let gateways = world.gateways();
+    let (first, last) = (gateways[0], gateways[gateways.len() - 1]);
+    let mut here = SocketIo::start(first);
+    let mut there = SocketIo::start(last);
+    for sockets in [&mut here, &mut there] {
+        sockets.is_connected("viewer").await;
+        sockets.emits("viewer", "join", json!({ "uid": room })).await;
+        sockets.hears("viewer", "room_users").await;
+    }
+    post(&world, &ann.token, "/messages", json!({ "room": room, "message": "all" })).await.ok();
+    for sockets in [&mut here, &mut there] {
+        assert_eq!(sockets.hears("viewer", "message").await["message"], "all");
+    }
+    if first == last {
+        return;
+    }
+    // A connection that polls belongs to one gateway: the balancer has to keep it there.
+    let open = format!("http://{first}/socket.io/?EIO=4&transport=polling");
+    let opened = reqwest::get(open).await.expect("an answer").text().await.expect("a text");
+    let opened: Value = serde_json::from_str(&opened[1..]).expect("json");
+    let poll = format!("http://{last}/socket.io/?EIO=4&transport=polling&sid={}", text(&opened["sid"]));
+    let refused = reqwest::get(poll).await.expect("an answer");
+    assert_eq!(refused.status(), 400);
+    assert!(refused.text().await.expect("a text").contains("Session ID unknown"));
 }
 
 async fn slow_mode_holds_and_is_told(world: Arc<World>) {

@@ -171,15 +171,15 @@ pub(super) async fn rename(
 }
 
 /// Gives a user another display name.
-pub(super) async fn set_name(dialects: &Dialects, actor: &Actor, name: String) -> Result<User, Problem> {
+pub(super) async fn set_name(dialects: &Dialects, actor: &Actor, name: String) -> Result<(), Problem> {
     let update = UpdateUserRequest {
         user: Some(UserChanges { display_name: name, ..UserChanges::default() }),
         update_mask: Some(prost_types::FieldMask { paths: vec!["display_name".to_owned()] }),
         ..UpdateUserRequest::default()
     };
-    let updated = dialects.backend.call(actor, update).await?;
+    dialects.backend.call(actor, update).await?;
     dialects.people.forget(actor.user_id);
-    Ok(updated.user.unwrap_or_default())
+    Ok(())
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use proto::messaging::v1::PurgeMessagesRequest;
 use serde_json::json;
 
 use super::session::Session;
-use super::{accounts, ban_duration, moderation, rooms, show as view};
+use super::{accounts, ban_duration, moderation, rooms};
 use crate::dialects::Dialects;
 use crate::dialects::backend::Actor;
 use crate::dialects::request::token;
@@ -71,11 +71,8 @@ async fn rename(session: &mut Session, name: &str) -> Result<(), Problem> {
     if name.is_empty() {
         return Err(Fault::invalid("name", "is required: !name <new name>").into());
     }
-    let user = accounts::set_name(&session.dialects, &actor, name.to_owned()).await?;
-    let shown = json!({"user": view::user(&user)});
-    session.client.emit("auth_updated", &shown);
-    session.client.emit("user_updated", &shown);
-    Ok(())
+    // The user's log tells all of the user's connections, this one included.
+    accounts::set_name(&session.dialects, &actor, name.to_owned()).await
 }
 
 async fn change_room(session: &mut Session, rest: &str) -> Result<(), Problem> {

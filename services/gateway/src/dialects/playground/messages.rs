@@ -2,6 +2,7 @@
 
 use axum::response::Response;
 use chassis::fault::Fault;
+use http::StatusCode;
 use proto::conversation::v1::JoinConversationRequest;
 use proto::id::ConversationId;
 use proto::messaging::v1::content::Kind;
@@ -80,8 +81,16 @@ pub(super) async fn delete(dialects: &Dialects, request: &HttpRequest) -> Result
     let message = found.first().ok_or_else(|| no_message(id))?;
     let delete =
         DeleteMessageRequest { conversation_id: room.to_string(), message_id: message.message_id.clone() };
-    dialects.backend.call(&actor, delete).await?;
+    dialects.backend.call(&actor, delete).await.map_err(as_forbidden)?;
     ok(&json!({"status": true}))
+}
+
+/// To one who is not a member the services say that there is no such thing. One who can read it knows that there is.
+pub(super) fn as_forbidden(problem: Problem) -> Problem {
+    match problem.status() {
+        StatusCode::NOT_FOUND => Problem::forbidden("only members with the right to do it may do this"),
+        _ => problem,
+    }
 }
 
 fn no_message(id: &str) -> Problem {

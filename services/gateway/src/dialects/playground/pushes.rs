@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use proto::auth::v1::GetMeRequest;
 use proto::gateway::v1::server_frame::Frame as Body;
-use proto::id::ConversationId;
-use proto::messaging::v1::{Event, Message, event};
+use proto::id::{ConversationId, UserId};
+use proto::messaging::v1::{Event, Message, SignalKind, event, user_event};
 use serde_json::json;
 
+use super::roles::RoomRoles;
 use super::session::Session;
 use super::{rooms, show as view};
 use crate::dialects::backend::Authority;
+use crate::dialects::people::Named;
 use crate::dialects::socketio;
 use crate::realtime::connection::End;
 use crate::realtime::frame::Frame;
@@ -47,11 +50,18 @@ impl Session {
     /// Tells the client what has happened.
     pub(crate) async fn show(&mut self, push: Push) {
         match push {
-            Push::Frame(frame) => {
-                if let Some(Body::Event(event)) = frame.body() {
-                    self.show_event(event).await;
+            Push::Frame(frame) => match frame.body() {
+                Some(Body::Event(event)) => self.show_event(event).await,
+                Some(Body::UserEvent(event)) => {
+                    if matches!(event.payload, Some(user_event::Payload::ProfileChanged(_))) {
+                        self.show_own_profile().await;
+                    }
                 }
-            }
+                Some(Body::Signal(signal)) if signal.kind() == SignalKind::ProfileChanged => {
+                    self.show_profile(&signal.conversation_id, &signal.user_id).await;
+                }
+                _ => {}
+            },
             Push::Ended { of_user: true, end: End::SignedOut } => drop(self.log_out()),
             Push::Ended { end: End::TooSlow, .. } => self.client.end(socketio::End::TooSlow),
             Push::Ended { end: End::SignedOut | End::Restart { .. } | End::Gone, .. } => {
@@ -97,20 +107,51 @@ impl Session {
         }
     }
 
+    /// The user has another name or picture.
+    async fn show_own_profile(&mut self) {
+        let Ok(actor) = self.actor() else { return };
+        self.dialects.people.forget(actor.user_id);
+        match self.dialects.backend.call(&actor, GetMeRequest {}).await {
+            Ok(me) => {
+                let user = view::user(&me.user.unwrap_or_default());
+                self.client.emit("auth_updated", &json!({"user": user}));
+            }
+            Err(problem) => {
+                tracing::warn!(reason = problem.fault().reason(), "a user is not shown their new name");
+            }
+        }
+    }
+
+    /// A member of a room has another name or picture.
+    async fn show_profile(&mut self, room: &str, user: &str) {
+        let (Ok(room), Ok(user_id)) = (ConversationId::parse(room), UserId::parse(user)) else { return };
+        let Some(watched) = self.rooms.iter().find(|watched| watched.room == room) else { return };
+        let is_by_user = watched.is_by_user;
+        self.dialects.people.forget(user_id);
+        let (people, roles) = self.known(room, std::iter::once(user), is_by_user).await;
+        self.client.emit("user_updated", &json!({"user": view::member(user, &people, &roles)}));
+    }
+
     async fn show_message(&mut self, room: ConversationId, message: &Message, is_by_user: bool) {
+        let mentioned = rooms::mentioned(std::slice::from_ref(message));
+        let (people, roles) = self.known(room, mentioned, is_by_user).await;
+        self.client.emit("message", &view::message(message, &people, &roles));
+    }
+
+    /// Names and roles of users. What cannot be read now is left out: what has happened is told in any case.
+    async fn known(
+        &mut self,
+        room: ConversationId,
+        users: impl Iterator<Item = &str>,
+        is_by_user: bool,
+    ) -> (Named, RoomRoles) {
         let address = self.client.address();
         let reader = if is_by_user { self.reader() } else { Authority::Anonymous(address) };
-        let mentioned = rooms::mentioned(std::slice::from_ref(message));
-        let people = self.dialects.people.named(mentioned, address).await;
+        let people = self.dialects.people.named(users, address).await;
         let roles = self.dialects.playground.roles.known(room, &reader).await;
-        // The message is told in any case.
         for problem in [people.as_ref().err(), roles.as_ref().err()].into_iter().flatten() {
-            tracing::warn!(
-                reason = problem.fault().reason(),
-                "the sender of a message is shown without a name or role"
-            );
+            tracing::warn!(reason = problem.fault().reason(), "a user is shown without a name or role");
         }
-        let shown = view::message(message, &people.unwrap_or_default(), &roles.unwrap_or_default());
-        self.client.emit("message", &shown);
+        (people.unwrap_or_default(), roles.unwrap_or_default())
     }
 }

@@ -13,6 +13,7 @@ use proto::id::ConversationId;
 use proto::messaging::v1::{ListMessagesRequest, Message, Order, PurgeMessagesRequest};
 use serde_json::{Value, json};
 
+use super::messages::as_forbidden;
 use super::roles::RoomRoles;
 use super::{actor, reader, room_id, show as view};
 use crate::dialects::Dialects;
@@ -157,8 +158,10 @@ pub(super) async fn messages(dialects: &Dialects, request: &HttpRequest) -> Resu
 /// Erases all messages of a room.
 pub(super) async fn purge(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let actor = actor(dialects, request).await?;
-    let purge = PurgeMessagesRequest { conversation_id: room_id(&request.path[1])?.to_string() };
-    dialects.backend.call(&actor, purge).await?;
+    let room = room_id(&request.path[1])?;
+    get(dialects, room, &Authority::from(&actor)).await?;
+    let purge = PurgeMessagesRequest { conversation_id: room.to_string() };
+    dialects.backend.call(&actor, purge).await.map_err(as_forbidden)?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
