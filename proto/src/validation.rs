@@ -512,6 +512,7 @@ mod tests {
             reply_to_message_id: String::new(),
             validate_only: false,
             expire_after: Some(Duration { seconds: 0, nanos: 999_999_999 }),
+            scheduled_time: None,
         };
         let rules = [
             "content.text: must have at least 1 character",

@@ -436,15 +436,15 @@ mod tests {
             if let Some(user) = on_behalf_of {
                 headers.insert(ON_BEHALF_OF, user.parse().expect("a header"));
             }
-            admit_service(policy, name, &headers)
+            admit_service(policy, name, &headers).map(|admitted| match admitted {
+                Admitted::Caller(caller) => Some(caller.user_id.to_string()),
+                Admitted::AnonymousViewer | Admitted::NoUser => None,
+            })
         };
-        let caller = |user_id| Caller { user_id, session_id: None, kind: CallerKind::Service };
-        let user_id = UserId::generate();
-        let (user, nil) = (user_id.to_string(), uuid::Uuid::nil().to_string());
+        let (user, nil) = (UserId::generate().to_string(), uuid::Uuid::nil().to_string());
         let list = "/parlor.conversation.v1.ConversationService/ListMembers";
-        assert_eq!(admit(list, "gateway", None).expect("admitted"), Admitted::AnonymousViewer);
-        let admitted = admit(list, "messaging", Some(&user)).expect("admitted");
-        assert_eq!(admitted, Admitted::Caller(caller(user_id)));
+        assert_eq!(admit(list, "gateway", None).expect("admitted"), None);
+        assert_eq!(admit(list, "messaging", Some(&user)).expect("admitted"), Some(user.clone()));
         let bans = "/parlor.conversation.v1.ConversationService/ListBans";
         for (path, name, on_behalf_of) in [
             // It does not speak for people there.

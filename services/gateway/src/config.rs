@@ -82,6 +82,8 @@ pub struct DialectsConfig {
     pub messenger_cursor_labels: CursorLabels,
     /// REST below `/users`, `/rooms`, `/messages`, `/bans` and others, and Socket.IO.
     pub playground: bool,
+    /// REST below `/talkamie/v1` and `/user`, and the WebSocket `/talkamie/ws`.
+    pub talkamie: bool,
 }
 
 /// The meaning of `cursor_next` and `cursor_prev`: the description of the messenger API contradicts itself.
@@ -103,6 +105,7 @@ impl Default for DialectsConfig {
             messenger: true,
             messenger_cursor_labels: CursorLabels::default(),
             playground: true,
+            talkamie: true,
         }
     }
 }

@@ -100,7 +100,8 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
 /// Everything that is served, with all middleware.
 fn router(gateway: &Gateway, tasks: &Tasks) -> anyhow::Result<axum::Router> {
     let config = gateway.config();
-    let dialects = Dialects::new(gateway.upstream().clone(), Arc::clone(config));
+    let realtime = gateway.realtime().clone();
+    let dialects = Dialects::new(gateway.upstream().clone(), Arc::clone(config), realtime);
     let socket_io = socketio::Server::start(gateway.realtime().clone(), dialects.clone(), tasks);
     let routes = http::router()?
         .merge(websocket::router())

@@ -41,6 +41,7 @@ mod secure;
 mod sending;
 mod sessions;
 mod sse;
+mod talkamie;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -89,6 +90,7 @@ fn main() -> ExitCode {
         sending::all(),
         sessions::all(),
         sse::all(),
+        talkamie::all(),
     ]
     .into_iter()
     .flatten()

@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use chassis::caller::unauthenticated;
-use proto::id::{SessionId, UserId};
+use chassis::clock::Clock;
+use proto::conversation::v1::{Access, AccessQuestion, CheckAccessRequest};
+use proto::id::{ConversationId, SessionId, UserId};
 use proto::messaging::v1::{Message, SendMessageRequest};
 use proto::rpc::Rpc;
 use tonic::{Code, Status};
@@ -53,11 +55,12 @@ impl Authority {
 pub(crate) struct Backend {
     upstream: Upstream,
     config: Arc<Config>,
+    clock: Clock,
 }
 
 impl Backend {
-    pub(crate) fn new(upstream: Upstream, config: Arc<Config>) -> Self {
-        Self { upstream, config }
+    pub(crate) fn new(upstream: Upstream, config: Arc<Config>, clock: Clock) -> Self {
+        Self { upstream, config, clock }
     }
 
     /// The settings of the dialects.
@@ -73,6 +76,11 @@ impl Backend {
     /// True in the profile for one developer's machine.
     pub(crate) fn is_development(&self) -> bool {
         self.config.profile.is_development()
+    }
+
+    /// The time, in milliseconds since 1970.
+    pub(crate) fn now_millis(&self) -> i64 {
+        self.clock.now().as_millis()
     }
 
     /// The user whose session a token stands for. A token that stands for none counts like a request without one.
@@ -121,6 +129,26 @@ impl Backend {
         let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
         self.charge(&authority, &outcome)?;
         Ok(outcome?)
+    }
+
+    /// The rights of a user in conversations, in the same order. Only the gateway may ask; it does so for what a
+    /// signed-in user asked for, which was counted.
+    pub(crate) async fn access(
+        &self,
+        actor: &Actor,
+        conversations: &[ConversationId],
+    ) -> Result<Vec<Access>, Problem> {
+        let user_id = actor.user_id.to_string();
+        let question = |id: &ConversationId| AccessQuestion {
+            conversation_id: id.to_string(),
+            user_id: user_id.clone(),
+        };
+        let patience = self.config.request_timeout;
+        let on_behalf = OnBehalf { authorization: None, patience, address: Some(actor.address) };
+        let request = CheckAccessRequest { questions: conversations.iter().map(question).collect() };
+        let call = self.upstream.clients().unary(request, &on_behalf);
+        let outcome = tokio::time::timeout(patience, call).await;
+        Ok(outcome.map_err(|_| Problem::deadline_exceeded())??.answers)
     }
 
     /// Sends a message over the stream that carries the sends of all connections.

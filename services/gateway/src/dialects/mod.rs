@@ -7,6 +7,7 @@
 //! messenger    S2: REST below `/api`
 //! playground   S4: REST below `/users`, `/rooms`, `/messages` and others, and Socket.IO
 //! socketio     one Socket.IO server for the dialects that have it
+//! talkamie     S5: REST below `/talkamie/v1` and `/user`, and a WebSocket
 //! request      a request over HTTP: segments, query, body        fields   the fields of a body, a query, an event
 //! backend      typed rpcs through the limits                     people   names and pictures of users
 //! external_accounts   the sessions of names that act without signing in
@@ -26,6 +27,7 @@ mod people;
 mod playground;
 mod request;
 pub(crate) mod socketio;
+mod talkamie;
 mod text;
 mod time;
 
@@ -41,6 +43,7 @@ use self::people::People;
 use self::request::{HttpRequest, token as token_of};
 use crate::config::{Config, DialectsConfig};
 use crate::http::error::Problem;
+use crate::realtime::Realtime;
 use crate::upstream::Upstream;
 
 /// An API that existing clients speak.
@@ -54,6 +57,8 @@ pub(crate) enum Dialect {
     Messenger,
     /// S4.
     Playground,
+    /// S5.
+    Talkamie,
 }
 
 impl Dialect {
@@ -64,6 +69,7 @@ impl Dialect {
         let second = segments.next().map(str::to_ascii_lowercase);
         match (first.as_str(), second.as_deref()) {
             ("chats", _) => Some(Self::Chats),
+            ("talkamie" | "user", _) => Some(Self::Talkamie),
             ("api", None | Some(messenger::NOT_AN_ACCOUNT)) => Some(Self::Allo),
             ("api", Some(_)) => Some(Self::Messenger),
             (first, _) if playground::PATHS.contains(&first) => Some(Self::Playground),
@@ -78,6 +84,7 @@ impl Dialect {
             Self::Chats => config.chats,
             Self::Messenger => config.messenger,
             Self::Playground => config.playground,
+            Self::Talkamie => config.talkamie,
         }
     }
 
@@ -88,6 +95,7 @@ impl Dialect {
             Self::Allo => allo::error_body(problem),
             Self::Chats => json!({"code": code, "message": message}),
             Self::Messenger | Self::Playground => json!({"error": message}),
+            Self::Talkamie => talkamie::envelope::error_body(problem),
         }
     }
 }
@@ -104,16 +112,20 @@ pub(crate) struct Dialects {
     people: People,
     external_accounts: ExternalAccounts,
     playground: playground::State,
+    realtime: Realtime,
+    talkamie: talkamie::Caches,
 }
 
 impl Dialects {
-    pub(crate) fn new(upstream: Upstream, config: Arc<Config>) -> Self {
-        let backend = Backend::new(upstream, config);
+    pub(crate) fn new(upstream: Upstream, config: Arc<Config>, realtime: Realtime) -> Self {
+        let backend = Backend::new(upstream, config, realtime.clock().clone());
         Self {
             people: People::new(backend.clone()),
             external_accounts: ExternalAccounts::new(backend.clone()),
             playground: playground::State::new(&backend),
             backend,
+            realtime,
+            talkamie: talkamie::Caches::default(),
         }
     }
 
@@ -145,11 +157,15 @@ pub(crate) async fn serve(State(dialects): State<Dialects>, request: Request) ->
 }
 
 async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Result<Response, Problem> {
+    if dialect == Dialect::Talkamie && talkamie::socket::is_at(request.uri().path()) {
+        return talkamie::socket::open(dialects, request).await;
+    }
     let request = HttpRequest::read(request, dialects.backend.max_body_bytes()).await?;
     match dialect {
         Dialect::Allo => allo::answer(&dialects, &request).await,
         Dialect::Chats => chats::answer(&dialects, &request).await,
         Dialect::Messenger => messenger::answer(&dialects, &request).await,
         Dialect::Playground => playground::answer(&dialects, &request).await,
+        Dialect::Talkamie => Box::pin(talkamie::answer(&dialects, &request)).await,
     }
 }

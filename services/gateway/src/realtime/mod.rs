@@ -2,13 +2,14 @@
 //! top; a dialect's socket is one more.
 //!
 //! ```text
-//! connection     one connection as all others see it        frame, frame_json  what it reads and writes
+//! connection     one connection as all others see it         frame, frame_json  what it reads and writes
+//! identity       the user, or the anonymous viewer           registry           the open connections, and their limits
+//! handshake      admits new connections                      session_watch      ends those of ended sessions
 //! hub, topic     the logs that are followed here             log_reader         one connection in one log
-//! resume         from a known sequence to live              watermarks         which receipts are late
-//! handshake      admits new connections                      registry           the open connections, and their limits
-//! session_watch  ends the connections of ended sessions
+//! resume         from a known sequence to live               subscriber         one view on the logs, typed
+//! watermarks     which receipts are late
 //! presence       reports connected users to conversation     call_events        hands out calls
-//! websocket, sse the two wires of the canonical API
+//! websocket      the canonical socket, and its transport     sse                the event stream
 //! ```
 
 pub(crate) mod call_events;

@@ -4,8 +4,8 @@ use proptest::prelude::*;
 use proto::conversation::v1::{ConversationDeleted, MemberRemoved, MembersAdded};
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::id::ConversationId;
-use proto::messaging::v1::Event;
 use proto::messaging::v1::event::Payload;
+use proto::messaging::v1::{Event, Watermark};
 
 use super::*;
 use crate::realtime::connection::Bounds;

@@ -5,15 +5,15 @@ use tonic::Status;
 use crate::realtime::connection::End;
 
 /// The close codes of the contract.
-pub(super) mod code {
-    pub(in super::super) const GONE: u16 = 1001;
-    pub(in super::super) const TOO_LARGE: u16 = 1009;
-    pub(in super::super) const RESTART: u16 = 1012;
-    pub(in super::super) const NO_HELLO: u16 = 4001;
-    pub(in super::super) const TOO_SLOW: u16 = 4008;
-    pub(in super::super) const TOO_MANY_COMMANDS: u16 = 4029;
-    pub(in super::super) const NO_FRAME: u16 = 4400;
-    pub(in super::super) const NOT_SIGNED_IN: u16 = 4401;
+pub(crate) mod code {
+    pub(crate) const GONE: u16 = 1001;
+    pub(crate) const TOO_LARGE: u16 = 1009;
+    pub(crate) const RESTART: u16 = 1012;
+    pub(crate) const NO_HELLO: u16 = 4001;
+    pub(crate) const TOO_SLOW: u16 = 4008;
+    pub(crate) const TOO_MANY_COMMANDS: u16 = 4029;
+    pub(crate) const NO_FRAME: u16 = 4400;
+    pub(crate) const NOT_SIGNED_IN: u16 = 4401;
 }
 
 /// Why and how a connection is closed.

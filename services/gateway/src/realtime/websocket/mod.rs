@@ -11,6 +11,7 @@ pub(crate) mod transport;
 use std::panic::AssertUnwindSafe;
 
 use axum::Extension;
+use axum::extract::ws::WebSocket;
 use axum::extract::{FromRef, RawQuery, State, WebSocketUpgrade};
 use axum::response::{IntoResponse, Response};
 use axum::routing::any;
@@ -18,6 +19,7 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::HeaderMap;
 
+use crate::config::SocketsConfig;
 use crate::http::middleware::client_ip::ClientAddress;
 use crate::realtime::Realtime;
 use crate::realtime::handshake::admit;
@@ -49,13 +51,25 @@ async fn open(
         Ok(admitted) => admitted,
         Err(problem) => return problem.into_response(),
     };
-    let max = realtime.config().sockets.max_frame_bytes;
+    let config = realtime.shared_config();
+    serve(upgrade, &config.sockets, move |socket| session::run(realtime, socket, slot, who))
+}
+
+/// Answers an upgrade with the bounds of all sockets, and serves the socket in a task of its own.
+pub(crate) fn serve<F>(
+    upgrade: WebSocketUpgrade,
+    config: &SocketsConfig,
+    session: impl FnOnce(WebSocket) -> F + Send + 'static,
+) -> Response
+where
+    F: Future<Output = ()> + Send + 'static,
+{
     upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
-        .max_frame_size(max)
-        .max_message_size(max)
-        .on_upgrade(move |socket| contained(session::run(realtime, socket, slot, who)))
+        .max_frame_size(config.max_frame_bytes)
+        .max_message_size(config.max_frame_bytes)
+        .on_upgrade(move |socket| contained(session(socket)))
 }
 
 /// A panic ends one connection and no other, and is counted. In a box of its own size: what surrounds it would otherwise

@@ -1,0 +1,19 @@
+//! The Talkamie API as its clients use it: over HTTP and on its WebSocket.
+
+mod calendar;
+mod calling;
+mod chats;
+mod client;
+mod live;
+mod people;
+mod socket;
+
+use tests::trial::Story;
+
+/// The stories of this folder.
+pub fn all() -> Vec<Story> {
+    [people::all(), chats::all(), calendar::all(), live::all(), calling::all()]
+        .into_iter()
+        .flatten()
+        .collect()
+}
