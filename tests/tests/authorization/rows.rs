@@ -66,7 +66,13 @@ pub fn exception(case: &Case, role: Role, promised: Expected) -> Option<Expected
         {
             Some(NOT_FOUND)
         }
-        _ if role == Role::External && is_allowed && case.own() == Some("written") => Some(NOT_FOUND),
+        // An external account has nothing of this kind with people outside of its namespace.
+        _ if role == Role::External
+            && is_allowed
+            && matches!(case.own(), Some("written" | "call" | "accepted_call")) =>
+        {
+            Some(NOT_FOUND)
+        }
         // Guests and external accounts have nothing of this kind with other people.
         _ if role.has_no_account() && is_allowed && case.own().is_some_and(takes_an_account) => {
             Some(NOT_FOUND)
