@@ -23,6 +23,7 @@ pub struct Script {
 ///
 /// # Panics
 /// When they are required and missing.
+#[expect(clippy::print_stderr, reason = "a story that is left out says why")]
 pub fn has_clients() -> bool {
     let there = std::env::var_os("PARLOR_TEST_NODE_MODULES").is_some();
     assert!(

@@ -15,6 +15,9 @@ use crate::values;
 /// An event, and the fields of its argument.
 type Events = &'static [(&'static str, &'static [&'static str])];
 
+/// The longest packet that is sent: longer ones end the connection.
+const MAX_BYTES: usize = 100_000;
+
 /// The events of allo.
 pub const ALLO: Events = &[
     ("joinConversation", &["conversationID"]),
@@ -65,6 +68,8 @@ pub async fn socket_io(scene: &Scene, events: Events, mut rng: Rng, times: usize
             2 => vec![values::any(&mut rng, 3)],
             _ => vec![argument(scene, fields, &mut rng)],
         };
+        // A packet has a bound, beyond which the connection is closed.
+        let args = if json!(args).to_string().len() > MAX_BYTES { Vec::new() } else { args };
         sockets.emits_all("ann", event, &args).await;
         // So that no more wait than a client may have under way.
         if number % 20 == 0 {
@@ -80,12 +85,7 @@ fn argument(scene: &Scene, fields: &[&str], rng: &mut Rng) -> Value {
     let mut argument = Map::new();
     for name in fields {
         if rng.u8(..10) > 0 {
-            let mut value = values::field(scene, rng);
-            // A packet has a bound, beyond which the connection may be closed.
-            if value.to_string().len() > 30_000 {
-                value = Value::Null;
-            }
-            argument.insert((*name).to_owned(), value);
+            argument.insert((*name).to_owned(), values::field(scene, rng));
         }
     }
     Value::Object(argument)
@@ -123,7 +123,7 @@ pub async fn talkamie(scene: &Scene, mut rng: Rng, times: usize) -> Vec<String> 
             1 => frame.to_string().chars().take(10).collect(),
             _ => frame.to_string(),
         };
-        let text = if text.len() > 60_000 { "{}".to_owned() } else { text };
+        let text = if text.len() > MAX_BYTES { "{}".to_owned() } else { text };
         if let Err(error) = socket.send(Message::text(text)).await {
             return vec![format!("the connection was dropped: {error}")];
         }

@@ -221,7 +221,9 @@ fn request(
         request = match rng.u8(..20) {
             0 => request.header("content-type", "application/x-www-form-urlencoded").body(body),
             1 => request.header("content-type", "multipart/form-data").body(body),
-            2 => request.header("content-type", "application/json").body(body[..body.len() / 2].to_owned()),
+            2 => request
+                .header("content-type", "application/json")
+                .body(body.as_bytes()[..body.len() / 2].to_vec()),
             3 => request.header("content-type", "application/json").body(values::any(rng, 2).to_string()),
             _ => request.header("content-type", "application/json").body(body),
         };

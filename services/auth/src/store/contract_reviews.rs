@@ -441,7 +441,7 @@ async fn reviews_are_found_by_their_ids_by_those_they_concern(store: Store) {
         found.sort_by_key(|review| review.create_time);
         found
     };
-    assert_eq!(found(&ann, &ids).await, [anns.clone()]);
+    assert_eq!(found(&ann, &ids).await, std::slice::from_ref(&anns));
     assert_eq!(found(&bob, &ids).await, [anns.clone(), bobs.clone()]);
     assert_eq!(found(&cid, &ids).await, [bobs]);
     assert_eq!(found(&cid, &[anns.id]).await, []);

@@ -21,7 +21,7 @@ pub(super) struct Greeting {
 /// One connection in the dialect that it speaks.
 pub(super) enum Session {
     /// No event has come that belongs to a dialect.
-    Undecided(Undecided),
+    Undecided(Box<Undecided>),
     Allo(Box<allo::Session>),
     Playground(Box<playground::Session>),
 }
@@ -58,7 +58,7 @@ impl Session {
         let (dialects, realtime) = (dialects.clone(), realtime.clone());
         match greeting.allo {
             Some(user) => Self::Allo(Box::new(allo::Session::new(dialects, realtime, client, user))),
-            None => Self::Undecided(Undecided { dialects, realtime, client }),
+            None => Self::Undecided(Box::new(Undecided { dialects, realtime, client })),
         }
     }
 
@@ -115,7 +115,8 @@ impl Session {
     }
 
     fn decide(&mut self, event: &Event) {
-        let Self::Undecided(Undecided { dialects, realtime, client }) = self else { return };
+        let Self::Undecided(undecided) = self else { return };
+        let Undecided { dialects, realtime, client } = undecided.as_ref();
         let (dialects, realtime, client) = (dialects.clone(), realtime.clone(), client.clone());
         match spoken(event, dialects.backend.config()) {
             Some(Dialect::Allo) => {

@@ -312,8 +312,7 @@ async fn a_fact_about_people_takes_effect_once(store: Store) {
 
 async fn alerts_are_listed_and_counted_by_kind(store: Store) {
     let user = UserId::generate();
-    let kinds =
-        [AlertKind::Schedule, AlertKind::Review, AlertKind::ConnectionRequest, AlertKind::ConnectionRequest];
+    let kinds = [Schedule, Review, ConnectionRequest, ConnectionRequest];
     for (n, kind) in kinds.into_iter().enumerate() {
         let about = News { kind, ..news(user, Uuid::from_u128(n as u128), 1) };
         store.raise_alert(&News { time: later(n as i64), ..about }).await.unwrap();

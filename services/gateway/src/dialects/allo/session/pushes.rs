@@ -135,13 +135,11 @@ impl Session {
             Some(event::Payload::ConversationDeleted(_)) => {
                 self.leave(&event.conversation_id, "the conversation was deleted");
             }
+            // In an open conversation the view goes on: everyone may look on there.
             Some(event::Payload::MemberRemoved(removed))
-                if follower == Follower::Anonymous || self.is_own(&removed.user_id) =>
+                if follower != Follower::Anonymous && self.is_own(&removed.user_id) =>
             {
-                // In an open conversation the view goes on: everyone may look on there.
-                if follower != Follower::Anonymous {
-                    self.leave(&event.conversation_id, "you are no longer in this conversation");
-                }
+                self.leave(&event.conversation_id, "you are no longer in this conversation");
             }
             _ => {}
         }

@@ -188,7 +188,7 @@ fn call_preferences(fields: &Fields, before: &User) -> Result<Option<CallPrefere
     if count.is_none() && seconds.is_none() {
         return Ok(None);
     }
-    let mut preferences = before.call_preferences.clone().unwrap_or_default();
+    let mut preferences = before.call_preferences.unwrap_or_default();
     if let Some(count) = count {
         let count = i32::try_from(count).ok().filter(|count| *count >= 0);
         preferences.max_calls_per_day =
