@@ -39,7 +39,7 @@ impl Person {
         let client =
             reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("an HTTP client");
         let suffix = EventId::generate().uuid().simple().to_string();
-        let username = format!("{}-{}", name.to_lowercase(), &suffix[20..]);
+        let username = format!("{}-{}", name.to_lowercase().replace(' ', "-"), &suffix[20..]);
         let body = json!({ "username": username, "password": PASSWORD, "displayName": name });
         let answer =
             http::ask(&client, gateway, None, Method::POST, "/v1/auth/register", Some(&body)).await.ok();

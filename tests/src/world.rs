@@ -209,7 +209,8 @@ fn listening(http: Option<&str>) -> anyhow::Result<Vec<(String, String)>> {
     ["listen.grpc", "listen.admin"].into_iter().chain(http).map(at).collect()
 }
 
-/// Lifts the limits on how often people send: in a story they talk as fast as they can.
+/// Lifts the limits on how often people send, and on how many register from one address: in a story they talk as fast as
+/// they can, and all are on one machine.
 fn unhurried(section: &str) -> Vec<(String, String)> {
     let rates = [
         "sends_burst",
@@ -217,6 +218,8 @@ fn unhurried(section: &str) -> Vec<(String, String)> {
         "sends_per_conversation_per_second",
         "heavy_burst",
         "heavy_per_second",
+        "registrations_per_address_per_hour",
+        "guests_per_address_per_hour",
     ];
     rates.map(|rate| (format!("{section}.rates.{rate}"), "1000000".to_owned())).to_vec()
 }

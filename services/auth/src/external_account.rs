@@ -114,7 +114,12 @@ impl Accounts {
     /// `None` when another call has made the account since it was looked for.
     async fn create_external(&self, login: &ExternalLogin) -> Result<Option<Entered>, Error> {
         let given = login.display_name.clone();
-        let display_name = match given.or_else(|| DisplayName::derived(login.external.name())) {
+        // The name that a guest is found again by may be the address of a client: it is never shown.
+        let derived = match login.kind {
+            UserKind::Guest => None,
+            _ => DisplayName::derived(login.external.name()),
+        };
+        let display_name = match given.or(derived) {
             Some(name) => name,
             None => guest_name().map_err(Error::Internal)?,
         };

@@ -142,7 +142,7 @@ async fn oversized_things_are_refused(world: Arc<World>) {
     // More than fits a page is capped, not refused.
     ann.get(&format!("/v1/conversations/{conversation}/messages?pageSize=100000")).await.ok();
     let mut screen = ann.connects().await;
-    screen.sends_raw(&format!("{{\"id\":\"1\",\"ping\":{{}},\"x\":\"{}\"}}", "x".repeat(100_000))).await;
+    screen.sends_raw(&format!("{{\"id\":\"1\",\"ping\":{{}},\"x\":\"{}\"}}", "x".repeat(140_000))).await;
     assert_eq!(screen.expects_close().await.code, 1009);
 }
 

@@ -96,9 +96,9 @@ async fn a_scheduled_message_can_be_changed_and_sent_early(world: Arc<World>) {
     assert_eq!(refused.body["metadata"]["message_id"], sent["scheduledMessage"]["messageId"]);
     assert_eq!(refused.refused(409), "ERROR_REASON_ALREADY_FINAL");
     assert_eq!(bob.reads(&conversation).await, [Some("final".to_owned())]);
-    // A message sent early still says what it was scheduled for; people cannot say it themselves.
+    // A message sent early was scheduled for that moment in the end; people cannot say it themselves.
     let page = bob.get(&format!("/v1/conversations/{conversation}/messages")).await.ok();
-    assert_eq!(page["messages"][0]["scheduledTime"], scheduled["sendTime"]);
+    assert_eq!(page["messages"][0]["scheduledTime"], sent["scheduledMessage"]["sendTime"]);
     let body = json!({ "content": { "text": "not scheduled" }, "scheduledTime": scheduled["sendTime"] });
     let refused = ann.post(&format!("/v1/conversations/{conversation}/messages"), body).await;
     assert_eq!(refused.body["fields"][0]["field"], json!("scheduled_time"));
