@@ -27,6 +27,10 @@ use crate::tasks::{Shutdown, Tasks};
 use crate::telemetry;
 use crate::unit::Unit;
 
+/// The stack of a worker. In one process a request goes through several services on one stack, and without optimisation
+/// its frames are large. Only what is used takes memory.
+const STACK_BYTES: usize = 8 << 20;
+
 /// How long a process takes to go, at most, from the signal to its end.
 const GRACE: Duration = Duration::from_secs(15);
 
@@ -91,7 +95,8 @@ where
         let text = toml::to_string_pretty(&settings).context("the configuration cannot be printed")?;
         return std::io::stdout().write_all(text.as_bytes()).context("standard output is closed");
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()?;
     runtime.block_on(process(settings))
 }
 

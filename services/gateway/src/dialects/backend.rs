@@ -124,7 +124,8 @@ impl Backend {
                 OnBehalf { authorization: None, patience, address: Some(*address) }
             }
         };
-        let call = self.upstream.clients().unary(request, &on_behalf);
+        // In a box: what calls it would otherwise hold room for every kind of call.
+        let call = Box::pin(self.upstream.clients().unary(request, &on_behalf));
         let outcome = tokio::time::timeout(patience, call).await;
         let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
         self.charge(&authority, &outcome)?;

@@ -6,6 +6,7 @@ mod mark;
 mod send;
 
 use chassis::fault::Fault;
+use futures_util::FutureExt;
 use http::StatusCode;
 use proto::conversation::v1::{Conversation, JoinConversationRequest};
 use proto::id::{ConversationId, MessageId};
@@ -152,26 +153,28 @@ async fn once(
     actor: &Actor,
     fields: &Fields,
 ) -> Result<Done, Problem> {
-    match operation {
-        Operation::JoinConversation => conversation::join(dialects, actor, fields).await,
-        Operation::CreateConversation => conversation::create(dialects, actor, fields).await,
-        Operation::SendMessage => send::text(dialects, actor, fields).await,
-        Operation::SendSecureMessage => send::secure(dialects, actor, fields).await,
-        Operation::SendEphemeralMessage => send::ephemeral(dialects, actor, fields).await,
-        Operation::SendVoiceMessage => send::voice(dialects, actor, fields).await,
-        Operation::SendSticker => send::sticker(dialects, actor, fields).await,
-        Operation::CreatePoll => send::poll(dialects, actor, fields).await,
-        Operation::ForwardMessage => send::forward(dialects, actor, fields).await,
-        Operation::ScheduleMessage => send::schedule(dialects, actor, fields).await,
-        Operation::EditMessage => change::edit(dialects, actor, fields).await,
-        Operation::DeleteMessage => change::delete(dialects, actor, fields).await,
-        Operation::UnsendMessage => change::unsend(dialects, actor, fields).await,
-        Operation::ReportMessage => mark::report(dialects, actor, fields).await,
-        Operation::MessageRead => mark::read(dialects, actor, fields).await,
-        Operation::PinMessage => mark::pin(dialects, actor, fields).await,
-        Operation::ReactionMessage => mark::react(dialects, actor, fields).await,
-        Operation::VotePoll => mark::vote(dialects, actor, fields).await,
-    }
+    // Each in a box of its own size: together they are too large for the stack of a worker.
+    let carried_out = match operation {
+        Operation::JoinConversation => conversation::join(dialects, actor, fields).boxed(),
+        Operation::CreateConversation => conversation::create(dialects, actor, fields).boxed(),
+        Operation::SendMessage => send::text(dialects, actor, fields).boxed(),
+        Operation::SendSecureMessage => send::secure(dialects, actor, fields).boxed(),
+        Operation::SendEphemeralMessage => send::ephemeral(dialects, actor, fields).boxed(),
+        Operation::SendVoiceMessage => send::voice(dialects, actor, fields).boxed(),
+        Operation::SendSticker => send::sticker(dialects, actor, fields).boxed(),
+        Operation::CreatePoll => send::poll(dialects, actor, fields).boxed(),
+        Operation::ForwardMessage => send::forward(dialects, actor, fields).boxed(),
+        Operation::ScheduleMessage => send::schedule(dialects, actor, fields).boxed(),
+        Operation::EditMessage => change::edit(dialects, actor, fields).boxed(),
+        Operation::DeleteMessage => change::delete(dialects, actor, fields).boxed(),
+        Operation::UnsendMessage => change::unsend(dialects, actor, fields).boxed(),
+        Operation::ReportMessage => mark::report(dialects, actor, fields).boxed(),
+        Operation::MessageRead => mark::read(dialects, actor, fields).boxed(),
+        Operation::PinMessage => mark::pin(dialects, actor, fields).boxed(),
+        Operation::ReactionMessage => mark::react(dialects, actor, fields).boxed(),
+        Operation::VotePoll => mark::vote(dialects, actor, fields).boxed(),
+    };
+    carried_out.await
 }
 
 /// The conversation in the field `conversationID`.
