@@ -10,6 +10,7 @@
 //! talkamie     S5: REST below `/talkamie/v1` and `/user`, and a WebSocket
 //! request      a request over HTTP: segments, query, body        fields   the fields of a body, a query, an event
 //! backend      typed rpcs through the limits                     people   names and pictures of users
+//! members      the members of a conversation, page by page
 //! external_accounts   the sessions of names that act without signing in
 //! ids, text, time   ids, texts and times as dialects write them
 //! error        one place where an error becomes the dialect's error
@@ -22,6 +23,7 @@ pub(crate) mod error;
 mod external_accounts;
 mod fields;
 mod ids;
+mod members;
 mod messenger;
 mod people;
 mod playground;

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use proto::conversation::v1::{Conversation, ConversationKind, ListMembersRequest, Member, MemberRole};
+use proto::conversation::v1::{Conversation, ConversationKind, MemberRole};
 use proto::messaging::v1::content::Kind;
 use proto::messaging::v1::media::Source;
 use proto::messaging::v1::{AttachmentKind, Media, Message};
@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::NAMESPACE;
 use crate::dialects::backend::Actor;
 use crate::dialects::people::Named;
-use crate::dialects::{Dialects, text, time};
+use crate::dialects::{Dialects, members, text, time};
 use crate::http::error::Problem;
 
 /// The number of participants that a conversation shows at most.
@@ -149,7 +149,8 @@ pub(super) async fn conversation(
     conversation: &Conversation,
     asked: Option<&str>,
 ) -> Result<Value, Problem> {
-    let members = members(dialects, actor, &conversation.conversation_id).await?;
+    let id = &conversation.conversation_id;
+    let members = members::first(&dialects.backend, actor, id, MAX_PARTICIPANTS).await?;
     let ids = members.iter().map(|member| member.user_id.as_str());
     let people = dialects.people.named(ids, actor.address).await?;
     let with = |role: MemberRole| {
@@ -168,7 +169,6 @@ pub(super) async fn conversation(
         ConversationKind::Direct => Vec::new(),
         _ => with(MemberRole::Owner).chain(with(MemberRole::Moderator)).collect(),
     };
-    let id = &conversation.conversation_id;
     Ok(json!({
         "_id": id,
         "id": id,
@@ -181,24 +181,6 @@ pub(super) async fn conversation(
         "createdAt": time::iso(conversation.create_time),
         "lastUpdated": time::iso(conversation.update_time),
     }))
-}
-
-async fn members(dialects: &Dialects, actor: &Actor, id: &str) -> Result<Vec<Member>, Problem> {
-    let mut members = Vec::new();
-    let mut list = ListMembersRequest {
-        conversation_id: id.to_owned(),
-        page_size: 100,
-        ..ListMembersRequest::default()
-    };
-    loop {
-        let page = dialects.backend.call(actor, list.clone()).await?;
-        members.extend(page.members);
-        if members.len() >= MAX_PARTICIPANTS || page.next_page_token.is_empty() {
-            members.truncate(MAX_PARTICIPANTS);
-            return Ok(members);
-        }
-        list.page_token = page.next_page_token;
-    }
 }
 
 #[cfg(test)]

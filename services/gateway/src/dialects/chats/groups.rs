@@ -2,17 +2,13 @@
 
 use axum::response::Response;
 use http::StatusCode;
-use proto::conversation::v1::{
-    Conversation, ConversationKind, CreateConversationRequest, GetConversationRequest, ListMembersRequest,
-    Member,
-};
+use proto::conversation::v1::{ConversationKind, CreateConversationRequest, GetConversationRequest, Member};
 use serde_json::json;
 
 use super::{actor, kind_number};
 use crate::dialects::Dialects;
-use crate::dialects::backend::Actor;
-use crate::dialects::ids;
 use crate::dialects::request::{HttpRequest, ok};
+use crate::dialects::{ids, members};
 use crate::http::error::Problem;
 
 /// The number of members that are shown at most.
@@ -48,7 +44,8 @@ pub(super) async fn show(dialects: &Dialects, request: &HttpRequest) -> Result<R
     let get = GetConversationRequest { conversation_id: id.to_string() };
     let conversation = dialects.backend.call(&actor, get).await.map_err(as_forbidden)?;
     let conversation = conversation.conversation.unwrap_or_default();
-    let members = members(dialects, &actor, &conversation).await.map_err(as_forbidden)?;
+    let members = members::first(&dialects.backend, &actor, &conversation.conversation_id, MAX_SHOWN).await;
+    let members = members.map_err(as_forbidden)?;
     let ids = members.iter().map(|member| member.user_id.as_str());
     let people = dialects.people.named(ids, actor.address).await?;
     let user = |member: &Member| {
@@ -80,27 +77,5 @@ fn as_forbidden(problem: Problem) -> Problem {
     match problem.status() {
         StatusCode::NOT_FOUND => Problem::forbidden("only members see a group"),
         _ => problem,
-    }
-}
-
-async fn members(
-    dialects: &Dialects,
-    actor: &Actor,
-    conversation: &Conversation,
-) -> Result<Vec<Member>, Problem> {
-    let mut members = Vec::new();
-    let mut list = ListMembersRequest {
-        conversation_id: conversation.conversation_id.clone(),
-        page_size: 100,
-        ..ListMembersRequest::default()
-    };
-    loop {
-        let page = dialects.backend.call(actor, list.clone()).await?;
-        members.extend(page.members);
-        if members.len() >= MAX_SHOWN || page.next_page_token.is_empty() {
-            members.truncate(MAX_SHOWN);
-            return Ok(members);
-        }
-        list.page_token = page.next_page_token;
     }
 }

@@ -4,16 +4,16 @@ use std::time::Duration;
 
 use chassis::fault::Fault;
 use proto::auth::v1::{BatchGetUsersRequest, User};
-use proto::conversation::v1::{ListBansRequest, ListMembersRequest};
+use proto::conversation::v1::ListBansRequest;
 use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::PurgeMessagesRequest;
 use serde_json::json;
 
 use super::session::Session;
 use super::{accounts, ban_duration, moderation, rooms};
-use crate::dialects::Dialects;
 use crate::dialects::backend::Actor;
 use crate::dialects::request::token;
+use crate::dialects::{Dialects, members};
 use crate::http::error::Problem;
 
 /// How long a ban lasts when the command does not say it.
@@ -96,7 +96,7 @@ async fn change_room(session: &mut Session, rest: &str) -> Result<(), Problem> {
 async fn ban(session: &mut Session, rest: &str) -> Result<(), Problem> {
     let (actor, room) = (session.actor()?, session.current_room()?);
     let Ban { name, duration, reason } = Ban::read(rest)?;
-    let members = members(&session.dialects, &actor, room).await?;
+    let members = member_ids(&session.dialects, &actor, room).await?;
     let user = find(&session.dialects, &actor, members, name).await?;
     let id = UserId::parse(&user.user_id).map_err(|_| Fault::internal())?;
     moderation::keep_out(&session.dialects, &actor, room, id, duration, reason.to_owned()).await?;
@@ -115,21 +115,13 @@ async fn unban(session: &mut Session, rest: &str) -> Result<(), Problem> {
     Ok(())
 }
 
-async fn members(dialects: &Dialects, actor: &Actor, room: ConversationId) -> Result<Vec<String>, Problem> {
-    let mut found = Vec::new();
-    let mut list = ListMembersRequest {
-        conversation_id: room.to_string(),
-        page_size: PAGE as i32,
-        ..ListMembersRequest::default()
-    };
-    loop {
-        let page = dialects.backend.call(actor, list.clone()).await?;
-        found.extend(page.members.into_iter().map(|member| member.user_id));
-        if page.next_page_token.is_empty() || found.len() >= MAX_SEARCHED {
-            return Ok(found);
-        }
-        list.page_token = page.next_page_token;
-    }
+async fn member_ids(
+    dialects: &Dialects,
+    actor: &Actor,
+    room: ConversationId,
+) -> Result<Vec<String>, Problem> {
+    let found = members::first(&dialects.backend, actor, &room.to_string(), MAX_SEARCHED).await?;
+    Ok(found.into_iter().map(|member| member.user_id).collect())
 }
 
 async fn banned(dialects: &Dialects, actor: &Actor, room: ConversationId) -> Result<Vec<String>, Problem> {
