@@ -79,16 +79,35 @@ impl Case {
             let template = cases.remove(0);
             cases = kinds().map(|kind| template.of_kind(kind)).collect();
         }
-        if policy.relation == Some(Relation::Own) {
-            let own = cases.iter().filter(|case| OWN.iter().any(|name| case.has(name)));
-            let foreign = own.map(|case| Self {
-                title: "of somebody else".to_owned(),
-                is_foreign: true,
-                ..case.clone()
-            });
-            cases.extend(foreign.collect::<Vec<_>>());
-        }
+        cases.extend(Self::foreign(&cases));
         cases
+    }
+
+    /// A request of another API that stands for an rpc; and the same about what is another user's.
+    pub fn like(policy: &'static Policy, title: &str, request: &str) -> Vec<Self> {
+        let mut cases = vec![Self {
+            policy,
+            rpc: rpc(policy.path),
+            title: title.to_owned(),
+            request: request.to_owned(),
+            kind: None,
+            is_foreign: false,
+        }];
+        cases.extend(Self::foreign(&cases));
+        cases
+    }
+
+    /// The cases about the caller's own, about what is another user's.
+    fn foreign(cases: &[Self]) -> Vec<Self> {
+        let own = cases.iter().filter(|case| {
+            case.policy.relation == Some(Relation::Own) && OWN.iter().any(|name| case.has(name))
+        });
+        let foreign = own.map(|case| Self {
+            title: format!("{} of somebody else", case.title).trim_start().to_owned(),
+            is_foreign: true,
+            ..case.clone()
+        });
+        foreign.collect()
     }
 
     /// The same about a message of this kind; an edit keeps the kind.

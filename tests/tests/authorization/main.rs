@@ -1,5 +1,5 @@
 //! Who may do what: every rpc of the policy table, with the examples of the contract, in every role and through every
-//! door. An rpc without a policy or an example does not build, and one that needs a row of its own and has none fails.
+//! door, and every operation of the dialects. An rpc without a policy or an example does not build, and one that needs a row of its own and has none fails.
 
 #![expect(
     clippy::expect_used,
@@ -11,6 +11,7 @@
 mod anonymous;
 mod between;
 mod case;
+mod dialects;
 mod door;
 mod pairs;
 mod raw;
@@ -98,7 +99,15 @@ fn trials(theatre: &Arc<Theatre>, runtime: &Arc<Runtime>) -> Vec<Trial> {
     let public = trial(theatre, runtime, "public_read", |runtime, stage| {
         runtime.block_on(anonymous::check_public_read(stage))
     });
-    rows.chain([pairs, public]).collect()
+    let dialects = dialects::DIALECTS.into_iter().flat_map(|dialect| {
+        dialect.operations.iter().map(move |operation| {
+            let name = format!("{}::{}", dialect.name, operation.name.replace(' ', "_"));
+            trial(theatre, runtime, &name, move |runtime, stage| {
+                Ok(runtime.block_on(dialects::row(stage, dialect, operation)))
+            })
+        })
+    });
+    rows.chain(dialects).chain([pairs, public]).collect()
 }
 
 fn is_ours(policy: &Policy) -> bool {

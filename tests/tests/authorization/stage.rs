@@ -20,7 +20,8 @@ use tests::{Person, World};
 
 use crate::between;
 use crate::case::{Case, kinds};
-use crate::door::{Door, Doors};
+use crate::dialects::sending::{Clients, Way};
+use crate::door::{Door, Doors, Outcome};
 use crate::role::{ROLES, Role};
 use crate::rows;
 
@@ -41,6 +42,10 @@ pub struct Stage {
     others: Others,
     still: Scene,
     busy: String,
+    clients: Clients,
+    public_room: String,
+    /// The direct conversations of the author: one in which nothing changes, and one for the rest.
+    direct: [String; 2],
     /// How many slots of the calendar have been used.
     slots: AtomicUsize,
 }
@@ -126,11 +131,65 @@ impl Stage {
             others: Others { member, stranger, banned },
             still: Scene::default(),
             busy: String::new(),
+            clients: Clients::default(),
+            public_room: String::new(),
+            direct: [String::new(), String::new()],
             slots: AtomicUsize::new(0),
         };
         stage.busy = stage.conversation().await;
         stage.still = stage.scene().await?;
+        stage.public_room = stage.opens_to_everyone().await;
+        let (author, others) = (stage.author(), &stage.others);
+        let direct = [
+            author.starts_direct_with(&others.member).await,
+            author.starts_direct_with(&others.stranger).await,
+        ];
+        author.says(&direct[0], &stage.marker).await;
+        others.member.says(&direct[0], "hello").await;
+        others.stranger.says(&direct[1], "hello").await;
+        stage.direct = direct;
         Ok(stage)
+    }
+
+    /// The owner opens a room that everyone may read, and bans one person from it.
+    async fn opens_to_everyone(&self) -> String {
+        let body = json!({ "kind": "CONVERSATION_KIND_ROOM", "title": "open to all", "publicRead": true });
+        let made = self.owner().post("/v1/conversations", body).await.ok();
+        let room = text(&made["conversation"]["conversationId"]);
+        let banned = &self.people[&Role::Banned].id;
+        self.owner().put(&format!("/v1/conversations/{room}/bans/{banned}"), json!({})).await.ok();
+        room
+    }
+
+    /// The room that everyone may read.
+    pub fn public_room(&self) -> String {
+        self.public_room.clone()
+    }
+
+    /// A direct conversation of the author, and a message in it that the other person wrote.
+    pub async fn direct(&self, things: Things) -> [String; 2] {
+        let (conversation, other) = match things {
+            Things::Still => (&self.direct[0], &self.others.member),
+            Things::New => (&self.direct[1], &self.others.stranger),
+            Things::None => return [id(), id()],
+        };
+        let path = format!("/v1/conversations/{conversation}/messages?pageSize=100");
+        let page = other.get(&path).await.ok();
+        let is_theirs = |message: &&Value| message["senderId"] == other.id.as_str();
+        let message = array(&page["messages"]).iter().find(is_theirs).expect("a message of the other person");
+        [conversation.clone(), text(&message["messageId"])]
+    }
+
+    /// The sequence of a message; 1 for one that is not there.
+    pub async fn sequence(&self, conversation: &str, message: &str) -> String {
+        let path = format!("/v1/conversations/{conversation}/messages/{message}");
+        let answer = self.owner().get(&path).await;
+        answer.body["message"]["sequence"].as_str().unwrap_or("1").to_owned()
+    }
+
+    /// Sends a request of a dialect with this token.
+    pub async fn send(&self, way: Way, token: Option<&str>, request: &Value) -> anyhow::Result<Outcome> {
+        self.clients.send(self.world.gateway(), way, token, request).await
     }
 
     /// The one who has a role.
@@ -253,17 +312,25 @@ impl Stage {
 
     /// The request with everything in its places.
     pub async fn request(&self, case: &Case, caller: &Caller, things: Things) -> anyhow::Result<Value> {
-        let case = match rows::instead(case, caller.role) {
-            Some(request) => &Case { request: request.to_owned(), ..case.clone() },
-            None => case,
-        };
+        let instead = rows::instead(case, caller.role);
+        let instead = instead.map(|request| Case { request: request.to_owned(), ..case.clone() });
+        self.request_with(instead.as_ref().unwrap_or(case), caller, things, HashMap::new()).await
+    }
+
+    /// The same, with some values given.
+    pub async fn request_with(
+        &self,
+        case: &Case,
+        caller: &Caller,
+        things: Things,
+        mut values: HashMap<&str, String>,
+    ) -> anyhow::Result<Value> {
         let conversation = match things {
             Things::Still => self.still.conversation.clone(),
             Things::New if case.changes_conversation() => self.conversation().await,
             Things::New => self.busy.clone(),
             Things::None => id(),
         };
-        let mut values = HashMap::new();
         if case.has("slot_start") {
             let [start, end] = self.slot();
             values.extend([("slot_start", start), ("slot_end", end)]);
@@ -387,6 +454,7 @@ impl Stage {
             (owner, format!("{path}/reports")),
             (owner, format!("{path}/pins")),
             (self.author(), format!("/v1/scheduled-messages?conversationId={}", self.still.conversation)),
+            (self.author(), format!("/v1/conversations/{}/messages?pageSize=100", self.direct[0])),
             (stranger, "/v1/me".to_owned()),
         ] {
             state.push(person.get(&path).await.ok());
