@@ -137,6 +137,8 @@ impl Server {
             return Ok(self.upgrade(request, cut));
         }
         let is_post = request.method() == Method::POST;
+        let opens_poll = query.sid.is_none() && !query.is_websocket;
+        let request = if opens_poll { detached(request) } else { request };
         let answer = self.0.service.clone().oneshot(request);
         // A body must come in time; an answer waits until there is something to tell.
         let answer = match is_post {
@@ -171,7 +173,7 @@ impl Server {
             return StatusCode::BAD_REQUEST.into_response();
         };
         let upgraded = hyper::upgrade::on(&mut request);
-        let head = request.map(|_| ());
+        let head = detached(request.map(|_| ()));
         let (mut service, tasks) = (self.0.service.clone(), self.0.tasks.clone());
         let max_message = self.0.realtime.config().sockets.max_frame_bytes;
         self.0.tasks.spawn("socketio-upgrade", |_| async move {
@@ -209,6 +211,20 @@ pub(crate) async fn serve(State(server): State<Server>, request: Request, next: 
         Some(_) => Problem::method_not_allowed(&[Method::GET, Method::HEAD]).into_response(),
         None => next.run(request).await,
     }
+}
+
+/// A request without its headers, and with an address of its own. The library keeps the head of an opening request for as
+/// long as the connection lasts and reads none of its headers; each header, and the address as it came, would keep the
+/// buffer of 16 KiB that the request was read into.
+fn detached<B>(request: Request<B>) -> Request<B> {
+    let (parts, body) = request.into_parts();
+    let mut detached = Request::new(body);
+    *detached.method_mut() = parts.method;
+    *detached.uri_mut() = parts.uri.to_string().parse().unwrap_or_default();
+    if let Some(link) = parts.extensions.get::<Link>() {
+        detached.extensions_mut().insert(link.clone());
+    }
+    detached
 }
 
 /// The part of a query that matters before the library reads it.
@@ -276,5 +292,32 @@ impl Cuts {
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, CancellationToken>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::Uri;
+
+    use super::*;
+
+    #[test]
+    fn a_detached_request_keeps_nothing_of_the_buffer_it_came_in() {
+        let buffer = Bytes::from("/socket.io/?EIO=4&transport=polling".to_owned());
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = Uri::from_maybe_shared(buffer.clone()).expect("an address");
+        let value = HeaderValue::from_maybe_shared(buffer.clone()).expect("a value");
+        request.headers_mut().insert(header::USER_AGENT, value);
+        assert!(!buffer.is_unique());
+
+        let request = detached(request);
+        assert!(buffer.is_unique());
+        assert_eq!(
+            (request.method(), request.uri().to_string()),
+            (&Method::POST, "/socket.io/?EIO=4&transport=polling".to_owned())
+        );
+        assert!(request.headers().is_empty());
     }
 }

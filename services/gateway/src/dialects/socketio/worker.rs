@@ -152,13 +152,14 @@ impl Worker {
             tokio::select! {
                 end = client.inbox().ended() => return Some(end),
                 () = self.shutdown.wait() => return None,
-                push = session.next() => session.show(push).await,
+                // In a box, as long as it lasts: an idle connection holds no room for what it could do.
+                push = session.next() => Box::pin(session.show(push)).await,
                 Some(event) = events.recv() => {
                     client.inbox().taken(&event);
                     metrics::counter!("socket_frames_total", "direction" => "in").increment(1);
                     heard_at = Instant::now();
                     match session.is_send(&event) || budget.take(heard_at) {
-                        true => session.hear(event).await,
+                        true => Box::pin(session.hear(event)).await,
                         false => session.refuse(&event, &too_many_events()),
                     }
                 }
