@@ -13,6 +13,7 @@ mod bookings;
 mod calls;
 mod crashes;
 mod departures;
+mod dialects;
 mod drains;
 mod fragile;
 mod load;
@@ -87,6 +88,18 @@ fn main() -> ExitCode {
                 shape,
                 "an_account_is_erased_to_the_end",
                 departures::an_account_is_erased_to_the_end,
+            ),
+            shaped(
+                &runtime,
+                shape,
+                "messages_of_allo_that_wait_outlive_their_services",
+                dialects::messages_of_allo_that_wait_outlive_their_services,
+            ),
+            shaped(
+                &runtime,
+                shape,
+                "messages_of_allo_that_are_due_meanwhile_end_as_they_should",
+                dialects::messages_of_allo_that_are_due_meanwhile_end_as_they_should,
             ),
         ]);
     }
