@@ -125,6 +125,9 @@ pub(super) async fn of_request(
         require_same(&actor, fields)?;
         return Ok(actor);
     }
+    if !dialects.backend.is_development() {
+        return Err(unauthenticated().into());
+    }
     if let Some((field, text)) = operation.names_actor(fields)? {
         return without_token(dialects, field, &text, request.address).await;
     }
