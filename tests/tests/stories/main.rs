@@ -33,6 +33,7 @@ mod operation;
 mod operations;
 mod playground;
 mod playground_sockets;
+mod production;
 mod public;
 mod reading;
 mod reviewing;
@@ -82,6 +83,7 @@ fn main() -> ExitCode {
         operations::all(),
         playground::all(),
         playground_sockets::all(),
+        production::all(),
         public::all(),
         reading::all(),
         reviewing::all(),

@@ -3,10 +3,10 @@
 mod calendar;
 mod calling;
 mod chats;
-mod client;
+pub mod client;
 mod live;
 mod people;
-mod socket;
+pub mod socket;
 
 use tests::trial::Story;
 
