@@ -1,6 +1,6 @@
 # shellcheck shell=bash
-# What tests/run, tests/bench/run and deploy/local.sh have in common: finds or installs PostgreSQL and nats-server, and
-# starts private instances of them. To be sourced, from the folder of the repository.
+# What tests/run, tests/bench/run and deploy/local.sh have in common: finds or installs PostgreSQL, nats-server and nginx,
+# and starts private instances of the first two. To be sourced, from the folder of the repository.
 
 say() { printf '\033[1m%s\033[0m\n' "$*" >&2; }
 fail() { printf '%s: %s\n' "$0" "$*" >&2; exit 1; }
@@ -15,6 +15,7 @@ find_postgres() {
   [ -n "$initdb" ] && dirname "$(readlink -f "$initdb")"
 }
 find_nats() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v nats-server; }
+find_nginx() { PATH="$PATH:/usr/sbin:/usr/local/sbin" command -v nginx; }
 
 install() { # packages of the distribution; what they bring is not started
   command -v apt-get >/dev/null || fail "missing: $*. Install them with this system's package manager"
@@ -24,7 +25,16 @@ install() { # packages of the distribution; what they bring is not started
     $sudo mkdir -p /etc/postgresql-common
     echo 'create_main_cluster = false' | $sudo tee /etc/postgresql-common/createcluster.conf >/dev/null
   fi
-  $sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 sh -c "apt-get update -q && apt-get install -qy $*" >&2
+  # Where systemd runs, only a policy keeps a package from starting its service.
+  $sudo env DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 sh -c '
+    policy=/usr/sbin/policy-rc.d
+    if ! [ -e "$policy" ]; then
+      trap "rm -f $policy" EXIT
+      trap "exit 130" INT TERM
+      printf "#!/bin/sh\nexit 101\n" >"$policy"
+      chmod 755 "$policy"
+    fi
+    apt-get update -q && apt-get install -qy "$@"' install "$@" >&2
 }
 
 find_services() { # sets $postgres and $nats, for those who start servers of their own too
@@ -35,6 +45,12 @@ find_services() { # sets $postgres and $nats, for those who start servers of the
   postgres=$(find_postgres) || fail 'PostgreSQL is installed and its initdb is not found'
   nats=$(find_nats) || fail 'nats-server is installed and not found'
   export PARLOR_TEST_POSTGRES_BIN="$postgres" PARLOR_TEST_NATS_SERVER="$nats"
+}
+
+find_balancer() { # nginx, which the stories of several gateways start with a configuration of their own
+  find_nginx >/dev/null || install nginx
+  PARLOR_TEST_NGINX=$(find_nginx) || fail 'nginx is installed and not found'
+  export PARLOR_TEST_NGINX PARLOR_TEST_REQUIRE_NGINX=1
 }
 
 free_port() { # one that nobody listens at

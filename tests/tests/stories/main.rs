@@ -10,6 +10,7 @@ mod accounts;
 mod allo;
 mod away;
 mod bad_input;
+mod balanced;
 mod booking;
 mod calling;
 mod chats;
@@ -60,6 +61,7 @@ fn main() -> ExitCode {
         allo::all(),
         away::all(),
         bad_input::all(),
+        balanced::all(),
         booking::all(),
         calling::all(),
         chats::all(),
