@@ -65,7 +65,7 @@ async fn send(mut socket: Socket, stopped: Arc<AtomicBool>, heard: Arc<Heard>, m
             while !answered {
                 socket.incoming.fill().await?;
                 let mut events = 0;
-                frames(&mut socket.incoming, socket.format, |kind, _| {
+                frames(&mut socket.incoming, socket.protocol, |kind, _| {
                     answered |= kind == Kind::Answer;
                     events += u64::from(kind == Kind::Event);
                     Ok(())

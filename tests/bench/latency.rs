@@ -11,7 +11,7 @@ use crate::people;
 use crate::report::{Report, Row};
 use crate::sending::Circle;
 use crate::system::{Meter, System};
-use crate::wire::{Format, Incoming, Kind, find, frames};
+use crate::wire::{Incoming, Kind, Protocol, find, frames};
 use crate::{Options, report};
 
 const PER_SECOND: u64 = 200;
@@ -40,7 +40,7 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
     for (number, socket) in sockets.into_iter().enumerate() {
         writers.push(socket.outgoing);
         let own = circle.people[number].id.clone().into_bytes();
-        work.spawn(receive(run.clone(), socket.incoming, socket.format, own));
+        work.spawn(receive(run.clone(), socket.incoming, socket.protocol, own));
     }
     let senders: Vec<usize> =
         (0..writers.len()).filter(|one| !circle.conversations[*one].is_empty()).collect();
@@ -78,11 +78,11 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
     Ok(())
 }
 
-async fn receive(run: Arc<Run>, mut incoming: Incoming, format: Format, own: Vec<u8>) {
+async fn receive(run: Arc<Run>, mut incoming: Incoming, protocol: Protocol, own: Vec<u8>) {
     let ended: anyhow::Result<()> = async {
         loop {
             incoming.fill().await?;
-            frames(&mut incoming, format, |kind, payload| {
+            frames(&mut incoming, protocol, |kind, payload| {
                 match kind {
                     // Its own message comes back to the sender too, and does not count.
                     Kind::Event if find(payload, &own).is_none() => {

@@ -4,6 +4,7 @@
 //! prints what it measures beside what the machine can do without it. `tests/bench/README.md` says what each workload is.
 
 mod bare;
+mod dialects;
 mod idle;
 mod latency;
 mod operations;
@@ -12,9 +13,11 @@ mod people;
 mod report;
 mod room;
 mod sending;
+mod socketio;
 mod start;
 mod storage;
 mod system;
+mod talkamie;
 mod wire;
 
 use std::process::ExitCode;
@@ -40,7 +43,7 @@ struct Options {
     /// W3: how many members the room has.
     #[arg(long, default_value_t = 1000)]
     members: usize,
-    /// W4: how many idle sockets there are.
+    /// W4 and dialects: how many idle sockets there are, of each kind.
     #[arg(long, default_value_t = 2000)]
     sockets: usize,
     /// W5: how many messages the conversation has.
@@ -73,6 +76,8 @@ enum Workload {
     W5,
     /// Every operation by itself.
     Operations,
+    /// The sockets of the dialects beside the canonical one: idle connections, and 64 senders.
+    Dialects,
 }
 
 impl Options {
@@ -157,6 +162,10 @@ async fn measure(
         }
         report.memory(&format!("{workload:?}"), &system);
         system.stop().await?;
+    }
+    if options.wants(Workload::Dialects) {
+        report::say(&format!("{:?} {}", Workload::Dialects, variant.name()));
+        dialects::measure(variant, cluster, options, report).await?;
     }
     Ok(())
 }

@@ -92,13 +92,13 @@ async fn write(
     while acknowledged < share {
         while sent < share && sent - acknowledged < UNDER_WAY {
             sent += 1;
-            let command = socket.format.send(sent, &conversation, &TEXT[..100]);
+            let command = socket.protocol.send(sent, &conversation, &TEXT[..100]);
             socket.outgoing.put(&command);
         }
         socket.outgoing.flush().await?;
         socket.incoming.fill().await?;
         let mut answers = 0;
-        frames(&mut socket.incoming, socket.format, |kind, payload| {
+        frames(&mut socket.incoming, socket.protocol, |kind, payload| {
             ensure!(kind != Kind::Failure, "a send failed: {}", String::from_utf8_lossy(payload));
             answers += u64::from(kind == Kind::Answer);
             Ok(())

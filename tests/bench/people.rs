@@ -1,5 +1,6 @@
 //! Who takes part: people, their conversations, their sockets.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -27,17 +28,37 @@ pub(crate) async fn connect(
     people: &[Person],
     format: Format,
 ) -> anyhow::Result<Vec<Socket>> {
-    let gateways = system.world.gateways();
-    let one = |(number, person): (usize, &Person)| {
-        let (gateway, token) = (gateways[number % gateways.len()], person.token.clone());
-        async move { Socket::sign_in(gateway, &token, format).await }
-    };
-    stream::iter(people.iter().enumerate().map(one)).buffered(AT_ONCE).try_collect().await
+    let one = async |gateway, token: &str| Socket::sign_in(gateway, token, format).await;
+    connect_each(system, people, one).await
+}
+
+/// A connection of some kind for each, spread over the gateways. `one` makes it, with the token of its person.
+pub(crate) async fn connect_each<C>(
+    system: &System,
+    people: &[Person],
+    one: impl AsyncFn(SocketAddr, &str) -> anyhow::Result<C>,
+) -> anyhow::Result<Vec<C>> {
+    let (gateways, one) = (system.world.gateways(), &one);
+    let each = people.iter().enumerate().map(|(number, person)| {
+        let gateway = gateways[number % gateways.len()];
+        async move { one(gateway, &person.token).await }
+    });
+    stream::iter(each).buffered(AT_ONCE).try_collect().await
 }
 
 /// Follows everything, on every socket.
 pub(crate) async fn follow_all(sockets: &mut [Socket]) -> anyhow::Result<()> {
-    stream::iter(sockets.iter_mut().map(Socket::follow_all)).buffer_unordered(AT_ONCE).try_collect().await
+    on_each(sockets, async |_, socket| socket.follow_all().await).await
+}
+
+/// Does something on every socket, which is given with its number.
+pub(crate) async fn on_each(
+    sockets: &mut [Socket],
+    action: impl AsyncFn(usize, &mut Socket) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let action = &action;
+    let each = sockets.iter_mut().enumerate().map(|(number, socket)| action(number, socket));
+    stream::iter(each).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// What a crowd of listeners has received.
@@ -55,7 +76,7 @@ pub(crate) async fn listen(mut socket: Socket, heard: Arc<Heard>, notify: impl F
         loop {
             socket.incoming.fill().await?;
             let mut events = 0;
-            let pinged = frames(&mut socket.incoming, socket.format, |kind, _| {
+            let pinged = frames(&mut socket.incoming, socket.protocol, |kind, _| {
                 events += u64::from(kind == Kind::Event);
                 Ok(())
             })?;

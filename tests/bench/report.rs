@@ -28,7 +28,7 @@ pub(crate) struct Row<'a> {
     pub(crate) unit: &'static str,
     /// What it should be.
     pub(crate) aim: Option<f64>,
-    /// The limits of the machine that it is related to, by their names.
+    /// The limits of the machine and the figures that it is related to, by their names.
     pub(crate) limits: &'a [&'static str],
 }
 
@@ -41,6 +41,11 @@ impl Report {
     pub(crate) fn limit(&mut self, name: &'static str, value: f64, unit: &'static str) {
         self.limits.insert(name, value);
         self.row(Row { workload: "machine", shape: "-", name, value, unit, aim: None, limits: &[] });
+    }
+
+    /// A figure that was given as a row, which later ones can be related to.
+    pub(crate) fn relate(&mut self, name: &'static str, value: f64) {
+        self.limits.insert(name, value);
     }
 
     /// One more figure.

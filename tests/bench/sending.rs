@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 
 use crate::people::{self, Heard, TEXT};
 use crate::report::{Report, Row};
-use crate::system::{Meter, System, Variant};
+use crate::system::{Meter, System, Used, Variant};
 use crate::wire::{Kind, Socket, frames};
 use crate::{Options, report};
 
@@ -65,10 +65,73 @@ struct Run {
     took: std::sync::Mutex<Histogram<u64>>,
 }
 
+/// What came of a run.
+pub(crate) struct Outcome {
+    /// What it took of the machine.
+    pub(crate) used: Used,
+    /// How many messages were acknowledged meanwhile.
+    pub(crate) acknowledged: f64,
+    /// How many events were received meanwhile.
+    pub(crate) delivered: f64,
+    /// How many sends were refused.
+    pub(crate) failed: u64,
+    /// How many events had not been received after a while.
+    pub(crate) missing: u64,
+    /// How long acknowledgements took, in microseconds.
+    pub(crate) took: Histogram<u64>,
+}
+
+impl Outcome {
+    /// How many messages were acknowledged per second.
+    pub(crate) fn rate(&self) -> f64 {
+        self.acknowledged / self.used.span.as_secs_f64()
+    }
+}
+
 pub(crate) async fn measure(system: &System, options: &Options, report: &mut Report) -> anyhow::Result<()> {
     let circle = Circle::gather(system).await;
     let mut sockets = people::connect(system, &circle.people, options.format()).await?;
     people::follow_all(&mut sockets).await?;
+    let outcome = drive(system, &circle, sockets, options.span()).await?;
+
+    let shape = system.variant.name();
+    let aim = match system.variant {
+        Variant::Embedded => 20_000.0,
+        Variant::Standalone => 18_500.0,
+        Variant::Separate => 12_000.0,
+    };
+    let mut row = |name: &str, value: f64, unit: &'static str, aim: Option<f64>, limits: &[&'static str]| {
+        report.row(Row { workload: "W1", shape, name, value, unit, aim, limits });
+    };
+    let of: &[&str] = if system.variant == Variant::Embedded {
+        &["echo", "SQLite single commits", "SQLite rows in batches of 64"]
+    } else {
+        &["echo", "PostgreSQL single commits", "PostgreSQL rows in batches of 64"]
+    };
+    row("acknowledged", outcome.rate(), "messages/s", Some(aim), of);
+    row(
+        "delivered",
+        outcome.delivered / outcome.used.span.as_secs_f64(),
+        "events/s",
+        None,
+        &["echo and fan-out, delivered"],
+    );
+    row("acknowledged p50", outcome.took.value_at_quantile(0.5) as f64 / 1000.0, "ms", None, &[]);
+    row("acknowledged p99", outcome.took.value_at_quantile(0.99) as f64 / 1000.0, "ms", None, &[]);
+    row("failed sends", outcome.failed as f64, "messages", None, &[]);
+    row("deliveries missing at the end", outcome.missing as f64, "events", None, &[]);
+    report.used("W1", system, "", &outcome.used, outcome.acknowledged);
+    Ok(())
+}
+
+/// Lets 64 people send for so long, each with one message under way, while everybody listens. The sockets are those of
+/// the people, in the same order, and follow all their conversations.
+pub(crate) async fn drive(
+    system: &System,
+    circle: &Circle,
+    sockets: Vec<Socket>,
+    span: Duration,
+) -> anyhow::Result<Outcome> {
     let run = Arc::new(Run {
         stopped: AtomicBool::new(false),
         counting: AtomicBool::new(false),
@@ -92,46 +155,21 @@ pub(crate) async fn measure(system: &System, options: &Options, report: &mut Rep
     tokio::time::sleep(WARM_UP).await;
     run.counting.store(true, Ordering::Relaxed);
     let (meter, heard_before) = (Meter::start(system), run.heard.events.load(Ordering::Relaxed));
-    tokio::time::sleep(options.span()).await;
+    tokio::time::sleep(span).await;
     run.counting.store(false, Ordering::Relaxed);
     let used = meter.stop(system);
     let delivered = run.heard.events.load(Ordering::Relaxed) - heard_before;
     run.stopped.store(true, Ordering::Relaxed);
     let missing = last_deliveries(&run).await;
-
-    let shape = system.variant.name();
-    let acknowledged = run.acknowledged.load(Ordering::Relaxed) as f64;
-    let aim = match system.variant {
-        Variant::Embedded => 20_000.0,
-        Variant::Standalone => 18_500.0,
-        Variant::Separate => 12_000.0,
-    };
-    let mut row = |name: &str, value: f64, unit: &'static str, aim: Option<f64>, limits: &[&'static str]| {
-        report.row(Row { workload: "W1", shape, name, value, unit, aim, limits });
-    };
-    let rate = acknowledged / used.span.as_secs_f64();
-    let of: &[&str] = if system.variant == Variant::Embedded {
-        &["echo", "SQLite single commits", "SQLite rows in batches of 64"]
-    } else {
-        &["echo", "PostgreSQL single commits", "PostgreSQL rows in batches of 64"]
-    };
-    row("acknowledged", rate, "messages/s", Some(aim), of);
-    row(
-        "delivered",
-        delivered as f64 / used.span.as_secs_f64(),
-        "events/s",
-        None,
-        &["echo and fan-out, delivered"],
-    );
-    {
-        let took = run.took.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        row("acknowledged p50", took.value_at_quantile(0.5) as f64 / 1000.0, "ms", None, &[]);
-        row("acknowledged p99", took.value_at_quantile(0.99) as f64 / 1000.0, "ms", None, &[]);
-    }
-    row("failed sends", run.failed.load(Ordering::Relaxed) as f64, "messages", None, &[]);
-    row("deliveries missing at the end", missing as f64, "events", None, &[]);
-    report.used("W1", system, "", &used, acknowledged);
-    Ok(())
+    let took = run.took.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+    Ok(Outcome {
+        used,
+        acknowledged: run.acknowledged.load(Ordering::Relaxed) as f64,
+        delivered: delivered as f64,
+        failed: run.failed.load(Ordering::Relaxed),
+        missing,
+        took,
+    })
 }
 
 /// Waits until everybody has everything; gives what is missing after a while.
@@ -156,7 +194,7 @@ async fn send(run: Arc<Run>, mut socket: Socket, targets: Vec<(String, usize)>) 
             let is_last = run.stopped.load(Ordering::Relaxed);
             if !is_last {
                 number += 1;
-                socket.outgoing.put(&socket.format.send(number, conversation, &TEXT[..100]));
+                socket.outgoing.put(&socket.protocol.send(number, conversation, &TEXT[..100]));
                 socket.outgoing.flush().await?;
             }
             let asked = Instant::now();
@@ -164,7 +202,7 @@ async fn send(run: Arc<Run>, mut socket: Socket, targets: Vec<(String, usize)>) 
             while !answered {
                 socket.incoming.fill().await?;
                 let mut events = 0;
-                let pinged = frames(&mut socket.incoming, socket.format, |kind, payload| {
+                let pinged = frames(&mut socket.incoming, socket.protocol, |kind, payload| {
                     match kind {
                         Kind::Event => events += 1,
                         Kind::Answer => {

@@ -13,6 +13,44 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
+use crate::socketio;
+
+/// What is spoken on a socket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Protocol {
+    /// The canonical frames.
+    Canonical(Format),
+    /// Socket.IO, with the events of allo.
+    SocketIo,
+}
+
+impl Protocol {
+    /// What this frame is, from its first bytes.
+    fn kind(self, payload: &[u8]) -> Kind {
+        match self {
+            Self::Canonical(format) => format.kind(payload),
+            Self::SocketIo => socketio::kind(payload),
+        }
+    }
+
+    /// A command that sends a text.
+    pub(crate) fn send(self, number: u64, conversation: &str, text: &str) -> Vec<u8> {
+        match self {
+            Self::Canonical(format) => format.send(number, conversation, text),
+            Self::SocketIo => socketio::send(number, conversation, text),
+        }
+    }
+
+    fn opcode(self) -> u8 {
+        if self == Self::Canonical(Format::Binary) { BINARY } else { TEXT }
+    }
+
+    /// Whether a text frame is a ping, as far as the protocol has pings of its own.
+    fn is_ping(self, payload: &[u8]) -> bool {
+        self == Self::SocketIo && payload == socketio::PING
+    }
+}
+
 /// How frames are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Format {
@@ -197,6 +235,16 @@ impl Incoming {
         }
     }
 
+    /// The next so many bytes.
+    async fn bytes(&mut self, count: usize) -> anyhow::Result<Vec<u8>> {
+        while self.rest().len() < count {
+            self.fill().await?;
+        }
+        let bytes = self.rest()[..count].to_vec();
+        self.taken += count;
+        Ok(bytes)
+    }
+
     /// Passes over so many bytes.
     async fn skip(&mut self, count: usize) -> anyhow::Result<()> {
         while self.rest().len() < count {
@@ -237,15 +285,14 @@ pub(crate) fn framed(opcode: u8, payload: &[u8], masked: bool, into: &mut Vec<u8
 /// The writing half of a socket.
 pub(crate) struct Outgoing {
     half: OwnedWriteHalf,
-    format: Format,
+    protocol: Protocol,
     buffer: Vec<u8>,
 }
 
 impl Outgoing {
     /// Puts a command into the next write.
     pub(crate) fn put(&mut self, payload: &[u8]) {
-        let opcode = if self.format == Format::Json { TEXT } else { BINARY };
-        framed(opcode, payload, true, &mut self.buffer);
+        framed(self.protocol.opcode(), payload, true, &mut self.buffer);
     }
 
     /// Writes what was put.
@@ -264,17 +311,22 @@ pub(crate) struct Socket {
     pub(crate) incoming: Incoming,
     /// What goes.
     pub(crate) outgoing: Outgoing,
-    /// How frames are written.
-    pub(crate) format: Format,
+    /// What is spoken.
+    pub(crate) protocol: Protocol,
 }
 
 impl Socket {
-    /// Connects; nothing is said yet.
+    /// Connects to the canonical socket; nothing is said yet.
     pub(crate) async fn connect(address: SocketAddr, format: Format) -> anyhow::Result<Self> {
+        Self::open(address, "/v1/socket", Protocol::Canonical(format)).await
+    }
+
+    /// Opens a WebSocket at a path.
+    pub(crate) async fn open(address: SocketAddr, path: &str, protocol: Protocol) -> anyhow::Result<Self> {
         let mut stream = TcpStream::connect(address).await?;
         stream.set_nodelay(true)?;
         let request = format!(
-            "GET /v1/socket HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
+            "GET {path} HTTP/1.1\r\nhost: {address}\r\nconnection: upgrade\r\nupgrade: websocket\r\n\
              sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
         );
         stream.write_all(request.as_bytes()).await?;
@@ -282,8 +334,8 @@ impl Socket {
         let mut incoming = Incoming::new(reading);
         let head = incoming.head().await?;
         ensure!(head.starts_with("HTTP/1.1 101"), "no WebSocket: {head}");
-        let outgoing = Outgoing { half: writing, format, buffer: Vec::new() };
-        Ok(Self { incoming, outgoing, format })
+        let outgoing = Outgoing { half: writing, protocol, buffer: Vec::new() };
+        Ok(Self { incoming, outgoing, protocol })
     }
 
     /// Connects and signs in.
@@ -295,7 +347,10 @@ impl Socket {
 
     /// Follows all conversations of the user.
     pub(crate) async fn follow_all(&mut self) -> anyhow::Result<()> {
-        self.command(&self.format.subscribe_to_all()).await.context("subscribe")
+        let Protocol::Canonical(format) = self.protocol else {
+            bail!("only the canonical socket follows everything with one command");
+        };
+        self.command(&format.subscribe_to_all()).await.context("subscribe")
     }
 
     /// Gives a command and waits for its answer; what else comes is passed over.
@@ -303,9 +358,11 @@ impl Socket {
         self.outgoing.put(payload);
         self.outgoing.flush().await?;
         loop {
+            let mut pinged = false;
             while let Some((opcode, payload)) = self.incoming.frame()? {
                 match opcode {
-                    TEXT | BINARY => match self.format.kind(payload) {
+                    TEXT if self.protocol.is_ping(payload) => pinged = true,
+                    TEXT | BINARY => match self.protocol.kind(payload) {
                         Kind::Answer => return Ok(()),
                         Kind::Failure => bail!("refused: {}", String::from_utf8_lossy(payload)),
                         Kind::Event | Kind::Other => {}
@@ -316,6 +373,10 @@ impl Socket {
                     _ => {}
                 }
             }
+            if pinged {
+                self.outgoing.pong();
+                self.outgoing.flush().await?;
+            }
             self.incoming.fill().await?;
         }
     }
@@ -324,13 +385,14 @@ impl Socket {
 /// Hands every frame that is there to `take`; says whether a ping wants an answer.
 pub(crate) fn frames(
     incoming: &mut Incoming,
-    format: Format,
+    protocol: Protocol,
     mut take: impl FnMut(Kind, &[u8]) -> anyhow::Result<()>,
 ) -> anyhow::Result<bool> {
     let mut pinged = false;
     while let Some((opcode, payload)) = incoming.frame()? {
         match opcode {
-            TEXT | BINARY => take(format.kind(payload), payload)?,
+            TEXT if protocol.is_ping(payload) => pinged = true,
+            TEXT | BINARY => take(protocol.kind(payload), payload)?,
             PING => pinged = true,
             CLOSE => bail!("closed: {}", String::from_utf8_lossy(payload.get(2..).unwrap_or_default())),
             _ => {}
@@ -342,7 +404,10 @@ pub(crate) fn frames(
 impl Outgoing {
     /// Answers a ping.
     pub(crate) fn pong(&mut self) {
-        framed(PONG, &[], true, &mut self.buffer);
+        match self.protocol {
+            Protocol::Canonical(_) => framed(PONG, &[], true, &mut self.buffer),
+            Protocol::SocketIo => framed(TEXT, socketio::PONG, true, &mut self.buffer),
+        }
     }
 }
 
@@ -368,12 +433,29 @@ impl Http {
         let (address, token) = (self.address, &self.token);
         let request =
             format!("GET {path} HTTP/1.1\r\nhost: {address}\r\nauthorization: Bearer {token}\r\n\r\n");
-        self.half.write_all(request.as_bytes()).await?;
+        self.begin(&request).await?;
+        let length = self.answer().await?;
+        self.incoming.skip(length).await?;
+        Ok(length)
+    }
+
+    /// Sends a request as it is and gives the body of its answer.
+    pub(crate) async fn exchange(&mut self, request: &str) -> anyhow::Result<Vec<u8>> {
+        self.begin(request).await?;
+        let length = self.answer().await?;
+        self.incoming.bytes(length).await
+    }
+
+    /// Sends a request as it is and does not wait for its answer.
+    pub(crate) async fn begin(&mut self, request: &str) -> anyhow::Result<()> {
+        Ok(self.half.write_all(request.as_bytes()).await?)
+    }
+
+    /// Reads the head of an answer; gives the length of its body.
+    async fn answer(&mut self) -> anyhow::Result<usize> {
         let head = self.incoming.head().await?.to_lowercase();
         ensure!(head.starts_with("http/1.1 200"), "unexpected answer: {head}");
         let length = head.lines().find_map(|line| line.strip_prefix("content-length:"));
-        let length = length.context("an answer without content-length")?.trim().parse()?;
-        self.incoming.skip(length).await?;
-        Ok(length)
+        Ok(length.context("an answer without content-length")?.trim().parse()?)
     }
 }
