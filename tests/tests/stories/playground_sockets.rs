@@ -298,6 +298,10 @@ async fn commands_are_carried_out(world: Arc<World>) {
     sockets.hears_when("ann", "system", |said| text(&said["text"]).contains("left")).await;
     sockets.emits("ann", "sendMessage", says("in the salon")).await;
     assert_eq!(sockets.hears("ann", "message").await["room"], json!(uid));
+    sockets.emits("ann", "sendMessage", says("!quit")).await;
+    sockets.hears_when("ann", "system", |said| text(&said["text"]).contains("left")).await;
+    let nowhere = sockets.asks("ann", "sendMessage", says("nowhere")).await;
+    assert!(nowhere["error"].is_string(), "{nowhere}");
     sockets.emits("ann", "sendMessage", says("!logout")).await;
     assert_eq!(sockets.hears("ann", "auth_updated").await, json!({ "user": null }));
     sockets.emits("ann", "sendMessage", says("!login")).await;

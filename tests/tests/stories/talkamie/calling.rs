@@ -66,6 +66,9 @@ async fn a_call_rings_is_answered_and_ends(world: Arc<World>) {
         connected["timestamp"] = json!(1_700_000_000_000_i64);
         socket.sends(connected).await;
     }
+    // A call goes on over a device that has lost its way for a moment.
+    at_bob.sends(does("call-disconnected", &call)).await;
+    at_bob.sends(does("call-connected", &call)).await;
     assert!(at_ann.heard().await.is_empty());
     let ended = at_bob.data(does("end-call", &call)).await;
     assert_eq!(ended["call"]["status"], json!("ended"));

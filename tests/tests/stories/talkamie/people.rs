@@ -5,14 +5,16 @@ use std::sync::Arc;
 use reqwest::Method;
 use reqwest::header::{self, HeaderMap, HeaderValue};
 use serde_json::{Value, json};
-use tests::World;
 use tests::person::{PASSWORD, array, text};
 use tests::waiting::until;
+use tests::{World, http};
 
 use super::client::{Client, data, refused};
 
 tests::stories![
     a_user_signs_up_in_and_out,
+    an_address_is_proved_by_a_code,
+    a_provider_is_named_in_a_header,
     an_account_begins_with_a_gate,
     a_profile_is_filled_in_with_names,
     malformed_requests_are_refused,
@@ -49,6 +51,31 @@ async fn a_user_signs_up_in_and_out(world: Arc<World>) {
     data(second.delete("/auth/sign-out").await);
     refused(second.get("/auth").await, 401);
     data(ann.get("/auth").await);
+}
+
+async fn an_address_is_proved_by_a_code(world: Arc<World>) {
+    let ann = Client::sign_up(&world, "Ann Archer", "senior").await;
+    let out = Client { token: String::new(), ..ann };
+    let email = format!("{}@talkamie.example", proto::id::EventId::generate());
+    let sent = data(out.post("/otp", json!({"email": email})).await);
+    let code = text(&sent["otp"]);
+    assert_eq!(code.len(), 4, "the form of the clients has four boxes: {sent}");
+    let wrong: String = code.chars().map(|digit| if digit == '9' { '0' } else { '9' }).collect();
+    refused(out.post("/otp/verify", json!({"email": email, "code": wrong})).await, 400);
+    data(out.post("/otp/verify", json!({"email": email, "code": code})).await);
+    refused(out.post("/otp/verify", json!({"email": email, "code": code})).await, 400);
+}
+
+async fn a_provider_is_named_in_a_header(world: Arc<World>) {
+    // No provider is configured; that of the test of the service signs users in.
+    for (header, status) in [("nowhere token", 404), ("nowhere", 400)] {
+        for path in ["/talkamie/v1/auth/sign-in", "/talkamie/v1/auth/sign-up"] {
+            let headers = [("x-auth-provider", header)];
+            let answer =
+                http::ask_foreign(world.gateway(), Method::POST, path, &headers, Some(&json!({}))).await;
+            refused(answer, status);
+        }
+    }
 }
 
 async fn an_account_begins_with_a_gate(world: Arc<World>) {
