@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use chassis::fault::Fault;
 use chassis::identity::ServiceCredential;
-use chassis::transport::{Transport, as_service};
+use chassis::transport::{Repeatable, Transport, as_service};
 use proto::id::{ConversationId, MessageId, UserId};
 use proto::messaging::v1 as pb;
 use proto::messaging::v1::messaging_service_client::MessagingServiceClient;
@@ -90,7 +90,12 @@ impl Messaging {
         author: UserId,
         request: pb::SendMessageRequest,
     ) -> Result<pb::SendMessageResponse, Status> {
+        // Nothing is sent twice: messaging knows the id, or sends nothing.
+        let is_repeatable = request.validate_only || !request.client_message_id.is_empty();
         let mut request = as_service(request, &self.credential, Some(author));
+        if is_repeatable {
+            request.extensions_mut().insert(Repeatable);
+        }
         // Messaging stops working on it when we stop waiting.
         request.set_timeout(SEND_TIMEOUT);
         let mut client = self.client.clone();

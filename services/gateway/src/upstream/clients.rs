@@ -7,7 +7,7 @@ use bytes::Bytes;
 use chassis::admin::{Health, ReadinessCheck};
 use chassis::fault::Fault;
 use chassis::identity::{CLIENT_ADDRESS, ServiceCredential};
-use chassis::transport::{Transport, as_service};
+use chassis::transport::{Repeatable, Transport, as_service};
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use http::uri::PathAndQuery;
@@ -181,6 +181,9 @@ impl Clients {
         let mut client = tonic::client::Grpc::new(transport);
         client.ready().await.map_err(|error| not_reached(service.full_name(), error.as_ref()))?;
         let mut request = on_behalf.request(Bytes::from(message.encode_to_vec()));
+        if names_itself(message) {
+            request.extensions_mut().insert(Repeatable);
+        }
         if proto::policy::of(path.as_str()).is_some_and(|policy| policy.access == Access::Anyone) {
             self.introduce(&mut request, on_behalf);
         }
@@ -281,6 +284,14 @@ impl Clients {
         };
         Ok(transport.clone())
     }
+}
+
+/// True for a request with an id that the client chose, by which the service finds out that it has it already.
+fn names_itself(message: &DynamicMessage) -> bool {
+    ["client_message_id", "request_id"].iter().any(|name| {
+        let value = message.get_field_by_name(name);
+        value.is_some_and(|value| value.as_str().is_some_and(|id| !id.is_empty()))
+    })
 }
 
 fn not_reached(service: &str, error: &(dyn std::error::Error + Send + Sync)) -> Status {

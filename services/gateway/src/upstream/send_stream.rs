@@ -4,9 +4,10 @@
 //! next message whatever waits at that moment, and hands the outcomes back by ticket. It is the same in one process and
 //! between processes.
 //!
-//! When the stream breaks, what was under way may or may not have been stored: each of those sends fails UNAVAILABLE, and
-//! the client sends it again with the same `client_message_id`. What still waits goes with the next stream; when that
-//! cannot be opened either, it fails at once, so that nobody waits for longer than it takes to find out.
+//! When the stream breaks, what was under way may or may not have been stored. A send with a `client_message_id` goes once
+//! more, with the next stream: messaging finds out whether it has it already. Another one fails UNAVAILABLE, for its
+//! client to decide. What still waits goes with the next stream; when that cannot be opened either, it fails like what was
+//! under way, so that no client waits for longer than it takes to find out.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -90,21 +91,40 @@ impl SendStream {
         token: Arc<str>,
         request: SendMessageRequest,
     ) -> impl Future<Output = Result<SendMessageResponse, Status>> + Send + use<> {
-        let (answer, answered) = oneshot::channel();
         let place = usize::try_from(lane % STREAMS as u64).unwrap_or(0);
-        let taken = self.streams[place].try_send(Waiting { token, request, answer });
+        let stream = self.streams[place].clone();
+        let again = (!request.client_message_id.is_empty()).then(|| (token.clone(), request.clone()));
+        let outcome = hand_over(&stream, token, request);
         async move {
-            match taken {
-                Ok(()) => answered.await.unwrap_or_else(|_| Err(broken())),
-                Err(TrySendError::Full(_)) => {
-                    Err(Fault::new(Code::ResourceExhausted, ErrorReason::Overloaded.as_str_name())
-                        .message("too much is waiting already")
-                        .retry_after(Duration::from_secs(1))
-                        .into())
+            match (outcome.await, again) {
+                (Some(outcome), _) => outcome,
+                (None, Some((token, request))) => {
+                    tokio::time::sleep(FIRST_PAUSE).await;
+                    hand_over(&stream, token, request).await.unwrap_or_else(|| Err(broken()))
                 }
-                // The gateway goes, and carries nothing more.
-                Err(TrySendError::Closed(_)) => Err(broken()),
+                (None, None) => Err(broken()),
             }
+        }
+    }
+}
+
+/// Gives a send to a stream at once. Its outcome is `None` when the stream broke, or the gateway goes.
+fn hand_over(
+    stream: &mpsc::Sender<Waiting>,
+    token: Arc<str>,
+    request: SendMessageRequest,
+) -> impl Future<Output = Option<Result<SendMessageResponse, Status>>> + Send + use<> {
+    let (answer, answered) = oneshot::channel();
+    let taken = stream.try_send(Waiting { token, request, answer });
+    async move {
+        match taken {
+            Ok(()) => answered.await.ok(),
+            Err(TrySendError::Full(_)) => {
+                let fault = Fault::new(Code::ResourceExhausted, ErrorReason::Overloaded.as_str_name());
+                let fault = fault.message("too much is waiting already");
+                Some(Err(fault.retry_after(Duration::from_secs(1)).into()))
+            }
+            Err(TrySendError::Closed(_)) => None,
         }
     }
 }
@@ -129,9 +149,8 @@ async fn run_stream(mut queue: mpsc::Receiver<Waiting>, clients: Clients, shutdo
         match SendStreamTask::new(&clients).run(waiting, &mut queue, &shutdown).await {
             Broke::Used => pause = FIRST_PAUSE,
             Broke::AtOnce => {
-                while let Ok(waiting) = queue.try_recv() {
-                    let _ = waiting.answer.send(Err(broken()));
-                }
+                // Dropped, which tells each sender that the stream broke.
+                while queue.try_recv().is_ok() {}
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
             }
@@ -248,18 +267,15 @@ impl<'a> SendStreamTask<'a> {
         }
     }
 
-    /// What was under way may have been stored or not.
-    fn break_off(mut self, status: &Status, waiting: Vec<Waiting>) -> Broke {
+    /// Drops the answers of what was under way or waits, which tells each sender that the stream broke.
+    fn break_off(self, status: &Status, waiting: Vec<Waiting>) -> Broke {
         tracing::warn!(
             code = ?status.code(),
             under_way = self.under_way.len(),
             "the stream of sends to messaging has broken: {}",
             status.message()
         );
-        let unsent = waiting.into_iter().map(|waiting| waiting.answer);
-        for answer in self.under_way.drain().map(|(_, answer)| answer).chain(unsent) {
-            let _ = answer.send(Err(broken()));
-        }
+        drop(waiting);
         if self.used { Broke::Used } else { Broke::AtOnce }
     }
 }
