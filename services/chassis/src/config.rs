@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
 use config::{Environment, File, FileFormat};
@@ -64,9 +65,22 @@ pub struct ListenConfig {
     pub reflection: Option<bool>,
     /// Whether a proxy in front of the process does the TLS. Production needs this or `tls` beyond loopback.
     pub behind_proxy: bool,
+    /// The time between the signal to stop and the end of accepting connections. The process says in it that it is not
+    /// ready and serves everything, so that balancers turn to others. Absent means 5 s in production and 0 s in
+    /// development.
+    #[serde(with = "humantime_serde::option")]
+    pub lame_duck: Option<Duration>,
 }
 
+/// The lame-duck time in production.
+const LAME_DUCK: Duration = Duration::from_secs(5);
+
 impl ListenConfig {
+    /// The time between the signal to stop and the end of accepting connections, under this profile.
+    pub fn lame_duck(&self, profile: Profile) -> Duration {
+        self.lame_duck.unwrap_or(if profile.is_development() { Duration::ZERO } else { LAME_DUCK })
+    }
+
     /// Refuses addresses that the profile does not allow.
     pub fn check(&self, profile: Profile) -> anyhow::Result<()> {
         let addresses = [self.grpc, self.admin].into_iter().flatten();

@@ -14,7 +14,7 @@ use clap::Parser;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tonic::service::Routes;
 use tonic::transport::server::TcpIncoming;
 use tonic::transport::{Certificate, Identity, Server, ServerTlsConfig};
@@ -97,7 +97,11 @@ where
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK_BYTES).build()?;
-    runtime.block_on(process(settings))
+    runtime.block_on(async {
+        // From here on a hang-up does not end the process; it is listened to once units are served.
+        let _hang_up = signal(SignalKind::hangup())?;
+        process(settings).await
+    })
 }
 
 /// A process that serves units.
@@ -114,7 +118,7 @@ pub struct Process {
 /// Where a process can be reached, by what is spoken there: `grpc`, `admin`, `http`.
 pub type Addresses = BTreeMap<String, SocketAddr>;
 
-/// Serves the units until a signal says to stop, then drains. The units are given in call order: a unit calls only
+/// Serves the units until a signal says to stop, for the lame-duck time after it, and then drains. The units are given in call order: a unit calls only
 /// those before it, so they stop from the last to the first. `announce` is told the addresses once all is ready.
 pub async fn serve(
     process: Process,
@@ -145,9 +149,14 @@ pub async fn serve(
     announce(&addresses)?;
     tracing::info!(process = process.name, profile = %process.profile, ?addresses, "ready");
 
-    let why = wait_for_signal().await?;
-    tracing::info!(process = process.name, signal = why, "draining");
+    let mut signals = Signals::listen()?;
+    let why = signals.stop().await;
+    let lame_duck = process.listen.lame_duck(process.profile);
+    tracing::info!(process = process.name, signal = why, ?lame_duck, "stopping: not ready any more");
     readiness.set_draining();
+    // Everything is served until balancers have noticed. A second signal shortens this.
+    let _ = tokio::time::timeout(lame_duck, signals.stop()).await;
+    tracing::info!(process = process.name, "draining");
     match tokio::time::timeout(GRACE, drain(units, &grpc)).await {
         Ok(()) => tracing::info!(process = process.name, "stopped"),
         Err(_) => tracing::warn!(process = process.name, "stopped without having finished everything"),
@@ -307,11 +316,33 @@ fn report(file: Option<&std::path::Path>, addresses: &Addresses) -> anyhow::Resu
         .with_context(|| format!("cannot write {}", path.display()))
 }
 
-async fn wait_for_signal() -> anyhow::Result<&'static str> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(tokio::select! {
-        _ = terminate.recv() => "SIGTERM",
-        _ = interrupt.recv() => "SIGINT",
-    })
+/// The signals that a process takes notice of.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    hang_up: Signal,
+}
+
+impl Signals {
+    fn listen() -> anyhow::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+            hang_up: signal(SignalKind::hangup())?,
+        })
+    }
+
+    /// Waits for a signal to stop. A hang-up (a terminal that closes, or a request to read the configuration again) is no
+    /// such signal.
+    async fn stop(&mut self) -> &'static str {
+        loop {
+            tokio::select! {
+                _ = self.terminate.recv() => return "SIGTERM",
+                _ = self.interrupt.recv() => return "SIGINT",
+                _ = self.hang_up.recv() => {
+                    tracing::info!("SIGHUP is ignored: the configuration is read at the start only");
+                }
+            }
+        }
+    }
 }
