@@ -104,6 +104,30 @@ impl World {
         Ok(Self { shape: Shape::Separate, processes, gateway_secret, next_gateway, folder })
     }
 
+    /// Starts two replicas of every service, with these settings.
+    ///
+    /// # Errors
+    /// When a process does not start.
+    pub async fn replicated_with(
+        database_url: &str,
+        nats_url: &str,
+        settings: &[(&str, &str)],
+    ) -> anyhow::Result<Self> {
+        let folder = tempfile::tempdir()?;
+        let starter = Starter::new(folder.path(), database_url, nats_url, settings);
+        let mut processes: Vec<Process> = Vec::new();
+        for service in ["auth", "conversation", "messaging", "scheduling", "gateway"] {
+            let peers: Vec<&Process> = processes.iter().collect();
+            // One after the other: the first migrates the database.
+            let one = starter.start(&format!("{service}-1"), service, &peers).await?;
+            let two = starter.start(&format!("{service}-2"), service, &peers).await?;
+            processes.extend([one, two]);
+        }
+        let gateway_secret = starter.secret("gateway");
+        let next_gateway = AtomicUsize::new(0);
+        Ok(Self { shape: Shape::Separate, processes, gateway_secret, next_gateway, folder })
+    }
+
     /// The addresses of its gateways.
     pub fn gateways(&self) -> Vec<SocketAddr> {
         self.processes.iter().filter_map(|process| process.address("http").ok()).collect()

@@ -20,6 +20,7 @@ mod load;
 mod outages;
 mod reader;
 mod reminders;
+mod replicas;
 mod requests;
 mod rooms;
 mod schedules;
@@ -53,6 +54,12 @@ fn main() -> ExitCode {
         ),
         trial(&runtime, "scheduled_messages_are_sent_once", schedules::scheduled_messages_are_sent_once),
         trial(&runtime, "any_process_may_be_restarted", drains::any_process_may_be_restarted),
+        trial(
+            &runtime,
+            "with_one_of_two_dead_the_rest_goes_on",
+            replicas::with_one_of_two_dead_the_rest_goes_on,
+        ),
+        trial(&runtime, "a_rolling_restart_fails_no_request", replicas::a_rolling_restart_fails_no_request),
         trial(
             &runtime,
             "who_has_talked_is_known_once_auth_is_back",
