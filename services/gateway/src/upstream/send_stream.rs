@@ -5,11 +5,12 @@
 //! between processes.
 //!
 //! When the stream breaks, what was under way may or may not have been stored. A send with a `client_message_id` goes once
-//! more, with the next stream: messaging finds out whether it has it already. Another one fails UNAVAILABLE, for its
-//! client to decide. What still waits goes with the next stream; when that cannot be opened either, it fails like what was
-//! under way, so that no client waits for longer than it takes to find out.
+//! more, first on the next stream and in its order: messaging finds out whether it has it already. Another one fails
+//! UNAVAILABLE, for its client to decide, and so do the sends of the same session behind it, which must not overtake it.
+//! What still waits goes with the next stream; when that breaks before it brought an outcome, it fails at once, so that no
+//! client waits for longer than it takes to find out.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -65,6 +66,8 @@ struct Waiting {
     token: Arc<str>,
     request: SendMessageRequest,
     answer: Answer,
+    /// True for one that was under way when a stream broke.
+    is_second: bool,
 }
 
 impl SendStream {
@@ -91,40 +94,22 @@ impl SendStream {
         token: Arc<str>,
         request: SendMessageRequest,
     ) -> impl Future<Output = Result<SendMessageResponse, Status>> + Send + use<> {
+        let (answer, answered) = oneshot::channel();
         let place = usize::try_from(lane % STREAMS as u64).unwrap_or(0);
-        let stream = self.streams[place].clone();
-        let again = (!request.client_message_id.is_empty()).then(|| (token.clone(), request.clone()));
-        let outcome = hand_over(&stream, token, request);
+        let taken = self.streams[place].try_send(Waiting { token, request, answer, is_second: false });
         async move {
-            match (outcome.await, again) {
-                (Some(outcome), _) => outcome,
-                (None, Some((token, request))) => {
-                    tokio::time::sleep(FIRST_PAUSE).await;
-                    hand_over(&stream, token, request).await.unwrap_or_else(|| Err(broken()))
+            match taken {
+                // Dropped unanswered when the stream broke.
+                Ok(()) => answered.await.unwrap_or_else(|_| Err(broken())),
+                Err(TrySendError::Full(_)) => {
+                    Err(Fault::new(Code::ResourceExhausted, ErrorReason::Overloaded.as_str_name())
+                        .message("too much is waiting already")
+                        .retry_after(Duration::from_secs(1))
+                        .into())
                 }
-                (None, None) => Err(broken()),
+                // The gateway goes, and carries nothing more.
+                Err(TrySendError::Closed(_)) => Err(broken()),
             }
-        }
-    }
-}
-
-/// Gives a send to a stream at once. Its outcome is `None` when the stream broke, or the gateway goes.
-fn hand_over(
-    stream: &mpsc::Sender<Waiting>,
-    token: Arc<str>,
-    request: SendMessageRequest,
-) -> impl Future<Output = Option<Result<SendMessageResponse, Status>>> + Send + use<> {
-    let (answer, answered) = oneshot::channel();
-    let taken = stream.try_send(Waiting { token, request, answer });
-    async move {
-        match taken {
-            Ok(()) => answered.await.ok(),
-            Err(TrySendError::Full(_)) => {
-                let fault = Fault::new(Code::ResourceExhausted, ErrorReason::Overloaded.as_str_name());
-                let fault = fault.message("too much is waiting already");
-                Some(Err(fault.retry_after(Duration::from_secs(1)).into()))
-            }
-            Err(TrySendError::Closed(_)) => None,
         }
     }
 }
@@ -136,20 +121,25 @@ fn broken() -> Status {
 /// Holds one stream open, and opens the next one when it breaks.
 async fn run_stream(mut queue: mpsc::Receiver<Waiting>, clients: Clients, shutdown: Shutdown) {
     let mut pause = FIRST_PAUSE;
-    let mut first = None;
+    let mut first: Vec<Waiting> = Vec::new();
     loop {
         // A stream is opened when there is something to carry.
-        if first.is_none() {
-            first = tokio::select! {
-                waiting = queue.recv() => waiting,
-                () = shutdown.wait() => None,
-            };
+        if first.is_empty() {
+            tokio::select! {
+                waiting = queue.recv() => first.extend(waiting),
+                () = shutdown.wait() => {}
+            }
         }
-        let Some(waiting) = first.take() else { return };
-        match SendStreamTask::new(&clients).run(waiting, &mut queue, &shutdown).await {
+        if first.is_empty() {
+            return;
+        }
+        let (broke, again) =
+            SendStreamTask::new(&clients).run(std::mem::take(&mut first), &mut queue, &shutdown).await;
+        first = again;
+        match broke {
             Broke::Used => pause = FIRST_PAUSE,
             Broke::AtOnce => {
-                // Dropped, which tells each sender that the stream broke.
+                // Dropped unanswered.
                 while queue.try_recv().is_ok() {}
                 tokio::time::sleep(pause).await;
                 pause = (pause * 2).min(LONGEST_PAUSE);
@@ -171,22 +161,31 @@ enum Broke {
 
 struct SendStreamTask<'a> {
     clients: &'a Clients,
-    under_way: HashMap<i64, Answer>,
+    /// By ticket, which is their order.
+    under_way: BTreeMap<i64, UnderWay>,
     tickets: i64,
     used: bool,
 }
 
+/// A send that messaging has or may have.
+struct UnderWay {
+    token: Arc<str>,
+    answer: Answer,
+    /// What goes once more when the stream breaks.
+    again: Option<SendMessageRequest>,
+}
+
 impl<'a> SendStreamTask<'a> {
     fn new(clients: &'a Clients) -> Self {
-        Self { clients, under_way: HashMap::new(), tickets: 0, used: false }
+        Self { clients, under_way: BTreeMap::new(), tickets: 0, used: false }
     }
 
     async fn run(
         mut self,
-        first: Waiting,
+        mut waiting: Vec<Waiting>,
         queue: &mut mpsc::Receiver<Waiting>,
         shutdown: &Shutdown,
-    ) -> Broke {
+    ) -> (Broke, Vec<Waiting>) {
         let (outgoing, messages) = mpsc::channel(AHEAD);
         let request = as_service(ReceiverStream::new(messages), self.clients.credential(), None);
         let mut messaging = self.clients.messages();
@@ -198,10 +197,9 @@ impl<'a> SendStreamTask<'a> {
             tokio::time::sleep(DRAIN).await;
         });
 
-        let mut waiting = vec![first];
         loop {
             if shutdown.is_set() && self.under_way.is_empty() && waiting.is_empty() && queue.is_empty() {
-                return Broke::Drained;
+                return (Broke::Drained, Vec::new());
             }
             tokio::select! {
                 opened = &mut opening, if incoming.is_none() => match opened {
@@ -221,7 +219,7 @@ impl<'a> SendStreamTask<'a> {
                 // Only what leaves at once is taken: the rest waits where it can be counted.
                 taken = queue.recv_many(&mut waiting, BATCH), if waiting.is_empty() => {
                     if taken == 0 {
-                        return Broke::Drained;
+                        return (Broke::Drained, Vec::new());
                     }
                 }
                 () = shutdown.wait(), if !shutdown.is_set() => {}
@@ -239,12 +237,15 @@ impl<'a> SendStreamTask<'a> {
             fits
         };
         let count = waiting.iter().take_while(fits).count();
-        let sends = waiting.drain(..count).map(|Waiting { token, request, answer }| {
+        let sends = waiting.drain(..count).map(|Waiting { token, request, answer, is_second }| {
             self.tickets += 1;
-            self.under_way.insert(self.tickets, answer);
+            let goes_again = !is_second && !request.client_message_id.is_empty();
+            let again = goes_again.then(|| request.clone());
+            let session_token = token.to_string();
+            self.under_way.insert(self.tickets, UnderWay { token, answer, again });
             CarriedSend {
                 ticket: self.tickets,
-                session_token: token.to_string(),
+                session_token,
                 request: Some(request),
                 // Each send is the beginning of a trace: none has come with a request of its own.
                 traceparent: TraceContext::generate().to_string(),
@@ -256,7 +257,7 @@ impl<'a> SendStreamTask<'a> {
     fn settle(&mut self, outcomes: SendMessagesResponse) {
         self.used = true;
         for SendOutcome { ticket, outcome } in outcomes.outcomes {
-            let Some(answer) = self.under_way.remove(&ticket) else { continue };
+            let Some(UnderWay { answer, .. }) = self.under_way.remove(&ticket) else { continue };
             let outcome = match outcome {
                 Some(Outcome::Response(response)) => Ok(response),
                 Some(Outcome::Status(status)) => Err(status_of(&status)),
@@ -267,16 +268,40 @@ impl<'a> SendStreamTask<'a> {
         }
     }
 
-    /// Drops the answers of what was under way or waits, which tells each sender that the stream broke.
-    fn break_off(self, status: &Status, waiting: Vec<Waiting>) -> Broke {
+    /// Gives back what goes with the next stream, in its order. The rest is dropped unanswered.
+    fn break_off(self, status: &Status, waiting: Vec<Waiting>) -> (Broke, Vec<Waiting>) {
         tracing::warn!(
             code = ?status.code(),
             under_way = self.under_way.len(),
             "the stream of sends to messaging has broken: {}",
             status.message()
         );
-        drop(waiting);
-        if self.used { Broke::Used } else { Broke::AtOnce }
+        let mut stopped = HashSet::new();
+        let mut again = Vec::new();
+        for UnderWay { token, answer, again: request } in self.under_way.into_values() {
+            match request {
+                Some(request) if !stopped.contains(&token) => {
+                    again.push(Waiting { token, request, answer, is_second: true });
+                }
+                _ => {
+                    stopped.insert(token);
+                }
+            }
+        }
+        // One that has waited for a second stream in vain waits for no third.
+        again.extend(
+            waiting
+                .into_iter()
+                .filter(|waiting| {
+                    let goes = !waiting.is_second && !stopped.contains(&waiting.token);
+                    if !goes {
+                        stopped.insert(waiting.token.clone());
+                    }
+                    goes
+                })
+                .map(|waiting| Waiting { is_second: true, ..waiting }),
+        );
+        (if self.used { Broke::Used } else { Broke::AtOnce }, again)
     }
 }
 
