@@ -54,6 +54,7 @@ impl Frame {
     }
 
     fn new(id: String, body: Body) -> Arc<Self> {
+        let id = (!id.is_empty()).then_some(id);
         let message = ServerFrame { id, frame: Some(body) };
         Arc::new(Self { message, text: OnceLock::new(), binary: OnceLock::new() })
     }

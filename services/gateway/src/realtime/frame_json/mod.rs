@@ -39,7 +39,7 @@ pub(super) fn read(text: &[u8]) -> Result<ClientFrame, Fault> {
 }
 
 fn write_directly(frame: &ServerFrame) -> Option<String> {
-    let id = &frame.id;
+    let id = frame.id.as_deref();
     match frame.frame.as_ref()? {
         Frame::Sent(sent) => serde_json::to_string(&SentFrame { id, sent: SentOut::of(sent)? }).ok(),
         Frame::Event(event) => serde_json::to_string(&EventFrame { id, event: EventOut::of(event)? }).ok(),
@@ -53,7 +53,8 @@ fn write_directly(frame: &ServerFrame) -> Option<String> {
 
 #[derive(Serialize)]
 struct SentFrame<'a> {
-    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
     sent: SentOut<'a>,
 }
 
@@ -71,7 +72,8 @@ impl<'a> SentOut<'a> {
 
 #[derive(Serialize)]
 struct EventFrame<'a> {
-    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
     event: EventOut<'a>,
 }
 
@@ -210,7 +212,8 @@ impl<'a> ContentOut<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
 struct CallReplyFrame<'a> {
-    id: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
     call_reply: CallReplyOut,
 }
 

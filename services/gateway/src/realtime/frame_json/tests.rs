@@ -55,14 +55,14 @@ fn directly(frame: &ServerFrame) -> serde_json::Value {
 
 proptest! {
     #[test]
-    fn what_is_written_directly_is_the_same(id in any::<String>(), message in message(), occur_time in option::of(time()), repeated in any::<bool>()) {
+    fn what_is_written_directly_is_the_same(id in option::of(any::<String>()), message in message(), occur_time in option::of(time()), repeated in any::<bool>()) {
         let sent = SendMessageResponse { message: Some(message.clone()), repeated };
         let sent = ServerFrame { id: id.clone(), frame: Some(Frame::Sent(sent)) };
         prop_assert_eq!(directly(&sent), slowly(&sent));
         let event = Event {
             conversation_id: message.conversation_id.clone(),
             sequence: message.sequence,
-            epoch: id.clone(),
+            epoch: id.clone().unwrap_or_default(),
             membership_version: message.sequence / 2,
             occur_time,
             actor_user_id: message.sender_id.clone(),
@@ -131,7 +131,7 @@ fn a_message_on_which_something_hangs_goes_the_long_way() {
         let created = event::Payload::MessageCreated(message.clone());
         let event = Event { payload: Some(created), ..Event::default() };
         [(Frame::Sent(sent), "/sent/message"), (Frame::Event(event), "/event/messageCreated")]
-            .map(|(frame, place)| (ServerFrame { id: "1".to_owned(), frame: Some(frame) }, place))
+            .map(|(frame, place)| (ServerFrame { id: Some("1".to_owned()), frame: Some(frame) }, place))
     };
     for (message, part) in cases {
         for (frame, place) in frames(&message) {
@@ -169,6 +169,6 @@ fn whole_numbers_of_an_answer_have_no_fraction() {
     let number = |value| prost_types::Value { kind: Some(prost_types::value::Kind::NumberValue(value)) };
     let fields = [("a".to_owned(), number(1.0)), ("b".to_owned(), number(1.5))].into();
     let reply = CallReply { response: Some(prost_types::Struct { fields }) };
-    let frame = ServerFrame { id: "1".to_owned(), frame: Some(Frame::CallReply(reply)) };
+    let frame = ServerFrame { id: Some("1".to_owned()), frame: Some(Frame::CallReply(reply)) };
     assert_eq!(write(&frame), r#"{"id":"1","callReply":{"response":{"a":1,"b":1.5}}}"#);
 }

@@ -19,6 +19,9 @@ async fn events_come_in_order_whatever_becomes_of_the_hints() {
     }
     assert_eq!(client.sequences(20).await, (2..=21).collect::<Vec<_>>());
     client.hears_nothing().await;
+    world.backend.says(conversation, ann.id, "x");
+    let push = client.next().await;
+    assert!(push.get("event").is_some() && push.get("id").is_none(), "only answers have an id: {push}");
 }
 
 #[tokio::test]
