@@ -62,6 +62,13 @@ impl Session {
         }
     }
 
+    /// Does what comes before the first event.
+    pub(super) async fn begin(&mut self) {
+        if let Self::Allo(session) = self {
+            session.begin().await;
+        }
+    }
+
     /// Carries out an event.
     pub(super) async fn hear(&mut self, event: Event) {
         self.decide(&event);

@@ -147,6 +147,11 @@ impl Worker {
         mut events: mpsc::Receiver<Event>,
     ) -> Option<End> {
         let mut budget = Budget::new(self.realtime.config().sockets.commands_per_minute);
+        tokio::select! {
+            end = client.inbox().ended() => return Some(end),
+            () = self.shutdown.wait() => return None,
+            () = Box::pin(session.begin()) => {}
+        }
         let mut heard_at = Instant::now();
         loop {
             tokio::select! {

@@ -87,6 +87,14 @@ impl Session {
         }
     }
 
+    /// Hears of what concerns the user of the token, before they do anything.
+    pub(in crate::dialects) async fn begin(&mut self) {
+        let Some(actor) = self.user.clone() else { return };
+        if let Err(problem) = self.act_as(actor).await {
+            self.client.emit("error", &json!({"message": problem.fault().text()}));
+        }
+    }
+
     /// Carries out an event.
     pub(in crate::dialects) async fn hear(&mut self, event: Event) {
         match self.carry_out(&event).await {
