@@ -229,6 +229,24 @@ impl Accounts {
         Ok(())
     }
 
+    /// Proves that the caller is the owner: by having signed in a moment ago, or with the password. Without a password, an
+    /// older session has to be signed in again.
+    pub(crate) async fn prove_owner_or_recent(
+        &self,
+        caller: &Caller,
+        password: Option<Password>,
+    ) -> Result<(), Error> {
+        let found = self.store.find_credentials(caller.user_id).await?.ok_or(Error::Unauthenticated)?;
+        // Others have nothing but the session.
+        if found.user.kind != UserKind::Registered || self.is_just_signed_in(caller).await? {
+            return Ok(());
+        }
+        match password {
+            Some(password) if found.hash.is_some() => self.prove_owner(caller, &found, password).await,
+            _ => Err(Refusal::SignInAgain.into()),
+        }
+    }
+
     /// Proves with a password that the caller is the user; counts the try.
     async fn prove(&self, user_id: UserId, password: Password, verified: &PasswordHash) -> Result<(), Error> {
         self.attempts.by_user(user_id)?;

@@ -5,16 +5,20 @@ use proto::id::{DeviceKeyId, UserId};
 
 use crate::device_key::{DeviceKey, KeyName, PublicKey};
 use crate::error::Error;
+use crate::password::Password;
 use crate::users::Users;
 
 impl Users {
-    /// Registers a key of the caller; the same key again answers with the first registration.
+    /// Registers a key of the caller; the same key again answers with the first registration. It takes a session that was
+    /// signed in a moment ago, or the password.
     pub async fn register_key(
         &self,
         caller: &Caller,
         public_key: PublicKey,
         name: KeyName,
+        password: Option<Password>,
     ) -> Result<DeviceKey, Error> {
+        self.accounts.prove_owner_or_recent(caller, password).await?;
         let key = DeviceKey {
             id: DeviceKeyId::generate(),
             user_id: caller.user_id,

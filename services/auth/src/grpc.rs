@@ -283,7 +283,9 @@ impl UserService for Api {
         let caller = Caller::of(&request)?;
         let public_key = PublicKey::parse(&request.get_ref().public_key)?;
         let name = KeyName::parse(&request.get_ref().name)?;
-        let key = self.users.register_key(&caller, public_key, name).await?;
+        let password = request.into_inner().password;
+        let password = (!password.is_empty()).then(|| Password::presented(&password));
+        let key = self.users.register_key(&caller, public_key, name, password).await?;
         Ok(Response::new(pb::RegisterDeviceKeyResponse { device_key: Some(key.into()) }))
     }
 

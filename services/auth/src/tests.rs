@@ -514,7 +514,7 @@ fn public_key(seed: u8) -> Vec<u8> {
 }
 
 fn key(public_key: Vec<u8>, name: &str) -> pb::RegisterDeviceKeyRequest {
-    pb::RegisterDeviceKeyRequest { public_key, name: name.to_owned() }
+    pb::RegisterDeviceKeyRequest { public_key, name: name.to_owned(), password: String::new() }
 }
 
 impl World {

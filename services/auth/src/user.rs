@@ -104,12 +104,14 @@ pub struct Changes {
 }
 
 impl Changes {
-    /// The address of a user that another one, or none, takes the place of; `None` when there is none or it stays.
-    pub fn replaced<'a>(&self, user: &'a User) -> Option<&'a Email> {
-        let (new, old) = (self.email.as_ref()?, user.email.as_ref()?);
-        // More than case in ASCII may make another mailbox, whatever the keys have in common.
-        let stays = new.as_ref().is_some_and(|new| new.as_str().eq_ignore_ascii_case(old.as_str()));
-        (!stays).then_some(old)
+    /// True when the user gets a first address, another one, or loses the one that they have.
+    pub fn move_email(&self, user: &User) -> bool {
+        match (&self.email, &user.email) {
+            (None, _) | (Some(None), None) => false,
+            // More than case in ASCII may make another mailbox, whatever the keys have in common.
+            (Some(Some(new)), Some(old)) => !new.as_str().eq_ignore_ascii_case(old.as_str()),
+            (Some(_), _) => true,
+        }
     }
 
     /// Whether they are of the name or the picture, which other services show.
@@ -457,12 +459,12 @@ mod tests {
             external: None,
         };
         let kim = User { email: Some(Email::parse("email", "Kim@example.org").unwrap()), ..nobody.clone() };
-        assert_eq!(with_email("kim@example.org").replaced(&nobody), None);
-        assert_eq!(Changes::default().replaced(&kim), None);
-        assert_eq!(with_email("kim@Example.org").replaced(&kim), None);
+        assert!(with_email("kim@example.org").move_email(&nobody));
+        assert!(!Changes::default().move_email(&kim));
+        assert!(!with_email("kim@Example.org").move_email(&kim));
         // The last one begins with a sign for kelvins, which folds to a k.
         for other in ["", "tim@example.org", "\u{212a}im@example.org"] {
-            assert_eq!(with_email(other).replaced(&kim), kim.email.as_ref(), "{other}");
+            assert!(with_email(other).move_email(&kim), "{other}");
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::external_account::Namespace;
 use crate::mail::Letter;
 use crate::password::Password;
 use crate::profile::{Category, Day};
-use crate::store::{Credentials, Replacing, Store, Update};
+use crate::store::{Credentials, OwnerProof, Store, Update};
 use crate::user::{Account, Changes, Listing, User, UserKind, UserPage};
 use crate::username::Username;
 use crate::view::{Detail, View, Viewer};
@@ -147,7 +147,7 @@ impl Users {
         self.store.facts_after(position, limit).await
     }
 
-    /// Changes the caller's own user. The password is looked at when an address is to be replaced.
+    /// Changes the caller's own user. The password is looked at when an address is to be set or moved.
     pub async fn update(
         &self,
         caller: &Caller,
@@ -166,7 +166,7 @@ impl Users {
         if changes.email.is_some() {
             return self.update_with_email(caller, changes, password).await;
         }
-        let update = Update { user_id: caller.user_id, changes, replacing: None, now: self.clock.now() };
+        let update = Update { user_id: caller.user_id, changes, proof: None, now: self.clock.now() };
         self.updated(&update).await
     }
 
@@ -178,8 +178,8 @@ impl Users {
         Ok(changed)
     }
 
-    /// The same with an address. One that is set opens the account to whoever reads it, so that somebody who has got hold
-    /// of a session must not replace it.
+    /// The same with an address. An address opens the account to its reader, the first one like any other, so a session
+    /// alone, which may have been stolen, sets none.
     async fn update_with_email(
         &self,
         caller: &Caller,
@@ -191,19 +191,19 @@ impl Users {
         if user.kind == UserKind::External && matches!(changes.email, Some(Some(_))) {
             return Err(Error::ExternalWithoutEmail);
         }
-        let old = changes.replaced(user);
-        let mut farewell = None;
-        if let Some(old) = old {
-            self.accounts.prove_owner(caller, &found, password).await?;
-            farewell = self.mails.news(Letter::of_replaced(old, user.username.as_ref()), user.id, now)?;
+        if !changes.move_email(user) {
+            return self.updated(&Update { user_id: user.id, changes, proof: None, now }).await;
         }
-        let proof = |email| Replacing { email, verified: hash.as_ref(), farewell: farewell.as_ref() };
-        let update = Update { user_id: user.id, changes, replacing: old.map(proof), now };
-        let changed = self.updated(&update).await?;
-        if old.is_some() {
-            self.mails.bell.ring(Kind::Mail);
-            tracing::info!(user.id = %user.id, "replaced the e-mail address of user {}", user.id);
-        }
+        self.accounts.prove_owner(caller, &found, password).await?;
+        let old = user.email.as_ref();
+        let farewell = match old {
+            Some(old) => self.mails.news(Letter::of_replaced(old, user.username.as_ref()), user.id, now)?,
+            None => None,
+        };
+        let proof = OwnerProof { email: old, verified: hash.as_ref(), farewell: farewell.as_ref() };
+        let changed = self.updated(&Update { user_id: user.id, changes, proof: Some(proof), now }).await?;
+        self.mails.bell.ring(Kind::Mail);
+        tracing::info!(user.id = %user.id, "changed the e-mail address of user {}", user.id);
         Ok(changed)
     }
 }

@@ -45,7 +45,9 @@ async fn a_wrong_password_and_an_unknown_name_answer_alike(world: Arc<World>) {
 async fn one_sees_oneself_and_others_less(world: Arc<World>) {
     let [ann, bob] = world.people(["ann", "bob"]).await;
     let email = format!("{}@example.org", ann.username);
-    let changes = json!({ "user": { "email": email, "bio": "likes tea" }, "updateMask": "email,bio" });
+    let changes = json!({
+        "user": { "email": email, "bio": "likes tea" }, "updateMask": "email,bio", "password": PASSWORD,
+    });
     ann.patch("/v1/me", changes).await.ok();
     assert_eq!(ann.get("/v1/me").await.ok()["user"]["email"], json!(email));
     let seen = bob.get(&format!("/v1/users/{}", ann.id)).await.ok();

@@ -24,7 +24,8 @@ fn address_of(person: &Person) -> String {
 
 async fn takes_address(person: &Person) -> String {
     let email = address_of(person);
-    person.patch("/v1/me", json!({ "user": { "email": email }, "updateMask": "email" })).await.ok();
+    let change = json!({ "user": { "email": email }, "updateMask": "email", "password": PASSWORD });
+    person.patch("/v1/me", change).await.ok();
     email
 }
 

@@ -26,6 +26,8 @@ impl ExportService for Api {
         request: Request<pb::ExportUserDataRequest>,
     ) -> Result<Response<Self::ExportUserDataStream>, Status> {
         let caller = Caller::of(&request)?;
+        self.accounts.prove_owner_or_recent(&caller, None).await?;
+        tracing::info!(user.id = %caller.user_id, "exports the data of user {}", caller.user_id);
         let api = self.clone();
         let pieces = export::stream(
             |Piece { path, data }| pb::ExportUserDataResponse { path, data },

@@ -36,10 +36,12 @@ pub(super) async fn amend(
     now: Timestamp,
 ) -> Result<Option<User>, Error> {
     let found = store.find_credentials(id).await?;
-    let replacing = found.as_ref().and_then(|Credentials { user, hash }| {
-        Some(Replacing { email: user.email.as_ref()?, verified: hash.as_ref(), farewell: None })
+    let proof = found.as_ref().map(|Credentials { user, hash }| OwnerProof {
+        email: user.email.as_ref(),
+        verified: hash.as_ref(),
+        farewell: None,
     });
-    store.update_user(&Update { user_id: id, changes, replacing, now }).await
+    store.update_user(&Update { user_id: id, changes, proof, now }).await
 }
 
 /// Runs each promise on a fresh database of either kind.

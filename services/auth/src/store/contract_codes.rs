@@ -313,8 +313,8 @@ async fn an_address_is_replaced_by_who_has_proven_it(store: Store) {
     let (right, wrong) = (hash("secret"), hash("another"));
     let gone = Changes { email: Some(None), ..Changes::default() };
     let replace = async |changes: &Changes, email: Option<&Email>, verified: Option<&PasswordHash>| {
-        let replacing = email.map(|email| Replacing { email, verified, farewell: Some(&farewell) });
-        store.update_user(&Update { user_id: ann.id, changes, replacing, now: after(1) }).await
+        let proof = OwnerProof { email, verified, farewell: Some(&farewell) };
+        store.update_user(&Update { user_id: ann.id, changes, proof: Some(proof), now: after(1) }).await
     };
     for changes in [&gone, &moving_to("new@example.org")] {
         // Nothing is proven, or that of another address or under another password: somebody was faster.
@@ -329,6 +329,15 @@ async fn an_address_is_replaced_by_who_has_proven_it(store: Store) {
     assert_eq!(moved.email.unwrap().as_str(), "new@example.org");
     let told = store.claim_errands(Kind::Mail, after(1), LIFETIME, 10).await.unwrap();
     assert_eq!(told.into_iter().map(|one| one.id).collect::<Vec<_>>(), [farewell.id]);
+
+    // The first address takes a proof too.
+    let without = amend(&store, ann.id, &gone, after(2)).await.unwrap().unwrap();
+    assert_eq!(without.email, None);
+    let first = moving_to("first@example.org");
+    let unproven = Update { user_id: ann.id, changes: &first, proof: None, now: after(3) };
+    assert!(matches!(store.update_user(&unproven).await, Err(Error::BadCredentials)));
+    assert!(matches!(replace(&first, None, Some(&wrong)).await, Err(Error::BadCredentials)));
+    assert!(amend(&store, ann.id, &first, after(4)).await.unwrap().unwrap().email.is_some());
 }
 
 async fn what_replaces_a_verified_address_resets_nothing_unverified(store: Store) {

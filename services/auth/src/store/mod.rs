@@ -316,17 +316,17 @@ pub struct Update<'a> {
     pub user_id: UserId,
     /// What is to change.
     pub changes: &'a Changes,
-    /// That the owner replaces the address; `None` when none is to be replaced.
-    pub replacing: Option<Replacing<'a>>,
+    /// The proof that the owner sets or moves the address; `None` when it stays.
+    pub proof: Option<OwnerProof<'a>>,
     /// When.
     pub now: Timestamp,
 }
 
-/// Proof that an address may be replaced.
+/// Proof that the owner of an account acts.
 #[derive(Clone, Copy, Debug)]
-pub struct Replacing<'a> {
+pub struct OwnerProof<'a> {
     /// The address that was in use then.
-    pub email: &'a Email,
+    pub email: Option<&'a Email>,
     /// What the password was verified against; `None` when there was none.
     pub verified: Option<&'a PasswordHash>,
     /// The mail that tells the old address.

@@ -320,14 +320,14 @@ impl Store {
     }
 
     pub async fn update_user(&self, update: &Update<'_>) -> Result<Option<User>, Error> {
-        let Update { user_id: id, changes, replacing, now } = *update;
+        let Update { user_id: id, changes, proof, now } = *update;
         let mut tx = self.pool.begin().await?;
         let Some(Credentials { mut user, hash }) = lock_user(&mut tx, id).await? else { return Ok(None) };
         let before = user.clone();
-        if let Some(old) = changes.replaced(&user) {
-            let proven = replacing.filter(|one| one.email == old && one.verified == hash.as_ref());
-            let Some(proven) = proven else { return Err(Error::BadCredentials) };
-            if let Some(errand) = proven.farewell {
+        if changes.move_email(&user) {
+            let proof = proof.filter(|one| one.email == user.email.as_ref() && one.verified == hash.as_ref());
+            let Some(proof) = proof else { return Err(Error::BadCredentials) };
+            if let Some(errand) = proof.farewell {
                 insert_errand(&mut tx, errand).await?;
             }
         }

@@ -122,3 +122,28 @@ async fn only_oneself_is_handed_what_is_kept() {
     let request = as_service(pb::ExportUserDataRequest {}, &world.gateway, on_behalf);
     assert_eq!(exports.export_user_data(request).await.unwrap_err().code(), Code::PermissionDenied);
 }
+
+#[tokio::test]
+async fn an_old_session_exports_nothing_and_registers_no_device_key() {
+    let (mut world, _scratch) = on_sqlite(config()).await;
+    let (ann, guest) = (world.register("ann").await, world.guest().await);
+    world.clock.advance(Duration::from_secs(600));
+    let mut exports = ExportServiceClient::new(Transport::local(world.unit.grpc.clone().unwrap()));
+    let refused = exports.export_user_data(ann.asks(pb::ExportUserDataRequest {})).await;
+    assert_refused(refused.map(drop), Code::FailedPrecondition, "SIGN_IN_AGAIN");
+    assert_refused(world.register_key(&ann, 1).await, Code::FailedPrecondition, "SIGN_IN_AGAIN");
+    let with = |password: &str| {
+        let request =
+            pb::RegisterDeviceKeyRequest { password: password.to_owned(), ..key(public_key(1), "phone") };
+        ann.asks(request)
+    };
+    let refused = world.users.register_device_key(with("not the password")).await;
+    assert_refused(refused, Code::Unauthenticated, "BAD_CREDENTIALS");
+    world.users.register_device_key(with(PASSWORD)).await.unwrap();
+
+    // A guest has nothing but the session, and one who has signed in again has a new one.
+    assert!(!world.export(&guest).await.is_empty());
+    let again = world.login("ann", PASSWORD).await.unwrap();
+    assert!(!world.export(&again).await.is_empty());
+    world.register_key(&again, 2).await.unwrap();
+}

@@ -327,7 +327,7 @@ async fn a_guest_cannot_be_taken_over_by_a_code() {
 }
 
 #[tokio::test]
-async fn a_session_alone_replaces_no_address() {
+async fn a_session_alone_sets_no_address() {
     let (database, _scratch) = testing::sqlite(&MIGRATOR, "auth").await;
     let store = crate::store::Store::new(&database);
     let config = Config { mail: no_server(), ..in_production() };
@@ -347,7 +347,10 @@ async fn a_session_alone_replaces_no_address() {
     }
     assert_eq!(set("ANN@example.org", "").await.unwrap(), "ANN@example.org", "the same address");
     assert_eq!(set("", PASSWORD).await.unwrap(), "");
-    assert_eq!(set("new@example.org", "").await.unwrap(), "new@example.org", "the first one");
+    for password in ["", "not the password"] {
+        assert_refused(set("eve@example.org", password).await, Code::Unauthenticated, "BAD_CREDENTIALS");
+    }
+    assert_eq!(set("new@example.org", PASSWORD).await.unwrap(), "new@example.org", "the first one");
 
     // One was taken away, and its owner is told.
     let later = START.plus(Duration::from_secs(3600));
