@@ -159,7 +159,9 @@ impl Case {
     pub fn changes_account(&self) -> bool {
         match self.service().as_str() {
             "AuthService" | "UserService" => self.changes(),
-            "ConnectionService"
+            // An export takes a session that is not old.
+            "ExportService"
+            | "ConnectionService"
             | "ReviewService"
             | "CalendarService"
             | "CallService"
