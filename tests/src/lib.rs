@@ -9,6 +9,7 @@ pub mod external;
 pub mod figure;
 pub mod history;
 pub mod http;
+pub mod mail;
 pub mod node;
 pub mod person;
 pub mod process;

@@ -63,6 +63,8 @@ pub struct Registration {
     pub email: Option<Email>,
     /// What the client calls its device.
     pub device_name: DeviceName,
+    /// Whether the address must have been verified before; then there is one.
+    pub requires_verified_email: bool,
 }
 
 /// Somebody who wants to sign in.
@@ -97,7 +99,8 @@ pub struct SignedIn {
 }
 
 impl Accounts {
-    /// Makes an account and signs it in. The proof is of its address, which is verified from the start if it counts.
+    /// Makes an account and signs it in. The proof is of its address, which is verified from the start if it counts. Where
+    /// a verified address is required, an address without a proof that counts is refused.
     pub async fn register(
         &self,
         registration: Registration,
@@ -106,7 +109,8 @@ impl Accounts {
         if !self.registration_open {
             return Err(Error::RegistrationClosed);
         }
-        let Registration { username, password, display_name, email, device_name } = registration;
+        let Registration { username, password, display_name, email, device_name, requires_verified_email } =
+            registration;
         if username.is_reserved() {
             return Err(Error::UsernameTaken(username));
         }
@@ -114,7 +118,7 @@ impl Accounts {
         let display_name = display_name.unwrap_or_else(|| DisplayName::from(&username));
         let user = self.new_user(UserKind::Registered, Some(username), display_name, email);
         let grant = self.new_grant(user.id, device_name)?;
-        let user = self.store.register(user, &hash, &grant, proof.as_ref()).await?;
+        let user = self.store.register(user, &hash, &grant, proof.as_ref(), requires_verified_email).await?;
         tracing::info!(user.id = %user.id, "registered user {}", user.id);
         Ok(SignedIn { user, grant })
     }

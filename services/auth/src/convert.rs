@@ -33,11 +33,16 @@ impl TryFrom<pb::RegisterRequest> for Registration {
     fn try_from(request: pb::RegisterRequest) -> Result<Self, Error> {
         let username = Username::parse(&request.username)?;
         let password = NewPassword::choose("password", Password::presented(&request.password), &username)?;
+        let email = optional_email("email", &request.email)?;
+        if request.require_verified_email && email.is_none() {
+            return Err(Error::invalid("email", "must be set when require_verified_email is"));
+        }
         Ok(Self {
             password,
             display_name: DisplayName::parse_optional("display_name", &request.display_name)?,
-            email: optional_email("email", &request.email)?,
+            email,
             device_name: DeviceName::parse(&request.device_name)?,
+            requires_verified_email: request.require_verified_email,
             username,
         })
     }

@@ -14,6 +14,9 @@ pub enum Refusal {
     /// The code is not right, or not any more; nobody is told which, or whether there ever was one.
     #[error("the code is wrong or has ended: ask for a new one")]
     OtpInvalid,
+    /// The address that an account is to be made with was not verified; says the same whether or not it is taken.
+    #[error("the e-mail address is not verified: verify it with a code for signing up, then register")]
+    EmailNotVerified,
     /// No code can be sent.
     #[error("no mail server is configured here")]
     MailNotConfigured,
@@ -74,6 +77,7 @@ impl From<Refusal> for Fault {
         use ErrorReason as Reason;
         let (code, reason) = match refusal {
             Refusal::OtpInvalid => (Code::InvalidArgument, Reason::OtpInvalid),
+            Refusal::EmailNotVerified => (Code::FailedPrecondition, Reason::EmailNotVerified),
             Refusal::MailNotConfigured => (Code::FailedPrecondition, Reason::MailNotConfigured),
             Refusal::PasswordNotSet => (Code::FailedPrecondition, Reason::PasswordNotSet),
             Refusal::SignInAgain => (Code::FailedPrecondition, Reason::SignInAgain),

@@ -16,6 +16,7 @@ use crate::otp::{
     WINDOW,
 };
 use crate::providers::Link;
+use crate::refusal::Refusal;
 use crate::user::Changes;
 use crate::vault::{Sum, Use, Vault};
 
@@ -42,6 +43,8 @@ promises! {
     a_code_for_signing_up_verifies_an_address_without_an_account,
     a_proof_counts_for_its_network_and_its_time,
     a_proof_is_used_up_by_one_account,
+    an_address_without_a_required_proof_is_refused_whether_taken_or_not,
+    a_required_proof_is_used_by_one_of_many_at_once,
     old_proofs_are_swept,
     the_key_is_drawn_once,
     an_errand_comes_with_its_code_or_not_at_all,
@@ -435,11 +438,23 @@ async fn verify_address(store: &Store, email: &str, from: Sum, seconds: u64) -> 
 
 /// Registers with an address, from this network; whether it is verified.
 async fn registers(store: &Store, name: &str, email: &str, from: Sum, seconds: u64) -> Result<bool, Error> {
+    registers_with(store, name, email, from, seconds, false).await
+}
+
+/// The same, where a proof of the address may be required.
+async fn registers_with(
+    store: &Store,
+    name: &str,
+    email: &str,
+    from: Sum,
+    seconds: u64,
+    requires_proof: bool,
+) -> Result<bool, Error> {
     let email = Email::parse("email", email).unwrap();
     let proof = AddressProof { address: slot(email.as_str(), Purpose::SignUp).address, network: from };
     let user = User { email: Some(email), create_time: after(seconds), ..user(name) };
     let first = grant(&user, after(seconds));
-    let kept = store.register(user, &hash("secret"), &first, Some(&proof)).await?;
+    let kept = store.register(user, &hash("secret"), &first, Some(&proof), requires_proof).await?;
     assert!(opens(store, &first.token).await);
     let found = store.find_credentials(kept.id).await.unwrap().unwrap().user;
     assert_eq!(found, kept);
@@ -482,6 +497,51 @@ async fn a_proof_is_used_up_by_one_account(store: Store) {
     let third = store.find_login(&Login::Email("ann@example.org".to_owned())).await.unwrap().unwrap().user;
     store.delete_user(third.id, Some(&hash("secret")), after(4)).await.unwrap();
     assert!(!registers(&store, "ann4", "ann@example.org", network(1), 5).await.unwrap());
+}
+
+fn is_not_verified(result: &Result<bool, Error>) -> bool {
+    matches!(result, Err(Error::Refused(Refusal::EmailNotVerified)))
+}
+
+async fn an_address_without_a_required_proof_is_refused_whether_taken_or_not(store: Store) {
+    somebody(&store, "ann").await;
+    let (taken, free, end) = ("ann@example.org", "bob@example.org", PROOF_LIFETIME.as_secs());
+    let tries = async |name: &str, email: &str, from: Sum, seconds: u64| {
+        registers_with(&store, name, email, from, seconds, true).await
+    };
+    // No proof; then proofs of another network, and one that has ended. The name may be taken too.
+    for email in [taken, free] {
+        for name in ["bob", "ann"] {
+            assert!(is_not_verified(&tries(name, email, network(1), 0).await), "{name} {email}");
+        }
+        assert!(verify_address(&store, email, network(1), 0).await);
+        assert!(is_not_verified(&tries("bob", email, network(2), 1).await), "{email}");
+        assert!(is_not_verified(&tries("bob", email, network(1), end).await), "{email}");
+    }
+    let user = User { email: None, ..user("cid") };
+    let unnamed = store.register(user.clone(), &hash("secret"), &grant(&user, after(1)), None, true).await;
+    assert!(matches!(unnamed, Err(Error::Refused(Refusal::EmailNotVerified))));
+
+    // With a proof the taken address is said to be taken, and the account of the free one is verified. The proof outlives a
+    // name that is taken.
+    assert!(matches!(tries("bob", taken, network(1), 1).await, Err(Error::EmailTaken)));
+    assert!(matches!(tries("ann", free, network(1), 1).await, Err(Error::UsernameTaken(_))));
+    assert!(tries("bob", free, network(1), end - 1).await.unwrap());
+    assert!(is_not_verified(&tries("bob2", free, network(1), end - 1).await), "the proof was used up");
+}
+
+async fn a_required_proof_is_used_by_one_of_many_at_once(store: Store) {
+    assert!(verify_address(&store, "ann@example.org", network(1), 0).await);
+    let mut processes = JoinSet::new();
+    for number in 0..6 {
+        let (store, name) = (store.clone(), format!("ann{number}"));
+        processes.spawn(async move {
+            registers_with(&store, &name, "ann@example.org", network(1), 1, true).await
+        });
+    }
+    let results = processes.join_all().await;
+    assert_eq!(results.iter().filter(|result| matches!(result, Ok(true))).count(), 1, "{results:?}");
+    assert_eq!(results.iter().filter(|result| is_not_verified(result)).count(), 5, "{results:?}");
 }
 
 async fn old_proofs_are_swept(store: Store) {

@@ -72,15 +72,17 @@ impl Store {
     }
 
     /// Keeps a new account and its first session, and returns the account: its address is verified when the proof counts,
-    /// which is used up then. Refuses a name or an address that somebody has.
+    /// which is used up then. Refuses a name or an address that is taken; before that, where a proof is required, refuses
+    /// an address without a proof that counts.
     pub async fn register(
         &self,
         user: User,
         hash: &PasswordHash,
         first: &Grant,
         proof: Option<&AddressProof>,
+        requires_proof: bool,
     ) -> Result<User, Error> {
-        on!(self, store => store.register(user, hash, first, proof).await)
+        on!(self, store => store.register(user, hash, first, proof, requires_proof).await)
     }
 
     /// Removes proofs of addresses that have expired, at most `limit`, and returns how many.

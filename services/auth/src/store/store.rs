@@ -50,6 +50,7 @@ use crate::otp::AddressProof;
 use crate::password::PasswordHash;
 use crate::providers::Link;
 use crate::publish;
+use crate::refusal::Refusal;
 use crate::session::{DeviceName, Grant, Identified, Lifetime, Refresh, Rotation, Session, TWO_TABS, Use};
 use crate::standing::Standing;
 use crate::token::{Hash, Salt, Token};
@@ -121,12 +122,17 @@ impl Store {
         hash: &PasswordHash,
         first: &Grant,
         proof: Option<&AddressProof>,
+        requires_proof: bool,
     ) -> Result<User, Error> {
         let mut tx = self.pool.begin().await?;
         if let Some(proof) = proof
             && use_proof(&mut tx, proof, user.create_time).await?
         {
             user.standing.email_verify_time = Some(user.create_time);
+        }
+        // Before the row is inserted, which tells whether the address is taken.
+        if requires_proof && user.standing.email_verify_time.is_none() {
+            return Err(Refusal::EmailNotVerified.into());
         }
         insert_user(&mut tx, &user, Some(hash)).await?;
         insert_session(&mut tx, first).await?;

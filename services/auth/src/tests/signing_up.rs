@@ -85,6 +85,48 @@ async fn a_code_for_signing_up_says_nothing_that_registering_does_not() {
     assert_refused(refused, Code::InvalidArgument, "OTP_INVALID");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_required_proof_comes_before_what_is_said_of_an_address_on_sqlite() {
+    let (database, _scratch) = testing::sqlite(&MIGRATOR, "auth").await;
+    a_required_proof_comes_before_what_is_said_of_an_address(database).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_required_proof_comes_before_what_is_said_of_an_address_on_postgres() {
+    let Some((database, _scratch)) = testing::postgres(&MIGRATOR, "auth").await else { return };
+    a_required_proof_comes_before_what_is_said_of_an_address(database).await;
+}
+
+async fn a_required_proof_comes_before_what_is_said_of_an_address(database: Database) {
+    const HOME: &str = "203.0.113.7";
+    let mut world = World::start(database, config()).await;
+    world.register("ann").await;
+    let (taken, free) = ("ann@example.org", "bob@example.org");
+    let registers = async |world: &mut World, address: &str, email: &str| {
+        let verified = pb::RegisterRequest { require_verified_email: true, ..registration("bob", email) };
+        let request = from(world, address, verified);
+        world.auth.register(request).await.map(|answer| answer.into_inner().user.unwrap().email_verified)
+    };
+    let mut refusals = Vec::new();
+    for email in [taken, free] {
+        let refused = registers(&mut world, HOME, email).await;
+        refusals.push(assert_refused(refused, Code::FailedPrecondition, "EMAIL_NOT_VERIFIED"));
+    }
+    assert_eq!(refusals[0], refusals[1]);
+    let missing = registers(&mut world, HOME, "").await;
+    let fault = assert_refused(missing, Code::InvalidArgument, "INVALID_FIELD");
+    assert_eq!(fault.fields()[0].0, "email");
+
+    for email in [taken, free] {
+        let digits = code(&world, email, pb::OtpPurpose::SignUp).await;
+        otps(&world).verify_otp(from(&world, HOME, sign_up(email, &digits))).await.unwrap();
+        let elsewhere = registers(&mut world, "198.51.100.7", email).await;
+        assert_refused(elsewhere, Code::FailedPrecondition, "EMAIL_NOT_VERIFIED");
+    }
+    assert_refused(registers(&mut world, HOME, taken).await, Code::AlreadyExists, "EMAIL_TAKEN");
+    assert!(registers(&mut world, HOME, free).await.unwrap());
+}
+
 #[tokio::test]
 async fn no_code_for_signing_up_is_sent_while_registration_is_closed() {
     let (world, _scratch) = on_sqlite(Config { registration_open: Some(false), ..config() }).await;

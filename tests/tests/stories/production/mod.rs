@@ -1,5 +1,6 @@
 //! The five dialects in the profile `production`: without a token clients sign up, sign in, enter as guests, and read and
-//! watch public rooms of the playground. Everything else takes a token.
+//! watch public rooms of the playground. Everything else takes a token. Signing up to talkamie takes an address that was
+//! verified with a code.
 
 mod on_sockets;
 mod over_http;
@@ -19,13 +20,14 @@ const PRODUCTION: &[(&str, &str)] = &[
     ("gateway.rates.anonymous_burst_per_address", "1000000"),
 ];
 
-/// Starts a world in production.
-async fn starts(shape: Shape) -> World {
+/// Starts a world in production, with further settings.
+async fn starts(shape: Shape, further: &[(&str, &str)]) -> World {
+    let settings = [PRODUCTION, further].concat();
     let started = match shape {
-        Shape::Embedded => World::embedded_with(PRODUCTION).await,
+        Shape::Embedded => World::embedded_with(&settings).await,
         Shape::Separate => {
             let database = storage::fresh_database().await.expect("a database");
-            World::separate_with(&database, &storage::nats_url().expect("a bus"), PRODUCTION).await
+            World::separate_with(&database, &storage::nats_url().expect("a bus"), &settings).await
         }
     };
     started.expect("a world in production")

@@ -19,7 +19,7 @@ use crate::talkamie::socket::Socket;
 tests::stories![every_dialect_takes_a_token_on_its_sockets];
 
 async fn every_dialect_takes_a_token_on_its_sockets(world: Arc<World>) {
-    let world = starts(world.shape).await;
+    let world = starts(world.shape, &[]).await;
     talkamie(&world).await;
     if node::has_clients() {
         let people = world.people(["ann", "bob"]).await;
@@ -31,7 +31,7 @@ async fn every_dialect_takes_a_token_on_its_sockets(world: Arc<World>) {
 }
 
 async fn talkamie(world: &World) {
-    let (ann, bob) = Client::pair(world).await;
+    let (ann, bob) = (Client::registered(world, "ann").await, Client::registered(world, "bob").await);
     let chat = ann.befriends(&bob).await;
     let says = json!({ "action": "send-message", "chatId": chat, "message": { "text": "from talkamie" } });
     let mut socket = Socket::connect(&ann).await;

@@ -6,6 +6,7 @@ use proto::id::EventId;
 use reqwest::Method;
 use serde_json::{Value, json};
 use tests::http::{self, Answer};
+use tests::mail::{self, MailServer};
 use tests::person::{PASSWORD, array, text};
 use tests::{Person, World};
 
@@ -15,13 +16,16 @@ use crate::talkamie::client::{Client, data, refused};
 tests::stories![every_dialect_takes_a_token_over_http];
 
 async fn every_dialect_takes_a_token_over_http(world: Arc<World>) {
-    let world = starts(world.shape).await;
+    let mail = mail::server();
+    let settings = mail.iter().flat_map(MailServer::settings).collect::<Vec<_>>();
+    let world = starts(world.shape, &settings).await;
     let people = world.people(["ann", "bob"]).await;
     chats(&world, &people).await;
     messenger(&world, &people).await;
     allo(&world, &people).await;
     playground(&world, &people).await;
     talkamie(&world).await;
+    talkamie_takes_a_verified_address(&world, mail.as_ref()).await;
     stops(world).await;
 }
 
@@ -220,7 +224,7 @@ async fn playground(world: &World, [ann, bob]: &[Person; 2]) {
 }
 
 async fn talkamie(world: &World) {
-    let (ann, bob) = Client::pair(world).await;
+    let (ann, bob) = (Client::registered(world, "ann").await, Client::registered(world, "bob").await);
     let id = EventId::generate();
     let get = |path: &str| (Method::GET, path.to_owned(), json!({}));
     let of_user = |method: Method, rest: &str| (method, bob.path(rest), json!({}));
@@ -307,4 +311,34 @@ async fn talkamie(world: &World) {
     let sent = data(again.post(&bob.path("/message/request"), json!({ "text": "from talkamie" })).await);
     let chat = data(bob.get(&format!("/chat/{}", text(&sent["chat"]["id"]))).await);
     assert_eq!((&chat["user"]["id"], &chat["request"]["text"]), (&json!(ann.id), &json!("from talkamie")));
+}
+
+/// Whether an address has an account is told by signing up to those only who have verified it with a code.
+async fn talkamie_takes_a_verified_address(world: &World, mail: Option<&MailServer>) {
+    let taken = Client { token: String::new(), ..Client::registered(world, "ann").await };
+    let free = Client::signed_out(world);
+    let signs_up = async |client: &Client| client.post("/auth/sign-up", client.form("Ann", "senior")).await;
+    let answers = (signs_up(&taken).await, signs_up(&free).await);
+    assert_eq!(answers.0, answers.1);
+    let sentence = refused(answers.0, 403);
+    assert!(sentence.contains("/otp/verify"), "{sentence}");
+    let Some(mail) = mail else { return };
+
+    for client in [&taken, &free] {
+        assert_eq!(data(client.post("/otp", json!({ "email": client.email })).await), Value::Null);
+        let code = mail.code_for(&client.email).await;
+        assert_eq!(code.len(), 6, "{code}");
+        let last = code.chars().last().and_then(|digit| digit.to_digit(10)).expect("a digit");
+        let wrong = format!("{}{}", &code[..5], (last + 1) % 10);
+        let verify = |code: &str| json!({ "email": client.email, "code": code });
+        refused(client.post("/otp/verify", verify(&wrong)).await, 400);
+        refused(signs_up(client).await, 403);
+        data(client.post("/otp/verify", verify(&code)).await);
+    }
+    refused(signs_up(&taken).await, 409);
+    let signed_up = free.clone().signed_in(&data(signs_up(&free).await));
+    let user = data(signed_up.get("/auth").await)["user"].clone();
+    assert_eq!((&user["id"], &user["email"]), (&json!(signed_up.id), &json!(free.email)));
+    // The code was good for one account: the address is taken now, and this is not told again.
+    assert_eq!(signs_up(&free).await, signs_up(&Client::signed_out(world)).await);
 }

@@ -24,18 +24,47 @@ pub struct Client {
 }
 
 impl Client {
-    /// Signs a new user up.
-    pub async fn sign_up(world: &World, name: &str, kind: &str) -> Self {
+    /// A client without an account, with an e-mail address that no other has.
+    pub fn signed_out(world: &World) -> Self {
         let client =
             reqwest::Client::builder().timeout(Duration::from_secs(30)).build().expect("an HTTP client");
         let email = format!("{}@talkamie.example", EventId::generate());
-        let mut user =
-            Self { id: String::new(), email, token: String::new(), gateway: world.gateway(), client };
-        let form = json!({"email": user.email, "password": PASSWORD, "name": name, "type": kind});
-        let signed_up = user.post("/auth/sign-up", form).await.ok()["data"].clone();
-        user.id = text(&signed_up["user"]["id"]);
-        user.token = text(&signed_up["tokens"]["access"]);
-        user
+        Self { id: String::new(), email, token: String::new(), gateway: world.gateway(), client }
+    }
+
+    /// The form by which this client signs up.
+    pub fn form(&self, name: &str, kind: &str) -> Value {
+        json!({"email": self.email, "password": PASSWORD, "name": name, "type": kind})
+    }
+
+    /// The client with the user and the token of an answer that signs in.
+    #[must_use]
+    pub fn signed_in(mut self, data: &Value) -> Self {
+        self.id = text(&data["user"]["id"]);
+        self.token = text(&data["tokens"]["access"]);
+        self
+    }
+
+    /// Signs a new user up.
+    pub async fn sign_up(world: &World, name: &str, kind: &str) -> Self {
+        let user = Self::signed_out(world);
+        let signed_up = user.post("/auth/sign-up", user.form(name, kind)).await.ok();
+        user.signed_in(&signed_up["data"])
+    }
+
+    /// A new user who was registered over the canonical API, also where signing up takes a verified address, and who begins
+    /// as those do who sign up.
+    pub async fn registered(world: &World, name: &str) -> Self {
+        let user = Self::signed_out(world);
+        let person = world.person(name).await;
+        let email = json!({"user": {"email": user.email}, "updateMask": "email"});
+        person.patch("/v1/me", email).await.ok();
+        let privacy = json!({"firstContact": "FIRST_CONTACT_AFTER_REQUEST"});
+        let gate = json!({"privacy": privacy, "updateMask": "firstContact"});
+        person.patch("/v1/me/privacy", gate).await.ok();
+        let form = json!({"email": user.email, "password": PASSWORD});
+        let signed_in = data(user.post("/auth/sign-in", form).await);
+        user.signed_in(&signed_in)
     }
 
     /// Two users: a senior and a volunteer.

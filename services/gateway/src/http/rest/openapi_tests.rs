@@ -186,7 +186,7 @@ fn a_register_reads_well() {
     let document = document();
     insta::assert_json_snapshot!(document["paths"]["/v1/auth/register"]["post"], @r##"
     {
-      "description": "Makes an account and signs it in. An e-mail address that the same network has verified with a code for signing up within the last 30 minutes is shown as verified from the start. The usernames `root`, `admin`, `administrator`, `superuser`, `owner`, `moderator` and `system` count as taken. Fails with USERNAME_TAKEN, EMAIL_TAKEN, WEAK_PASSWORD, REGISTRATION_CLOSED, RATE_LIMITED.",
+      "description": "Makes an account and signs it in. An e-mail address that the same network has verified with a code for signing up within the last 30 minutes is shown as verified from the start. The usernames `root`, `admin`, `administrator`, `superuser`, `owner`, `moderator` and `system` count as taken. Fails with USERNAME_TAKEN, EMAIL_TAKEN, EMAIL_NOT_VERIFIED, WEAK_PASSWORD, REGISTRATION_CLOSED, RATE_LIMITED.",
       "operationId": "AuthService_Register",
       "parameters": [],
       "requestBody": {
@@ -266,6 +266,10 @@ fn a_register_reads_well() {
           "maxLength": 128,
           "minLength": 8,
           "type": "string"
+        },
+        "requireVerifiedEmail": {
+          "description": "Refuses an e-mail address that was not verified with a code for signing up, from the same network, within the last 30 minutes, before anything is said about the address. `email` must be set then.",
+          "type": "boolean"
         },
         "username": {
           "description": "3 to 32 of a-z, 0-9, `_`, `-`, `.`; upper case is folded.",

@@ -13,7 +13,7 @@ use super::users;
 use crate::dialects::Dialects;
 use crate::dialects::backend::Authority;
 use crate::dialects::request::{HttpRequest, token};
-use crate::dialects::talkamie::envelope::{Reply, in_our_words};
+use crate::dialects::talkamie::envelope::{Reply, in_our_words, is_refused_for};
 use crate::dialects::talkamie::session::Session;
 use crate::dialects::talkamie::words::zone;
 use crate::http::error::Problem;
@@ -30,7 +30,14 @@ const MAX_DEVICE: usize = 64;
 /// The number of names that are tried when a suggested one was taken in the meantime.
 const TRIES: usize = 3;
 
-/// Makes an account with an e-mail address and a password, or with a provider.
+/// The reason for which an address is refused that was not verified with a code.
+const NOT_VERIFIED: &str = "ERROR_REASON_EMAIL_NOT_VERIFIED";
+
+/// The reason for which a name is refused that is taken.
+const NAME_TAKEN: &str = "ERROR_REASON_USERNAME_TAKEN";
+
+/// Makes an account with an e-mail address and a password, or with a provider. In production the address must have been
+/// verified with a code: only those who read the mail of an address are told whether it has an account.
 pub(in crate::dialects::talkamie) async fn sign_up(
     dialects: &Dialects,
     request: &HttpRequest,
@@ -45,6 +52,7 @@ pub(in crate::dialects::talkamie) async fn sign_up(
         display_name: fields.filled("name")?.unwrap_or_default(),
         device_name: device(request),
         username: String::new(),
+        require_verified_email: !dialects.backend.is_development(),
     };
     let category = fields.filled("type")?;
     let token = register(dialects, request, registration).await?;
@@ -65,7 +73,12 @@ async fn register(
         registration.username = suggestion.username;
         match dialects.backend.call(anyone.clone(), registration.clone()).await {
             Ok(answer) => return Ok(answer.grant.unwrap_or_default().session_token),
-            Err(problem) if tried < TRIES && problem.fault().reason() == "ERROR_REASON_USERNAME_TAKEN" => {}
+            Err(problem) if tried < TRIES && is_refused_for(&problem, NAME_TAKEN) => {}
+            Err(problem) if is_refused_for(&problem, NOT_VERIFIED) => {
+                return Err(Problem::forbidden(
+                    "verify the email with a code first: POST /otp, then /otp/verify",
+                ));
+            }
             Err(problem) => return Err(in_our_words(problem)),
         }
     }
