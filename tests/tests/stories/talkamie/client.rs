@@ -57,7 +57,7 @@ impl Client {
     pub async fn registered(world: &World, name: &str) -> Self {
         let user = Self::signed_out(world);
         let person = world.person(name).await;
-        let email = json!({"user": {"email": user.email}, "updateMask": "email"});
+        let email = json!({"user": {"email": user.email}, "updateMask": "email", "password": PASSWORD});
         person.patch("/v1/me", email).await.ok();
         let privacy = json!({"firstContact": "FIRST_CONTACT_AFTER_REQUEST"});
         let gate = json!({"privacy": privacy, "updateMask": "firstContact"});
