@@ -8,6 +8,8 @@ use tonic::body::Body;
 use tonic::transport::{Channel, Endpoint, Error};
 use tower::ServiceExt;
 
+use crate::tasks::Tasks;
+
 /// The pause before an address that failed is tried again, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
@@ -19,6 +21,7 @@ pub(super) struct Replica {
     endpoint: Endpoint,
     under_way: AtomicUsize,
     state: Mutex<State>,
+    tasks: Tasks,
 }
 
 struct State {
@@ -31,7 +34,13 @@ impl Replica {
     /// An address that is connected to when it is first used.
     pub(super) fn new(name: String, endpoint: Endpoint) -> Self {
         let state = State { channel: endpoint.connect_lazy(), is_ejected: false };
-        Self { name, endpoint, under_way: AtomicUsize::new(0), state: Mutex::new(state) }
+        Self {
+            name,
+            endpoint,
+            under_way: AtomicUsize::new(0),
+            state: Mutex::new(state),
+            tasks: Tasks::default(),
+        }
     }
 
     /// The address, as `host:port`.
@@ -68,21 +77,14 @@ impl Replica {
         tracing::warn!(address = self.name, "an address of a service is left out: it cannot be reached");
         let replica = Arc::downgrade(self);
         let endpoint = self.endpoint.clone();
-        tokio::spawn(async move {
-            let mut pause = FIRST_PAUSE;
-            loop {
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+        self.tasks.spawn("reconnect", |shutdown| async move {
+            let connected = tokio::select! {
+                channel = connected(&endpoint) => Some(channel),
                 // The service is no longer called from here, or the address has gone.
-                if replica.strong_count() == 0 {
-                    return;
-                }
-                if let Ok(channel) = endpoint.connect().await {
-                    if let Some(replica) = replica.upgrade() {
-                        replica.admit(channel);
-                    }
-                    return;
-                }
+                () = shutdown.wait() => None,
+            };
+            if let (Some(channel), Some(replica)) = (connected, replica.upgrade()) {
+                replica.admit(channel);
             }
         });
     }
@@ -95,6 +97,24 @@ impl Replica {
     fn state(&self) -> MutexGuard<'_, State> {
         // Every change is one assignment, so a poisoned lock is as good as any other.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Replica {
+    fn drop(&mut self) {
+        self.tasks.shutdown().set();
+    }
+}
+
+/// A connection to an address, once it stands.
+async fn connected(endpoint: &Endpoint) -> Channel {
+    let mut pause = FIRST_PAUSE;
+    loop {
+        tokio::time::sleep(pause).await;
+        if let Ok(channel) = endpoint.connect().await {
+            return channel;
+        }
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -12,17 +12,24 @@ use super::body::Lender;
 use super::failure::{self, Failure};
 use super::repeat::{self, Repeatable};
 use super::replica::Replica;
+use crate::tasks::Tasks;
 
 /// The addresses of one service.
 pub(super) struct Replicas {
     all: RwLock<Vec<Arc<Replica>>>,
     /// Where the choice among equals begins.
     turn: AtomicUsize,
+    tasks: Tasks,
 }
 
 impl Replicas {
     pub(super) fn new(all: Vec<Arc<Replica>>) -> Self {
-        Self { all: RwLock::new(all), turn: AtomicUsize::new(0) }
+        Self { all: RwLock::new(all), turn: AtomicUsize::new(0), tasks: Tasks::default() }
+    }
+
+    /// The tasks that keep the addresses up to date.
+    pub(super) fn tasks(&self) -> &Tasks {
+        &self.tasks
     }
 
     /// The addresses now.
@@ -118,5 +125,11 @@ impl Replicas {
             .filter(|replica| !tried.contains(replica.name()))
             .min_by_key(|replica| (replica.is_ejected(), replica.under_way()))
             .cloned()
+    }
+}
+
+impl Drop for Replicas {
+    fn drop(&mut self) {
+        self.tasks.shutdown().set();
     }
 }

@@ -95,7 +95,13 @@ fn client_tls(tls: &TlsConfig) -> anyhow::Result<ClientTlsConfig> {
 /// the last known addresses are used.
 pub(super) fn follow(targets: Vec<Target>, replicas: &Arc<Replicas>) {
     if targets.iter().any(Target::is_name) {
-        tokio::spawn(follow_names(targets, Arc::downgrade(replicas)));
+        let names = Arc::downgrade(replicas);
+        replicas.tasks().spawn("resolver", |shutdown| async move {
+            tokio::select! {
+                () = follow_names(targets, names) => {}
+                () = shutdown.wait() => {}
+            }
+        });
     }
 }
 
