@@ -44,6 +44,10 @@ pub struct Config {
     pub max_connections: usize,
     /// How many requests are under way at once; more are refused with 503.
     pub max_requests: usize,
+    /// How many requests may be under way at once on one connection of HTTP/2.
+    pub max_streams_per_connection: u32,
+    /// How many bytes of one answer over HTTP/2 may wait for their connection.
+    pub max_send_buffer_bytes: usize,
     /// The largest body of a request, in bytes.
     pub max_body_bytes: usize,
     /// The largest file, in bytes: as large as messaging's `uploads.max_bytes`.
@@ -51,6 +55,10 @@ pub struct Config {
     /// How long a client may take to send the headers of a request.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
+    /// How long a client may take none of the bytes that are there for it. Then the request of HTTP/2 that they belong to
+    /// is reset, or the connection closed when none of its bytes move. Sockets have bounds of their own.
+    #[serde(with = "humantime_serde")]
+    pub send_timeout: Duration,
     /// How long a request may take, from its headers to those of its answer.
     #[serde(with = "humantime_serde")]
     pub request_timeout: Duration,
@@ -120,9 +128,12 @@ impl Default for Config {
             trusted_proxies: Vec::new(),
             max_connections: 10_000,
             max_requests: 2_000,
+            max_streams_per_connection: 128,
+            max_send_buffer_bytes: 64 * 1024,
             max_body_bytes: 64 * 1024,
             max_upload_bytes: 50 << 20,
             header_timeout: Duration::from_secs(5),
+            send_timeout: Duration::from_secs(30),
             request_timeout: Duration::from_secs(10),
             drain_timeout: Duration::from_secs(10),
             rates: RatesConfig::default(),
@@ -158,7 +169,8 @@ pub struct RatesConfig {
     /// How many times an address may ask for a code by e-mail, bring one, or report on a background check within 15
     /// minutes. Multiplied by 100 in development.
     pub codes_per_address_per_quarter: u32,
-    /// How many requests an address may make at once without being signed in. Multiplied by 100 in development.
+    /// How many requests an address may make at once without being signed in, whatever is asked for. Multiplied by 100 in
+    /// development.
     pub anonymous_burst_per_address: u32,
     /// How many more requests an address may make with every second without being signed in. Multiplied by 100 in
     /// development.
@@ -289,6 +301,7 @@ impl Config {
             ("sockets.handshakes_per_address_per_second", self.sockets.handshakes_per_address_per_second),
             ("sockets.handshakes_per_second", self.sockets.handshakes_per_second),
             ("sockets.commands_per_minute", self.sockets.commands_per_minute),
+            ("max_streams_per_connection", self.max_streams_per_connection),
         ];
         for (name, value) in positive {
             ensure!(value > 0, "{name} must be at least 1");

@@ -110,7 +110,7 @@ fn router(gateway: &Gateway, tasks: &Tasks) -> anyhow::Result<axum::Router> {
         // The dialects find their operations themselves: clients of theirs write paths in any letter case.
         .fallback_service(dialects::serve.with_state(dialects))
         .layer(from_fn_with_state(socket_io, socketio::serve));
-    let routes = middleware::bound(config, routes)
+    let routes = middleware::bound(config, gateway.upstream(), routes)
         // The answers of the layers below have the shape of the dialect, too.
         .layer(from_fn_with_state(Arc::clone(config), dialects::error::shape));
     Ok(middleware::surround(config, routes))

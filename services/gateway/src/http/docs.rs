@@ -1,12 +1,16 @@
 //! The document of the API, to read and to try out, at `/docs`. Everything comes from the program itself: the page makes
 //! no request to anybody else, and is not allowed to.
 
-use std::sync::{Arc, LazyLock};
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::{Arc, LazyLock, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::Path;
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
+use bytes::Bytes;
 use chassis::fault::Fault;
 use http::header::{self, HeaderValue};
 use utoipa_swagger_ui::Config;
@@ -42,8 +46,41 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
         .route("/docs/{*file}", get(|Path(name): Path<String>| async move { file(&name) }))
 }
 
+/// The files that have been asked for. All answers share the bytes of a file.
+static FILES: LazyLock<RwLock<HashMap<String, File>>> = LazyLock::new(RwLock::default);
+
+/// A file of the page.
+#[derive(Clone)]
+struct File {
+    content_type: HeaderValue,
+    bytes: Bytes,
+}
+
+impl File {
+    /// The file with this name, when there is one.
+    fn named(name: &str) -> Result<Option<Self>, Box<dyn Error>> {
+        // All files lie in one folder. Another way to write a name would be remembered as another file.
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+        if name.is_empty() || !name.bytes().all(is_name) {
+            return Ok(None);
+        }
+        if let Some(known) = FILES.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Ok(Some(known.clone()));
+        }
+        let Some(served) = utoipa_swagger_ui::serve(name, CONFIG.clone())? else { return Ok(None) };
+        let bytes = match served.bytes {
+            Cow::Borrowed(bytes) => Bytes::from_static(bytes),
+            Cow::Owned(bytes) => Bytes::from(bytes),
+        };
+        let file = Self { content_type: HeaderValue::try_from(served.content_type)?, bytes };
+        // When two ask for it first, both get the one that is kept.
+        let mut files = FILES.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Some(files.entry(name.to_owned()).or_insert(file).clone()))
+    }
+}
+
 fn file(name: &str) -> Response {
-    let file = match utoipa_swagger_ui::serve(name, CONFIG.clone()) {
+    let file = match File::named(name) {
         Ok(Some(file)) => file,
         Ok(None) => return Problem::route_not_found().into_response(),
         Err(error) => {
@@ -51,12 +88,9 @@ fn file(name: &str) -> Response {
             return Problem::from(Fault::internal()).into_response();
         }
     };
-    let Ok(content_type) = HeaderValue::try_from(file.content_type) else {
-        return Problem::from(Fault::internal()).into_response();
-    };
-    let mut response = file.bytes.into_owned().into_response();
+    let mut response = file.bytes.into_response();
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, content_type);
+    headers.insert(header::CONTENT_TYPE, file.content_type);
     headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     response
@@ -100,5 +134,20 @@ mod tests {
             assert!(!content.is_empty(), "{name}");
         }
         assert_eq!(served("../Cargo.toml").await.0, StatusCode::NOT_FOUND);
+    }
+
+    #[tokio::test]
+    async fn all_answers_share_the_bytes_of_a_file() {
+        for name in ["swagger-ui-bundle.js", "swagger-initializer.js"] {
+            let bytes = async || file(name).into_body().collect().await.expect("a body").to_bytes();
+            assert_eq!(bytes().await.as_ptr(), bytes().await.as_ptr(), "{name}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_has_one_name() {
+        for name in ["/index.html", "./index.html", "\\index.html", "", "x/../index.html"] {
+            assert_eq!(served(name).await.0, StatusCode::NOT_FOUND, "{name}");
+        }
     }
 }

@@ -103,7 +103,8 @@ async fn ask(scheduling: Fate, token: Option<&str>) -> Response {
     }
     let mut request = request.body(Body::empty()).expect("a request");
     request.extensions_mut().insert(Peer(SocketAddr::from(([192, 0, 2, 7], 4711))));
-    let router = middleware::stack(gateway.config(), router().with_state(gateway.clone()));
+    let router =
+        middleware::stack(gateway.config(), gateway.upstream(), router().with_state(gateway.clone()));
     router.oneshot(request).await.unwrap_or_else(|never| match never {})
 }
 

@@ -136,7 +136,14 @@ impl World {
         let config = config.under(Profile::Production).expect("a config");
         let verifier = Verifier::new(services, None);
         let gateway = Gateway::new(config, clients, verifier, Events::local(), Clock::system());
-        Self { router: middleware::stack(gateway.config(), router().with_state(gateway.clone())), shelf }
+        Self {
+            router: middleware::stack(
+                gateway.config(),
+                gateway.upstream(),
+                router().with_state(gateway.clone()),
+            ),
+            shelf,
+        }
     }
 
     async fn send(&self, verb: &str, query: &str, headers: &[(&str, &str)], body: Body) -> Response {

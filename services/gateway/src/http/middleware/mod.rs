@@ -4,6 +4,7 @@ pub(crate) mod client_ip;
 pub(crate) mod cors;
 mod guard;
 pub(crate) mod metrics;
+pub(crate) mod strangers;
 
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -21,12 +22,15 @@ use tokio::sync::Semaphore;
 use crate::config::Config;
 use crate::http::error::Problem;
 use crate::http::files;
+use crate::upstream::Upstream;
 
 /// Bounds the work of requests. The last layer is the first that a request meets.
-pub(crate) fn bound(config: &Arc<Config>, routes: Router) -> Router {
+pub(crate) fn bound(config: &Arc<Config>, upstream: &Upstream, routes: Router) -> Router {
     let slots = Slots(Arc::new(Semaphore::new(config.max_requests)));
     routes
         .method_not_allowed_fallback(refuse_method)
+        // Below it, it is known who asks.
+        .layer(from_fn_with_state(upstream.clone(), strangers::recognize))
         // Who waits longer has gone away. Counts until the answer begins: streams and sockets go on.
         .layer(from_fn_with_state(Arc::clone(config), hurry))
         // Answer 503 at once rather than everything late.
@@ -49,8 +53,8 @@ pub(crate) fn surround(config: &Arc<Config>, routes: Router) -> Router {
 
 /// Everything around the routes of a test.
 #[cfg(test)]
-pub(crate) fn stack(config: &Arc<Config>, routes: Router) -> Router {
-    surround(config, bound(config, routes.fallback(|| async { Problem::route_not_found() })))
+pub(crate) fn stack(config: &Arc<Config>, upstream: &Upstream, routes: Router) -> Router {
+    surround(config, bound(config, upstream, routes.fallback(|| async { Problem::route_not_found() })))
 }
 
 /// For the routes that are not rpcs: all of them are there to be read.
@@ -67,9 +71,10 @@ async fn hurry(State(config): State<Arc<Config>>, request: Request, next: Next) 
     answer.unwrap_or_else(|_| Problem::deadline_exceeded().into_response())
 }
 
-/// True for requests of Socket.IO connections, which poll for as long as nothing happens.
+/// True for requests of Socket.IO connections, which poll for as long as nothing happens. The registry of connections
+/// counts them.
 fn is_socket_io(request: &Request) -> bool {
-    request.uri().path().starts_with("/socket.io/")
+    matches!(request.uri().path(), "/socket.io" | "/socket.io/")
 }
 
 /// How many requests may be under way.

@@ -13,6 +13,7 @@ use axum::Router;
 use axum::extract::{FromRef, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
+use bytes::Bytes;
 use http::{Method, StatusCode, header};
 use serde_json::{Map, Value};
 
@@ -35,8 +36,7 @@ where
     Arc<Config>: FromRef<S>,
 {
     let endpoints = rule::endpoints(proto::pool())?;
-    let document: Arc<str> =
-        serde_json::to_string(&openapi::document(proto::pool(), &endpoints, others)?)?.into();
+    let document = Bytes::from(serde_json::to_vec(&openapi::document(proto::pool(), &endpoints, others)?)?);
 
     let mut by_path: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
     for endpoint in endpoints {
@@ -53,10 +53,10 @@ where
     Ok(router)
 }
 
-/// The OpenAPI document.
-async fn described(document: Arc<str>) -> Response {
+/// The OpenAPI document. All answers share its bytes.
+async fn described(document: Bytes) -> Response {
     let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
-    (headers, document.to_string()).into_response()
+    (headers, document).into_response()
 }
 
 /// Answers a request for a path with one of the endpoints that are there.

@@ -137,7 +137,7 @@ fn gateway(config: Config, services: Transport) -> Router {
         Clock::system(),
     );
     let routes = crate::http::router().expect("routes");
-    middleware::stack(gateway.config(), routes.with_state(gateway.clone()))
+    middleware::stack(gateway.config(), gateway.upstream(), routes.with_state(gateway.clone()))
 }
 
 async fn text(response: Response) -> String {
@@ -481,14 +481,15 @@ async fn only_what_is_the_clients_goes_on() {
     world.send(request.body(Body::empty()).expect("a request")).await;
 
     let seen = world.seen.lock().expect("seen");
-    let headers = &seen[0].2;
+    let asked: Vec<_> = seen.iter().filter(|(rpc, ..)| rpc != "Introspect").collect();
+    let headers = &asked[0].2;
     assert_eq!(headers[header::AUTHORIZATION], "Bearer ann");
     assert_eq!(headers["grpc-timeout"], "2000000u");
     assert!(headers.contains_key("traceparent"));
     for name in ["x-parlor-on-behalf-of", "x-user-id", "cookie"] {
         assert!(!headers.contains_key(name), "{name}");
     }
-    assert!(!seen[1].2.contains_key(header::AUTHORIZATION), "a service does not come this way");
+    assert!(!asked[1].2.contains_key(header::AUTHORIZATION), "a service does not come this way");
 }
 
 #[tokio::test]
@@ -580,6 +581,34 @@ async fn strangers_are_slowed_down() {
     assert_eq!(status("/v1/me", Some("again")).await, 429);
     assert_eq!(status("/v1/auth/login", None).await, 429);
     assert_eq!(status("/v1/auth/logout", Some("ann")).await, 200, "who is signed in is not slowed down");
+}
+
+#[tokio::test]
+async fn strangers_are_slowed_down_on_every_route() {
+    const PATHS: [&str; 5] = ["/", "/docs/", "/docs/swagger-ui.css", "/openapi.json", "/nowhere"];
+    let rates = RatesConfig {
+        anonymous_burst_per_address: PATHS.len() as u32,
+        anonymous_per_address_per_second: 1,
+        ..RatesConfig::default()
+    };
+    let world = World::configured(Config { rates, ..Config::default() }, |_| Ok(()));
+    let status = async |path: &str, token: Option<&str>| {
+        let mut request = Request::builder().uri(path);
+        if let Some(token) = token {
+            request = request.header(header::AUTHORIZATION, format!("Bearer {token}"));
+        }
+        let response = world.send(request.body(Body::empty()).expect("a request")).await;
+        let waits = response.headers().contains_key(header::RETRY_AFTER);
+        (response.status().as_u16(), waits)
+    };
+    for path in PATHS {
+        assert_ne!(status(path, None).await.0, 429, "{path}");
+    }
+    for path in PATHS {
+        assert_eq!(status(path, None).await, (429, true), "{path}");
+        assert_eq!(status(path, Some("guessed")).await, (429, true), "{path}");
+        assert_ne!(status(path, Some("ann")).await.0, 429, "{path}");
+    }
 }
 
 #[tokio::test]

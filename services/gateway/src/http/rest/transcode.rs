@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use prost_reflect::{DynamicMessage, FieldDescriptor, Kind, MessageDescriptor, ReflectMessage as _, Value};
 use proto::gateway::v1::ErrorReason;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::rule::{Body, Endpoint, FieldPath};
 use crate::config::Config;
@@ -37,7 +37,7 @@ pub(super) async fn answer(
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let on_behalf = on_behalf(&parts, config.request_timeout);
-    limit_unauthenticated(upstream, endpoint, &parts, &on_behalf)?;
+    limit_address(upstream, endpoint, &parts)?;
 
     let path = RawPathParams::from_request_parts(&mut parts, &()).await;
     let path = path.map_err(|_| Fault::invalid("path", "must be UTF-8"))?;
@@ -52,7 +52,6 @@ pub(super) async fn answer(
     let call = upstream.clients().call(&endpoint.rpc, &message, &on_behalf);
     let outcome = tokio::time::timeout(on_behalf.patience, call).await;
     let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
-    charge_unauthenticated(upstream, &parts, &outcome)?;
     Ok(json_response(json::to_json(&outcome?)?))
 }
 
@@ -73,34 +72,11 @@ fn on_behalf(parts: &Parts, longest: Duration) -> OnBehalf {
     }
 }
 
-/// What an address may do without being known has bounds.
-fn limit_unauthenticated(
-    upstream: &Upstream,
-    endpoint: &Endpoint,
-    parts: &Parts,
-    on_behalf: &OnBehalf,
-) -> Result<(), Fault> {
-    let Some(ClientAddress(address)) = parts.extensions.get().copied() else { return Ok(()) };
-    let limits = upstream.limits();
-    if on_behalf.authorization.is_none() {
-        limits.anonymous(address)?;
-    }
-    limits.attempt(endpoint.rate.class, address)
-}
-
-/// A token that is none counts like no token: who tries tokens is slowed down.
-fn charge_unauthenticated(
-    upstream: &Upstream,
-    parts: &Parts,
-    outcome: &Result<DynamicMessage, Status>,
-) -> Result<(), Fault> {
-    let address = parts.extensions.get::<ClientAddress>();
-    let was_refused = matches!(outcome, Err(status) if status.code() == Code::Unauthenticated);
-    match address {
-        Some(ClientAddress(address)) if was_refused && bearer(&parts.headers).is_some() => {
-            upstream.limits().anonymous(*address)
-        }
-        _ => Ok(()),
+/// What an address may do has bounds, whoever it is.
+fn limit_address(upstream: &Upstream, endpoint: &Endpoint, parts: &Parts) -> Result<(), Fault> {
+    match parts.extensions.get() {
+        Some(ClientAddress(address)) => upstream.limits().attempt(endpoint.rate.class, *address),
+        None => Ok(()),
     }
 }
 

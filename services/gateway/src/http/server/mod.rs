@@ -1,0 +1,205 @@
+//! Serving HTTP: the connections, and what surrounds every request.
+
+mod activity;
+mod stall;
+mod stream;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::body::Body;
+use chassis::tasks::{Shutdown, Tasks};
+use http::{Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
+use hyper_util::server::graceful::{GracefulShutdown, Watcher};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinSet;
+use tower::ServiceExt;
+
+use self::activity::Activity;
+use self::stall::{Pieces, StreamExecutor};
+use self::stream::ClientStream;
+use crate::config::Config;
+use crate::http::middleware;
+use crate::http::middleware::client_ip::Peer;
+
+/// How long a connection may stay open between two requests: longer than proxies and browsers keep theirs, so that it is
+/// they who close it.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
+
+/// How many streams of HTTP/2 a client may reset before they are taken up, and how many we may reset for its mistakes,
+/// before the connection ends.
+const MAX_RESET_STREAMS: usize = 20;
+
+/// How long to wait before accepting again when the system refuses: it is out of file handles, most likely.
+const BREATHER: Duration = Duration::from_millis(50);
+
+/// Listens where the configuration says.
+pub(crate) async fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
+    let listener = TcpListener::bind(config.listen).await;
+    let mut listeners = vec![listener.with_context(|| format!("cannot listen at {}", config.listen))?];
+    if let Some(also) = config.listen_also {
+        match TcpListener::bind(also).await {
+            Ok(listener) => listeners.push(listener),
+            Err(error) => tracing::info!(%error, "{also} is taken: listening at {} only", config.listen),
+        }
+    }
+    Ok(listeners)
+}
+
+/// Serves until the tasks are stopped.
+pub(crate) fn start(config: &Config, router: Router, listeners: Vec<TcpListener>, tasks: &Tasks) {
+    middleware::metrics::describe();
+    let slots = Arc::new(Semaphore::new(config.max_connections));
+    for listener in listeners {
+        let server = Server { router: router.clone(), slots: slots.clone(), config: config.clone() };
+        tasks.spawn("http", |shutdown| server.run(listener, shutdown));
+    }
+}
+
+struct Server {
+    router: Router,
+    slots: Arc<Semaphore>,
+    config: Config,
+}
+
+impl Server {
+    async fn run(self, listener: TcpListener, shutdown: Shutdown) {
+        let protocol = protocol(&self.config);
+        let graceful = GracefulShutdown::new();
+        let mut connections = JoinSet::new();
+        loop {
+            let accepted = tokio::select! {
+                () = shutdown.wait() => break,
+                accepted = self.accept(&listener) => accepted,
+            };
+            while connections.try_join_next().is_some() {}
+            match accepted {
+                Ok((stream, peer, slot)) => {
+                    let connection = Connection { stream, peer, slot, watcher: graceful.watcher() };
+                    connections.spawn(connection.serve(protocol.clone(), self.router.clone(), &self.config));
+                }
+                Err(error) if has_gone(&error) => {}
+                Err(error) => {
+                    tracing::warn!(%error, "a connection cannot be accepted");
+                    tokio::time::sleep(BREATHER).await;
+                }
+            }
+        }
+
+        // From here on nobody new is let in; who is inside may finish.
+        drop(listener);
+        if tokio::time::timeout(self.config.drain_timeout, graceful.shutdown()).await.is_err() {
+            tracing::warn!(connections = connections.len(), "requests have not finished in time");
+        }
+    }
+
+    async fn accept(
+        &self,
+        listener: &TcpListener,
+    ) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
+        // Whoever finds no slot waits in the system's queue.
+        let slot = self.slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+        let (stream, peer) = listener.accept().await?;
+        // It fails for one that has gone again; then the first read says so.
+        let _ = stream.set_nodelay(true);
+        Ok((stream, peer, slot))
+    }
+}
+
+/// Whether the client went away before it was let in: nothing that is about us.
+fn has_gone(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)
+}
+
+fn protocol(config: &Config) -> auto::Builder<StreamExecutor> {
+    let mut protocol = auto::Builder::new(StreamExecutor::new(config.send_timeout));
+    protocol.http1().timer(TokioTimer::new()).header_read_timeout(KEEP_ALIVE).max_buf_size(64 * 1024);
+    protocol
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Some(Duration::from_secs(25)))
+        .keep_alive_timeout(Duration::from_secs(20))
+        .max_concurrent_streams(config.max_streams_per_connection)
+        .max_send_buf_size(config.max_send_buffer_bytes)
+        .max_pending_accept_reset_streams(MAX_RESET_STREAMS)
+        .max_local_error_reset_streams(MAX_RESET_STREAMS)
+        .max_header_list_size(16 * 1024);
+    protocol
+}
+
+/// One connection.
+struct Connection {
+    stream: TcpStream,
+    peer: SocketAddr,
+    slot: OwnedSemaphorePermit,
+    watcher: Watcher,
+}
+
+impl Connection {
+    fn serve(
+        self,
+        protocol: auto::Builder<StreamExecutor>,
+        router: Router,
+        config: &Config,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let (header_timeout, send_timeout) = (config.header_timeout, config.send_timeout);
+        async move {
+            let _slot = self.slot;
+            let activity = Arc::new(Activity::default());
+            let service = {
+                let (peer, activity) = (Peer(self.peer), activity.clone());
+                hyper::service::service_fn(move |request| {
+                    answer(router.clone(), peer, activity.clone(), request)
+                })
+            };
+            let stream = ClientStream::new(self.stream, activity.clone(), send_timeout);
+            let connection = protocol.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            let connection = self.watcher.watch(connection.into_owned());
+            tokio::select! {
+                ended = connection => {
+                    if let Err(error) = ended {
+                        tracing::debug!(error, "a connection ended");
+                    }
+                }
+                () = silence(header_timeout, &activity) => tracing::debug!("a connection asked nothing in time"),
+            }
+        }
+    }
+}
+
+/// Answers one request of a connection.
+async fn answer(
+    router: Router,
+    peer: Peer,
+    activity: Arc<Activity>,
+    request: Request<Incoming>,
+) -> Result<Response<Body>, Infallible> {
+    activity.request_begins();
+    let has_streams = request.version() == Version::HTTP_2;
+    let mut request = request.map(Body::new);
+    request.extensions_mut().insert(peer);
+    let response = router.oneshot(request).await?;
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        activity.is_upgrading();
+    }
+    Ok(if has_streams { response.map(|body| Body::new(Pieces::new(body))) } else { response })
+}
+
+/// Ends when a connection has not asked for anything in time; does not end for one that has.
+async fn silence(patience: Duration, activity: &Activity) {
+    tokio::time::sleep(patience).await;
+    if activity.has_asked() {
+        std::future::pending::<()>().await;
+    }
+}
