@@ -40,10 +40,20 @@ pub struct Config {
     /// client's address is believed.
     #[serde(with = "networks")]
     pub trusted_proxies: Vec<IpNet>,
-    /// How many connections are open at once; more wait to be taken up. Sockets are counted on their own.
+    /// How many connections are open at once. For one more, the idlest connection without a user of the address that has
+    /// most of these is closed; when there is none, it waits to be taken up. Sockets are counted on their own.
     pub max_connections: usize,
-    /// How many requests are under way at once; more are refused with 503.
+    /// How many connections an address may have. For one more, its idlest without a user is closed; when there is none, it
+    /// is refused with 429. The connections of `trusted_proxies` are not counted so. Multiplied by 100 in development.
+    pub max_connections_per_address: usize,
+    /// How many requests of users are under way at once; more are refused with 503.
     pub max_requests: usize,
+    /// How many requests without a session are under way at once, apart from those of users; more are refused with 503.
+    pub max_stranger_requests: usize,
+    /// How many requests of an address are under way at once; more are refused with 429. Multiplied by 100 in development.
+    pub max_requests_per_address: usize,
+    /// How many of them may be without a session; more are refused with 429. Multiplied by 100 in development.
+    pub max_stranger_requests_per_address: usize,
     /// How many requests may be under way at once on one connection of HTTP/2.
     pub max_streams_per_connection: u32,
     /// How many bytes of one answer over HTTP/2 may wait for their connection.
@@ -52,7 +62,7 @@ pub struct Config {
     pub max_body_bytes: usize,
     /// The largest file, in bytes: as large as messaging's `uploads.max_bytes`.
     pub max_upload_bytes: usize,
-    /// How long a client may take to send the headers of a request.
+    /// How long a client may take to send the headers of a request, from their first byte or the start of the connection.
     #[serde(with = "humantime_serde")]
     pub header_timeout: Duration,
     /// How long a client may take none of the bytes that are there for it. Then the request of HTTP/2 that they belong to
@@ -127,7 +137,11 @@ impl Default for Config {
             allowed_origins: Vec::new(),
             trusted_proxies: Vec::new(),
             max_connections: 10_000,
+            max_connections_per_address: 500,
             max_requests: 2_000,
+            max_stranger_requests: 2_000,
+            max_requests_per_address: 400,
+            max_stranger_requests_per_address: 100,
             max_streams_per_connection: 128,
             max_send_buffer_bytes: 64 * 1024,
             max_body_bytes: 64 * 1024,
@@ -306,6 +320,15 @@ impl Config {
         for (name, value) in positive {
             ensure!(value > 0, "{name} must be at least 1");
         }
+        let positive = [
+            ("max_connections", self.max_connections),
+            ("max_connections_per_address", self.max_connections_per_address),
+            ("max_requests_per_address", self.max_requests_per_address),
+            ("max_stranger_requests_per_address", self.max_stranger_requests_per_address),
+        ];
+        for (name, value) in positive {
+            ensure!(value > 0, "{name} must be at least 1");
+        }
         Ok(())
     }
 
@@ -328,7 +351,13 @@ impl Config {
         ] {
             *rate = rate.saturating_mul(more);
         }
-        for cap in [&mut self.sockets.per_address, &mut self.sockets.unauthenticated_per_address] {
+        for cap in [
+            &mut self.max_connections_per_address,
+            &mut self.max_requests_per_address,
+            &mut self.max_stranger_requests_per_address,
+            &mut self.sockets.per_address,
+            &mut self.sockets.unauthenticated_per_address,
+        ] {
             *cap = cap.saturating_mul(more as usize);
         }
     }
@@ -389,6 +418,8 @@ mod tests {
         assert_eq!(config.rates.registrations_per_address_per_hour, 500);
         assert_eq!(config.rates.codes_per_address_per_quarter, 6_000);
         assert_eq!(config.sockets.per_address, 20_000);
+        assert_eq!(config.max_connections_per_address, 50_000);
+        assert_eq!(config.max_stranger_requests_per_address, 10_000);
         assert_eq!(config.rates.sends_burst, 60, "what a user may do stays the same");
     }
 

@@ -101,6 +101,15 @@ impl Problem {
             .into()
     }
 
+    /// The address of the client has all of something that it may have at once.
+    pub(crate) fn too_many(limit: &str, wait: Duration) -> Self {
+        Fault::new(Code::ResourceExhausted, ErrorReason::RateLimited.as_str_name())
+            .message("this address has too much under way at once")
+            .with("limit", limit)
+            .retry_after(wait)
+            .into()
+    }
+
     /// It took too long.
     pub(crate) fn deadline_exceeded() -> Self {
         deadline_exceeded().into()

@@ -258,7 +258,7 @@ fn positive(number: u32) -> NonZeroU32 {
 }
 
 /// Who has one IPv6 address has a whole /64 of them.
-fn network(address: IpAddr) -> IpAddr {
+pub(crate) fn network(address: IpAddr) -> IpAddr {
     match address {
         IpAddr::V4(_) => address,
         IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & !u128::from(u64::MAX)).into(),

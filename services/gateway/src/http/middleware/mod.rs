@@ -4,6 +4,7 @@ pub(crate) mod client_ip;
 pub(crate) mod cors;
 mod guard;
 pub(crate) mod metrics;
+mod request_slots;
 pub(crate) mod strangers;
 
 use std::panic::AssertUnwindSafe;
@@ -17,8 +18,8 @@ use chassis::fault::Fault;
 use chassis::trace;
 use futures_util::FutureExt;
 use http::Method;
-use tokio::sync::Semaphore;
 
+use self::request_slots::RequestSlots;
 use crate::config::Config;
 use crate::http::error::Problem;
 use crate::http::files;
@@ -26,15 +27,16 @@ use crate::upstream::Upstream;
 
 /// Bounds the work of requests. The last layer is the first that a request meets.
 pub(crate) fn bound(config: &Arc<Config>, upstream: &Upstream, routes: Router) -> Router {
-    let slots = Slots(Arc::new(Semaphore::new(config.max_requests)));
+    let slots = RequestSlots::new(config);
     routes
         .method_not_allowed_fallback(refuse_method)
-        // Below it, it is known who asks.
+        // Users and strangers have slots apart from each other.
+        .layer(from_fn_with_state(slots.clone(), request_slots::bound_asker))
+        // Below it, it is known who asks, and no body has been read.
         .layer(from_fn_with_state(upstream.clone(), strangers::recognize))
-        // Who waits longer has gone away. Counts until the answer begins: streams and sockets go on.
+        // A client that waits longer has gone away. Counts until the answer begins: streams and sockets go on.
         .layer(from_fn_with_state(Arc::clone(config), hurry))
-        // Answer 503 at once rather than everything late.
-        .layer(from_fn_with_state(slots, shed))
+        .layer(from_fn_with_state(slots, request_slots::bound_address))
         // One panic is the failure of one request.
         .layer(from_fn(catch_panic))
 }
@@ -75,21 +77,6 @@ async fn hurry(State(config): State<Arc<Config>>, request: Request, next: Next) 
 /// counts them.
 fn is_socket_io(request: &Request) -> bool {
     matches!(request.uri().path(), "/socket.io" | "/socket.io/")
-}
-
-/// How many requests may be under way.
-#[derive(Clone)]
-struct Slots(Arc<Semaphore>);
-
-async fn shed(State(slots): State<Slots>, request: Request, next: Next) -> Response {
-    // Polls that wait would take the slots from requests that work. The limits of connections bound them.
-    if is_socket_io(&request) {
-        return next.run(request).await;
-    }
-    match slots.0.try_acquire() {
-        Ok(_slot) => next.run(request).await,
-        Err(_) => Problem::overloaded().into_response(),
-    }
 }
 
 async fn catch_panic(request: Request, next: Next) -> Response {

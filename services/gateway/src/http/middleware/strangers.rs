@@ -1,5 +1,7 @@
 //! Whose requests are users' and whose are strangers', and how often a stranger may ask.
 
+use std::sync::Arc;
+
 use axum::extract::{MatchedPath, Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
@@ -10,6 +12,7 @@ use super::is_socket_io;
 use crate::http::authorization::bearer;
 use crate::http::error::Problem;
 use crate::http::files;
+use crate::http::server::activity::Activity;
 use crate::upstream::Upstream;
 
 /// Where connections are opened: the registry of connections counts them.
@@ -42,6 +45,11 @@ pub(super) async fn recognize(
         && let Err(fault) = upstream.limits().anonymous(*address)
     {
         return Problem::from(fault).into_response();
+    }
+    if asker == Asker::User
+        && let Some(connection) = request.extensions().get::<Arc<Activity>>()
+    {
+        connection.serves_user();
     }
     request.extensions_mut().insert(asker);
     next.run(request).await

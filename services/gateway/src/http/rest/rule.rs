@@ -6,6 +6,7 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
     MethodDescriptor,
 };
+use proto::policy::Access;
 use proto::rate::Rate;
 
 /// One way to reach an rpc over HTTP.
@@ -25,6 +26,8 @@ pub(crate) struct Endpoint {
     pub is_additional: bool,
     /// How often the rpc may be called.
     pub rate: &'static Rate,
+    /// Whether it answers users only.
+    pub needs_user: bool,
 }
 
 /// What the body of a request holds.
@@ -127,7 +130,10 @@ fn endpoint(rpc: &MethodDescriptor, rule: &DynamicMessage, is_additional: bool) 
     };
     ensure!(body == Body::Nothing || !matches!(verb, Method::GET | Method::DELETE), "{verb} has no body");
     let rate = proto::rate::of_method(rpc).context("has no rate")?;
-    Ok(Endpoint { rpc: rpc.clone(), verb, path, path_fields, body, is_additional, rate })
+    let wire = format!("/{}/{}", rpc.parent_service().full_name(), rpc.name());
+    let policy = proto::policy::of(&wire).context("has no policy")?;
+    let needs_user = policy.access != Access::Anyone;
+    Ok(Endpoint { rpc: rpc.clone(), verb, path, path_fields, body, is_additional, rate, needs_user })
 }
 
 fn pattern(rule: &DynamicMessage) -> anyhow::Result<(Method, String)> {

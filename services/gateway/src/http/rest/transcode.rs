@@ -24,6 +24,7 @@ use crate::config::Config;
 use crate::http::authorization::bearer;
 use crate::http::error::Problem;
 use crate::http::middleware::client_ip::ClientAddress;
+use crate::http::middleware::strangers::Asker;
 use crate::json;
 use crate::upstream::Upstream;
 use crate::upstream::clients::OnBehalf;
@@ -38,6 +39,10 @@ pub(super) async fn answer(
     let (mut parts, body) = request.into_parts();
     let on_behalf = on_behalf(&parts, config.request_timeout);
     limit_address(upstream, endpoint, &parts)?;
+    // Before the body: a stranger's is not waited for.
+    if endpoint.needs_user && parts.extensions.get() == Some(&Asker::Stranger) {
+        return Err(unauthenticated().into());
+    }
 
     let path = RawPathParams::from_request_parts(&mut parts, &()).await;
     let path = path.map_err(|_| Fault::invalid("path", "must be UTF-8"))?;

@@ -1,34 +1,161 @@
 //! What a connection does, as its stream and its requests see it.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll};
+use std::time::Duration;
 
-/// What one connection does.
-#[derive(Debug, Default)]
-pub(super) struct Activity {
-    /// A request has begun.
-    has_asked: AtomicBool,
-    /// The connection has become a WebSocket, which has bounds of its own.
+use axum::body::Body;
+use bytes::Bytes;
+use hyper::body::{Frame, SizeHint};
+use tokio::time::Instant;
+
+/// No header has begun.
+const NONE: u64 = u64::MAX;
+
+/// What one connection does. In the extensions of its requests.
+#[derive(Debug)]
+pub(in crate::http) struct Activity {
+    start: Instant,
+    /// When the header began that is not complete yet, in milliseconds since the start. The first begins at once.
+    header_since: AtomicU64,
+    /// When a request last began or moved, in milliseconds since the start.
+    last: AtomicU64,
+    /// Requests that have begun and whose answer has not.
+    under_way: AtomicUsize,
+    /// Requests that have begun and whose answer has not ended.
+    exchanges: AtomicUsize,
+    /// A request came with the token of a user.
+    is_users: AtomicBool,
+    /// The connection is one of HTTP/2, whose headers come between those of others, or has become a WebSocket.
+    has_own_bounds: AtomicBool,
     is_upgraded: AtomicBool,
 }
 
+impl Default for Activity {
+    fn default() -> Self {
+        Self {
+            start: Instant::now(),
+            header_since: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+            under_way: AtomicUsize::new(0),
+            exchanges: AtomicUsize::new(0),
+            is_users: AtomicBool::new(false),
+            has_own_bounds: AtomicBool::new(false),
+            is_upgraded: AtomicBool::new(false),
+        }
+    }
+}
+
 impl Activity {
-    /// A request has begun: its headers are complete.
-    pub(super) fn request_begins(&self) {
-        self.has_asked.store(true, Ordering::Relaxed);
+    /// Bytes have come from the client.
+    pub(super) fn bytes_come(&self) {
+        if self.exchanges.load(Relaxed) == 0 && !self.has_own_bounds.load(Relaxed) {
+            // One that has begun goes on: it does not begin again with each byte.
+            let _ = self.header_since.compare_exchange(NONE, self.now(), Relaxed, Relaxed);
+        }
     }
 
-    /// Whether a request has begun.
-    pub(super) fn has_asked(&self) -> bool {
-        self.has_asked.load(Ordering::Relaxed)
+    /// When the header began that is not complete yet.
+    pub(super) fn header_since(&self) -> Option<Instant> {
+        let since = self.header_since.load(Relaxed);
+        (since != NONE).then(|| self.start + Duration::from_millis(since))
     }
 
-    /// The connection becomes a WebSocket.
+    /// The headers of a request are complete.
+    pub(super) fn request_begins(self: &Arc<Self>, has_streams: bool) -> (UnderWay, Exchange) {
+        self.header_since.store(NONE, Relaxed);
+        if has_streams {
+            self.has_own_bounds.store(true, Relaxed);
+        }
+        self.last.store(self.now(), Relaxed);
+        self.under_way.fetch_add(1, Relaxed);
+        self.exchanges.fetch_add(1, Relaxed);
+        (UnderWay(Arc::clone(self)), Exchange(Arc::clone(self)))
+    }
+
+    /// A request shows the token of a user.
+    pub(in crate::http) fn serves_user(&self) {
+        self.is_users.store(true, Relaxed);
+    }
+
+    /// The connection becomes a WebSocket, which has bounds of its own.
     pub(super) fn is_upgrading(&self) {
-        self.is_upgraded.store(true, Ordering::Relaxed);
+        self.has_own_bounds.store(true, Relaxed);
+        self.is_upgraded.store(true, Relaxed);
     }
 
     /// Whether the connection has become a WebSocket.
     pub(super) fn is_upgraded(&self) -> bool {
-        self.is_upgraded.load(Ordering::Relaxed)
+        self.is_upgraded.load(Relaxed)
+    }
+
+    /// Since when nothing has moved on a connection that may give way to another: no user has shown a token on it, and
+    /// no answer is being made. Answers are bounded in time and number on their own.
+    pub(super) fn gives_way_since(&self) -> Option<Instant> {
+        let stays = self.is_users.load(Relaxed) || self.under_way.load(Relaxed) > 0;
+        (!stays).then(|| self.start + Duration::from_millis(self.last.load(Relaxed)))
+    }
+
+    fn now(&self) -> u64 {
+        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(NONE - 1)
+    }
+}
+
+/// A request whose answer is being made.
+pub(super) struct UnderWay(Arc<Activity>);
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.under_way.fetch_sub(1, Relaxed);
+    }
+}
+
+/// A request whose answer has not ended.
+pub(super) struct Exchange(Arc<Activity>);
+
+impl Exchange {
+    /// The body of the answer, with which the exchange ends.
+    pub(super) fn over(self, body: Body) -> AnswerBody {
+        AnswerBody { inner: body, exchange: self }
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.0.last.store(self.0.now(), Relaxed);
+        self.0.exchanges.fetch_sub(1, Relaxed);
+    }
+}
+
+/// The body of an answer. What is taken of it counts as activity of its connection.
+pub(super) struct AnswerBody {
+    inner: Body,
+    exchange: Exchange,
+}
+
+impl hyper::body::Body for AnswerBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = Pin::new(&mut self.inner).poll_frame(cx);
+        if frame.is_ready() {
+            let activity = &self.exchange.0;
+            activity.last.store(activity.now(), Relaxed);
+        }
+        frame
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.inner.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.inner.size_hint()
     }
 }

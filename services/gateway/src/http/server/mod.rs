@@ -1,6 +1,7 @@
 //! Serving HTTP: the connections, and what surrounds every request.
 
-mod activity;
+pub(super) mod activity;
+mod slots;
 mod stall;
 mod stream;
 #[cfg(test)]
@@ -14,21 +15,24 @@ use std::time::Duration;
 use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
+use axum::response::IntoResponse as _;
 use chassis::tasks::{Shutdown, Tasks};
 use http::{Request, Response, StatusCode, Version};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::{GracefulShutdown, Watcher};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 
 use self::activity::Activity;
+use self::slots::{ConnectionSlot, ConnectionSlots};
 use self::stall::{Pieces, StreamExecutor};
-use self::stream::ClientStream;
+use self::stream::{ClientStream, Timeouts};
 use crate::config::Config;
+use crate::http::error::Problem;
 use crate::http::middleware;
 use crate::http::middleware::client_ip::Peer;
 
@@ -39,6 +43,9 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How many streams of HTTP/2 a client may reset before they are taken up, and how many we may reset for its mistakes,
 /// before the connection ends.
 const MAX_RESET_STREAMS: usize = 20;
+
+/// How long a client is told to wait whose address has too many connections.
+const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// How long to wait before accepting again when the system refuses: it is out of file handles, most likely.
 const BREATHER: Duration = Duration::from_millis(50);
@@ -59,7 +66,7 @@ pub(crate) async fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
 /// Serves until the tasks are stopped.
 pub(crate) fn start(config: &Config, router: Router, listeners: Vec<TcpListener>, tasks: &Tasks) {
     middleware::metrics::describe();
-    let slots = Arc::new(Semaphore::new(config.max_connections));
+    let slots = ConnectionSlots::new(config);
     for listener in listeners {
         let server = Server { router: router.clone(), slots: slots.clone(), config: config.clone() };
         tasks.spawn("http", |shutdown| server.run(listener, shutdown));
@@ -68,7 +75,7 @@ pub(crate) fn start(config: &Config, router: Router, listeners: Vec<TcpListener>
 
 struct Server {
     router: Router,
-    slots: Arc<Semaphore>,
+    slots: Arc<ConnectionSlots>,
     config: Config,
 }
 
@@ -84,10 +91,11 @@ impl Server {
             };
             while connections.try_join_next().is_some() {}
             match accepted {
-                Ok((stream, peer, slot)) => {
+                Ok((stream, peer, Some(slot))) => {
                     let connection = Connection { stream, peer, slot, watcher: graceful.watcher() };
                     connections.spawn(connection.serve(protocol.clone(), self.router.clone(), &self.config));
                 }
+                Ok((stream, _, None)) => refuse(&stream).await,
                 Err(error) if has_gone(&error) => {}
                 Err(error) => {
                     tracing::warn!(%error, "a connection cannot be accepted");
@@ -106,14 +114,28 @@ impl Server {
     async fn accept(
         &self,
         listener: &TcpListener,
-    ) -> std::io::Result<(TcpStream, SocketAddr, OwnedSemaphorePermit)> {
-        // Whoever finds no slot waits in the system's queue.
-        let slot = self.slots.clone().acquire_owned().await.map_err(std::io::Error::other)?;
+    ) -> std::io::Result<(TcpStream, SocketAddr, Option<ConnectionSlot>)> {
         let (stream, peer) = listener.accept().await?;
         // It fails for one that has gone again; then the first read says so.
         let _ = stream.set_nodelay(true);
+        // Those behind it wait in the system's queue.
+        let slot = self.slots.take_when_free(peer.ip()).await;
         Ok((stream, peer, slot))
     }
+}
+
+/// Tells a client that its address has too many connections. It fits into what the system holds for a new connection, so
+/// that a client that does not read costs nothing.
+async fn refuse(stream: &TcpStream) {
+    let (head, body) = Problem::too_many("connections_per_address", RETRY_AFTER).into_response().into_parts();
+    let Ok(body) = body.collect().await else { return };
+    let body = body.to_bytes();
+    let mut text =
+        format!("HTTP/1.1 {}\r\nconnection: close\r\ncontent-length: {}\r\n", head.status, body.len());
+    for (name, value) in &head.headers {
+        text.push_str(&format!("{name}: {}\r\n", value.to_str().unwrap_or_default()));
+    }
+    let _ = stream.try_write(&[text.as_bytes(), b"\r\n", &body].concat());
 }
 
 /// Whether the client went away before it was let in: nothing that is about us.
@@ -142,7 +164,7 @@ fn protocol(config: &Config) -> auto::Builder<StreamExecutor> {
 struct Connection {
     stream: TcpStream,
     peer: SocketAddr,
-    slot: OwnedSemaphorePermit,
+    slot: ConnectionSlot,
     watcher: Watcher,
 }
 
@@ -153,17 +175,16 @@ impl Connection {
         router: Router,
         config: &Config,
     ) -> impl Future<Output = ()> + Send + 'static {
-        let (header_timeout, send_timeout) = (config.header_timeout, config.send_timeout);
+        let timeouts = Timeouts { header: config.header_timeout, send: config.send_timeout };
         async move {
-            let _slot = self.slot;
-            let activity = Arc::new(Activity::default());
+            let activity = self.slot.activity().clone();
             let service = {
                 let (peer, activity) = (Peer(self.peer), activity.clone());
                 hyper::service::service_fn(move |request| {
                     answer(router.clone(), peer, activity.clone(), request)
                 })
             };
-            let stream = ClientStream::new(self.stream, activity.clone(), send_timeout);
+            let stream = ClientStream::new(self.stream, activity, timeouts);
             let connection = protocol.serve_connection_with_upgrades(TokioIo::new(stream), service);
             let connection = self.watcher.watch(connection.into_owned());
             tokio::select! {
@@ -172,7 +193,7 @@ impl Connection {
                         tracing::debug!(error, "a connection ended");
                     }
                 }
-                () = silence(header_timeout, &activity) => tracing::debug!("a connection asked nothing in time"),
+                () = self.slot.gives_way() => tracing::debug!("a connection gives way to another"),
             }
         }
     }
@@ -185,21 +206,16 @@ async fn answer(
     activity: Arc<Activity>,
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
-    activity.request_begins();
     let has_streams = request.version() == Version::HTTP_2;
+    let (under_way, exchange) = activity.request_begins(has_streams);
     let mut request = request.map(Body::new);
     request.extensions_mut().insert(peer);
+    request.extensions_mut().insert(activity.clone());
     let response = router.oneshot(request).await?;
+    drop(under_way);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         activity.is_upgrading();
     }
+    let response = response.map(|body| Body::new(exchange.over(body)));
     Ok(if has_streams { response.map(|body| Body::new(Pieces::new(body))) } else { response })
-}
-
-/// Ends when a connection has not asked for anything in time; does not end for one that has.
-async fn silence(patience: Duration, activity: &Activity) {
-    tokio::time::sleep(patience).await;
-    if activity.has_asked() {
-        std::future::pending::<()>().await;
-    }
 }

@@ -11,18 +11,43 @@ use tokio::time::Sleep;
 
 use super::activity::Activity;
 
-/// The stream of a connection. One whose client takes nothing of what is written for too long fails.
+/// The stream of a connection. One whose client takes nothing of what is written for too long fails, and one whose client
+/// does not complete a header.
 pub(super) struct ClientStream<T> {
     inner: T,
     activity: Arc<Activity>,
-    send_timeout: Duration,
+    timeouts: Timeouts,
     stall: Option<Pin<Box<Sleep>>>,
+    header: Option<Pin<Box<Sleep>>>,
+}
+
+/// How long a client may leave bytes waiting.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Timeouts {
+    /// Until a header that began is complete.
+    pub(super) header: Duration,
+    /// Until some of the bytes that are there for it are taken.
+    pub(super) send: Duration,
 }
 
 impl<T> ClientStream<T> {
     /// Watches over a stream.
-    pub(super) fn new(inner: T, activity: Arc<Activity>, send_timeout: Duration) -> Self {
-        Self { inner, activity, send_timeout, stall: None }
+    pub(super) fn new(inner: T, activity: Arc<Activity>, timeouts: Timeouts) -> Self {
+        Self { inner, activity, timeouts, stall: None, header: None }
+    }
+
+    /// Ends when a header has taken too long.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let Some(since) = self.activity.header_since() else {
+            self.header = None;
+            return Poll::Pending;
+        };
+        let deadline = since + self.timeouts.header;
+        let timer = self.header.get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+        if timer.deadline() != deadline {
+            timer.as_mut().reset(deadline);
+        }
+        timer.as_mut().poll(cx)
     }
 
     /// Looks at the outcome of a write.
@@ -31,7 +56,7 @@ impl<T> ClientStream<T> {
             self.stall = None;
             return outcome;
         }
-        let timeout = self.send_timeout;
+        let timeout = self.timeouts.send;
         let stall = self.stall.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
         stall.as_mut().poll(cx).map(|()| Err(io::ErrorKind::TimedOut.into()))
     }
@@ -43,7 +68,16 @@ impl<T: AsyncRead + Unpin> AsyncRead for ClientStream<T> {
         cx: &mut Context<'_>,
         into: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.inner).poll_read(cx, into)
+        let before = into.filled().len();
+        match Pin::new(&mut self.inner).poll_read(cx, into) {
+            Poll::Pending => self.poll_late(cx).map(|()| Err(io::ErrorKind::TimedOut.into())),
+            outcome => {
+                if into.filled().len() > before {
+                    self.activity.bytes_come();
+                }
+                outcome
+            }
+        }
     }
 }
 
@@ -83,11 +117,12 @@ mod tests {
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(30);
+    const TIMEOUTS: Timeouts = Timeouts { header: Duration::from_secs(5), send: TIMEOUT };
 
     #[tokio::test(start_paused = true)]
     async fn a_client_that_takes_nothing_is_dropped() {
         let (ours, mut theirs) = tokio::io::duplex(4);
-        let mut stream = ClientStream::new(ours, Arc::default(), TIMEOUT);
+        let mut stream = ClientStream::new(ours, Arc::default(), TIMEOUTS);
         let begin = tokio::time::Instant::now();
         let (written, ()) = tokio::join!(stream.write_all(b"more than eight"), async {
             tokio::time::sleep(TIMEOUT / 2).await;
@@ -101,9 +136,56 @@ mod tests {
     async fn a_web_socket_has_bounds_of_its_own() {
         let (ours, _theirs) = tokio::io::duplex(4);
         let activity = Arc::new(Activity::default());
-        let mut stream = ClientStream::new(ours, activity.clone(), TIMEOUT);
+        let mut stream = ClientStream::new(ours, activity.clone(), TIMEOUTS);
         activity.is_upgrading();
         let write = stream.write_all(b"more than four");
         assert!(tokio::time::timeout(2 * TIMEOUT, write).await.is_err());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_header_that_began_has_so_long_to_be_complete() {
+        let (ours, mut theirs) = tokio::io::duplex(64);
+        let activity = Arc::new(Activity::default());
+        let mut stream = ClientStream::new(ours, activity.clone(), TIMEOUTS);
+        let begin = tokio::time::Instant::now();
+        assert_eq!(stream.read_u8().await.expect_err("late").kind(), io::ErrorKind::TimedOut);
+        assert_eq!(begin.elapsed().as_secs(), 5, "the first begins with the connection");
+
+        drop(activity.request_begins(false));
+        let rest = tokio::time::timeout(TIMEOUT, stream.read_u8()).await;
+        assert!(rest.is_err(), "between two requests there is no hurry");
+        let begin = tokio::time::Instant::now();
+        let trickle = async {
+            while theirs.write_all(b"x").await.is_ok() {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let read = async { while stream.read_u8().await.is_ok() {} };
+        tokio::select! {
+            () = trickle => panic!("the client goes on"),
+            () = read => {}
+        }
+        assert_eq!(begin.elapsed().as_secs(), 5, "each byte does not begin it again");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_and_the_frames_of_streams_are_no_header() {
+        for has_streams in [false, true] {
+            let (ours, mut theirs) = tokio::io::duplex(64);
+            let activity = Arc::new(Activity::default());
+            let mut stream = ClientStream::new(ours, activity.clone(), TIMEOUTS);
+            let exchange = activity.request_begins(has_streams);
+            if has_streams {
+                drop(exchange);
+                theirs.write_all(b"x").await.expect("written");
+                stream.read_u8().await.expect("read");
+                assert!(tokio::time::timeout(TIMEOUT, stream.read_u8()).await.is_err());
+            } else {
+                theirs.write_all(b"x").await.expect("written");
+                stream.read_u8().await.expect("read");
+                assert!(tokio::time::timeout(TIMEOUT, stream.read_u8()).await.is_err());
+                drop(exchange);
+            }
+        }
     }
 }

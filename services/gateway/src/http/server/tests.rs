@@ -60,8 +60,13 @@ struct World {
 
 impl World {
     async fn new(config: Config) -> Self {
+        Self::under(Profile::Development, config).await
+    }
+
+    /// In production an address may not do more than it says.
+    async fn under(profile: Profile, config: Config) -> Self {
         let config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..config };
-        let config = config.under(Profile::Development).expect("a config");
+        let config = config.under(profile).expect("a config");
         let auth = Transport::local(Router::new().fallback(introspect));
         let credential = ServiceCredential::new("gateway", &Secret::new("secret")).expect("a credential");
         let clients =
@@ -107,6 +112,22 @@ impl World {
 
     async fn connect(&self) -> TcpStream {
         TcpStream::connect(self.address).await.expect("a connection")
+    }
+
+    /// A connection from `127.0.0.<host>`.
+    async fn connect_from(&self, host: u8) -> TcpStream {
+        let socket = tokio::net::TcpSocket::new_v4().expect("a socket");
+        socket.bind(SocketAddr::from(([127, 0, 0, host], 0))).expect("an address");
+        socket.connect(self.address).await.expect("a connection")
+    }
+
+    /// Asks from `127.0.0.<host>`, with a token when there is one.
+    async fn get_from(&self, host: u8, token: Option<&str>) -> String {
+        let mut stream = self.connect_from(host).await;
+        let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+        let request = format!("GET / HTTP/1.1\r\nhost: parlor\r\n{token}connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("written");
+        rest(stream).await
     }
 
     async fn get(&self, path: &str) -> String {
@@ -157,7 +178,8 @@ async fn what_takes_too_long_is_given_up() {
 
 #[tokio::test]
 async fn a_poll_of_socket_io_waits_past_the_request_timeout_and_takes_no_slot() {
-    let config = Config { request_timeout: Duration::from_millis(50), max_requests: 1, ..Config::default() };
+    let config =
+        Config { request_timeout: Duration::from_millis(50), max_stranger_requests: 1, ..Config::default() };
     let world = World::new(config).await;
     let mut poll = world.connect().await;
     ask(&mut poll, "/socket.io/?EIO=4&transport=polling").await;
@@ -297,4 +319,151 @@ async fn a_connection_has_so_many_streams() {
     let mut client = http2(&world, 0).await;
     let _answer = get_over(&mut client, "/").await;
     assert_eq!(client.current_max_send_streams(), 3);
+}
+
+#[tokio::test]
+async fn one_address_does_not_take_all_requests() {
+    let config = Config { max_stranger_requests_per_address: 1, ..Config::default() };
+    let world = World::under(Profile::Production, config).await;
+    let mut first = world.connect_from(1).await;
+    ask(&mut first, "/slow").await;
+    world.asked.notified().await;
+    let refused = world.get_from(1, None).await;
+    assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("retry-after: 1"), "{refused}");
+    assert!(refused.contains("stranger_requests_per_address"), "{refused}");
+    assert!(world.get_from(1, Some("guessed")).await.starts_with("HTTP/1.1 429 "));
+    assert!(world.get_from(1, Some("ann")).await.ends_with("hello"), "a user is no stranger");
+    assert!(world.get_from(2, None).await.ends_with("hello"));
+    world.go_on.notify_one();
+    assert!(rest(first).await.ends_with("done"));
+    assert!(world.get_from(1, None).await.ends_with("hello"));
+}
+
+#[tokio::test]
+async fn users_of_one_address_do_not_take_all_requests() {
+    let config = Config { max_requests_per_address: 1, ..Config::default() };
+    let world = World::under(Profile::Production, config).await;
+    let mut first = world.connect_from(1).await;
+    ask(&mut first, "/slow").await;
+    world.asked.notified().await;
+    let refused = world.get_from(1, Some("ann")).await;
+    assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("requests_per_address"), "{refused}");
+    assert!(world.get_from(2, Some("ann")).await.ends_with("hello"));
+    world.go_on.notify_one();
+}
+
+#[tokio::test]
+async fn strangers_do_not_take_the_slots_of_users() {
+    let world = World::new(Config { max_stranger_requests: 1, ..Config::default() }).await;
+    let mut first = world.connect().await;
+    ask(&mut first, "/slow").await;
+    world.asked.notified().await;
+    let refused = world.get("/").await;
+    assert!(refused.starts_with("HTTP/1.1 503 ") && refused.contains("retry-after: 1"), "{refused}");
+    assert!(world.get_from(1, Some("ann")).await.ends_with("hello"));
+    world.go_on.notify_one();
+}
+
+#[tokio::test]
+async fn a_proxy_carries_the_requests_of_many_addresses() {
+    let config = Config {
+        max_stranger_requests_per_address: 1,
+        max_connections_per_address: 1,
+        trusted_proxies: vec!["127.0.0.1/32".parse().expect("a network")],
+        ..Config::default()
+    };
+    let world = World::under(Profile::Production, config).await;
+    let of = async |client: &str, path: &str| {
+        let mut stream = world.connect_from(1).await;
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nhost: parlor\r\nx-forwarded-for: {client}\r\nconnection: close\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.expect("written");
+        stream
+    };
+    let first = of("2001:db8::1", "/slow").await;
+    world.asked.notified().await;
+    assert!(rest(of("2001:db8::2", "/").await).await.starts_with("HTTP/1.1 429 "), "one /64");
+    assert!(rest(of("2001:db8:0:1::1", "/").await).await.ends_with("hello"));
+    world.go_on.notify_one();
+    assert!(rest(first).await.ends_with("done"));
+}
+
+#[tokio::test]
+async fn a_full_server_closes_the_idlest_connection_of_the_fullest_address() {
+    let config = Config { max_connections: 4, header_timeout: 2 * PATIENCE, ..Config::default() };
+    let world = World::new(config).await;
+    let mut other = world.connect_from(2).await;
+    get_and_stay(&mut other, None).await;
+    let mut users = world.connect_from(1).await;
+    get_and_stay(&mut users, Some("ann")).await;
+    // They are accepted in this order, and the later one asks later.
+    let mut silent = world.connect_from(1).await;
+    get_and_stay(&mut silent, None).await;
+    let mut busy = world.connect_from(1).await;
+    tokio::time::sleep(Duration::from_millis(5)).await;
+    get_and_stay(&mut busy, None).await;
+
+    assert!(world.get_from(3, None).await.ends_with("hello"));
+    assert_eq!(rest(silent).await, "", "it has given way");
+    for mut stream in [other, users, busy] {
+        ask(&mut stream, "/").await;
+        assert!(rest(stream).await.ends_with("hello"));
+    }
+}
+
+#[tokio::test]
+async fn silent_connections_of_one_address_keep_nothing_from_others() {
+    let config = Config {
+        max_connections: 20,
+        max_connections_per_address: 10,
+        header_timeout: 2 * PATIENCE,
+        ..Config::default()
+    };
+    let world = World::under(Profile::Production, config).await;
+    let mut silent = Vec::new();
+    for _ in 0..40 {
+        silent.push(world.connect_from(1).await);
+    }
+    assert!(world.get_from(2, None).await.ends_with("hello"));
+    assert!(world.get_from(1, None).await.ends_with("hello"), "nor from others of the address");
+}
+
+#[tokio::test]
+async fn an_address_with_too_many_connections_of_users_is_refused_one_more() {
+    let config = Config { max_connections_per_address: 1, ..Config::default() };
+    let world = World::under(Profile::Production, config).await;
+    let mut users = world.connect_from(1).await;
+    get_and_stay(&mut users, Some("ann")).await;
+    let refused = rest(world.connect_from(1).await).await;
+    assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("retry-after: 5"), "{refused}");
+    assert!(refused.contains("connections_per_address"), "{refused}");
+    assert!(world.get_from(2, None).await.ends_with("hello"));
+}
+
+/// Asks for `/` and keeps the connection.
+async fn get_and_stay(stream: &mut TcpStream, token: Option<&str>) {
+    let token = token.map(|token| format!("authorization: Bearer {token}\r\n")).unwrap_or_default();
+    stream
+        .write_all(format!("GET / HTTP/1.1\r\nhost: parlor\r\n{token}\r\n").as_bytes())
+        .await
+        .expect("written");
+    let mut text = String::new();
+    while !text.ends_with("hello") {
+        let mut bytes = [0; 1024];
+        let read = tokio::time::timeout(PATIENCE, stream.read(&mut bytes)).await.expect("an answer");
+        let read = read.expect("read");
+        assert_ne!(read, 0, "{text}");
+        text.push_str(std::str::from_utf8(&bytes[..read]).expect("UTF-8"));
+    }
+}
+
+#[tokio::test]
+async fn a_slow_header_on_a_used_connection_ends_in_time() {
+    let config = Config { header_timeout: Duration::from_millis(50), ..Config::default() };
+    let world = World::new(config).await;
+    let mut stream = world.connect().await;
+    get_and_stay(&mut stream, None).await;
+    stream.write_all(b"GET / HTTP/1.1\r\nhost: par").await.expect("written");
+    assert!(!rest(stream).await.contains("200"));
 }
