@@ -107,7 +107,8 @@ fn trials(theatre: &Arc<Theatre>, runtime: &Arc<Runtime>) -> Vec<Trial> {
             })
         })
     });
-    rows.chain(dialects).chain([pairs, public]).collect()
+    // The sockets of the other rows do not wait for the end of these.
+    rows.chain([pairs, public]).chain(dialects).collect()
 }
 
 fn is_ours(policy: &Policy) -> bool {

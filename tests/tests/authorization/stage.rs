@@ -55,6 +55,8 @@ struct Others {
     member: Person,
     stranger: Person,
     banned: Person,
+    /// The other person of the direct conversation in which nothing changes. No request names them.
+    friend: Person,
 }
 
 /// A conversation, and what is in it.
@@ -114,7 +116,7 @@ impl Stage {
             (*role, person)
         }));
         let people: HashMap<Role, Person> = people.await.into_iter().collect();
-        let [member, stranger, banned] = world.people(["vic", "una", "bad"]).await;
+        let [member, stranger, banned, friend] = world.people(["vic", "una", "bad", "pat"]).await;
         let mut targets = HashMap::new();
         for (role, person) in &people {
             // An external account keeps to those of its namespace.
@@ -128,7 +130,7 @@ impl Stage {
             world,
             people,
             targets,
-            others: Others { member, stranger, banned },
+            others: Others { member, stranger, banned, friend },
             still: Scene::default(),
             busy: String::new(),
             clients: Clients::default(),
@@ -141,11 +143,11 @@ impl Stage {
         stage.public_room = stage.opens_to_everyone().await;
         let (author, others) = (stage.author(), &stage.others);
         let direct = [
-            author.starts_direct_with(&others.member).await,
+            author.starts_direct_with(&others.friend).await,
             author.starts_direct_with(&others.stranger).await,
         ];
         author.says(&direct[0], &stage.marker).await;
-        others.member.says(&direct[0], "hello").await;
+        others.friend.says(&direct[0], "hello").await;
         others.stranger.says(&direct[1], "hello").await;
         stage.direct = direct;
         Ok(stage)
@@ -169,7 +171,7 @@ impl Stage {
     /// A direct conversation of the author, and a message in it that the other person wrote.
     pub async fn direct(&self, things: Things) -> [String; 2] {
         let (conversation, other) = match things {
-            Things::Still => (&self.direct[0], &self.others.member),
+            Things::Still => (&self.direct[0], &self.others.friend),
             Things::New => (&self.direct[1], &self.others.stranger),
             Things::None => return [id(), id()],
         };

@@ -53,7 +53,7 @@ fn geoip(request: &HttpRequest) -> Result<Response, Problem> {
     ok(&json!({"ip": ip, "headers": {}, "data": null}))
 }
 
-/// The part of `GET /` that clients of this API read.
+/// The part of `GET /` that clients of this API read. The name and the load of the machine are not for strangers.
 pub(crate) fn status() -> Value {
     json!({
         "status": 200,
