@@ -5,8 +5,8 @@ use std::sync::Arc;
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::id::ConversationId;
 use proto::messaging::v1::{
-    Alert, Event, GetMessageRequest, ListMessagesRequest, Message, Order, UserEvent, Watermark, event,
-    user_event,
+    Alert, AlertKind, AlertState, Event, GetMessageRequest, ListMessagesRequest, Message, Order, UserEvent,
+    Watermark, event, user_event,
 };
 use serde_json::{Value, json};
 
@@ -232,7 +232,7 @@ async fn reached(
 
 async fn of_user_event(session: &Session, event: &UserEvent) -> Result<Pushed, Problem> {
     match &event.payload {
-        Some(user_event::Payload::AlertChanged(alert)) if !was_read(alert) => {
+        Some(user_event::Payload::AlertChanged(alert)) if !was_read(alert) && !lacks_message(alert) => {
             let shown = alerts::shown(session, std::slice::from_ref(alert)).await?;
             let frames = shown.into_iter().map(|alert| ("alert", json!({"alert": alert}))).collect();
             Ok(Pushed { frames, delivered: None })
@@ -249,9 +249,31 @@ fn was_read(alert: &Alert) -> bool {
     alert.read_time.is_some() && time::millis(alert.read_time) > time::millis(alert.update_time)
 }
 
+/// True for a message request whose message is not known yet. Another change of the alert brings it.
+fn lacks_message(alert: &Alert) -> bool {
+    alert.kind() == AlertKind::MessageRequest
+        && alert.state() == AlertState::RequestPending
+        && alert.message_id.is_empty()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_message_request_is_told_with_its_message() {
+        let alert = |kind: AlertKind, state: AlertState, message_id: &str| Alert {
+            kind: kind.into(),
+            state: state.into(),
+            message_id: message_id.to_owned(),
+            ..Alert::default()
+        };
+        let pending = AlertState::RequestPending;
+        assert!(lacks_message(&alert(AlertKind::MessageRequest, pending, "")));
+        assert!(!lacks_message(&alert(AlertKind::MessageRequest, pending, "1")));
+        assert!(!lacks_message(&alert(AlertKind::MessageRequest, AlertState::RequestCancelled, "")));
+        assert!(!lacks_message(&alert(AlertKind::ConnectionRequest, pending, "")));
+    }
 
     #[test]
     fn that_an_alert_was_read_is_no_news() {
