@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use prost_reflect::prost::Message as _;
@@ -96,8 +96,13 @@ pub struct Doors {
     world: Arc<World>,
     client: reqwest::Client,
     channels: HashMap<&'static str, Channel>,
-    sockets: Mutex<HashMap<String, Arc<Mutex<Connection>>>>,
+    /// By token, with the time of their last use.
+    sockets: Mutex<HashMap<String, (Arc<Mutex<Connection>>, Instant)>>,
 }
+
+/// The time after which a socket is not used again. It answers pings only while it is used, and a gateway closes one that
+/// does not answer.
+const STALE: Duration = Duration::from_secs(15);
 
 impl Doors {
     /// Opens what all share.
@@ -213,15 +218,13 @@ impl Doors {
     ) -> anyhow::Result<Outcome> {
         let socket = {
             let mut sockets = self.sockets.lock().await;
-            match sockets.get(token) {
-                Some(socket) => socket.clone(),
-                None => {
-                    let socket = Connection::try_open(self.world.gateway(), token).await?;
-                    let socket = Arc::new(Mutex::new(socket));
-                    sockets.insert(token.to_owned(), socket.clone());
-                    socket
-                }
-            }
+            let known = sockets.remove(token).filter(|(_, used)| used.elapsed() < STALE);
+            let socket = match known {
+                Some((socket, _)) => socket,
+                None => Arc::new(Mutex::new(Connection::try_open(self.world.gateway(), token).await?)),
+            };
+            sockets.insert(token.to_owned(), (socket.clone(), Instant::now()));
+            socket
         };
         let answer = match socket.lock().await.try_command(called(rpc, request)).await {
             // Who is gone may be shown out before the answer is there.

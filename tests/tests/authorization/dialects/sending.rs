@@ -69,7 +69,7 @@ impl Clients {
         const TIMES: u32 = 20;
         for _ in 0..TIMES {
             let outcome = self.send_once(gateway, way, token, request).await?;
-            let is_late = outcome.code == "0" && outcome.said.contains("took too long");
+            let is_late = outcome.code == "0" && is_late(&outcome.said);
             if !is_late && !matches!(outcome.code.as_str(), "503" | "504") {
                 return Ok(outcome);
             }
@@ -134,7 +134,11 @@ impl Clients {
             sockets.asks(&name, "login", json!({ "token": token })).await;
         }
         if let Some(room) = request.get("joined") {
-            sockets.asks(&name, "join", json!({ "uid": room })).await;
+            let joined = sockets.asks(&name, "join", json!({ "uid": room })).await.to_string();
+            if is_late(&joined) {
+                sockets.closes(&name).await;
+                return Ok(outcome(0, joined));
+            }
         }
         let event = if is_allo { &request["operation"] } else { &request["event"] };
         let event = event.as_str().context("the name of an event")?;
@@ -144,6 +148,11 @@ impl Clients {
         // An event that is refused is answered without a status.
         Ok(outcome(if answer.get("error").is_none_or(Value::is_null) { 200 } else { 0 }, answer.to_string()))
     }
+}
+
+/// True for the answer to an event for which there was no time.
+fn is_late(answer: &str) -> bool {
+    answer.contains("took too long")
 }
 
 fn outcome(status: i64, said: String) -> Outcome {
