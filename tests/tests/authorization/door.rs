@@ -96,8 +96,14 @@ pub struct Doors {
     world: Arc<World>,
     client: reqwest::Client,
     channels: HashMap<&'static str, Channel>,
-    /// By token, with the time of their last use.
-    sockets: Mutex<HashMap<String, (Arc<Mutex<Connection>>, Instant)>>,
+    /// By token.
+    sockets: Mutex<HashMap<String, Socket>>,
+}
+
+/// A socket that was used.
+struct Socket {
+    connection: Arc<Mutex<Connection>>,
+    use_time: Instant,
 }
 
 /// The time after which a socket is not used again. It answers pings only while it is used, and a gateway closes one that
@@ -218,12 +224,12 @@ impl Doors {
     ) -> anyhow::Result<Outcome> {
         let socket = {
             let mut sockets = self.sockets.lock().await;
-            let known = sockets.remove(token).filter(|(_, used)| used.elapsed() < STALE);
+            let known = sockets.remove(token).filter(|socket| socket.use_time.elapsed() < STALE);
             let socket = match known {
-                Some((socket, _)) => socket,
+                Some(socket) => socket.connection,
                 None => Arc::new(Mutex::new(Connection::try_open(self.world.gateway(), token).await?)),
             };
-            sockets.insert(token.to_owned(), (socket.clone(), Instant::now()));
+            sockets.insert(token.to_owned(), Socket { connection: socket.clone(), use_time: Instant::now() });
             socket
         };
         let answer = match socket.lock().await.try_command(called(rpc, request)).await {
