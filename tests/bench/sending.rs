@@ -69,11 +69,11 @@ struct Run {
 pub(crate) struct Outcome {
     /// What it took of the machine.
     pub(crate) used: Used,
-    /// How many messages were acknowledged meanwhile.
+    /// The number of messages that were acknowledged meanwhile.
     pub(crate) acknowledged: f64,
-    /// How many events were received meanwhile.
+    /// The number of events that were received meanwhile.
     pub(crate) delivered: f64,
-    /// How many sends were refused.
+    /// The number of refused sends.
     pub(crate) failed: u64,
     /// How many events had not been received after a while.
     pub(crate) missing: u64,
@@ -82,7 +82,7 @@ pub(crate) struct Outcome {
 }
 
 impl Outcome {
-    /// How many messages were acknowledged per second.
+    /// The number of messages that were acknowledged per second.
     pub(crate) fn rate(&self) -> f64 {
         self.acknowledged / self.used.span.as_secs_f64()
     }

@@ -15,7 +15,7 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 
 use crate::socketio;
 
-/// What is spoken on a socket.
+/// The protocol of a socket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Protocol {
     /// The canonical frames.
@@ -311,7 +311,7 @@ pub(crate) struct Socket {
     pub(crate) incoming: Incoming,
     /// What goes.
     pub(crate) outgoing: Outgoing,
-    /// What is spoken.
+    /// The protocol.
     pub(crate) protocol: Protocol,
 }
 

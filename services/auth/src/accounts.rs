@@ -63,7 +63,7 @@ pub struct Registration {
     pub email: Option<Email>,
     /// What the client calls its device.
     pub device_name: DeviceName,
-    /// Whether the address must have been verified before; then there is one.
+    /// True when the address must have been verified before; then there is one.
     pub requires_verified_email: bool,
 }
 

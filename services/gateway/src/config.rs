@@ -46,17 +46,18 @@ pub struct Config {
     /// How many connections an address may have. For one more, its idlest without a user is closed; when there is none, it
     /// is refused with 429. The connections of `trusted_proxies` are not counted so. Multiplied by 100 in development.
     pub max_connections_per_address: usize,
-    /// How many requests of users are under way at once; more are refused with 503.
+    /// The number of requests of users that are under way at once; more are refused with 503.
     pub max_requests: usize,
     /// How many requests without a session are under way at once, apart from those of users; more are refused with 503.
     pub max_stranger_requests: usize,
-    /// How many requests of an address are under way at once; more are refused with 429. Multiplied by 100 in development.
+    /// The number of requests of an address that are under way at once; more are refused with 429. Multiplied by 100 in
+    /// development.
     pub max_requests_per_address: usize,
-    /// How many of them may be without a session; more are refused with 429. Multiplied by 100 in development.
+    /// The number of them that may be without a session; more are refused with 429. Multiplied by 100 in development.
     pub max_stranger_requests_per_address: usize,
-    /// How many requests may be under way at once on one connection of HTTP/2.
+    /// The number of requests that may be under way at once on one connection of HTTP/2.
     pub max_streams_per_connection: u32,
-    /// How many bytes of one answer over HTTP/2 may wait for their connection.
+    /// The number of bytes of one answer over HTTP/2 that may wait for their connection.
     pub max_send_buffer_bytes: usize,
     /// The largest body of a request, in bytes.
     pub max_body_bytes: usize,

@@ -211,7 +211,7 @@ async fn does(fragile: &Fragile, operation: &str, body: Value) -> Value {
     http::ask_foreign(fragile.world.gateway(), Method::POST, &path, &[], Some(&body)).await.ok()
 }
 
-/// Whether the database holds the content of a message, once the database answers.
+/// True when the database holds the content of a message, once the database answers.
 async fn is_stored(fragile: &Fragile, message: &Value) -> bool {
     let id = MessageId::parse(&text(message)).expect("the id of a message").uuid();
     let address = match &fragile.database {

@@ -17,7 +17,7 @@ use crate::tasks::Tasks;
 /// The addresses of one service.
 pub(super) struct Replicas {
     all: RwLock<Vec<Arc<Replica>>>,
-    /// Where the choice among equals begins.
+    /// The place at which the choice among equals begins.
     turn: AtomicUsize,
     tasks: Tasks,
 }

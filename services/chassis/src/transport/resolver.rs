@@ -32,7 +32,7 @@ impl Target {
         let port = parsed.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
         let tls = tls.map(client_tls).transpose()?;
         let target = Self { url: parsed, host, port, tls };
-        // What is wrong with the settings is said at the start.
+        // Faults of the settings are said at the start.
         target.endpoint(&format!("{}:{}", target.host, target.port))?;
         Ok(target)
     }

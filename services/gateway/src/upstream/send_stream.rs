@@ -171,7 +171,7 @@ struct SendStreamTask<'a> {
 struct UnderWay {
     token: Arc<str>,
     answer: Answer,
-    /// What goes once more when the stream breaks.
+    /// The request that goes once more when the stream breaks.
     again: Option<SendMessageRequest>,
 }
 

@@ -21,7 +21,7 @@ use crate::stage::{Caller, Stage, Things};
 use crate::table::difference;
 use tests::person::text;
 
-/// How many roles of a row ask at the same time.
+/// The number of roles of a row that ask at the same time.
 const AT_ONCE: usize = 4;
 
 /// An operation of a dialect.
@@ -50,7 +50,7 @@ pub struct Dialect {
     acts_without_token: Option<&'static str>,
     /// True when viewers without a token read what everyone may read.
     serves_anonymous_viewers: bool,
-    /// What is expected where the policy of the rpc would say something else.
+    /// The exceptions: the expectation where the policy of the rpc would say something else.
     exception: fn(&Case, Role) -> Option<Expected>,
 }
 

@@ -211,7 +211,7 @@ async fn asked(socket: &mut Socket, action: &str, mut frame: Value) -> anyhow::R
     tokio::time::timeout(PATIENCE, answered).await?
 }
 
-/// Whether a refusal or an answer of a dialect is as expected. Dialects have fewer statuses than gRPC has codes, and
+/// True when a refusal or an answer of a dialect is as expected. Dialects have fewer statuses than gRPC has codes, and
 /// may hide what another transport only refuses.
 pub fn fits(outcome: &Outcome, expected: Expected) -> bool {
     let Ok(status) = outcome.code.parse::<u16>() else { return false };

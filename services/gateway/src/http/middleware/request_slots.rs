@@ -1,4 +1,4 @@
-//! How many requests are under way at once: in all, for strangers apart from users, and for each address.
+//! The number of requests that are under way at once: in all, for strangers apart from users, and for each address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::http::error::Problem;
 use crate::upstream::rate_limit::network;
 
-/// How long a client is told to wait whose address has too much under way.
+/// The time that a client is told to wait when its address has too much under way.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The slots for requests.

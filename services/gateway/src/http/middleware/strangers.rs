@@ -15,10 +15,10 @@ use crate::http::files;
 use crate::http::server::activity::Activity;
 use crate::upstream::Upstream;
 
-/// Where connections are opened: the registry of connections counts them.
+/// The paths at which connections are opened: the registry of connections counts them.
 const SOCKETS: [&str; 3] = ["/v1/socket", "/v1/events", "/talkamie/ws"];
 
-/// Who asks. In the extensions of every request that comes from outside.
+/// The kind of caller. In the extensions of every request that comes from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
     /// The token of the request stands for a session of a user.

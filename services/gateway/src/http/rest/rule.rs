@@ -26,7 +26,7 @@ pub(crate) struct Endpoint {
     pub is_additional: bool,
     /// How often the rpc may be called.
     pub rate: &'static Rate,
-    /// Whether it answers users only.
+    /// True when it answers users only.
     pub needs_user: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What a connection does, as its stream and its requests see it.
+//! The activity of a connection, as its stream and its requests see it.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -14,13 +14,13 @@ use tokio::time::Instant;
 /// No header has begun.
 const NONE: u64 = u64::MAX;
 
-/// What one connection does. In the extensions of its requests.
+/// The activity of one connection. In the extensions of its requests.
 #[derive(Debug)]
 pub(in crate::http) struct Activity {
     start: Instant,
-    /// When the header began that is not complete yet, in milliseconds since the start. The first begins at once.
+    /// The time at which the header began that is not complete yet, in milliseconds since the start. The first begins at once.
     header_since: AtomicU64,
-    /// When a request last began or moved, in milliseconds since the start.
+    /// The time at which a request last began or moved, in milliseconds since the start.
     last: AtomicU64,
     /// Requests that have begun and whose answer has not.
     under_way: AtomicUsize,
@@ -57,7 +57,7 @@ impl Activity {
         }
     }
 
-    /// When the header began that is not complete yet.
+    /// The time at which the header began that is not complete yet.
     pub(super) fn header_since(&self) -> Option<Instant> {
         let since = self.header_since.load(Relaxed);
         (since != NONE).then(|| self.start + Duration::from_millis(since))
@@ -86,7 +86,7 @@ impl Activity {
         self.is_upgraded.store(true, Relaxed);
     }
 
-    /// Whether the connection has become a WebSocket.
+    /// True once the connection has become a WebSocket.
     pub(super) fn is_upgraded(&self) -> bool {
         self.is_upgraded.load(Relaxed)
     }

@@ -44,10 +44,10 @@ const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// before the connection ends.
 const MAX_RESET_STREAMS: usize = 20;
 
-/// How long a client is told to wait whose address has too many connections.
+/// The time that a client is told to wait when its address has too many connections.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
-/// How long to wait before accepting again when the system refuses: it is out of file handles, most likely.
+/// The pause before accepting again when the system refuses, most likely because it is out of file handles.
 const BREATHER: Duration = Duration::from_millis(50);
 
 /// Listens where the configuration says.
@@ -138,7 +138,7 @@ async fn refuse(stream: &TcpStream) {
     let _ = stream.try_write(&[text.as_bytes(), b"\r\n", &body].concat());
 }
 
-/// Whether the client went away before it was let in: nothing that is about us.
+/// True when the client went away before it was let in, which is no fault of the gateway.
 fn has_gone(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

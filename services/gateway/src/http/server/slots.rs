@@ -17,7 +17,7 @@ use crate::upstream::rate_limit::network;
 /// Connections closed to make room for others.
 const GAVE_WAY: &str = "http_connections_gave_way_total";
 
-/// How often it is looked whether a connection gives way by now, while none does.
+/// The pause between two looks for a connection that gives way.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The places for connections, counted per address.
@@ -42,7 +42,7 @@ struct Place {
     cut: CancellationToken,
 }
 
-/// Why there is no place for a connection.
+/// The reason for which there is no place for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
     /// Its address has all that it may have, and each is in use.
@@ -110,7 +110,7 @@ impl ConnectionSlots {
 }
 
 impl Places {
-    /// How many connections an address has.
+    /// The number of connections that an address has.
     fn of(&self, address: IpAddr) -> usize {
         self.addresses.get(&address).map_or(0, HashMap::len)
     }
@@ -164,7 +164,7 @@ pub(super) struct ConnectionSlot {
 }
 
 impl ConnectionSlot {
-    /// What the connection does.
+    /// The activity of the connection.
     pub(super) fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }

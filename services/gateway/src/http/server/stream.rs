@@ -21,7 +21,7 @@ pub(super) struct ClientStream<T> {
     header: Option<Pin<Box<Sleep>>>,
 }
 
-/// How long a client may leave bytes waiting.
+/// The times for which a client may leave bytes waiting.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
     /// Until a header that began is complete.

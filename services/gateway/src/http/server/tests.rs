@@ -146,7 +146,7 @@ async fn ask(stream: &mut TcpStream, path: &str) {
 async fn rest(mut stream: TcpStream) -> String {
     let mut text = String::new();
     let read = tokio::time::timeout(Duration::from_secs(10), stream.read_to_string(&mut text)).await;
-    // Whether the connection ends with a word or without one makes no difference.
+    // The connection may end with a word or without one.
     let _ = read.expect("the connection is closed");
     text
 }
