@@ -45,8 +45,9 @@ fi
 trap stop EXIT
 trap 'exit 130' INT TERM
 
-# Every service has a secret of its own; the others know its SHA-256 sum.
-export PARLOR__NATS__SERVERS=$nats_url
+# Every service has a secret of its own; the others know its SHA-256 sum. The keys of notices on the bus are made by the
+# first process that needs them.
+export PARLOR__NATS__SERVERS=$nats_url PARLOR__NATS__NOTICE_KEYS=$data/secret/notice-keys
 for service in conversation messaging scheduling gateway; do
   file=$data/secret/$service
   [ -s "$file" ] || (umask 077; head -c 32 /dev/urandom | od -An -tx1 | tr -d ' \n' >"$file")
@@ -69,7 +70,7 @@ start() { # name, service, gRPC or HTTP port, admin port
       export PARLOR__LISTEN__GRPC=$at:$port PARLOR__DATABASE__URL=$postgres_url
       [ "$service" != messaging ] || export PARLOR__SERVICE__UPLOADS__URL=file://$data/uploads
     fi
-    exec "target/$build/parlor-$service" >"$data/log/$name.log" 2>&1
+    exec "${CARGO_TARGET_DIR:-target}/$build/parlor-$service" >"$data/log/$name.log" 2>&1
   ) &
   pids+=($!)
   for _ in $(seq 300); do

@@ -5,6 +5,8 @@
 mod contract;
 #[path = "build/examples.rs"]
 mod examples;
+#[path = "build/inputs.rs"]
+mod inputs;
 #[path = "build/names.rs"]
 mod names;
 #[path = "src/placeholders.rs"]
@@ -37,6 +39,7 @@ fn main() -> anyhow::Result<()> {
     let contract = Contract::compile(&root, "parlor")?;
     write(&out, "descriptors.bin", &contract.encoded)?;
     write(&out, "validation.rs", validation::generate(&contract.pool)?)?;
+    write(&out, "inputs.rs", inputs::generate(&contract.pool))?;
     write(&out, "policy.rs", policy::generate(&contract.pool)?)?;
     write(&out, "rate.rs", rate::generate(&contract.pool)?)?;
     write(&out, "rpc.rs", rpc::generate(&contract.pool)?)?;

@@ -82,6 +82,9 @@ impl Options {
         let relation = value(policy, "relation", "RELATION_")?;
         let refusal = value(policy, "refusal", "REFUSAL_")?;
 
+        let audited =
+            policy.get_field_by_name("audited").and_then(|value| value.as_bool()).unwrap_or_default();
+        ensure!(!audited || !streams, "is audited and streams");
         if access == "Anyone" {
             ensure!(
                 anonymous_services.is_empty(),
@@ -99,7 +102,7 @@ impl Options {
         ensure!(refusal.is_none() || relation.is_some(), "has a refusal and no relation");
 
         Ok(format!(
-            "Policy {{ path: {path:?}, access: Access::{access}, services: &{services:?}, anonymous_services: &{anonymous_services:?}, relation: {}, refusal: {}, http: {http}, examples: {examples} }}",
+            "Policy {{ path: {path:?}, access: Access::{access}, services: &{services:?}, anonymous_services: &{anonymous_services:?}, relation: {}, refusal: {}, audited: {audited}, http: {http}, examples: {examples} }}",
             option_of("Relation", relation),
             option_of("Refusal", refusal),
         ))

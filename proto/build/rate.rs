@@ -73,22 +73,29 @@ impl Options {
         })
     }
 
-    /// The rate of an rpc; nothing for one that clients cannot reach.
+    /// The rate of an rpc; nothing for one that only services reach.
     fn rate(&self, method: &MethodDescriptor) -> anyhow::Result<Option<Rate>> {
         let options = method.options();
         let http = options.has_extension(&self.http);
+        let (option, policy) = (options.get_extension(&self.rate), options.get_extension(&self.policy));
+        let policy = policy.as_message().context("needs a policy")?;
+        let access = policy::value(policy, "access", "ACCESS_")?.unwrap_or_default();
+        let is_for_services = access == "Service";
         if !options.has_extension(&self.rate) {
-            ensure!(!http, "is missing: every rpc with an HTTP rule says how often it may be called");
+            ensure!(
+                is_for_services && !http,
+                "is missing: every rpc that clients reach says how often it may be called"
+            );
             return Ok(None);
         }
-        let (option, policy) = (options.get_extension(&self.rate), options.get_extension(&self.policy));
         let option = option.as_message().context("is not a message")?;
-        let policy = policy.as_message().context("needs a policy")?;
         let services = policy::services(policy, "services")?;
-        ensure!(http || services.iter().any(|service| service == "gateway"), "is counted by nothing");
+        ensure!(
+            !is_for_services || services.iter().any(|service| service == "gateway"),
+            "counts callers, and has services only"
+        );
 
         let Some(class) = policy::value(option, "class", "RATE_CLASS_")? else { bail!("has no class") };
-        let access = policy::value(policy, "access", "ACCESS_")?.unwrap_or_default();
         let is_for_users = matches!(access.as_str(), "User" | "Account");
         if PER_ADDRESS.contains(&class.as_str()) {
             ensure!(!is_for_users, "counts per address and is for users");
@@ -143,7 +150,7 @@ impl Rate {
         let search = self.search.iter().map(FieldDescriptor::name).collect::<Vec<_>>();
         let mut code = format!(
             "impl RatedRequest for {request} {{\n\
-             const RATE: &'static Rate = &Rate {{ path: {:?}, class: RateClass::{}, conversation_field: {conversation:?}, search_fields: &{search:?} }};\n",
+             const RATE: &'static Rate = &Rate {{ path: {:?}, class: RateClass::{}, conversation_field: {conversation:?}, search_fields: &{search:?}, decode: |message| <Self as prost::Message>::decode(message).ok().map(|request| request.request_rate()) }};\n",
             self.path, self.class,
         );
         if let Some(field) = &self.conversation {

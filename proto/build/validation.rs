@@ -2,6 +2,8 @@
 //!
 //! The meaning of each rule is protovalidate's. A rule that has no code here, or that does not fit its field, fails the
 //! build: a rule that is written down and not enforced would be worse than none.
+//!
+//! One rule holds for every text without being written down: it has no NUL, which PostgreSQL does not store.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -29,8 +31,11 @@ pub fn generate(pool: &DescriptorPool) -> anyhow::Result<String> {
 }
 
 fn ours(pool: &DescriptorPool) -> impl Iterator<Item = MessageDescriptor> + '_ {
-    pool.all_messages()
-        .filter(|message| message.package_name().starts_with("parlor.") && !message.is_map_entry())
+    // Options are read by this program, and sent by nobody.
+    pool.all_messages().filter(|message| {
+        let package = message.package_name();
+        package.starts_with("parlor.") && !package.starts_with("parlor.options.") && !message.is_map_entry()
+    })
 }
 
 struct Generator {
@@ -156,9 +161,17 @@ impl Generator {
 
     /// The checks of one field, or nothing when it has none. An arm of a oneof finds its value bound to `value`.
     fn field(&self, field: &FieldDescriptor) -> anyhow::Result<Option<String>> {
-        let rules = self.field_rules(field).with_context(|| format!("the rules of {}", field.full_name()))?;
+        let mut rules =
+            self.field_rules(field).with_context(|| format!("the rules of {}", field.full_name()))?;
         if rules.ignore == Ignore::Always {
-            return Ok(None);
+            // What is in a message that is not looked at is looked at by whoever takes it out.
+            if field.kind() != Kind::String {
+                return Ok(None);
+            }
+            rules = Rules::default();
+        }
+        if !field.is_list() && !field.is_map() {
+            rules.checks.extend(text(&field.kind(), &rules.checks, ""));
         }
         let name = names::field(field.name());
         let at = format!("let at = at.field({:?});\n", field.name());
@@ -200,7 +213,7 @@ impl Generator {
 
     fn list(&self, field: &FieldDescriptor, rules: &Rules) -> String {
         let mut body = statements(&rules.checks);
-        let items = self.element(field.kind(), rules.items.as_deref());
+        let items = self.element(field.kind(), rules.items.as_deref(), "");
         if !items.is_empty() {
             body.push_str("for (index, value) in value.iter().enumerate() {\nlet at = at.index(index);\n");
             body.push_str(&rebind(&field.kind()));
@@ -216,8 +229,8 @@ impl Generator {
             return body;
         };
         let (key, value) = (entry.map_entry_key_field().kind(), entry.map_entry_value_field().kind());
-        let keys = self.element(key.clone(), rules.keys.as_deref());
-        let values = self.element(value.clone(), rules.values.as_deref());
+        let keys = self.element(key.clone(), rules.keys.as_deref(), "key ");
+        let values = self.element(value.clone(), rules.values.as_deref(), "");
         if keys.is_empty() && values.is_empty() {
             return body;
         }
@@ -234,12 +247,18 @@ impl Generator {
         body
     }
 
-    /// The checks of an item of a list, a key or a value of a map.
-    fn element(&self, kind: Kind, rules: Option<&Rules>) -> String {
-        let mut body = rules.map(|rules| statements(&rules.checks)).unwrap_or_default();
+    /// The checks of an item of a list, a key or a value of a map. What is wrong with a key is said of the key.
+    fn element(&self, kind: Kind, rules: Option<&Rules>, of: &str) -> String {
+        let is_ignored = rules.is_some_and(|rules| rules.ignore == Ignore::Always);
+        if is_ignored && kind != Kind::String {
+            return String::new();
+        }
+        let rules = rules.filter(|_| !is_ignored);
+        let checks = rules.map_or(&[][..], |rules| &rules.checks);
+        let mut body = statements(checks);
+        body.push_str(&statements(text(&kind, checks, of).as_slice()));
         body.push_str(&self.descend(&kind));
         match rules.map_or(&Ignore::Never, |rules| &rules.ignore) {
-            Ignore::Always => String::new(),
             Ignore::IfZero if !body.is_empty() && !matches!(kind, Kind::Message(_)) => {
                 format!("if {} {{\n{body}}}\n", zero(&kind).1)
             }
@@ -327,6 +346,14 @@ impl Generator {
         };
         Rules::read(option.as_message().context("is not a message")?, &shape, &field.kind())
     }
+}
+
+/// What holds for every text, unless its own rules say so already. `of` is what in the field the text is.
+fn text(kind: &Kind, checks: &[Check], of: &str) -> Option<Check> {
+    const IMPLIED_BY: [&str; 3] = ["is_uuid(", "is_email(", ".contains(&value)"];
+    let is_implied = checks.iter().any(|check| IMPLIED_BY.iter().any(|rule| check.holds.contains(rule)));
+    let check = || Check::new(r"!value.contains('\0')", format!("{of}must not contain NUL"));
+    (*kind == Kind::String && !is_implied).then(check)
 }
 
 /// How many values a field holds.

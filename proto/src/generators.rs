@@ -254,12 +254,17 @@ fn rate_option(rate: &str) -> String {
 const POST: &str = r#"option (google.api.http) = {post: "/v1/do" body: "*"};"#;
 
 #[test]
-fn an_rpc_of_the_web_without_a_rate_does_not_build() -> anyhow::Result<()> {
-    let refused = rate_refused("access: ACCESS_USER", POST, "")?;
-    assert!(refused.contains("the rate of parlor.wrong.v1.S.Do: is missing"), "{refused}");
-    for policy in ["access: ACCESS_USER", "access: ACCESS_SERVICE services: 'gateway'"] {
-        assert_eq!(rate_refused(policy, "", "")?, "accepted");
+fn an_rpc_of_clients_without_a_rate_does_not_build() -> anyhow::Result<()> {
+    for (policy, http) in [
+        ("access: ACCESS_USER", POST),
+        ("access: ACCESS_USER", ""),
+        ("access: ACCESS_ACCOUNT", ""),
+        ("access: ACCESS_ANYONE", ""),
+    ] {
+        let refused = rate_refused(policy, http, "")?;
+        assert!(refused.contains("the rate of parlor.wrong.v1.S.Do: is missing"), "{refused}");
     }
+    assert_eq!(rate_refused("access: ACCESS_SERVICE services: 'gateway'", "", "")?, "accepted");
     Ok(())
 }
 
@@ -268,8 +273,7 @@ fn contradictory_rates_do_not_build() -> anyhow::Result<()> {
     let (user, anyone) = ("access: ACCESS_USER", "access: ACCESS_ANYONE");
     for (policy, http, rate, complaint) in [
         (user, POST, "", "has no class"),
-        (user, "", "class: RATE_CLASS_READ", "is counted by nothing"),
-        ("access: ACCESS_SERVICE services: 'auth'", "", "class: RATE_CLASS_GUEST", "is counted by nothing"),
+        ("access: ACCESS_SERVICE services: 'auth'", "", "class: RATE_CLASS_GUEST", "has services only"),
         (user, POST, "class: RATE_CLASS_LOGIN", "counts per address and is for users"),
         (anyone, POST, "class: RATE_CLASS_HEAVY", "counts per user and is not for users only"),
         (user, HTTP, "class: RATE_CLASS_WRITE", "is GET, which changes nothing"),
@@ -300,6 +304,7 @@ fn contradictory_rates_do_not_build() -> anyhow::Result<()> {
     for (policy, http, rate) in [
         (user, HTTP, "class: RATE_CLASS_READ"),
         (user, POST, "class: RATE_CLASS_READ"),
+        (user, "", "class: RATE_CLASS_READ"),
         (user, HTTP, "class: RATE_CLASS_HEAVY search_fields: ['number', 'user_ids']"),
         (user, POST, "class: RATE_CLASS_SEND conversation_field: 'conversation_id'"),
         (anyone, POST, "class: RATE_CLASS_LOGIN"),

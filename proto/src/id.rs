@@ -91,6 +91,8 @@ ids! {
     ErrandId;
     /// A background check of a user.
     BackgroundCheckId;
+    /// The positions of an event stream at one time.
+    StreamCheckpointId;
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one place where ids are made")]

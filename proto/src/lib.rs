@@ -13,6 +13,7 @@ use prost_reflect::DescriptorPool;
 
 pub mod codec;
 pub mod id;
+pub mod largest;
 pub mod placeholders;
 pub mod policy;
 pub mod rate;
@@ -25,6 +26,8 @@ mod violation;
 mod contract;
 #[cfg(test)]
 mod generators;
+#[cfg(test)]
+mod inputs;
 
 pub use violation::{Incoming, Violation, invalid};
 

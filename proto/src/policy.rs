@@ -20,6 +20,8 @@ pub struct Policy {
     pub relation: Option<Relation>,
     /// How it reads when the relation does not hold; there is one exactly when there is a relation.
     pub refusal: Option<Refusal>,
+    /// True when calls are written into the audit log of the service.
+    pub audited: bool,
     /// Whether the rpc is reachable over HTTP.
     pub http: bool,
     /// Requests that somebody could send; at least one exactly when it is reachable over HTTP.

@@ -1,18 +1,15 @@
 //! How often what may be called: the option `parlor.options.v1.rate` of every rpc that clients reach, as a table, and the
-//! rate of a single request. The gateway counts; what is counted against which limit stands here.
+//! rate of a single request. The services count; what is counted against which limit stands here.
 
-use std::borrow::Cow;
 use std::collections::HashMap;
 use std::sync::LazyLock;
-
-use prost_reflect::{DynamicMessage, MethodDescriptor};
 
 use crate::id::ConversationId;
 
 include!(concat!(env!("OUT_DIR"), "/rate.rs"));
 
 /// How often an rpc may be called.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Rate {
     /// The rpc as it is called on the wire, such as `/parlor.auth.v1.AuthService/Login`.
     pub path: &'static str,
@@ -24,20 +21,22 @@ pub struct Rate {
     /// The fields that make a list a search: a request without any of them counts as [`RateClass::Read`]. Empty when
     /// every request counts the same.
     pub search_fields: &'static [&'static str],
+    /// What an encoded request counts as; `None` when it cannot be decoded.
+    decode: fn(&[u8]) -> Option<RequestRate>,
 }
 
 /// The limit that a call counts against.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum RateClass {
-    /// Changes nothing; no limit of its own.
+    /// Changes nothing: per user.
     Read,
-    /// Changes something; no limit of its own. Calls and requests to connect are counted by the service that makes them.
+    /// Changes something: per user. Calls and requests to connect are counted by the service that makes them, too.
     Write,
-    /// Sends a message: per user, and per user and conversation.
+    /// Sends or edits a message: per user, and per user and conversation.
     Send,
     /// Searches, or makes far more work for others than for the caller: per user.
     Heavy,
-    /// Tells others something that is not stored; no limit of its own.
+    /// Tells others something that is not stored: per user.
     Signal,
     /// Passes a signal of a call on. Counted by the service, per call, and not among the commands of a connection.
     CallSignal,
@@ -54,7 +53,7 @@ pub enum RateClass {
 impl RateClass {
     /// Whether calls are counted per user, so that it must be known who calls.
     pub const fn is_per_user(self) -> bool {
-        matches!(self, Self::Send | Self::Heavy)
+        matches!(self, Self::Read | Self::Write | Self::Send | Self::Heavy | Self::Signal)
     }
 }
 
@@ -79,24 +78,20 @@ pub trait RatedRequest {
 }
 
 impl Rate {
-    /// The limit that this request of the rpc counts against.
-    pub fn request_rate(&self, request: &DynamicMessage) -> RequestRate {
-        if let Some(field) = self.conversation_field {
-            return RequestRate::send(match request.get_field_by_name(field) {
-                Some(Cow::Borrowed(value)) => value.as_str(),
-                // The default: the request does not name one.
-                Some(Cow::Owned(_)) | None => None,
-            });
-        }
-        match self.search_fields {
-            [] => RequestRate::of_class(self.class),
-            fields => RequestRate::heavy_if(fields.iter().any(|field| request.has_field_by_name(field))),
-        }
+    /// Whether it takes the request to know what a call counts as.
+    pub const fn needs_request(&self) -> bool {
+        self.conversation_field.is_some() || !self.search_fields.is_empty()
+    }
+
+    /// The limit that an encoded request counts against; `None` when it cannot be decoded.
+    pub fn of_message(&self, message: &[u8]) -> Option<RequestRate> {
+        (self.decode)(message)
     }
 }
 
 impl RequestRate {
-    const fn of_class(class: RateClass) -> Self {
+    /// What every request of an rpc of this class counts as.
+    pub const fn of_class(class: RateClass) -> Self {
         Self { class, conversation_id: None }
     }
 
@@ -118,11 +113,6 @@ pub fn of(path: &str) -> Option<&'static Rate> {
     BY_PATH.get(path).copied()
 }
 
-/// The rate of an rpc; nothing for one that clients do not reach.
-pub fn of_method(method: &MethodDescriptor) -> Option<&'static Rate> {
-    of(&format!("/{}/{}", method.parent_service().full_name(), method.name()))
-}
-
 /// The rates of all rpcs that have one, ordered by path.
 pub fn all() -> &'static [&'static Rate] {
     RATES
@@ -133,7 +123,7 @@ mod tests {
     use std::fmt::Debug;
 
     use prost::Message;
-    use prost_reflect::{DescriptorPool, Value};
+    use prost_reflect::{DescriptorPool, DynamicMessage, MethodDescriptor, Value};
 
     use super::*;
     use crate::auth::v1::{ListUsersRequest, LoginRequest, UserKind};
@@ -147,11 +137,9 @@ mod tests {
         service.methods().find(|method| method.name() == name).expect("a method")
     }
 
-    /// The rate of a request, which is the same by its type and by its descriptor.
+    /// The rate of a request, which is the same by its type and encoded.
     fn rate<M: RatedRequest + Message + Debug>(request: &M) -> RequestRate {
-        let input = method(crate::pool(), M::RATE.path).input();
-        let dynamic = DynamicMessage::decode(input, request.encode_to_vec().as_slice()).expect("a request");
-        assert_eq!(request.request_rate(), M::RATE.request_rate(&dynamic), "{request:?}");
+        assert_eq!(M::RATE.of_message(&request.encode_to_vec()), Some(request.request_rate()), "{request:?}");
         request.request_rate()
     }
 
@@ -160,13 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn every_rpc_of_the_web_has_a_rate() {
+    fn every_rpc_of_clients_has_a_rate() {
         for policy in policy::all() {
-            assert!(!policy.http || of(policy.path).is_some(), "{}", policy.path);
+            let is_for_clients = policy.http || policy.access != Access::Service;
+            assert!(!is_for_clients || of(policy.path).is_some(), "{}", policy.path);
         }
         for rate in all() {
-            assert_eq!(of(rate.path), Some(*rate));
-            assert_eq!(of_method(&method(crate::pool(), rate.path)), Some(*rate));
+            let named = |found: Option<&Rate>| found.map(|rate| rate.path);
+            assert_eq!(named(of(rate.path)), Some(rate.path));
             let request = DynamicMessage::new(method(crate::pool(), rate.path).input());
             let fields = rate.conversation_field.iter().chain(rate.search_fields);
             for field in fields {
@@ -175,8 +164,8 @@ mod tests {
             }
         }
         assert!(all().is_sorted_by_key(|rate| rate.path));
-        assert_eq!(of("/parlor.auth.v1.AuthService/Introspect"), None);
-        assert_eq!(of("/parlor.auth.v1.AuthService/Nothing"), None);
+        assert!(of("/parlor.auth.v1.AuthService/Introspect").is_none());
+        assert!(of("/parlor.auth.v1.AuthService/Nothing").is_none());
     }
 
     /// A call that needs no session and opens or sends something counts for the address that it comes from.
@@ -197,6 +186,8 @@ mod tests {
             ("/parlor.auth.v1.OtpService/GenerateOtp", RateClass::Code),
             ("/parlor.auth.v1.OtpService/ResetPassword", RateClass::Code),
             ("/parlor.auth.v1.OtpService/VerifyOtp", RateClass::Code),
+            // Takes a ticket, which cannot be guessed.
+            ("/parlor.messaging.v1.UploadService/WriteUpload", RateClass::Write),
         ];
         assert_eq!(rates, expected);
     }
@@ -222,18 +213,14 @@ mod tests {
         let any = ListUsersRequest::default;
         for heavy in [
             ListUsersRequest { keyword: "ann".to_owned(), ..any() },
+            ListUsersRequest { email: "ann@example.org".to_owned(), ..any() },
             ListUsersRequest { kind: UserKind::Guest.into(), ..any() },
             ListUsersRequest { age: 70, ..any() },
             ListUsersRequest { interest_ids: vec!["tea".to_owned()], ..any() },
         ] {
             assert_eq!(rate(&heavy).class, RateClass::Heavy, "{heavy:?}");
         }
-        for light in [
-            any(),
-            // There is at most one, found at once.
-            ListUsersRequest { email: "ann@example.org".to_owned(), ..any() },
-            ListUsersRequest { page_size: 20, page_token: "next".to_owned(), ..any() },
-        ] {
+        for light in [any(), ListUsersRequest { page_size: 20, page_token: "next".to_owned(), ..any() }] {
             assert_eq!(rate(&light).class, RateClass::Read, "{light:?}");
         }
     }
@@ -242,7 +229,7 @@ mod tests {
     #[test]
     fn what_narrows_the_list_of_users_is_a_search() {
         let input = method(crate::pool(), ListUsersRequest::RATE.path).input();
-        let light = ["email", "page_size", "page_token"];
+        let light = ["page_size", "page_token"];
         for field in input.fields() {
             let mut request = DynamicMessage::new(input.clone());
             let value = match field.kind() {
@@ -253,8 +240,8 @@ mod tests {
             };
             request.set_field(&field, value);
             let expected = if light.contains(&field.name()) { RateClass::Read } else { RateClass::Heavy };
-            let class = ListUsersRequest::RATE.request_rate(&request).class;
-            assert_eq!(class, expected, "{}", field.name());
+            let rate = ListUsersRequest::RATE.of_message(&request.encode_to_vec());
+            assert_eq!(rate.map(|rate| rate.class), Some(expected), "{}", field.name());
         }
     }
 

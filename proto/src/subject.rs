@@ -26,6 +26,19 @@ pub fn calls(id: UserId) -> String {
     format!("parlor.scheduling.v1.user.{id}")
 }
 
+/// The services whose subjects a service hears or publishes on, the service's own included; none for a name that is no
+/// service's. Each has a key of its own, by which what it publishes over NATS is authenticated.
+pub fn publishers(service: &str) -> &'static [&'static str] {
+    match service {
+        "auth" => &["auth"],
+        "conversation" => &["auth", "conversation"],
+        "messaging" => &["auth", "conversation", "messaging"],
+        "scheduling" => &["auth", "conversation", "scheduling"],
+        "gateway" => &["auth", "messaging", "scheduling"],
+        _ => &[],
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -81,7 +81,6 @@ impl Path<'_> {
         Path { parent: Some(self), step: Step::Index(index) }
     }
 
-    #[cfg_attr(not(test), expect(dead_code, reason = "no rule of the contract needs it at present"))]
     pub(crate) fn key<'a>(&'a self, key: &'a dyn Key) -> Path<'a> {
         Path { parent: Some(self), step: Step::Key(key) }
     }

@@ -4,6 +4,9 @@ use std::path::PathBuf;
 
 use crate::waiting::until;
 
+/// The words before a code.
+const CODE: &str = "Your code is ";
+
 /// A mail server and the folder of its mails, a Maildir.
 #[derive(Clone, Debug)]
 pub struct MailServer {
@@ -35,20 +38,25 @@ impl MailServer {
         ]
     }
 
-    /// Waits for the mail to an address that gets one mail, and gives the code in it.
+    /// Waits for a mail with a code to an address, takes it out of the folder, and gives the code.
     ///
     /// # Panics
     /// When no mail with a code arrives.
     pub async fn code_for(&self, address: &str) -> String {
-        let mail = until("a mail", async || self.mail_to(address)).await;
-        let after = mail.split_once("Your code is ").expect("a code in the mail").1;
-        after.chars().take_while(char::is_ascii_digit).collect()
+        let mail = until("a mail", async || self.take_mail_to(address)).await;
+        let after = mail.split_once(CODE).expect("a code in the mail").1;
+        after.chars().take_while(char::is_ascii_alphanumeric).collect()
     }
 
-    fn mail_to(&self, address: &str) -> Option<String> {
+    /// Takes a mail with a code out of the folder, so that the next one is found after it.
+    fn take_mail_to(&self, address: &str) -> Option<String> {
         let to = format!("To: {address}");
-        let files = std::fs::read_dir(self.folder.join("new")).ok()?;
-        let mut texts = files.filter_map(|file| std::fs::read_to_string(file.ok()?.path()).ok());
-        texts.find(|text| text.lines().any(|line| line == to))
+        let files = std::fs::read_dir(self.folder.join("new")).ok()?.filter_map(Result::ok);
+        let mut mails =
+            files.filter_map(|file| Some((file.path(), std::fs::read_to_string(file.path()).ok()?)));
+        let (path, text) =
+            mails.find(|(_, text)| text.contains(CODE) && text.lines().any(|line| line == to))?;
+        std::fs::remove_file(path).ok()?;
+        Some(text)
     }
 }

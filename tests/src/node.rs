@@ -61,10 +61,19 @@ impl Script {
     /// # Panics
     /// When it ends or says nothing in time.
     pub async fn says(&mut self) -> Value {
-        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await;
-        let line = line.unwrap_or_else(|_| panic!("{} says nothing", self.name)).expect("a line");
+        let line = self.says_in_time().await;
+        line.unwrap_or_else(|| panic!("{} says nothing", self.name))
+    }
+
+    /// The next line that it says; `None` when it says nothing in time.
+    ///
+    /// # Panics
+    /// When it ends.
+    pub async fn says_in_time(&mut self) -> Option<Value> {
+        let line = tokio::time::timeout(PATIENCE, self.lines.next_line()).await.ok()?.expect("a line");
         let line = line.unwrap_or_else(|| panic!("{} has ended", self.name));
-        serde_json::from_str(&line).unwrap_or_else(|_| panic!("{} says no JSON: {line}", self.name))
+        let value = serde_json::from_str(&line);
+        Some(value.unwrap_or_else(|_| panic!("{} says no JSON: {line}", self.name)))
     }
 
     /// The next line for which a condition holds.

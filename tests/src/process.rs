@@ -13,8 +13,8 @@ use anyhow::{Context, bail};
 /// How long a process may take until it is ready.
 const START: Duration = Duration::from_secs(60);
 
-/// Where the binaries under test are: beside the test itself.
-fn binary(name: &str) -> anyhow::Result<PathBuf> {
+/// The binary under test with this name: it is beside the test itself.
+pub fn binary(name: &str) -> anyhow::Result<PathBuf> {
     let test = std::env::current_exe()?;
     let found = test.ancestors().skip(1).take(3).map(|folder| folder.join(name)).find(|path| path.is_file());
     found.with_context(|| format!("{name} is not built: cargo build --workspace --bins"))
@@ -95,6 +95,24 @@ impl Process {
             }
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
+    }
+
+    /// Runs a command of its binary with its settings, beside it or while it is stopped. Returns what the command printed.
+    ///
+    /// # Errors
+    /// Fails when the command fails, with what it said.
+    pub async fn runs(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let output = tokio::process::Command::new(binary(&self.binary)?)
+            .args(arguments)
+            .current_dir(&self.folder)
+            .env_clear()
+            .envs(&self.environment)
+            .stdin(Stdio::null())
+            .output()
+            .await?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        anyhow::ensure!(output.status.success(), "{} {arguments:?}: {said}", self.name);
+        Ok(String::from_utf8(output.stdout)?)
     }
 
     /// Where it speaks this.

@@ -44,7 +44,8 @@ impl SocketIo {
     /// Sends an event and waits for its answer.
     pub async fn asks(&mut self, name: &str, event: &str, body: Value) -> Value {
         self.script.hears(&json!({ "do": "ask", "as": name, "event": event, "args": [body] })).await;
-        self.line(|line| line["as"] == name && line["answer"].is_array()).await["answer"][0].take()
+        let answer = |line: &Value| line["as"] == name && line["answer"].is_array();
+        self.line(&format!("an answer to {event} for {name}"), answer).await["answer"][0].take()
     }
 
     /// Closes a connection.
@@ -59,9 +60,8 @@ impl SocketIo {
 
     /// The first argument of the next event with this name for which a condition holds; what comes before it is kept.
     pub async fn hears_when(&mut self, name: &str, event: &str, holds: impl Fn(&Value) -> bool) -> Value {
-        let line =
-            self.line(|line| line["as"] == name && line["event"] == event && holds(&line["args"][0])).await;
-        line["args"][0].clone()
+        let wanted = |line: &Value| line["as"] == name && line["event"] == event && holds(&line["args"][0]);
+        self.line(&format!("{event} for {name}"), wanted).await["args"][0].take()
     }
 
     /// Everything that a connection has heard so far and the story has not waited for, by name of the event.
@@ -77,12 +77,14 @@ impl SocketIo {
         self.kept.retain(|line| line["as"] != name);
     }
 
-    async fn line(&mut self, holds: impl Fn(&Value) -> bool) -> Value {
+    async fn line(&mut self, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
         if let Some(at) = self.kept.iter().position(&holds) {
             return self.kept.remove(at);
         }
         loop {
-            let line = self.script.says().await;
+            let Some(line) = self.script.says_in_time().await else {
+                panic!("{what} does not come; what came besides: {:?}", self.kept)
+            };
             if holds(&line) {
                 return line;
             }

@@ -31,8 +31,21 @@ impl EventStream {
         token: &str,
         last_event_id: Option<&str>,
     ) -> anyhow::Result<Self> {
-        let client = reqwest::Client::new();
-        let mut request = client.get(format!("http://{gateway}/v1/events")).bearer_auth(token);
+        let request = reqwest::Client::new().get(format!("http://{gateway}/v1/events")).bearer_auth(token);
+        Self::send(request, last_event_id).await
+    }
+
+    /// Opens it with a ticket in the address, as the `EventSource` of a browser does.
+    pub async fn try_open_with_ticket(
+        gateway: SocketAddr,
+        ticket: &str,
+        last_event_id: Option<&str>,
+    ) -> anyhow::Result<Self> {
+        let request = reqwest::Client::new().get(format!("http://{gateway}/v1/events?ticket={ticket}"));
+        Self::send(request, last_event_id).await
+    }
+
+    async fn send(mut request: reqwest::RequestBuilder, last_event_id: Option<&str>) -> anyhow::Result<Self> {
         if let Some(id) = last_event_id {
             request = request.header("last-event-id", id);
         }
@@ -45,6 +58,16 @@ impl EventStream {
     /// The next event. Fails when the stream has ended.
     pub async fn next(&mut self) -> anyhow::Result<Sent> {
         loop {
+            let sent = self.next_block().await?;
+            if !sent.kind.is_empty() {
+                return Ok(sent);
+            }
+        }
+    }
+
+    /// The next block, which is an event only when it has a kind. Fails when the stream has ended.
+    pub async fn next_block(&mut self) -> anyhow::Result<Sent> {
+        loop {
             if let Some((block, rest)) = self.buffer.split_once("\n\n") {
                 let field = |name: &str| {
                     let lines = block.lines().filter_map(|line| line.strip_prefix(name));
@@ -53,10 +76,7 @@ impl EventStream {
                 let data = serde_json::from_str(&field("data")).unwrap_or(Value::Null);
                 let sent = Sent { id: field("id"), kind: field("event"), data };
                 self.buffer = rest.to_owned();
-                if !sent.kind.is_empty() {
-                    return Ok(sent);
-                }
-                continue;
+                return Ok(sent);
             }
             let chunk = self.body.next().await.context("the stream has ended")??;
             self.buffer.push_str(&String::from_utf8_lossy(&chunk));

@@ -1,7 +1,8 @@
 //! A running Parlor, in one of its two shapes.
 
 use std::net::SocketAddr;
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use anyhow::Context;
@@ -58,8 +59,9 @@ impl World {
         let mut all = listening(Some("gateway.listen"))?;
         let gateway_secret = EventId::generate().to_string();
         all.push(("secrets.gateway".to_owned(), gateway_secret.clone()));
-        all.extend(unhurried("gateway"));
-        all.extend(settings.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())));
+        all.extend(
+            UNHURRIED.iter().chain(settings).map(|(key, value)| ((*key).to_owned(), (*value).to_owned())),
+        );
         let process = Process::start("parlor", "parlor", folder.path(), all).await?;
         Ok(Self {
             shape: Shape::Embedded,
@@ -202,18 +204,35 @@ impl World {
     }
 }
 
-/// Settings for a world that works as hard as it can for a few: no limits on how often what may be done, and passwords
-/// that are hashed lightly, because those who come in are not what is tested.
+/// The settings of every world: no limits on how often people call, or register from one address, because in a story they
+/// talk as fast as they can and all are on one machine; and work waits for its turn on a machine that is busy.
+const UNHURRIED: &[(&str, &str)] = &[
+    ("limits.max_wait", "5s"),
+    ("messaging.max_wait", "5s"),
+    ("limits.rates.sends_burst", MANY),
+    ("limits.rates.sends_per_second", MANY),
+    ("limits.rates.sends_per_conversation_per_second", MANY),
+    ("limits.rates.heavy_burst", MANY),
+    ("limits.rates.heavy_per_second", MANY),
+    ("limits.rates.writes_burst", MANY),
+    ("limits.rates.writes_per_second", MANY),
+    ("limits.rates.reads_burst", MANY),
+    ("limits.rates.reads_per_second", MANY),
+    ("limits.rates.registrations_per_address_per_hour", MANY),
+    ("limits.rates.guests_per_address_per_hour", MANY),
+];
+
+/// Settings for a world that works as hard as it can for a few: no limits at all, and passwords that are hashed lightly,
+/// because those who come in are not what is tested.
 pub const WITHOUT_LIMITS: &[(&str, &str)] = &[
+    ("messaging.uploads.max_writers_per_user", "1000"),
     ("auth.passwords.memory_kib", "64"),
     ("auth.passwords.passes", "1"),
     ("auth.passwords.queue", "4096"),
-    ("gateway.rates.sends_burst", MANY),
-    ("gateway.rates.sends_per_second", MANY),
-    ("gateway.rates.sends_per_conversation_per_second", MANY),
-    ("gateway.rates.heavy_burst", MANY),
-    ("gateway.rates.heavy_per_second", MANY),
-    ("gateway.rates.registrations_per_address_per_hour", MANY),
+    ("limits.rates.signals_burst", MANY),
+    ("limits.rates.signals_per_second", MANY),
+    ("limits.rates.strangers_burst_per_address", MANY),
+    ("limits.rates.strangers_per_address_per_second", MANY),
     ("gateway.rates.anonymous_burst_per_address", MANY),
     ("gateway.rates.anonymous_per_address_per_second", MANY),
     ("gateway.sockets.commands_per_minute", MANY),
@@ -233,19 +252,19 @@ fn listening(http: Option<&str>) -> anyhow::Result<Vec<(String, String)>> {
     ["listen.grpc", "listen.admin"].into_iter().chain(http).map(at).collect()
 }
 
-/// Lifts the limits on how often people send, and on how many register from one address: in a story they talk as fast as
-/// they can, and all are on one machine.
-fn unhurried(section: &str) -> Vec<(String, String)> {
-    let rates = [
-        "sends_burst",
-        "sends_per_second",
-        "sends_per_conversation_per_second",
-        "heavy_burst",
-        "heavy_per_second",
-        "registrations_per_address_per_hour",
-        "guests_per_address_per_hour",
-    ];
-    rates.map(|rate| (format!("{section}.rates.{rate}"), "1000000".to_owned())).to_vec()
+/// The folder with the keys of notices on the bus, made when it is missing. No two worlds have the same keys, so that
+/// those on one NATS do not hear each other.
+fn notice_keys(folder: &Path) -> anyhow::Result<PathBuf> {
+    let keys = folder.join("notice-keys");
+    std::fs::create_dir_all(&keys)?;
+    for service in ["auth", "conversation", "messaging", "scheduling"] {
+        let file = keys.join(service);
+        if !file.exists() {
+            std::fs::write(&file, EventId::generate().uuid().simple().to_string())?;
+            std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o600))?;
+        }
+    }
+    Ok(keys)
 }
 
 /// Starts the processes of a world with secrets of their own.
@@ -278,9 +297,8 @@ impl<'a> Starter<'a> {
         let mut settings = listening((service == "gateway").then_some("service.listen"))?;
         let mut set = |key: String, value: String| settings.push((key, value));
         set("nats.servers".to_owned(), self.nats_url.to_owned());
-        if service == "gateway" {
-            unhurried("service").into_iter().for_each(|(key, value)| set(key, value));
-        } else {
+        set("nats.notice_keys".to_owned(), notice_keys(self.folder)?.display().to_string());
+        if service != "gateway" {
             set("database.url".to_owned(), self.database_url.to_owned());
         }
         for (name, secret) in &self.secrets {
@@ -291,23 +309,26 @@ impl<'a> Starter<'a> {
                 set("identity.secret".to_owned(), secret.clone());
             }
         }
+        let has_tls = self.settings.iter().any(|(key, _)| key.starts_with("peers.tls."));
+        let scheme = if has_tls { "https" } else { "http" };
         for peer in ["auth", "conversation", "messaging", "scheduling"] {
             let of_this_name = peers.iter().filter(|process| process.name().starts_with(peer));
             let urls: Vec<String> = of_this_name
                 .filter_map(|process| process.address("grpc").ok())
-                .map(|address| format!("http://{address}"))
+                .map(|address| format!("{scheme}://{address}"))
                 .collect();
             if !urls.is_empty() {
                 set(format!("peers.{peer}"), urls.join(","));
             }
         }
-        for (key, value) in self.settings {
+        for (key, value) in UNHURRIED.iter().chain(self.settings) {
             match key.split_once('.') {
                 Some((owner, rest)) if owner == service => {
                     set(format!("service.{rest}"), (*value).to_owned())
                 }
                 Some((owner, _)) if SERVICES.contains(&owner) => {}
-                _ => set((*key).to_owned(), (*value).to_owned()),
+                // Values that differ from service to service by its name only.
+                _ => set((*key).to_owned(), value.replace("{service}", service)),
             }
         }
         Process::start(name, &format!("parlor-{service}"), self.folder, settings)

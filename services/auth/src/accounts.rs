@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use chassis::caller::{Caller, ClientNetwork};
 use chassis::clock::Clock;
+use chassis::profile::Profile as RunProfile;
 use proto::id::UserId;
 
 use crate::attempts::Attempts;
 use crate::email::Email;
+use crate::errand::Errand;
 use crate::error::Error;
 use crate::hasher::Hasher;
 use crate::otp::AddressProof;
@@ -16,10 +18,11 @@ use crate::profile::Profile;
 use crate::publish::Publisher;
 use crate::random;
 use crate::refusal::Refusal;
+use crate::reserved::ReservedNames;
 use crate::review::Rating;
 use crate::session::{DeviceName, Grant, Lifetime, Session};
 use crate::standing::Standing;
-use crate::store::{Credentials, Login, PasswordChange, SignIn, Store};
+use crate::store::{Credentials, Login, NewAccount, PasswordChange, SignIn, Store};
 use crate::token::Token;
 use crate::user::{Bio, DisplayName, User, UserKind};
 use crate::username::Username;
@@ -40,6 +43,10 @@ pub struct Accounts {
     pub clock: Clock,
     /// Tells others.
     pub publisher: Publisher,
+    /// For whom the process runs.
+    pub profile: RunProfile,
+    /// The names that nobody registers.
+    pub reserved: ReservedNames,
     /// Whether strangers may make accounts.
     pub registration_open: bool,
     /// Whether the gateway signs in external accounts.
@@ -65,6 +72,8 @@ pub struct Registration {
     pub device_name: DeviceName,
     /// True when the address must have been verified before; then there is one.
     pub requires_verified_email: bool,
+    /// True when no account may have or claim the address; in development only.
+    pub requires_unclaimed_email: bool,
 }
 
 /// Somebody who wants to sign in.
@@ -99,26 +108,39 @@ pub struct SignedIn {
 }
 
 impl Accounts {
-    /// Makes an account and signs it in. The proof is of its address, which is verified from the start if it counts. Where
-    /// a verified address is required, an address without a proof that counts is refused.
+    /// Makes an account and signs it in. The proof is of its address, which is verified from the start if it counts; the
+    /// notice tells the account that has the address. Where a verified address is required, an address without a proof that
+    /// counts is refused.
     pub async fn register(
         &self,
         registration: Registration,
         proof: Option<AddressProof>,
+        notice: Option<Errand>,
     ) -> Result<SignedIn, Error> {
         if !self.registration_open {
             return Err(Error::RegistrationClosed);
         }
-        let Registration { username, password, display_name, email, device_name, requires_verified_email } =
-            registration;
-        if username.is_reserved() {
+        let Registration { username, password, display_name, email, device_name, .. } = registration;
+        if registration.requires_unclaimed_email && !self.profile.is_development() {
+            return Err(Error::invalid("require_unclaimed_email", "must not be set in production"));
+        }
+        if self.reserved.contains(&username) {
             return Err(Error::UsernameTaken(username));
         }
         let hash = self.hasher.hash(password.into_inner()).await?;
         let display_name = display_name.unwrap_or_else(|| DisplayName::from(&username));
         let user = self.new_user(UserKind::Registered, Some(username), display_name, email);
         let grant = self.new_grant(user.id, device_name)?;
-        let user = self.store.register(user, &hash, &grant, proof.as_ref(), requires_verified_email).await?;
+        let new = NewAccount {
+            user,
+            hash: &hash,
+            first: &grant,
+            proof: proof.as_ref(),
+            requires_proof: registration.requires_verified_email,
+            requires_unclaimed: registration.requires_unclaimed_email,
+            notice: notice.as_ref(),
+        };
+        let user = self.store.register(new).await?;
         tracing::info!(user.id = %user.id, "registered user {}", user.id);
         Ok(SignedIn { user, grant })
     }
@@ -143,7 +165,7 @@ impl Accounts {
         from: Option<ClientNetwork>,
     ) -> Result<SignedIn, Error> {
         let SigningIn { login, login_key, password, device_name } = signing_in;
-        self.attempts.by_login(&login_key, from)?;
+        self.attempts.by_login(&login_key, from).await?;
         let found = match &login {
             Some(login) => self.store.find_login(login).await?,
             None => None,
@@ -226,7 +248,7 @@ impl Accounts {
         if let Some(verified) = hash {
             return self.prove(user.id, password, verified).await;
         }
-        self.attempts.by_user(user.id)?;
+        self.attempts.by_user(user.id).await?;
         if user.kind == UserKind::Registered && !self.is_just_signed_in(caller).await? {
             return Err(Refusal::SignInAgain.into());
         }
@@ -253,7 +275,7 @@ impl Accounts {
 
     /// Proves with a password that the caller is the user; counts the try.
     async fn prove(&self, user_id: UserId, password: Password, verified: &PasswordHash) -> Result<(), Error> {
-        self.attempts.by_user(user_id)?;
+        self.attempts.by_user(user_id).await?;
         if self.hasher.verify(password, Some(verified)).await? {
             return Ok(());
         }
@@ -303,10 +325,7 @@ impl Accounts {
 
 /// A name such as `guest-7f3k`. Two guests may have the same one: it is no name to sign in with.
 pub(crate) fn guest_name() -> anyhow::Result<DisplayName> {
-    // Letters and digits without those that are taken for others (i, l, o, u).
-    const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
-    let letters = random::bytes::<4>()?.map(|byte| char::from(ALPHABET[usize::from(byte % 32)]));
-    Ok(DisplayName::stored(format!("guest-{}", letters.iter().collect::<String>())))
+    Ok(DisplayName::stored(format!("guest-{}", random::text::<4>()?)))
 }
 
 #[cfg(test)]

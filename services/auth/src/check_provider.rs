@@ -12,6 +12,7 @@ use chassis::config::Secret;
 use http::{HeaderMap, HeaderValue, StatusCode, header};
 use proto::id::BackgroundCheckId;
 use ring::hmac;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::background_check::Report;
@@ -35,7 +36,7 @@ const REPORT: &str = "parlor.background-check.report.v1";
 /// secret_file = "/run/secrets/background-checks"
 /// timeout = "10s"
 /// ```
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ChecksConfig {
     /// Where checks are handed in: https, or http with a loopback address.
@@ -46,6 +47,7 @@ pub struct ChecksConfig {
     pub secret_file: Option<PathBuf>,
     /// How long an answer may take, such as `10s`; at most `60s`.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
 }
 

@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use chassis::profile::Profile;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::check_provider::ChecksConfig;
 use crate::mail::MailConfig;
 use crate::networks::NetworksConfig;
+use crate::pepper::Peppers;
 use crate::profile::Category;
 use crate::provider::ProviderConfig;
 use crate::session::Lifetime;
@@ -19,7 +22,7 @@ use crate::vault::VaultConfig;
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// What only auth has.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// Whether strangers may make accounts. Absent means yes in development; production wants it said.
@@ -36,6 +39,8 @@ pub struct Config {
     /// The categories that users can be of, such as `senior` and `volunteer`: 1 to 32 of a-z, 0-9, `_`, `-`. Empty means
     /// any.
     pub categories: Vec<String>,
+    /// The usernames that nobody registers.
+    pub usernames: UsernamesConfig,
     /// How often one network may knock at the doors for those who are not signed in.
     pub networks: NetworksConfig,
     /// Where the secret comes from under which codes are hashed and errands encrypted. Development draws one when none is
@@ -50,7 +55,7 @@ pub struct Config {
 }
 
 /// How long sessions live, and how many there are.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SessionsConfig {
     /// Days that a session lives without being used.
@@ -67,8 +72,38 @@ impl Default for SessionsConfig {
     }
 }
 
+/// The usernames that nobody registers.
+///
+/// ```toml
+/// [service.usernames]
+/// reserved = ["acme", "acme-news"]
+/// rest_days = 90
+/// ```
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct UsernamesConfig {
+    /// Names that are reserved besides those that always are, such as `admin` and `support`. Names that look like a reserved
+    /// one, as `adm1n` and `sup.port` do, are reserved too.
+    pub reserved: Vec<String>,
+    /// Days for which nobody gets the username of a deleted account. 0 makes it free at once.
+    pub rest_days: u32,
+}
+
+impl Default for UsernamesConfig {
+    fn default() -> Self {
+        Self { reserved: Vec::new(), rest_days: 90 }
+    }
+}
+
+impl UsernamesConfig {
+    /// For how long nobody gets the username of a deleted account.
+    pub fn rest(&self) -> Duration {
+        self.rest_days * DAY
+    }
+}
+
 /// How passwords are hashed: the parameters of Argon2id, and how much of the machine it gets.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PasswordsConfig {
     /// KiB of memory that one hash takes. Production refuses less than the default.
@@ -79,25 +114,47 @@ pub struct PasswordsConfig {
     pub lanes: u32,
     /// How many passwords are hashed at once. 0 means one per core, and more than there are cores means that too.
     pub threads: usize,
-    /// How many may wait for it; who comes then is told to try again.
+    /// The most that wait for it; a request beyond is told to try again.
     pub queue: usize,
+    /// A file with the pepper: a secret of at least 32 characters that goes into every hash, readable by its owner only
+    /// and kept apart from the database. Without it passwords that are hashed under it are not known again. Absent means
+    /// none. Hashes without it stay valid, and are made anew when their password is used.
+    pub pepper_file: Option<PathBuf>,
+    /// Files with the peppers of before, under which older passwords are hashed still.
+    pub former_pepper_files: Vec<PathBuf>,
+}
+
+impl PasswordsConfig {
+    /// The configured peppers.
+    pub(crate) fn peppers(&self) -> anyhow::Result<Peppers> {
+        Peppers::read(self.pepper_file.as_ref(), &self.former_pepper_files).context("the pepper of passwords")
+    }
 }
 
 impl Default for PasswordsConfig {
     fn default() -> Self {
-        Self { memory_kib: 19 * 1024, passes: 2, lanes: 1, threads: 0, queue: 32 }
+        Self {
+            memory_kib: 19 * 1024,
+            passes: 2,
+            lanes: 1,
+            threads: 0,
+            queue: 32,
+            pepper_file: None,
+            former_pepper_files: Vec::new(),
+        }
     }
 }
 
 /// How often one may try a password, right or wrong, for one name or one account. Limits per network address are the
 /// gateway's.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AttemptsConfig {
     /// Tries in a row.
     pub burst: NonZeroU32,
     /// Time after which one more is allowed, such as `90s`.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub refill: Duration,
 }
 

@@ -20,6 +20,7 @@ use crate::error::Error;
 use crate::password::{NewPassword, Password};
 use crate::session::{DeviceName, Grant, Identified, Session};
 use crate::store::Login;
+use crate::stream_ticket::StreamKey;
 use crate::user::{Bio, Changes, DisplayName, PictureUrl, UserKind};
 use crate::username::Username;
 
@@ -43,6 +44,7 @@ impl TryFrom<pb::RegisterRequest> for Registration {
             email,
             device_name: DeviceName::parse(&request.device_name)?,
             requires_verified_email: request.require_verified_email,
+            requires_unclaimed_email: request.require_unclaimed_email,
             username,
         })
     }
@@ -212,6 +214,12 @@ impl From<SignedIn> for pb::LoginAsGuestResponse {
     fn from(SignedIn { user, grant }: SignedIn) -> Self {
         Self { user: Some(own_user(user)), grant: Some(grant.into()) }
     }
+}
+
+/// The session that a stream ticket stands for, and the key of the stream.
+pub fn redeemed(redeemed: Option<(Identified, StreamKey)>) -> pb::RedeemStreamTicketResponse {
+    let Some((identified, key)) = redeemed else { return pb::RedeemStreamTicketResponse::default() };
+    pb::RedeemStreamTicketResponse { caller: Some(identified.into()), stream_key: key.as_bytes().to_vec() }
 }
 
 impl From<Identified> for pb::CallerInfo {

@@ -4,13 +4,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use chassis::caller::ClientNetwork;
 use chassis::profile::Profile;
 use chassis::tasks::{Shutdown, Tasks};
 
-use crate::accounts::Accounts;
+use crate::accounts::{Accounts, Registration, SignedIn};
 use crate::background_checks::BackgroundChecks;
 use crate::check_provider::CheckProvider;
 use crate::config::Config;
+use crate::errand::Kind;
 use crate::errands::{Bell, Errands, Mails};
 use crate::error::Error;
 use crate::mail::Mailer;
@@ -83,6 +85,27 @@ impl Doors {
     }
 }
 
+impl Doors {
+    /// Makes an account and signs it in. The address is verified from the start when it was proven before, from this network.
+    /// Otherwise it is a claim, and the account that has the address is told by mail: the answer is the same.
+    pub async fn register(
+        &self,
+        registration: Registration,
+        from: Option<ClientNetwork>,
+    ) -> Result<SignedIn, Error> {
+        let accounts = &self.otps.accounts;
+        let Some(email) = &registration.email else {
+            return accounts.register(registration, None, None).await;
+        };
+        let proof = self.otps.proof_of(email, from);
+        let (store, name, now) = (&accounts.store, &registration.username, accounts.clock.now());
+        let notice = self.mails.claim(store, email, Some(name), now).await?;
+        let signed_in = accounts.register(registration, Some(proof), notice).await?;
+        self.mails.bell.ring(Kind::Mail);
+        Ok(signed_in)
+    }
+}
+
 /// Tidies up now and then: codes that count no more, mails that came too late, checks of which nothing came, networks
 /// that are quiet.
 async fn tidy(accounts: Arc<Accounts>, networks: Arc<Networks>, shutdown: Shutdown) {
@@ -104,6 +127,8 @@ async fn sweep(accounts: &Accounts, shutdown: &Shutdown) -> Result<(), Error> {
     let is_full = |count: u64| i64::try_from(count).is_ok_and(|count| count >= BATCH) && !shutdown.is_set();
     while is_full(store.sweep_codes(now, BATCH).await?) {}
     while is_full(store.sweep_address_proofs(now, BATCH).await?) {}
+    while is_full(store.sweep_used_tokens(now, BATCH).await?) {}
+    while is_full(store.sweep_usernames(now, BATCH).await?) {}
     while is_full(store.expire_checks(now, BATCH).await?) {}
     while is_full(store.sweep_errands(now, BATCH).await?) {}
     Ok(())

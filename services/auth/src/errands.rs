@@ -15,10 +15,13 @@ use tokio::task::JoinSet;
 
 use crate::background_check::End;
 use crate::check_provider::CheckProvider;
+use crate::email::Email;
 use crate::errand::{Errand, Kind, Outcome, Task};
 use crate::error::Error;
 use crate::mail::{Letter, Mailer};
-use crate::store::Store;
+use crate::store::{Login, Store};
+use crate::user::User;
+use crate::username::Username;
 use crate::vault::Vault;
 
 /// How many of a kind are tried at once.
@@ -78,6 +81,27 @@ impl Mails {
             return Ok(None);
         }
         Errand::new(&self.vault, &Task::Mail(letter), Some(user_id), now, now.plus(NEWS)).map(Some)
+    }
+
+    /// The errand of a mail to the account that has an address which another account claims; a mail to nobody when no
+    /// account has it, so that making it tells nothing. `None` when there is nobody to send it.
+    pub async fn claim(
+        &self,
+        store: &Store,
+        email: &Email,
+        claimed_by: Option<&Username>,
+        now: Timestamp,
+    ) -> Result<Option<Errand>, Error> {
+        if !self.can_mail {
+            return Ok(None);
+        }
+        let found = store.find_login(&Login::Email(email.key().to_owned())).await?;
+        let (user_id, to) = match found.map(|found| found.user) {
+            Some(User { id, email: Some(own), .. }) => (Some(id), Ok(own)),
+            _ => (None, Err(email.clone())),
+        };
+        let letter = Letter::of_claim(to, claimed_by);
+        Errand::new(&self.vault, &Task::Mail(letter), user_id, now, now.plus(NEWS)).map(Some)
     }
 }
 

@@ -64,7 +64,7 @@ pub enum Error {
     /// Somebody has this name.
     #[error("the username {0} is taken")]
     UsernameTaken(Username),
-    /// Somebody has this address.
+    /// An account has verified this address. Said only to those who have proven to read it.
     #[error("the e-mail address is taken")]
     EmailTaken,
     /// A guest has no password to change.
@@ -73,6 +73,9 @@ pub enum Error {
     /// An external account wants an e-mail address.
     #[error("an external account takes no e-mail address")]
     ExternalWithoutEmail,
+    /// A guest or an external account searches for an e-mail address.
+    #[error("a guest or an external account finds nobody by e-mail address: register first")]
+    SearchByEmail,
     /// The gateway may not sign in external accounts here.
     #[error("external accounts are disabled here")]
     ExternalAccountsDisabled,
@@ -136,7 +139,7 @@ impl From<Error> for Fault {
                 fault(Code::AlreadyExists, Reason::UsernameTaken).with("username", name)
             }
             Error::EmailTaken => fault(Code::AlreadyExists, Reason::EmailTaken),
-            Error::GuestAccount | Error::ExternalWithoutEmail => {
+            Error::GuestAccount | Error::ExternalWithoutEmail | Error::SearchByEmail => {
                 fault(Code::FailedPrecondition, Reason::GuestAccount)
             }
             Error::ExternalAccountsDisabled => {

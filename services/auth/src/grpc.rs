@@ -9,12 +9,14 @@ mod reviews;
 use std::sync::Arc;
 
 use chassis::caller::{Caller, ClientNetwork, Viewer};
+use chassis::database::facts::History;
+use chassis::facts::event_id;
 use proto::auth::v1 as pb;
 use proto::auth::v1::auth_service_server::AuthService;
 use proto::auth::v1::user_service_server::UserService;
 use tonic::{Request, Response, Status};
 
-use crate::accounts::{Accounts, Registration};
+use crate::accounts::Accounts;
 use crate::convert::providers;
 use crate::convert::{self, ExternalQuery, ListQuery};
 use crate::device_key::{KeyName, PublicKey};
@@ -46,9 +48,7 @@ impl AuthService for Api {
         request: Request<pb::RegisterRequest>,
     ) -> Result<Response<pb::RegisterResponse>, Status> {
         let from = ClientNetwork::of(&request);
-        let registration = Registration::try_from(request.into_inner())?;
-        let proof = registration.email.as_ref().map(|email| self.doors.otps.proof_of(email, from));
-        let signed_in = self.accounts.register(registration, proof).await?;
+        let signed_in = self.doors.register(request.into_inner().try_into()?, from).await?;
         Ok(Response::new(signed_in.into()))
     }
 
@@ -201,6 +201,25 @@ impl AuthService for Api {
         Ok(Response::new(pb::IntrospectResponse { caller: identified.map(pb::CallerInfo::from) }))
     }
 
+    async fn create_stream_ticket(
+        &self,
+        request: Request<pb::CreateStreamTicketRequest>,
+    ) -> Result<Response<pb::CreateStreamTicketResponse>, Status> {
+        let caller = Caller::of(&request)?;
+        let (ticket, expire_time) = self.sessions.create_stream_ticket(&caller).await?;
+        let expire_time = Some(expire_time.to_proto());
+        Ok(Response::new(pb::CreateStreamTicketResponse { ticket: ticket.text(), expire_time }))
+    }
+
+    async fn redeem_stream_ticket(
+        &self,
+        request: Request<pb::RedeemStreamTicketRequest>,
+    ) -> Result<Response<pb::RedeemStreamTicketResponse>, Status> {
+        let pb::RedeemStreamTicketRequest { ticket, stream_key } = request.into_inner();
+        let redeemed = self.sessions.redeem_stream_ticket(&ticket, &stream_key).await?;
+        Ok(Response::new(convert::redeemed(redeemed)))
+    }
+
     async fn list_user_facts(
         &self,
         request: Request<pb::ListUserFactsRequest>,
@@ -208,7 +227,13 @@ impl AuthService for Api {
         let pb::ListUserFactsRequest { after_position, limit } = request.into_inner();
         let facts = self.users.facts_after(after_position, convert::fact_limit(limit)).await?;
         let facts = facts.into_iter().map(convert::fact).collect::<Result<_, _>>()?;
-        Ok(Response::new(pb::ListUserFactsResponse { facts }))
+        let History { epoch, head, fact } = self.users.history(after_position).await?;
+        Ok(Response::new(pb::ListUserFactsResponse {
+            facts,
+            epoch,
+            head_position: head,
+            after_event_id: fact.map(|fact| event_id(&fact)).unwrap_or_default(),
+        }))
     }
 }
 

@@ -4,6 +4,7 @@ use chassis::clock::Timestamp;
 use serde::Deserialize;
 
 use crate::email::Email;
+use crate::once::Once;
 use crate::user::DisplayName;
 
 /// How far two clocks may be apart, in seconds.
@@ -20,6 +21,8 @@ pub struct Identity {
     pub email: Option<Email>,
     /// The name that people see there, when we could show it.
     pub name: Option<DisplayName>,
+    /// What makes the token one for one use.
+    pub once: Once,
 }
 
 /// What is demanded of a token.
@@ -43,6 +46,7 @@ struct Claims {
     iat: f64,
     nbf: Option<f64>,
     nonce: Option<String>,
+    jti: Option<String>,
     email: Option<serde_json::Value>,
     email_verified: Option<serde_json::Value>,
     name: Option<serde_json::Value>,
@@ -101,11 +105,14 @@ impl Identity {
             _ => false,
         };
         let email = text(claims.email).filter(|_| is_verified);
+        let (id, end) = (claims.jti.as_deref(), claims.exp + LEEWAY);
+        let once = Once::of(&claims.iss, payload, id, demand.nonce, end);
         Ok(Self {
             issuer: claims.iss,
             subject: claims.sub,
             email: email.and_then(|email| Email::parse("email", &email).ok()),
             name: text(claims.name).and_then(|name| DisplayName::parse("name", &name).ok()),
+            once,
         })
     }
 }

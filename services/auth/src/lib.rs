@@ -6,7 +6,7 @@
 //! which every other
 //! service asks.
 //!
-//! **Refuses** names and addresses that somebody has, passwords that protect nothing, tries that come too fast, tokens
+//! **Refuses** names that somebody has, addresses that somebody has verified (to those only who prove to read them), passwords that protect nothing, tries that come too fast, tokens
 //! that have ended. A name or password that is wrong is refused in the same words and after the same work whether or
 //! not the account exists. A token that was replaced and comes back ends its session. A profile is shown to whom its owner
 //! lets see it, and nobody finds anybody by what it may not see. Only who has met reviews.
@@ -25,6 +25,7 @@ mod attempts;
 mod background_check;
 mod background_checks;
 mod check_provider;
+mod claim;
 mod config;
 mod convert;
 mod device_key;
@@ -43,21 +44,26 @@ mod interests;
 mod jwt;
 mod mail;
 mod networks;
+mod once;
 mod otp;
 mod otps;
 mod password;
+mod pepper;
 mod profile;
 mod provider;
 mod providers;
 mod publish;
 mod random;
 mod refusal;
+mod reserved;
 mod review;
 mod reviews;
 mod session;
 mod sessions;
 mod standing;
 mod store;
+mod stream_ticket;
+mod stream_tickets;
 mod suggest;
 mod sweep;
 mod token;
@@ -74,13 +80,15 @@ mod tests;
 
 use std::sync::Arc;
 
+use chassis::audit::AuditLog;
 use chassis::clock::Clock;
 use chassis::config::Settings;
 use chassis::database::Database;
 use chassis::events::Events;
-use chassis::identity::{AcceptedServices, Identity, Verifier};
+use chassis::identity::{AcceptedServices, Identity, Streams, Verifier};
 use chassis::middleware::LimitsConfig;
 use chassis::profile::Profile;
+use chassis::rates::Rates;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
@@ -94,7 +102,7 @@ use proto::auth::v1::user_service_server::{self, UserServiceServer};
 use tonic::service::Routes;
 
 pub use check_provider::ChecksConfig;
-pub use config::{AttemptsConfig, Config, PasswordsConfig, SessionsConfig};
+pub use config::{AttemptsConfig, Config, PasswordsConfig, SessionsConfig, UsernamesConfig};
 pub use mail::MailConfig;
 pub use networks::NetworksConfig;
 pub use provider::ProviderConfig;
@@ -107,11 +115,15 @@ use doors::Doors;
 use grpc::Api;
 use hasher::Hasher;
 use publish::Publisher;
+use reserved::ReservedNames;
 use reviews::Reviews;
 use sessions::Sessions;
 use store::Store;
 use users::Users;
 use uses::Uses;
+
+/// The largest request, in bytes.
+const REQUEST_BYTES: usize = 256 * 1024;
 
 /// What auth runs on.
 #[derive(Debug)]
@@ -135,14 +147,19 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     config.check(deps.profile)?;
     let Deps { database, events, clock, accepted, limits, profile } = deps;
     let tasks = Tasks::default();
-    let (store, publisher) = (Store::new(&database), Publisher::new(events.clone()));
+    let store = Store::with_names(&database, config.usernames.rest());
+    let publisher = Publisher::new(events.clone());
     let lifetime = config.sessions.lifetime();
+    let peppers = config.passwords.peppers()?;
+    peppers.check(&store).await?;
     let accounts = Arc::new(Accounts {
         store: store.clone(),
-        hasher: Hasher::new(&config.passwords)?,
-        attempts: Attempts::new(&config.attempts, clock.clone())?,
+        hasher: Hasher::new(&config.passwords, peppers)?,
+        attempts: Attempts::new(&config.attempts, store.clone(), clock.clone())?,
         clock: clock.clone(),
         publisher: publisher.clone(),
+        profile,
+        reserved: ReservedNames::new(&config.usernames.reserved)?,
         registration_open: config.is_registration_open(profile),
         external_accounts: config.has_external_accounts(profile),
         lifetime,
@@ -161,7 +178,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let reviews = Arc::new(Reviews { store: store.clone(), clock: clock.clone(), publisher });
     let users = Arc::new(Users {
         store,
-        clock,
+        clock: clock.clone(),
         categories: config.categories()?,
         accounts: accounts.clone(),
         mails: doors.mails.clone(),
@@ -171,13 +188,16 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     // Auth verifies tokens like everybody else, by asking auth: itself, without the layer that would ask again.
     let itself = Routes::new(AuthServiceServer::new(api.clone())).into_axum_router();
     let verifier = Verifier::new(Transport::local(itself), None);
-    let routes = Routes::new(AuthServiceServer::new(api.clone()))
-        .add_service(UserServiceServer::new(api.clone()))
-        .add_service(InterestServiceServer::new(api.clone()))
-        .add_service(ReviewServiceServer::new(api.clone()))
-        .add_service(OtpServiceServer::new(api.clone()))
-        .add_service(BackgroundCheckServiceServer::new(api.clone()))
-        .add_service(ExportServiceServer::new(api));
+    let streams = Streams::start(&verifier, &events, &clock, &limits, &tasks).await;
+    let rates = Rates::start(&limits.rates, &tasks);
+    let audit = AuditLog::start("auth", &database, &clock, &tasks);
+    let routes = Routes::new(AuthServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES))
+        .add_service(UserServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES))
+        .add_service(InterestServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES))
+        .add_service(ReviewServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES))
+        .add_service(OtpServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES))
+        .add_service(BackgroundCheckServiceServer::new(api.clone()).max_decoding_message_size(REQUEST_BYTES))
+        .add_service(ExportServiceServer::new(api).max_decoding_message_size(REQUEST_BYTES));
 
     Ok(Unit {
         name: "auth",
@@ -190,7 +210,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             otp_service_server::SERVICE_NAME,
             background_check_service_server::SERVICE_NAME,
         ],
-        grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
+        grpc: Some(unit::routes(routes, Identity::new(verifier, accepted, streams, rates), audit, &limits)),
         listening: Vec::new(),
         database: Some(database),
         tasks,
@@ -202,10 +222,10 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
 pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
     let deps = Deps {
         database: Database::open(&settings.database, "auth", &MIGRATOR).await?,
-        events: Events::nats(&settings.nats).await?,
+        events: settings.events("auth").await?,
         clock: Clock::system(),
         accepted: settings.identity.accepted()?,
-        limits: settings.limits,
+        limits: settings.limits.in_profile(settings.profile),
         profile: settings.profile,
     };
     start(settings.service, deps).await

@@ -14,6 +14,7 @@ use lettre::transport::smtp::authentication::Credentials;
 use lettre::transport::smtp::client::{Tls, TlsParameters};
 use lettre::{Address, AsyncSmtpTransport, AsyncTransport, Tokio1Executor};
 use proto::id::ErrandId;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use url::{Host, Url};
 
@@ -33,7 +34,7 @@ use crate::username::Username;
 /// password_file = "/run/secrets/smtp-password"
 /// timeout = "10s"
 /// ```
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct MailConfig {
     /// `smtp://host[:port]` (port 587 unless said) or `smtps://host[:port]` (465). With `smtp://` the connection must
@@ -50,6 +51,7 @@ pub struct MailConfig {
     pub password_file: Option<PathBuf>,
     /// How long each step of sending a mail may take, such as `10s`; at most `30s`.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
 }
 
@@ -103,14 +105,18 @@ impl std::fmt::Debug for Letter {
 }
 
 impl Letter {
-    /// A mail with a code: to somebody's address, or to an address that nobody has.
-    pub fn with_code(to: Result<Email, Email>, purpose: Purpose, code: &Code) -> Self {
-        let (subject, what_for) = match purpose {
-            Purpose::VerifyEmail => ("Verify your e-mail address", "verifies this e-mail address"),
-            Purpose::ResetPassword => ("Set a new password", "sets a new password for your account"),
-            Purpose::SignUp => {
-                ("Confirm your e-mail address", "confirms this e-mail address for a new account")
-            }
+    /// A mail with a code: to somebody's address, or to an address that nobody has. Names the account that it is about.
+    pub fn with_code(
+        to: Result<Email, Email>,
+        purpose: Purpose,
+        code: &Code,
+        account: Option<&Username>,
+    ) -> Self {
+        let account = account.map(|name| format!(" {}", name.as_str())).unwrap_or_default();
+        let what_for = match purpose {
+            Purpose::VerifyEmail => format!("verifies this e-mail address for the account{account}"),
+            Purpose::ResetPassword => format!("sets a new password for your account{account}"),
+            Purpose::SignUp => "confirms this e-mail address for a new account".to_owned(),
         };
         let (code, minutes) = (code.as_str(), LIFETIME.as_secs() / 60);
         let text = format!(
@@ -120,7 +126,32 @@ impl Letter {
         );
         let has_reader = to.is_ok();
         let (Ok(email) | Err(email)) = to;
-        Self { to: email.as_str().to_owned(), has_reader, subject: subject.to_owned(), text }
+        Self { to: email.as_str().to_owned(), has_reader, subject: subject(purpose).to_owned(), text }
+    }
+
+    /// A mail in place of a code: several accounts claim the address.
+    pub fn of_several(to: &Email, purpose: Purpose) -> Self {
+        let text = "You asked for a code. Several accounts give this e-mail address as theirs, and none of them has \
+                    verified it.\n\n\
+                    Ask again, and give the username of your account too.\n\
+                    If you did not ask for it, you need not do anything.\n"
+            .to_owned();
+        Self { to: to.as_str().to_owned(), has_reader: true, subject: subject(purpose).to_owned(), text }
+    }
+
+    /// A mail to the owner of an address that another account claims, or to an address that nobody has.
+    pub fn of_claim(to: Result<Email, Email>, claimed_by: Option<&Username>) -> Self {
+        let account = claimed_by.map(|name| format!(" {}", name.as_str())).unwrap_or_default();
+        let text = format!(
+            "The account{account} gives this e-mail address as its own. You have an account with this address already, and \
+             it stays with that account.\n\n\
+             If that was you, sign in to the account that you have; when you have forgotten its password, ask for a new one.\n\
+             If not, you need not do anything.\n"
+        );
+        let has_reader = to.is_ok();
+        let (Ok(email) | Err(email)) = to;
+        let subject = "Your e-mail address was given for another account".to_owned();
+        Self { to: email.as_str().to_owned(), has_reader, subject, text }
     }
 
     /// A mail to an address that is not a user's any more.
@@ -133,6 +164,15 @@ impl Letter {
         );
         let subject = "Your e-mail address was replaced".to_owned();
         Self { to: to.as_str().to_owned(), has_reader: true, subject, text }
+    }
+}
+
+/// The subject of a mail with a code.
+const fn subject(purpose: Purpose) -> &'static str {
+    match purpose {
+        Purpose::VerifyEmail => "Verify your e-mail address",
+        Purpose::ResetPassword => "Set a new password",
+        Purpose::SignUp => "Confirm your e-mail address",
     }
 }
 
@@ -315,7 +355,8 @@ mod tests {
     #[test]
     fn a_letter_shows_nothing_in_a_log() {
         let email = Email::parse("email", "ann@example.org").unwrap();
-        let letter = Letter::with_code(Ok(email), Purpose::VerifyEmail, &Code::parse("123456").unwrap());
+        let letter =
+            Letter::with_code(Ok(email), Purpose::VerifyEmail, &Code::parse("123456").unwrap(), None);
         assert_eq!(format!("{letter:?}"), "Letter(***)");
         assert!(letter.text.contains("123456") && !letter.subject.contains("123456"));
     }

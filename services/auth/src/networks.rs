@@ -7,14 +7,14 @@ use std::time::Duration;
 use chassis::caller::ClientNetwork;
 use chassis::clock::Clock;
 use chassis::profile::Profile;
-use governor::clock::Clock as _;
+use governor::clock::Clock as Time;
 use governor::middleware::NoOpMiddleware;
 use governor::nanos::Nanos;
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::attempts::ClockTime;
 use crate::error::Error;
 
 /// By how much development, where everybody comes from one address, multiplies the limits.
@@ -27,13 +27,14 @@ const IN_DEVELOPMENT: u32 = 100;
 /// burst = 30
 /// refill = "30s"
 /// ```
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct NetworksConfig {
     /// Knocks in a row, of each kind.
     pub burst: NonZeroU32,
     /// Time after which one more is allowed, such as `30s`.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub refill: Duration,
 }
 
@@ -72,7 +73,7 @@ impl Networks {
         let quota = Quota::with_period(config.refill / factor)
             .ok_or_else(|| anyhow::anyhow!("networks.refill must not be zero"))?
             .allow_burst(config.burst.saturating_mul(NonZeroU32::MIN.saturating_add(factor - 1)));
-        let clock = ClockTime::new(clock);
+        let clock = ClockTime(clock);
         Ok(Self { limiter: RateLimiter::new(quota, DefaultKeyedStateStore::default(), clock.clone()), clock })
     }
 
@@ -89,6 +90,18 @@ impl Networks {
     /// Forgets those who have not knocked lately.
     pub fn forget_idle(&self) {
         self.limiter.retain_recent();
+    }
+}
+
+/// The clock of the service, for the limiter.
+#[derive(Clone, Debug)]
+struct ClockTime(Clock);
+
+impl Time for ClockTime {
+    type Instant = Nanos;
+
+    fn now(&self) -> Nanos {
+        Nanos::new(u64::try_from(self.0.now().as_millis()).unwrap_or(0).saturating_mul(1_000_000))
     }
 }
 

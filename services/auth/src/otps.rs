@@ -6,9 +6,10 @@ use std::sync::Arc;
 use chassis::caller::ClientNetwork;
 use chassis::clock::Timestamp;
 use chassis::profile::Profile;
-use proto::id::{EventId, UserId};
+use proto::id::EventId;
 
 use crate::accounts::Accounts;
+use crate::claim::Holder;
 use crate::email::Email;
 use crate::errand::{Errand, Kind, Task};
 use crate::errands::Bell;
@@ -16,13 +17,14 @@ use crate::error::Error;
 use crate::mail::Letter;
 use crate::networks::{Knock, Networks};
 use crate::otp::{
-    self, AddressProof, AddressVerification, Code, CodeLength, Issue, LIFETIME, Purpose, Slot, Tried,
+    self, AddressProof, AddressVerification, Code, CodeLength, FlowId, Form, Issue, LIFETIME, Presented,
+    Purpose, Slot, Tried,
 };
 use crate::password::{NewPassword, Password, Weakness};
 use crate::refusal::Refusal;
-use crate::store::{Credentials, Login, Redemption};
-use crate::user::{User, UserKind};
-use crate::vault::Vault;
+use crate::store::{Credentials, Letters, Redemption};
+use crate::username::Username;
+use crate::vault::{Sum, Vault};
 
 /// The use cases around one-time codes.
 #[derive(Debug)]
@@ -41,11 +43,30 @@ pub struct Otps {
     pub profile: Profile,
 }
 
+/// A request for a code.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    /// The address to send it to.
+    pub email: Email,
+    /// What it is to be good for.
+    pub purpose: Purpose,
+    /// The number of digits; 0 for the usual one.
+    pub code_length: i32,
+    /// True when the flow is to have an id; otherwise the network stands for the flow.
+    pub has_flow_id: bool,
+    /// The account that it is about, when several claim the address.
+    pub username: Option<Username>,
+}
+
 /// A code that was asked for.
 #[derive(Clone, Debug)]
 pub struct Issued {
     /// When it ends.
     pub expire_time: Timestamp,
+    /// The number of its characters.
+    pub code_length: usize,
+    /// The id of the flow, when one was asked for.
+    pub flow: Option<FlowId>,
     /// The code, in development only.
     pub code: Option<Code>,
 }
@@ -62,13 +83,8 @@ pub enum Verifiable {
 impl Otps {
     /// Makes a code for an address and sends it to the account that has the address. A code for signing up is sent to any
     /// address and is about no account: registering says whether the address has one.
-    pub async fn issue(
-        &self,
-        email: Email,
-        purpose: Purpose,
-        code_length: i32,
-        from: Option<ClientNetwork>,
-    ) -> Result<Issued, Error> {
+    pub async fn issue(&self, ask: Ask, from: Option<ClientNetwork>) -> Result<Issued, Error> {
+        let Ask { email, purpose, code_length, has_flow_id, username } = ask;
         let length = CodeLength::parse(code_length, self.profile)?;
         if purpose == Purpose::SignUp && !self.accounts.registration_open {
             return Err(Error::RegistrationClosed);
@@ -78,54 +94,57 @@ impl Otps {
             return Err(Refusal::MailNotConfigured.into());
         }
         self.networks.count(Knock::Code, from)?;
-        let found = self.accounts.store.find_login(&Login::Email(email.key().to_owned())).await?;
-        let counts = |user: &User| match purpose {
-            Purpose::VerifyEmail => true,
-            Purpose::ResetPassword => user.standing.may_reset_password(),
-            Purpose::SignUp => false,
-        };
-        let user = found.map(|found| found.user);
-        let user = user.filter(|user| user.kind == UserKind::Registered && counts(user));
-        let (code, now) = (Code::generate(length)?, self.accounts.clock.now());
+        let claims = self.accounts.store.find_claims(email.key(), username.as_ref()).await?;
+        let holder = Holder::of(claims, purpose, username.as_ref());
+        let flow = if has_flow_id { Some(FlowId::generate()?) } else { None };
+        let (digits, token, now) = (Code::generate(length)?, Code::token()?, self.accounts.clock.now());
         let slot = Slot::new(&self.vault, &email, purpose);
         let issue = Issue {
             id: EventId::generate(),
             slot,
+            flow: otp::flow(&self.vault, flow.as_ref(), from),
             network: otp::network(&self.vault, from),
-            sum: slot.sum(&self.vault, &code),
-            user_id: user.as_ref().map(|user| user.id),
+            digits: slot.sum(&self.vault, &digits),
+            token: slot.sum(&self.vault, &token),
+            user_id: match &holder {
+                Holder::Account(user) => Some(user.id),
+                Holder::Several | Holder::Nobody => None,
+            },
             issue_time: now,
             expire_time: now.plus(LIFETIME),
         };
         // A mail to nobody is written down like any other, so that writing it tells nothing.
-        let to = match purpose {
-            Purpose::SignUp => Ok(email),
-            Purpose::VerifyEmail | Purpose::ResetPassword => user.and_then(|user| user.email).ok_or(email),
+        let errand = |code: &Code| {
+            let task = Task::Mail(letter(&holder, &email, purpose, code));
+            Errand::new(&self.vault, &task, issue.user_id, now, issue.expire_time)
         };
-        let letter = Letter::with_code(to, purpose, &code);
-        let task = Task::Mail(letter);
-        let errand = Errand::new(&self.vault, &task, issue.user_id, now, issue.expire_time)?;
-        self.accounts.store.issue_code(&issue, self.can_mail.then_some(&errand)).await?;
+        let (of_digits, of_token) = (errand(&digits)?, errand(&token)?);
+        let letters = Letters { digits: &of_digits, token: &of_token };
+        let form = self.accounts.store.issue_code(&issue, self.can_mail.then_some(letters)).await?;
         self.bell.ring(Kind::Mail);
         metrics::counter!("auth_codes_total", "outcome" => "issued").increment(1);
+        let code = match form {
+            Form::Digits => digits,
+            Form::Token => token,
+        };
         if is_shown {
             tracing::info!(code = code.as_str(), "the code is {} ({purpose:?})", code.as_str());
         }
-        Ok(Issued { expire_time: issue.expire_time, code: is_shown.then_some(code) })
+        let code_length = code.as_str().len();
+        Ok(Issued { expire_time: issue.expire_time, code_length, flow, code: is_shown.then_some(code) })
     }
 
     /// Uses a code to verify an address: of an account, or to sign up with.
     pub async fn verify(
         &self,
-        email: Email,
-        code: Code,
+        presented: Presented,
         verifiable: Verifiable,
         from: Option<ClientNetwork>,
     ) -> Result<(), Error> {
         self.networks.count(Knock::Try, from)?;
         match verifiable {
-            Verifiable::Account => self.verify_email(&email, &code, from).await,
-            Verifiable::SignUp => self.verify_address(&email, &code, from).await,
+            Verifiable::Account => self.verify_email(&presented, from).await,
+            Verifiable::SignUp => self.verify_address(&presented, from).await,
         }
     }
 
@@ -135,31 +154,20 @@ impl Otps {
         AddressProof { address, network: otp::network(&self.vault, from) }
     }
 
-    async fn verify_address(
-        &self,
-        email: &Email,
-        code: &Code,
-        from: Option<ClientNetwork>,
-    ) -> Result<(), Error> {
-        let slot = Slot::new(&self.vault, email, Purpose::SignUp);
-        let sum = self.right(slot, code, from).await?.sum;
-        let (proof, now) = (self.proof_of(email, from), self.accounts.clock.now());
-        if !self.accounts.store.verify_address(&AddressVerification { slot, sum, proof, now }).await? {
+    async fn verify_address(&self, presented: &Presented, from: Option<ClientNetwork>) -> Result<(), Error> {
+        let Right { slot, flow, tried } = self.right(presented, Purpose::SignUp, from).await?;
+        let (proof, now) = (self.proof_of(&presented.email, from), self.accounts.clock.now());
+        let verification = AddressVerification { slot, flow, sum: tried.sum, proof, now };
+        if !self.accounts.store.verify_address(&verification).await? {
             return Err(Refusal::OtpInvalid.into());
         }
         tracing::info!("an e-mail address was verified for signing up");
         Ok(())
     }
 
-    async fn verify_email(
-        &self,
-        email: &Email,
-        code: &Code,
-        from: Option<ClientNetwork>,
-    ) -> Result<(), Error> {
-        let slot = Slot::new(&self.vault, email, Purpose::VerifyEmail);
-        let (tried, user_id) = self.right_of_user(slot, code, from).await?;
-        let redemption = self.redemption(email, slot, tried, user_id);
+    async fn verify_email(&self, presented: &Presented, from: Option<ClientNetwork>) -> Result<(), Error> {
+        let redemption = self.redemption(presented, Purpose::VerifyEmail, from).await?;
+        let user_id = redemption.user_id;
         if !self.accounts.store.verify_email(&redemption).await? {
             return Err(Refusal::OtpInvalid.into());
         }
@@ -170,8 +178,7 @@ impl Otps {
     /// Uses a code to set a new password, and ends all sessions.
     pub async fn reset_password(
         &self,
-        email: Email,
-        code: Code,
+        presented: Presented,
         password: Password,
         from: Option<ClientNetwork>,
     ) -> Result<(), Error> {
@@ -179,14 +186,13 @@ impl Otps {
         let chosen = NewPassword::for_anybody("new_password", password)?;
         // Before it is known whether the code is right: whoever guesses waits as long as whoever knows.
         let hash = self.accounts.hasher.hash(chosen.clone().into_inner()).await?;
-        let slot = Slot::new(&self.vault, &email, Purpose::ResetPassword);
-        let (tried, user_id) = self.right_of_user(slot, &code, from).await?;
+        let redemption = self.redemption(&presented, Purpose::ResetPassword, from).await?;
+        let user_id = redemption.user_id;
         let found = self.accounts.store.find_credentials(user_id).await?;
         let Credentials { user, .. } = found.ok_or(Refusal::OtpInvalid)?;
         if user.username.is_some_and(|name| chosen.contains(&name)) {
             return Err(Error::WeakPassword(Weakness::ContainsName));
         }
-        let redemption = self.redemption(&email, slot, tried, user_id);
         if !self.accounts.store.reset_password(&redemption, &hash).await? {
             return Err(Refusal::OtpInvalid.into());
         }
@@ -195,30 +201,56 @@ impl Otps {
         Ok(())
     }
 
-    /// Tries a code, and says whose it is when it is right.
-    async fn right_of_user(
+    /// Tries a code about an account, and says for whom it is when it is right.
+    async fn redemption<'a>(
         &self,
-        slot: Slot,
-        code: &Code,
+        presented: &'a Presented,
+        purpose: Purpose,
         from: Option<ClientNetwork>,
-    ) -> Result<(Tried, UserId), Error> {
-        let tried = self.right(slot, code, from).await?;
+    ) -> Result<Redemption<'a>, Error> {
+        let Right { slot, flow, tried } = self.right(presented, purpose, from).await?;
         // No account has the address: the answer is the same as for a wrong code.
         let user_id = tried.user_id.ok_or_else(refuse)?;
-        Ok((tried, user_id))
+        let (email_key, now) = (presented.email.key(), self.accounts.clock.now());
+        Ok(Redemption { user_id, email_key, slot, flow, sum: tried.sum, now })
     }
 
     /// Tries a code.
-    async fn right(&self, slot: Slot, code: &Code, from: Option<ClientNetwork>) -> Result<Tried, Error> {
-        let network = otp::network(&self.vault, from);
-        let tried = self.accounts.store.try_code(slot, network, self.accounts.clock.now()).await?;
-        let presented = slot.sum(&self.vault, code);
-        tried.filter(|tried| tried.sum == presented).ok_or_else(refuse)
+    async fn right(
+        &self,
+        presented: &Presented,
+        purpose: Purpose,
+        from: Option<ClientNetwork>,
+    ) -> Result<Right, Error> {
+        let slot = Slot::new(&self.vault, &presented.email, purpose);
+        let flow = otp::flow(&self.vault, presented.flow.as_ref(), from);
+        let tried = self.accounts.store.try_code(slot, flow, self.accounts.clock.now()).await?;
+        let sum = slot.sum(&self.vault, &presented.code);
+        let tried = tried.filter(|tried| tried.sum == sum).ok_or_else(refuse)?;
+        Ok(Right { slot, flow, tried })
     }
+}
 
-    fn redemption<'a>(&self, email: &'a Email, slot: Slot, tried: Tried, user_id: UserId) -> Redemption<'a> {
-        Redemption { user_id, email_key: email.key(), slot, sum: tried.sum, now: self.accounts.clock.now() }
+/// The mail that sends a code.
+fn letter(holder: &Holder, email: &Email, purpose: Purpose, code: &Code) -> Letter {
+    match holder {
+        Holder::Account(user) => {
+            let to = user.email.clone().ok_or_else(|| email.clone());
+            Letter::with_code(to, purpose, code, user.username.as_ref())
+        }
+        Holder::Several => Letter::of_several(email, purpose),
+        Holder::Nobody if purpose == Purpose::SignUp => {
+            Letter::with_code(Ok(email.clone()), purpose, code, None)
+        }
+        Holder::Nobody => Letter::with_code(Err(email.clone()), purpose, code, None),
     }
+}
+
+/// A code that was right, and where it is kept.
+struct Right {
+    slot: Slot,
+    flow: Sum,
+    tried: Tried,
 }
 
 /// The refusal of a code that is not right.

@@ -46,6 +46,8 @@ pub struct Profile {
     pub calls: CallPreferences,
     /// Its time zone.
     pub time_zone: Option<TimeZoneName>,
+    /// True when others find it by its verified e-mail address.
+    pub found_by_email: bool,
 }
 
 /// What a user says of its gender.
@@ -109,6 +111,8 @@ pub struct ProfileChanges {
     pub calls: Option<CallPreferences>,
     /// Its time zone, or none.
     pub time_zone: Option<Option<TimeZoneName>>,
+    /// True when others find it by its verified e-mail address.
+    pub found_by_email: Option<bool>,
 }
 
 impl ProfileChanges {
@@ -124,6 +128,7 @@ impl ProfileChanges {
         set(&mut profile.category, changes.category);
         set(&mut profile.visible_to, changes.visible_to);
         set(&mut profile.time_zone, changes.time_zone);
+        profile.found_by_email = changes.found_by_email.unwrap_or(profile.found_by_email);
         profile.visibility = changes.visibility.unwrap_or(profile.visibility);
         profile.calls = changes.calls.unwrap_or(profile.calls);
         if profile.visibility == Visibility::Categories && profile.visible_to.is_empty() {
@@ -205,7 +210,8 @@ impl TimeZoneName {
             return Ok(None);
         }
         let known = TimeZoneDatabase::bundled().get(text).ok();
-        match known.as_ref().and_then(|zone| zone.iana_name()) {
+        let name = known.as_ref().and_then(|zone| zone.iana_name());
+        match name.filter(|name| chassis::time_zone::is_of_people(name)) {
             Some(name) => Ok(Some(Self(name.to_owned()))),
             None => Err(Error::invalid(field, "must be an IANA time zone such as Europe/Lisbon, or empty")),
         }
@@ -312,8 +318,18 @@ mod tests {
         assert_eq!(parse("america/NEW_york").unwrap().as_deref(), Some("America/New_York"));
         assert_eq!(parse("UTC").unwrap().as_deref(), Some("UTC"));
         assert_eq!(parse("").unwrap(), None);
-        for wrong in ["Lisbon", "Europe/Atlantis", "+01:00", "CET-1CEST", " UTC", "../etc/passwd", "Europe/"]
-        {
+        for wrong in [
+            "Factory",
+            "localtime",
+            "posixrules",
+            "Lisbon",
+            "Europe/Atlantis",
+            "+01:00",
+            "CET-1CEST",
+            " UTC",
+            "../etc/passwd",
+            "Europe/",
+        ] {
             assert!(parse(wrong).is_err(), "{wrong}");
         }
     }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use chassis::clock::{Clock, Timestamp};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 
@@ -41,7 +42,7 @@ const MOST: usize = 256 * 1024;
 /// issuer = "https://id.example.org"
 /// client_ids = ["parlor-web", "parlor-ios"]
 /// ```
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ProviderConfig {
     /// What it is called here: 1 to 32 of `a-z`, `0-9`, `-`. Shown to clients; links keep working when it changes.

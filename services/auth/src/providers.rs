@@ -122,7 +122,7 @@ impl Providers {
         let user = found.user;
         let identity = provider.verify(token, nonce).await?;
         let link = self.new_link(provider, &identity, user.id);
-        let kept = self.accounts.store.link(&link).await?;
+        let kept = self.accounts.store.link(&link, &identity.once).await?;
         tracing::info!(user.id = %user.id, provider = name, "linked user {} to provider {name}", user.id);
         Ok(kept)
     }
@@ -157,8 +157,8 @@ impl Providers {
         let accounts = &self.accounts;
         let grant = accounts.new_grant(user_id, device_name)?;
         let most = accounts.sessions_per_user;
-        let (user, ended) =
-            accounts.store.sign_in_linked(&identity.issuer, &identity.subject, &grant, most).await?;
+        let Identity { issuer, subject, once, .. } = identity;
+        let (user, ended) = accounts.store.sign_in_linked((issuer, subject), &grant, most, once).await?;
         accounts.publisher.sessions_ended(user_id, &ended);
         metrics::counter!("auth_sign_ins_total", "outcome" => "done").increment(1);
         tracing::info!(
@@ -178,7 +178,9 @@ impl Providers {
             return Err(Error::RegistrationClosed);
         }
         let username = match &entry.username {
-            Some(username) if username.is_reserved() => return Err(Error::UsernameTaken(username.clone())),
+            Some(username) if accounts.reserved.contains(username) => {
+                return Err(Error::UsernameTaken(username.clone()));
+            }
             Some(username) => username.clone(),
             None => suggest::username().map_err(Error::Internal)?,
         };
@@ -189,7 +191,7 @@ impl Providers {
         let user = User { standing: Standing { email_verify_time, ..user.standing }, ..user };
         let grant = accounts.new_grant(user.id, entry.device_name.clone())?;
         let link = self.new_link(provider, identity, user.id);
-        accounts.store.create_linked(&user, &link, &grant).await?;
+        accounts.store.create_linked(&user, &link, &grant, &identity.once).await?;
         tracing::info!(
             user.id = %user.id, provider = link.provider, "registered user {} with provider {}", user.id, link.provider
         );

@@ -9,6 +9,14 @@ pub fn bytes<const N: usize>() -> anyhow::Result<[u8; N]> {
     Ok(bytes)
 }
 
+/// Letters and digits without those that are taken for others (i, l, o, u): five bits each.
+pub const ALPHABET: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
+
+/// So many random characters of [`ALPHABET`].
+pub fn text<const N: usize>() -> anyhow::Result<String> {
+    Ok(bytes::<N>()?.iter().map(|byte| char::from(ALPHABET[usize::from(byte % 32)])).collect())
+}
+
 /// A random number below `bound`, each as likely as the others.
 pub fn below(bound: u32) -> anyhow::Result<u32> {
     anyhow::ensure!(bound > 0, "no number is below nothing");

@@ -6,7 +6,7 @@ use unicode_normalization::UnicodeNormalization;
 use uuid::Uuid;
 
 use crate::error::Error;
-use crate::user::{MISLEADING, is_misleading};
+use crate::user::{MISLEADING, is_misleading, visible_or_empty};
 
 /// What one person thought of another.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,8 @@ impl Verdict {
         if text.chars().count() > 2000 {
             return Err(Error::invalid("text", "must have at most 2000 characters"));
         }
-        Ok(Self { stars: rating.into(), text: text.trim().to_owned() })
+        let text = visible_or_empty("text", text.trim())?;
+        Ok(Self { stars: rating.into(), text })
     }
 
     /// What is in the database because it was parsed before.

@@ -10,6 +10,7 @@ use crate::error::Error;
 use crate::publish::Publisher;
 use crate::review::{Acquaintance, Change, Place, Put, Rating, Review, ReviewPage, Verdict, Whose};
 use crate::store::Store;
+use crate::user::Account;
 
 /// The use cases around reviews.
 #[derive(Debug)]
@@ -67,7 +68,7 @@ impl Reviews {
         Ok(rating)
     }
 
-    /// The reviews of a user. Of a deleted user none is left.
+    /// The reviews of a user.
     pub async fn about(
         &self,
         caller: &Caller,
@@ -75,7 +76,8 @@ impl Reviews {
         before: Option<Place>,
         limit: i64,
     ) -> Result<Reputation, Error> {
-        if self.store.find_accounts(&[user_id]).await?.is_empty() {
+        let found = self.store.find_accounts(&[user_id]).await?;
+        if !matches!(found.as_slice(), [Account::Living(_)]) {
             return Err(Error::UserNotFound(user_id));
         }
         Ok(Reputation {

@@ -1,4 +1,4 @@
-//! Tidies up once a minute: sessions that have ended by themselves, guests whose session has ended, tries of long ago.
+//! Tidies up once a minute: sessions that have ended by themselves, guests whose session has ended, counts of tries that are refilled.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,7 +31,6 @@ pub fn start(accounts: Arc<Accounts>, tasks: &Tasks) {
 }
 
 async fn sweep(accounts: &Accounts, shutdown: &Shutdown) -> Result<(), Error> {
-    accounts.attempts.forget_idle();
     let (store, now) = (&accounts.store, accounts.clock.now());
     let is_full = |count: usize| i64::try_from(count).is_ok_and(|count| count >= BATCH) && !shutdown.is_set();
     let mut sessions = 0;
@@ -42,6 +41,7 @@ async fn sweep(accounts: &Accounts, shutdown: &Shutdown) -> Result<(), Error> {
             break;
         }
     }
+    while is_full(usize::try_from(store.sweep_attempts(now, BATCH).await?).unwrap_or(0)) {}
     let mut guests = 0;
     loop {
         let swept = store.sweep_guests(now, BATCH).await?;

@@ -54,12 +54,12 @@ impl Token {
 
     /// What is kept of the part that stands for the session.
     pub fn family_hash(&self) -> Hash {
-        Hash(Sha256::digest(self.family).into())
+        Hash::of(&self.family)
     }
 
     /// What is kept of the part that opens it.
     pub fn secret_hash(&self) -> Hash {
-        Hash(Sha256::digest(self.secret.as_slice()).into())
+        Hash::of(self.secret.as_slice())
     }
 
     /// The token that replaces this one.
@@ -82,6 +82,11 @@ impl fmt::Debug for Token {
 pub struct Hash([u8; 32]);
 
 impl Hash {
+    /// The sum of a secret.
+    pub fn of(secret: &[u8]) -> Self {
+        Self(Sha256::digest(secret).into())
+    }
+
     /// A sum that is in the database; `None` when it has not the length of one.
     pub(crate) fn stored(bytes: &[u8]) -> Option<Self> {
         bytes.try_into().ok().map(Self)
@@ -92,6 +97,8 @@ impl Hash {
         &self.0
     }
 }
+
+impl Eq for Hash {}
 
 impl PartialEq for Hash {
     fn eq(&self, other: &Self) -> bool {

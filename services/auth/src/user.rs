@@ -1,8 +1,8 @@
 //! A user: an account, and what it says about itself.
 
 use chassis::clock::Timestamp;
+use chassis::text;
 use proto::id::UserId;
-use unicode_normalization::UnicodeNormalization;
 
 use crate::email::Email;
 use crate::error::Error;
@@ -159,11 +159,11 @@ impl DisplayName {
 
     /// The name that a text of any kind gives: without what a name must not have, and cut to its length. `None` when
     /// nothing is left.
-    pub fn derived(text: &str) -> Option<Self> {
-        let plain: String = text.chars().filter(|c| !is_misleading(*c)).collect();
+    pub fn derived(from: &str) -> Option<Self> {
+        let plain: String = from.chars().filter(|c| !is_misleading(*c)).collect();
         let cut: String = plain.trim().chars().take(64).collect();
         let name = cut.trim_end().to_owned();
-        (!name.is_empty()).then_some(Self(name))
+        (!text::is_blank(&name)).then_some(Self(name))
     }
 
     /// A name that is in the database because it was parsed before, or that we made.
@@ -197,7 +197,7 @@ impl Bio {
         if text.chars().count() > 512 {
             return Err(Error::invalid(field, "must have at most 512 characters"));
         }
-        Ok(Self(text.trim().to_owned()))
+        visible_or_empty(field, text.trim()).map(Self)
     }
 
     /// A text that is in the database because it was parsed before.
@@ -300,6 +300,14 @@ pub(crate) fn line(field: &'static str, text: &str, most: usize) -> Result<Strin
     if text.chars().count() > most {
         return Err(Error::invalid(field, format!("must have at most {most} characters")));
     }
+    visible_or_empty(field, text)
+}
+
+/// A text that shows something, or is empty.
+pub(crate) fn visible_or_empty(field: &'static str, text: &str) -> Result<String, Error> {
+    if text::is_filled_with_blanks(text) {
+        return Err(Error::invalid(field, text::VISIBLE_OR_EMPTY));
+    }
     Ok(text.to_owned())
 }
 
@@ -310,7 +318,7 @@ pub(crate) fn is_misleading(c: char) -> bool {
 
 /// What two spellings of one name have in common: compatibility forms and case do not count.
 pub(crate) fn fold(text: &str) -> String {
-    text.nfkc().filter(|c| !c.is_control()).collect::<String>().to_lowercase().nfc().collect()
+    text::fold(text)
 }
 
 #[cfg(test)]
@@ -320,7 +328,8 @@ mod tests {
     #[test]
     fn a_name_is_one_line_that_says_what_it_seems_to_say() {
         assert_eq!(DisplayName::parse("display_name", "  Ann Ä 🦀 ").unwrap().as_str(), "Ann Ä 🦀");
-        for text in ["", " ", "a\nb", "a\0", "nna\u{202E}", &"ä".repeat(65)] {
+        for text in ["", " ", "a\nb", "a\0", "nna\u{202E}", "\u{200b}", "\u{2800}\u{3164}", &"ä".repeat(65)]
+        {
             assert!(DisplayName::parse("display_name", text).is_err(), "{text:?}");
         }
         assert_eq!(DisplayName::parse_optional("display_name", " ").unwrap(), None);
@@ -332,7 +341,7 @@ mod tests {
         assert_eq!(derived(" Ann \u{202E}B "), Some("Ann B".to_owned()));
         assert_eq!(derived(&format!("{} b", "ä".repeat(63))), Some("ä".repeat(63)));
         assert_eq!(derived(&"ä".repeat(128)), Some("ä".repeat(64)));
-        assert_eq!((derived("  "), derived("\u{FEFF}")), (None, None));
+        assert_eq!((derived("  "), derived("\u{FEFF}"), derived("\u{2800}")), (None, None, None));
         for text in [" Ann \u{202E}B ", &"ä ".repeat(64)] {
             let name = derived(text).unwrap();
             assert_eq!(DisplayName::parse("display_name", &name).unwrap().as_str(), name);
@@ -342,7 +351,7 @@ mod tests {
     #[test]
     fn a_bio_may_have_lines() {
         assert_eq!(Bio::parse("bio", "one\ntwo\n").unwrap().as_str(), "one\ntwo");
-        assert!(Bio::parse("bio", "a\0b").is_err());
+        assert!(Bio::parse("bio", "a\0b").is_err() && Bio::parse("bio", "\u{200b}\n").is_err());
         assert!(Bio::parse("bio", &"ä".repeat(512)).is_ok());
         assert!(Bio::parse("bio", &"ä".repeat(513)).is_err());
     }

@@ -4,9 +4,6 @@ use std::fmt;
 
 use crate::error::Error;
 
-/// Names that cannot be registered, because people would take their owners for the operator.
-const RESERVED: [&str; 7] = ["root", "admin", "administrator", "superuser", "owner", "moderator", "system"];
-
 /// 3 to 32 of `a-z`, `0-9`, `_`, `-`, `.`: no two of them look alike to a person and differ to a machine.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Username(String);
@@ -29,11 +26,6 @@ impl Username {
         Self(text)
     }
 
-    /// Whether no account can be made with this name. One that was made before keeps it.
-    pub fn is_reserved(&self) -> bool {
-        RESERVED.contains(&self.as_str())
-    }
-
     /// The name in lower case.
     pub fn as_str(&self) -> &str {
         &self.0
@@ -53,16 +45,6 @@ mod tests {
     #[test]
     fn upper_case_is_folded() {
         assert_eq!(Username::parse("Ann.B-3_x").unwrap().as_str(), "ann.b-3_x");
-    }
-
-    #[test]
-    fn a_reserved_name_is_so_in_any_case() {
-        for text in ["root", "ADMIN", "Administrator", "superuser", "owner", "moderator", "system"] {
-            assert!(Username::parse(text).unwrap().is_reserved(), "{text}");
-        }
-        for text in ["admin1", "a-admin", "owners", "roo"] {
-            assert!(!Username::parse(text).unwrap().is_reserved(), "{text}");
-        }
     }
 
     #[test]

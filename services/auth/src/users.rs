@@ -5,9 +5,11 @@ use std::sync::Arc;
 
 use chassis::caller::{self, Caller};
 use chassis::clock::Clock;
+use chassis::database::facts::History;
 use proto::id::UserId;
 
 use crate::accounts::Accounts;
+use crate::email::Email;
 use crate::errand::Kind;
 use crate::errands::Mails;
 use crate::error::Error;
@@ -147,6 +149,11 @@ impl Users {
         self.store.facts_after(position, limit).await
     }
 
+    /// What there is to say of the facts as a whole, and the fact at a position. Ask after the facts.
+    pub async fn history(&self, position: i64) -> Result<History, Error> {
+        self.store.history(position).await
+    }
+
     /// Changes the caller's own user. The password is looked at when an address is to be set or moved.
     pub async fn update(
         &self,
@@ -200,7 +207,17 @@ impl Users {
             Some(old) => self.mails.news(Letter::of_replaced(old, user.username.as_ref()), user.id, now)?,
             None => None,
         };
-        let proof = OwnerProof { email: old, verified: hash.as_ref(), farewell: farewell.as_ref() };
+        // Of others only an account has an address that anything hangs on.
+        let notice = match &changes.email {
+            Some(Some(new))
+                if user.kind == UserKind::Registered && old.map(Email::key) != Some(new.key()) =>
+            {
+                self.mails.claim(&self.store, new, user.username.as_ref(), now).await?
+            }
+            _ => None,
+        };
+        let (verified, farewell, notice) = (hash.as_ref(), farewell.as_ref(), notice.as_ref());
+        let proof = OwnerProof { email: old, verified, farewell, notice };
         let changed = self.updated(&Update { user_id: user.id, changes, proof: Some(proof), now }).await?;
         self.mails.bell.ring(Kind::Mail);
         tracing::info!(user.id = %user.id, "changed the e-mail address of user {}", user.id);

@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use chassis::config::Secret;
 use ring::aead::{Aad, CHACHA20_POLY1305, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hmac;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
@@ -27,7 +28,7 @@ const NAME: &str = "vault";
 /// [service.vault]
 /// secret_file = "/run/secrets/parlor-vault"   # at least 32 characters; the same for all processes
 /// ```
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct VaultConfig {
     /// The secret, of at least 32 characters. Absent, with no file either, means one that is drawn once and kept in the
@@ -65,6 +66,8 @@ pub enum Use {
     Network,
     /// Sums of one-time codes.
     Code,
+    /// Sums of the ids of flows in which codes are asked for.
+    Flow,
     /// Sums of requests.
     Request,
     /// Encryption of errands.
@@ -77,6 +80,7 @@ impl Use {
             Self::Address => b"parlor.auth.v1 address",
             Self::Network => b"parlor.auth.v1 network",
             Self::Code => b"parlor.auth.v1 one-time code",
+            Self::Flow => b"parlor.auth.v1 flow",
             Self::Request => b"parlor.auth.v1 request",
             Self::Errand => b"parlor.auth.v1 errand",
         }

@@ -1,5 +1,5 @@
-//! The admin port: whether the process lives, whether it is ready, and what it has counted. For operators and probes; it
-//! is never reachable from outside.
+//! The admin port: whether the process lives, whether it is ready, what it has counted, and a command to try what was put
+//! aside again. For operators and probes; it is never reachable from outside.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,14 +12,16 @@ use std::time::Duration;
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
 
+use crate::facts;
 use crate::profile::Profile;
+use crate::telemetry::Gauges;
 
 /// How long a check may take before it counts as failed.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -115,6 +117,12 @@ impl Readiness {
         self.0.is_draining.load(Ordering::Relaxed)
     }
 
+    /// Runs the checks; true for one that is well.
+    pub(crate) async fn checks(&self) -> Vec<(String, bool)> {
+        let checks = self.look().await.checks;
+        checks.into_iter().map(|(name, finding)| (name, finding.status == Status::Ok)).collect()
+    }
+
     async fn look(&self) -> Report {
         let healths = join_all(self.0.checks.iter().map(ReadinessCheck::run)).await;
         let mut checks: BTreeMap<String, Finding> = BTreeMap::new();
@@ -195,15 +203,24 @@ impl IntoResponse for Report {
 /// | `/livez` | 200 while the process can answer at all: restart it when it cannot |
 /// | `/readyz` | 200 when it can work, 503 when it cannot or is about to go; JSON says why |
 /// | `/metrics` | what it has counted, in the text format of Prometheus |
-pub fn router(readiness: Readiness, metrics: &PrometheusHandle) -> Router {
+/// | `POST /retry-facts` | 202; the facts of other services that were put aside are tried again within seconds |
+pub fn router(readiness: Readiness, metrics: &PrometheusHandle, gauges: Gauges) -> Router {
     let metrics = metrics.clone();
     Router::new()
         .route("/livez", get(|| async { "ok" }))
         .route("/readyz", get(async |State(readiness): State<Readiness>| readiness.look().await))
         .route(
             "/metrics",
-            get(move || async move {
+            get(async move |State(readiness): State<Readiness>| {
+                gauges.read(&readiness).await;
                 ([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], metrics.render())
+            }),
+        )
+        .route(
+            "/retry-facts",
+            post(|| async {
+                facts::try_aside();
+                (StatusCode::ACCEPTED, "the facts that were put aside are tried again\n")
             }),
         )
         .with_state(readiness)
@@ -219,8 +236,15 @@ mod tests {
     use crate::telemetry;
 
     async fn ask(readiness: &Readiness, path: &str) -> (StatusCode, String) {
-        let request = http::Request::get(path).body(axum::body::Body::empty()).expect("a request");
-        let answer = match router(readiness.clone(), telemetry::metrics_handle()).oneshot(request).await {
+        say(readiness, http::Request::get(path)).await
+    }
+
+    async fn say(readiness: &Readiness, request: http::request::Builder) -> (StatusCode, String) {
+        let request = request.body(axum::body::Body::empty()).expect("a request");
+        let answer = match router(readiness.clone(), telemetry::metrics_handle(), Gauges::new(Vec::new()))
+            .oneshot(request)
+            .await
+        {
             Ok(answer) => answer,
             Err(never) => match never {},
         };
@@ -282,13 +306,31 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn facts_are_tried_again_on_command_only() {
+        let readiness = Readiness::new(Profile::Production, Vec::new());
+        let (status, said) = say(&readiness, http::Request::post("/retry-facts")).await;
+        assert_eq!(
+            (status, said.as_str()),
+            (StatusCode::ACCEPTED, "the facts that were put aside are tried again\n")
+        );
+        // What a browser or a probe fetches commands nothing.
+        assert_eq!(ask(&readiness, "/retry-facts").await.0, StatusCode::METHOD_NOT_ALLOWED);
+    }
+
+    #[tokio::test]
     async fn it_lives_and_shows_what_it_has_counted() {
-        let readiness = Readiness::new(Profile::Development, Vec::new());
+        let failed = check("events", Health::Degraded("away".into()));
+        let well = check("database", Health::Ok("well".into()));
+        let readiness = Readiness::new(Profile::Development, vec![failed, well]);
         assert_eq!(ask(&readiness, "/livez").await, (StatusCode::OK, "ok".to_owned()));
         telemetry::metrics_handle();
         metrics::counter!("admin_test_total").increment(1);
         let (status, text) = ask(&readiness, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
         assert!(text.contains("admin_test_total 1"), "{text}");
+        assert!(text.contains("check_healthy{check=\"events\"} 0"), "{text}");
+        assert!(text.contains("check_healthy{check=\"database\"} 1"), "{text}");
+        assert!(text.contains(&format!("build_info{{version=\"{}\"", env!("CARGO_PKG_VERSION"))), "{text}");
+        assert!(text.contains("process_resident_memory_bytes "), "{text}");
     }
 }

@@ -13,6 +13,9 @@ use tonic_types::{ErrorDetails, FieldViolation, StatusExt};
 /// The domain of every reason.
 pub const DOMAIN: &str = "parlor";
 
+/// The reason for which a service does not let another service in.
+const NOT_ADMITTED: &str = "ERROR_REASON_NOT_ADMITTED";
+
 /// What went wrong, ready for the wire.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Fault {
@@ -101,6 +104,34 @@ impl Fault {
         }
     }
 
+    /// What another service has answered to a question of ours, as the one is told for whom we asked. A refusal with a reason
+    /// is passed on with it. Only what was not answered at all is unavailable. What is about us (we are not let in, or not
+    /// understood) and what went wrong there is internal: waiting does not help.
+    pub fn of_neighbour(name: &str, status: &Status) -> Self {
+        let said = Self::of(status);
+        match said.code {
+            Code::Unavailable | Code::DeadlineExceeded | Code::Cancelled => {
+                let unavailable = Self::unavailable(name);
+                Self { retry_after: said.retry_after.or(unavailable.retry_after), ..unavailable }
+            }
+            // We are refused, and not the one for whom we ask.
+            Code::PermissionDenied if said.reason == NOT_ADMITTED => Self::internal(),
+            Code::InvalidArgument
+            | Code::NotFound
+            | Code::AlreadyExists
+            | Code::PermissionDenied
+            | Code::FailedPrecondition
+            | Code::ResourceExhausted
+            | Code::Aborted
+            | Code::OutOfRange
+                if !said.reason.is_empty() =>
+            {
+                said
+            }
+            _ => Self::internal(),
+        }
+    }
+
     /// The gRPC code.
     pub fn code(&self) -> Code {
         self.code
@@ -154,6 +185,29 @@ impl From<Fault> for Status {
     }
 }
 
+/// The name of a gRPC code, as the specification spells it, such as `NOT_FOUND`.
+pub fn code_name(code: Code) -> &'static str {
+    match code {
+        Code::Ok => "OK",
+        Code::Cancelled => "CANCELLED",
+        Code::Unknown => "UNKNOWN",
+        Code::InvalidArgument => "INVALID_ARGUMENT",
+        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
+        Code::NotFound => "NOT_FOUND",
+        Code::AlreadyExists => "ALREADY_EXISTS",
+        Code::PermissionDenied => "PERMISSION_DENIED",
+        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
+        Code::FailedPrecondition => "FAILED_PRECONDITION",
+        Code::Aborted => "ABORTED",
+        Code::OutOfRange => "OUT_OF_RANGE",
+        Code::Unimplemented => "UNIMPLEMENTED",
+        Code::Internal => "INTERNAL",
+        Code::Unavailable => "UNAVAILABLE",
+        Code::DataLoss => "DATA_LOSS",
+        Code::Unauthenticated => "UNAUTHENTICATED",
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -165,6 +219,38 @@ mod tests {
             .with("seconds", 3)
             .retry_after(Duration::from_secs(3));
         assert_eq!(Fault::of(&Status::from(fault.clone())), fault);
+    }
+
+    #[test]
+    fn what_a_neighbour_refuses_is_passed_on_and_only_what_it_does_not_answer_is_unavailable() {
+        let of = |status: &Status| Fault::of_neighbour("messaging", status);
+        for code in [
+            Code::InvalidArgument,
+            Code::NotFound,
+            Code::AlreadyExists,
+            Code::PermissionDenied,
+            Code::FailedPrecondition,
+            Code::ResourceExhausted,
+            Code::Aborted,
+            Code::OutOfRange,
+        ] {
+            let refusal = Fault::new(code, "ERROR_REASON_X").message("no").with("id", 7);
+            assert_eq!(of(&refusal.clone().into()), refusal);
+            // Without a reason it does not come from a service of ours.
+            assert_eq!(of(&Status::new(code, "/var/lib")), Fault::internal());
+        }
+        for code in [Code::Unavailable, Code::DeadlineExceeded, Code::Cancelled] {
+            assert_eq!(of(&Status::new(code, "10.0.0.7")), Fault::unavailable("messaging"));
+        }
+        let wait = Duration::from_secs(9);
+        let busy = Fault::new(Code::Unavailable, "ERROR_REASON_OVERLOADED").retry_after(wait);
+        assert_eq!(of(&busy.into()), Fault::unavailable("messaging").retry_after(wait));
+        for code in
+            [Code::Internal, Code::DataLoss, Code::Unknown, Code::Unimplemented, Code::Unauthenticated]
+        {
+            assert_eq!(of(&Fault::new(code, "ERROR_REASON_X").into()), Fault::internal());
+        }
+        assert_eq!(of(&Fault::new(Code::PermissionDenied, NOT_ADMITTED).into()), Fault::internal());
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use metrics::Counter;
+use metrics::{Counter, Gauge};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 
@@ -49,6 +49,7 @@ pub async fn follow<S, F>(
     // Before the first step: what happens while it runs wakes the next.
     let _subscription = events.wake(subject, Arc::clone(&hint)).await;
     let mut failures = Failures::new(name);
+    let mut lag = Lag::new(name);
     while !shutdown.is_set() {
         let outcome = tokio::select! {
             // `step` itself may panic before it gives a future; neither leaves anything of ours half done.
@@ -58,9 +59,13 @@ pub async fn follow<S, F>(
             }
         };
         match outcome.unwrap_or_else(|panic| Err(anyhow::anyhow!("panicked: {}", what_was_said(&*panic)))) {
-            Ok(true) => failures.over(),
+            Ok(true) => {
+                failures.over();
+                lag.behind();
+            }
             Ok(false) => {
                 failures.over();
+                lag.caught_up();
                 let mut poll = pin!(sleep(every));
                 tokio::select! {
                     () = shutdown.wait() => {}
@@ -70,6 +75,7 @@ pub async fn follow<S, F>(
                 }
             }
             Err(error) => {
+                lag.behind();
                 let wait = failures.another(&error);
                 // Hints do not shorten it: they would come thickest when there is most to do.
                 tokio::select! {
@@ -78,6 +84,28 @@ pub async fn follow<S, F>(
                 }
             }
         }
+    }
+}
+
+/// The time since a feed had read everything.
+struct Lag {
+    gauge: Gauge,
+    since: Option<Instant>,
+}
+
+impl Lag {
+    fn new(feed: &'static str) -> Self {
+        Self { gauge: metrics::gauge!(names::FEED_BEHIND, "feed" => feed), since: None }
+    }
+
+    fn behind(&mut self) {
+        let since = *self.since.get_or_insert_with(Instant::now);
+        self.gauge.set(since.elapsed().as_secs_f64());
+    }
+
+    fn caught_up(&mut self) {
+        self.since = None;
+        self.gauge.set(0.0);
     }
 }
 

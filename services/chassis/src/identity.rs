@@ -2,11 +2,20 @@
 //!
 //! A user comes with `authorization: Bearer <session token>`, which auth verifies; the answer is remembered for five
 //! seconds at most and forgotten at once when auth says that the session has ended. A service comes with
-//! `authorization: Service <name>:<secret>` and may name the user it acts for in `x-parlor-on-behalf-of`. Nothing else
+//! `authorization: Service <name>:<secret>`, over TLS with a certificate of that name, and may name the user it acts for in
+//! `x-parlor-on-behalf-of`. Nothing else
 //! in a request says anything about who calls. A service that an rpc's policy lists in `anonymous_services` reads for the
-//! anonymous viewer when it names no user.
+//! anonymous viewer when it names no user. What answers with a stream to a user ends with the session: [`Streams`].
+
+mod certificate;
+mod counting;
+mod guarded;
+mod streams;
+#[cfg(test)]
+mod streams_tests;
 
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -26,10 +35,15 @@ use tokio::sync::mpsc;
 use tonic::metadata::AsciiMetadataValue;
 use tonic::{Code, Status};
 
+use streams::Place;
+pub use streams::Streams;
+
 use crate::caller::{ActingService, AnonymousViewer, Caller, CallerKind, ClientNetwork, unauthenticated};
+use crate::clock::Timestamp;
 use crate::config::Secret;
 use crate::events::Events;
 use crate::fault::Fault;
+use crate::rates::Rates;
 use crate::tasks::Tasks;
 use crate::transport::{Transport, as_service};
 
@@ -113,6 +127,13 @@ fn sha256(text: &str) -> [u8; 32] {
     Sha256::digest(text.as_bytes()).into()
 }
 
+/// A session as auth knows it.
+struct Known {
+    caller: Caller,
+    /// The time of its end, unless it is used before.
+    expires: Timestamp,
+}
+
 /// Finds out whose session a token stands for.
 #[derive(Clone)]
 pub struct Verifier {
@@ -138,24 +159,34 @@ impl Verifier {
         if token.is_empty() || token.len() > 256 {
             return Ok(None);
         }
+        let introspect = async { Ok(self.introspect(token, None).await?.map(|known| known.caller)) };
         if self.credential.is_none() {
-            return self.introspect(token).await;
+            return introspect.await;
         }
         let key = sha256(token);
         if let Some(known) = self.known.get(&key).await {
             return Ok(known);
         }
         // Many requests with one new token ask auth once.
-        let asked = self.known.try_get_with(key, self.introspect(token)).await;
+        let asked = self.known.try_get_with(key, introspect).await;
         asked.map_err(|status: Arc<Status>| Status::clone(&status))
     }
 
-    async fn introspect(&self, token: &str) -> Result<Option<Caller>, Status> {
+    /// Asks auth whose session a token stands for at this moment, whatever is remembered.
+    async fn look_up(&self, token: &str, patience: Duration) -> Result<Option<Known>, Status> {
+        let answer = tokio::time::timeout(patience, self.introspect(token, Some(patience))).await;
+        answer.unwrap_or_else(|_| Err(not_available(Status::deadline_exceeded("it takes too long"))))
+    }
+
+    async fn introspect(&self, token: &str, patience: Option<Duration>) -> Result<Option<Known>, Status> {
         let message = IntrospectRequest { session_token: token.to_owned() };
-        let request = match &self.credential {
+        let mut request = match &self.credential {
             Some(credential) => as_service(message, credential, None),
             None => tonic::Request::new(message),
         };
+        if let Some(patience) = patience {
+            request.set_timeout(patience);
+        }
         let answer = self.auth.clone().introspect(request).await;
         let Some(info) = answer.map_err(not_available)?.into_inner().caller else { return Ok(None) };
         let kind = match info.kind() {
@@ -164,7 +195,10 @@ impl Verifier {
             UserKind::Registered | UserKind::Unspecified => CallerKind::Registered,
         };
         match (UserId::parse(&info.user_id), SessionId::parse(&info.session_id)) {
-            (Ok(user_id), Ok(session_id)) => Ok(Some(Caller { user_id, session_id: Some(session_id), kind })),
+            (Ok(user_id), Ok(session_id)) => {
+                let caller = Caller { user_id, session_id: Some(session_id), kind };
+                Ok(Some(Known { caller, expires: Timestamp::from_millis(info.expire_millis) }))
+            }
             _ => Err(Fault::internal().into()),
         }
     }
@@ -207,7 +241,7 @@ fn forget(known: &Cache<[u8; 32], Option<Caller>>, ended: &SessionsEnded) {
 
 fn not_available(status: Status) -> Status {
     tracing::warn!(code = ?status.code(), "auth cannot be asked: {}", status.message());
-    Fault::unavailable("auth").into()
+    Fault::of_neighbour("auth", &status).into()
 }
 
 /// Verifies every request of a service and enforces the policy of its rpcs.
@@ -215,12 +249,15 @@ fn not_available(status: Status) -> Status {
 pub struct Identity {
     verifier: Verifier,
     accepted: AcceptedServices,
+    streams: Streams,
+    rates: Rates,
 }
 
 impl Identity {
-    /// Users are verified by `verifier`; these services are accepted.
-    pub fn new(verifier: Verifier, accepted: AcceptedServices) -> Self {
-        Self { verifier, accepted }
+    /// Users are verified by `verifier`; these services are accepted; streams of users are among `streams`; calls of users
+    /// and of addresses count against `rates`.
+    pub fn new(verifier: Verifier, accepted: AcceptedServices, streams: Streams, rates: Rates) -> Self {
+        Self { verifier, accepted, streams, rates }
     }
 
     /// What verifies tokens.
@@ -228,11 +265,36 @@ impl Identity {
         &self.verifier
     }
 
-    /// Where somebody who is not signed in comes from: only a service's word about it is believed.
-    fn client_network(&self, headers: &http::HeaderMap) -> Option<ClientNetwork> {
-        let Presented::Service { name, secret } = Presented::of(headers) else { return None };
+    /// The address of a caller who is not signed in: only a service's word about it is believed.
+    fn client_address(&self, headers: &http::HeaderMap) -> Option<IpAddr> {
         let address = headers.get(CLIENT_ADDRESS)?.to_str().ok()?.parse().ok()?;
-        self.accepted.verify(name, secret).then(|| ClientNetwork::of_address(address))
+        self.is_service(headers).then_some(address)
+    }
+
+    fn is_service(&self, headers: &http::HeaderMap) -> bool {
+        match Presented::of(headers) {
+            Presented::Service { name, secret } => self.accepted.verify(name, secret),
+            Presented::Nothing | Presented::Token(_) => false,
+        }
+    }
+
+    fn client_network(&self, headers: &http::HeaderMap) -> Option<ClientNetwork> {
+        self.client_address(headers).map(ClientNetwork::of_address)
+    }
+
+    /// The place of the stream that a user asks for; `None` when it is no user, or no stream.
+    async fn place(
+        &self,
+        admitted: &Admitted,
+        path: &str,
+        headers: &http::HeaderMap,
+    ) -> Result<Option<Place>, Status> {
+        match (admitted, Presented::of(headers)) {
+            (Admitted::Caller(caller), Presented::Token(token)) => {
+                self.streams.place(path, caller, token).await
+            }
+            _ => Ok(None),
+        }
     }
 
     async fn admit(&self, policy: &Policy, headers: &http::HeaderMap) -> Result<Admitted, Status> {
@@ -338,8 +400,24 @@ impl<'a> Presented<'a> {
 pub async fn enforce(State(identity): State<Identity>, mut request: Request, next: Next) -> Response {
     // What has no policy is not one of our rpcs: reflection, health, or nothing at all.
     let Some(policy) = proto::policy::of(request.uri().path()) else { return next.run(request).await };
-    match identity.admit(policy, request.headers()).await {
-        Ok(admitted) => {
+    if let Presented::Service { name, .. } = Presented::of(request.headers())
+        && let Err(status) = certificate::check(name, request.extensions())
+    {
+        return status.into_http::<Body>();
+    }
+    let admitted = match identity.admit(policy, request.headers()).await {
+        Ok(admitted) => match identity.count(policy, &admitted, request).await {
+            Ok(counted) => {
+                request = counted;
+                let place = identity.place(&admitted, policy.path, request.headers()).await;
+                place.map(|place| (admitted, place))
+            }
+            Err(status) => return status.into_http::<Body>(),
+        },
+        Err(status) => Err(identity.count_refused(status, &request)),
+    };
+    match admitted {
+        Ok((admitted, place)) => {
             match admitted {
                 Admitted::Caller(caller) => {
                     let service = acting(&caller, request.headers());
@@ -360,7 +438,11 @@ pub async fn enforce(State(identity): State<Identity>, mut request: Request, nex
                     }
                 }
             }
-            next.run(request).await
+            let answer = next.run(request).await;
+            match place {
+                Some(place) => place.bind(answer),
+                None => answer,
+            }
         }
         Err(status) => status.into_http::<Body>(),
     }

@@ -10,23 +10,30 @@
 //! [`host`] starts one [`unit::Unit`] (a service on its own) or several (`standalone`), and stops them again.
 
 pub mod admin;
+pub mod audit;
+pub mod backup;
 pub mod caller;
 pub mod clock;
 pub mod config;
 pub mod database;
 pub mod events;
 pub mod export;
+pub mod facts;
 pub mod fault;
 pub mod feed;
 pub mod follow;
+mod frame;
 pub mod host;
 pub mod identity;
 pub mod middleware;
 pub mod newest;
 pub mod page;
 pub mod profile;
+pub mod rates;
 pub mod tasks;
 pub mod telemetry;
+pub mod text;
+pub mod time_zone;
 pub mod trace;
 pub mod transport;
 pub mod unit;

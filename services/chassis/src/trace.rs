@@ -12,7 +12,7 @@ use std::pin::Pin;
 use std::str::FromStr;
 use std::task::{Context, Poll};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, Response};
 use tower::{Layer, Service};
 use tracing::{Instrument, Span};
 
@@ -20,6 +20,9 @@ use crate::telemetry;
 
 /// The header that carries a trace.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+
+/// The header of an answer that names its request: the id of its trace, which is on every line of the log about it.
+pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 tokio::task_local! {
     static CURRENT: TraceContext;
@@ -129,9 +132,35 @@ pub fn inject(headers: &mut HeaderMap) {
     }
 }
 
+/// Puts the id of a request on its answer.
+pub(crate) fn name_request(answer: &mut HeaderMap, context: TraceContext) {
+    // Hexadecimal digits are always a valid value.
+    if let Ok(id) = HeaderValue::try_from(context.trace_id.to_string()) {
+        answer.insert(REQUEST_ID, id);
+    }
+}
+
 /// Works on something as part of a trace, in a span of that trace.
 pub async fn scope<F: Future>(context: TraceContext, span: Span, future: F) -> F::Output {
     CURRENT.scope(context, future.instrument(span)).await
+}
+
+/// Works on a command of a client that came over an open connection, as the beginning of a trace of its own. `what` names
+/// the kind of connection.
+pub async fn begin<F: Future>(what: &'static str, future: F) -> F::Output {
+    let span = tracing::error_span!("request", trace.id = tracing::field::Empty, connection = what);
+    let context = enter(&span, None);
+    scope(context, span, future).await
+}
+
+/// A span under a place in a trace, for a collector of traces. Without a collector it is none, and costs nothing.
+pub fn span_under(context: Option<TraceContext>, name: &'static str) -> Span {
+    if !telemetry::has_collector() {
+        return Span::none();
+    }
+    let span = tracing::info_span!(parent: None, "work", otel.name = name);
+    telemetry::adopt(&span, context);
+    span
 }
 
 /// Finds the trace of a request or begins one, puts it into the request's extensions, and opens the span for it.
@@ -186,9 +215,9 @@ pub struct Traced<S> {
     inner: S,
 }
 
-impl<S, B> Service<Request<B>> for Traced<S>
+impl<S, B, A> Service<Request<B>> for Traced<S>
 where
-    S: Service<Request<B>>,
+    S: Service<Request<B>, Response = Response<A>>,
     S::Future: Send + 'static,
 {
     type Response = S::Response;
@@ -205,7 +234,11 @@ where
         let (context, span) =
             request_span!(&mut request, http.method = method.as_str(), url.path = path.as_str());
         let answer = span.in_scope(|| self.inner.call(request));
-        Box::pin(scope(context, span, answer))
+        Box::pin(async move {
+            let mut answer = scope(context, span, answer).await?;
+            name_request(answer.headers_mut(), context);
+            Ok(answer)
+        })
     }
 }
 
@@ -261,15 +294,17 @@ mod tests {
             let mut outgoing = HeaderMap::new();
             inject(&mut outgoing);
             let extension = *request.extensions().get::<TraceContext>().expect("an extension");
-            Ok::<_, Infallible>((extension, current().expect("a trace"), outgoing))
+            Ok::<_, Infallible>(Response::new((extension, current().expect("a trace"), outgoing)))
         }));
         let mut request = Request::new(());
         for value in headers {
             request.headers_mut().insert(TRACEPARENT, value.parse().expect("a header"));
         }
-        match service.oneshot(request).await {
-            Ok(seen) => seen,
-        }
+        let Ok(answer) = service.oneshot(request).await;
+        let id = answer.headers()[REQUEST_ID].to_str().expect("text").to_owned();
+        let seen = answer.into_body();
+        assert_eq!(id, seen.1.trace_id.to_string());
+        seen
     }
 
     #[tokio::test]

@@ -6,6 +6,7 @@ use std::time::Duration;
 use tonic::service::Routes;
 
 use crate::admin::ReadinessCheck;
+use crate::audit::{self, AuditLog};
 use crate::database::Database;
 use crate::identity::{self, Identity};
 use crate::middleware::{self, LimitsConfig};
@@ -40,11 +41,12 @@ impl Unit {
 
 /// Puts the middleware around a service's routes. Both ways of reaching a service, from within the process and from
 /// without, pass through it.
-pub fn routes(routes: Routes, identity: Identity, limits: &LimitsConfig) -> axum::Router {
+pub fn routes(routes: Routes, identity: Identity, audit: AuditLog, limits: &LimitsConfig) -> axum::Router {
     // The last layer is the first that a request meets.
     routes
         .into_axum_router()
         .reset_fallback()
+        .layer(axum::middleware::from_fn_with_state(audit, audit::record))
         // Nothing behind it sees a request whose caller is not known and let in.
         .layer(axum::middleware::from_fn_with_state(identity, identity::enforce))
         .layer(middleware::stack(limits))

@@ -82,8 +82,8 @@ pub struct Situation {
     pub muted_before: BTreeSet<UserId>,
     /// How many owners there are. Read only for a change that may cost one.
     pub owners: i64,
-    /// Who would own the conversation after the actor: the oldest moderator, else the oldest member. Read only when an
-    /// account ends.
+    /// The user who would own the conversation after the actor: the moderator who has been in for longest, else the member
+    /// who has; never one who is muted. Read only when an account ends.
     pub heir: Option<UserId>,
     /// Those whom the change names and who do not let the actor bring them in. Read only when somebody comes in so.
     pub unwilling: BTreeSet<UserId>,
@@ -346,15 +346,10 @@ impl Situation {
         member.role == Role::Owner && self.owners <= 1
     }
 
-    /// Who comes in is a member; muted when that is how the user went out; the owner when nobody is in.
+    /// One who comes in is a member, muted when that is how the user went out. Coming in gives no rights over what others
+    /// wrote: a conversation that has lost its owner stays without one.
     fn newcomer(&self, user_id: UserId) -> Member {
-        let role = if self.conversation.member_count == 0 {
-            Role::Owner
-        } else if self.muted_before.contains(&user_id) {
-            Role::Muted
-        } else {
-            Role::Member
-        };
+        let role = if self.muted_before.contains(&user_id) { Role::Muted } else { Role::Member };
         Member { user_id, role, join_time: self.now }
     }
 

@@ -1,6 +1,7 @@
 //! What can be set about this service.
 
 use anyhow::ensure;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The most members that can be allowed: the fact that a conversation is gone names them all, and must fit into one
@@ -8,7 +9,7 @@ use serde::{Deserialize, Serialize};
 const MOST: u32 = 50_000;
 
 /// What can be set about this service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The most members that a conversation may have, from 2 to 50,000. A conversation that has more already keeps them.

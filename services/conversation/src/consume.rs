@@ -1,61 +1,89 @@
 //! What happens elsewhere and has an effect here: a deleted account is a member nowhere, and nobody's
 //! contact.
 
-use chassis::events::Events;
-use chassis::feed;
-use chassis::tasks::Tasks;
+use chassis::database::facts::Claim;
+use chassis::database::is_refusal_of_data;
+use chassis::facts::{Effect, Feed, Refusal};
+use prost::Message;
+use proto::auth::v1 as pb;
+use proto::auth::v1::user_fact::Payload;
+use proto::id::UserId;
 
 use crate::conversations::Conversations;
 use crate::error::Error;
-use crate::store::{EndedAccount, Ending};
+use crate::store::{Ending, Failure};
 
-/// Follows auth's facts for as long as the service runs.
-pub fn follow_users(conversations: Conversations, events: Events, tasks: &Tasks) {
-    tasks.spawn("follow-users", |shutdown| async move {
-        let step = || async { Ok(conversations.follow_users().await?) };
-        feed::follow("users", &events, proto::subject::AUTH_FACTS, feed::POLL, shutdown, step).await;
-    });
+/// The facts of auth.
+pub const USERS: Feed = Feed { name: "auth", task: "users", subject: proto::subject::AUTH_FACTS, page: 100 };
+
+/// What the facts of auth do here.
+pub struct UserFacts(pub Conversations);
+
+/// An account that is deleted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deleted(pub UserId);
+
+impl Effect for UserFacts {
+    type Fact = Deleted;
+
+    /// The end of one account can be several transactions.
+    const BATCH: usize = 1;
+
+    fn read(&self, fact: &[u8]) -> anyhow::Result<Option<Deleted>> {
+        let fact = pb::UserFact::decode(fact)?;
+        match fact.payload {
+            Some(Payload::UserDeleted(pb::UserDeleted {})) => {
+                let user = UserId::parse(&fact.user_id);
+                Ok(Some(Deleted(user.map_err(|_| anyhow::anyhow!("a fact about nobody"))?)))
+            }
+            // Names and reviews do not concern us.
+            Some(Payload::UserUpdated(_) | Payload::ReviewChanged(_)) => Ok(None),
+            None => anyhow::bail!("a fact that this version does not know"),
+        }
+    }
+
+    fn is_repeatable(_: &Deleted) -> bool {
+        true
+    }
+
+    async fn apply(&self, claim: &Claim, facts: Vec<Deleted>) -> Result<bool, Refusal> {
+        for Deleted(user_id) in facts {
+            if !self.0.end_account(user_id, claim).await.map_err(refusal)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+/// Whether it is the fact that cannot be applied, or the database that is busy or away.
+fn refusal(error: Error) -> Refusal {
+    match &error {
+        Error::Auth(_) | Error::Contended | Error::Store(Failure::Transient(_)) => {
+            Refusal::Transient(error.into())
+        }
+        Error::Store(Failure::Permanent(cause)) if !is_refusal_of_data(cause) => {
+            Refusal::Transient(error.into())
+        }
+        _ => Refusal::Permanent(error.into()),
+    }
 }
 
 impl Conversations {
-    /// Applies some of the facts of auth that have not been applied. Says whether there may be more.
-    ///
-    /// The cursor moves in the transaction of the effect, so that each fact takes effect once, however often this is
-    /// repeated and whichever replica does it.
-    pub async fn follow_users(&self) -> Result<bool, Error> {
-        let mut cursor = self.store.cursor().await?;
-        let happenings = self.users.happenings(cursor).await?;
-        let more = !happenings.is_empty();
-        for happening in happenings {
-            let moved = match happening.deleted {
-                Some(user_id) => {
-                    self.end_account(EndedAccount { user_id, from: cursor, to: happening.position }).await?
-                }
-                None => self.store.pass_over(cursor, happening.position).await?,
-            };
-            if !moved {
-                // Another replica is at it: look where it stands.
-                return Ok(true);
-            }
-            cursor = happening.position;
-        }
-        Ok(more)
-    }
-
     /// Ends all contacts and memberships of a user. `false` when another replica has.
-    async fn end_account(&self, ended: EndedAccount) -> Result<bool, Error> {
-        // Each of these can be repeated, and is, until the cursor has moved with the last of the memberships.
-        self.store.close_person(ended.user_id, self.clock.now()).await?;
-        while self.store.end_contacts(ended.user_id, self.clock.now()).await? {
+    async fn end_account(&self, user_id: UserId, claim: &Claim) -> Result<bool, Error> {
+        // Each of these can be repeated, and is, until the fact is claimed with the last of the memberships.
+        self.store.close_person(user_id, self.clock.now()).await?;
+        while self.store.end_contacts(user_id, self.clock.now()).await? {
             self.announce();
         }
         loop {
-            let ending = self.store.end_account(ended, self.clock.now()).await?;
+            let ending = self.store.end_account(user_id, claim, self.clock.now()).await?;
             self.announce();
             match ending {
                 Ending::Partial => {}
                 Ending::Complete => {
-                    tracing::info!(user.id = %ended.user_id, "ended the memberships of deleted user {}", ended.user_id);
+                    tracing::info!(user.id = %user_id, "ended the memberships of deleted user {user_id}");
                     return Ok(true);
                 }
                 Ending::Overtaken => return Ok(false),

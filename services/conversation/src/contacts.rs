@@ -200,9 +200,9 @@ impl Conversations {
 
 impl Contact {
     fn new(standing: Standing, caller: UserId, other: UserId, gated: bool) -> Self {
-        // Whether the other blocks the caller makes no difference to what the caller is told.
-        let between = Between { blocked: false, ..standing.between(caller, false, gated) };
-        let request_needed = gated && between.writing(true) == Writing::Needed;
+        // One who is blocked reads as one who has to ask. The caller's own block is said by itself.
+        let between = Between { blocks: false, ..standing.between(caller, false, gated) };
+        let request_needed = (gated || between.blocked) && between.writing(true) == Writing::Needed;
         let connected = standing.connected;
         // One that was answered and did not connect them stands in nobody's way.
         let connection = standing.connection.clone();

@@ -1,6 +1,7 @@
 //! A conversation: values that cannot be wrong once built.
 
 use chassis::clock::Timestamp;
+use chassis::text;
 use proto::id::{ConversationId, UserId};
 
 use crate::error::Error;
@@ -201,6 +202,9 @@ impl Title {
         if text.chars().any(is_unprintable) {
             return Err(Error::Field { field: "title", rule: "must have no control characters" });
         }
+        if text::is_filled_with_blanks(text) {
+            return Err(Error::Field { field: "title", rule: text::VISIBLE_OR_EMPTY });
+        }
         Ok(Self(text.to_owned()))
     }
 
@@ -234,6 +238,9 @@ impl Topic {
                 field: "topic",
                 rule: "must have no control characters but line breaks and tabs",
             });
+        }
+        if text::is_filled_with_blanks(text) {
+            return Err(Error::Field { field: "topic", rule: text::VISIBLE_OR_EMPTY });
         }
         Ok(Self(text.to_owned()))
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chassis::caller::{Caller, CallerKind};
 use chassis::clock::{Clock, Timestamp};
+use chassis::database::facts::History;
 use chassis::events::Events;
 use proto::id::{ConversationId, UserId};
 
@@ -125,6 +126,11 @@ impl Conversations {
         let count = fitting.count().max(1);
         facts.truncate(count);
         Ok(facts)
+    }
+
+    /// What there is to say of the facts as a whole, and the fact at a position. Ask after the facts.
+    pub async fn history(&self, position: i64) -> Result<History, Error> {
+        self.store.history(position).await
     }
 }
 

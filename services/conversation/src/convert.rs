@@ -346,6 +346,8 @@ pub fn access(access: Option<Access>) -> pb::Access {
         secure: access.secure,
         request_version: access.request_version().unwrap_or(0),
         request_needed: access.needs_request(),
+        request_unheard: access.is_unheard(),
+        peer_gone: access.peer_gone && access.role.is_some(),
     }
 }
 

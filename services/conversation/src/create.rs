@@ -197,6 +197,7 @@ impl Conversations {
                 if !plan.secure || found.view.conversation.secure {
                     return Ok(found);
                 }
+                self.require_device_keys(caller, &plan).await?;
                 match self.secure(caller, found.view.conversation.id).await {
                     Ok(view) => {
                         let view = View { request: found.view.request, ..view };
@@ -211,6 +212,7 @@ impl Conversations {
                 let namespace = self.namespace_of(by).await?;
                 self.users.require_in(caller, &plan.others(), namespace.as_ref()).await?;
                 plan = plan.within(namespace)?;
+                self.require_device_keys(caller, &plan).await?;
                 match plan.sole {
                     Sole::OfPair(pair) if purpose == Purpose::Message => {
                         self.require_no_block(caller, pair).await?;
@@ -227,6 +229,21 @@ impl Conversations {
             }
         }
         Err(Error::Contended)
+    }
+
+    /// Refuses to make a direct conversation or a discussion secure while one of its members has no device key in use: every
+    /// member may ask for it, nobody can take it back, and without a key one could not write there any more. Elsewhere the
+    /// owner answers for it.
+    async fn require_device_keys(&self, caller: UserId, plan: &Plan) -> Result<(), Error> {
+        if !plan.secure || plan.sole == Sole::Any {
+            return Ok(());
+        }
+        for (user_id, _) in &plan.members {
+            if !self.users.has_device_key(caller, *user_id).await? {
+                return Err(Error::DeviceKeyMissing(*user_id));
+            }
+        }
+        Ok(())
     }
 
     /// Refuses when one of the two blocks the other, in the words for all who are not let in.

@@ -39,6 +39,9 @@ pub enum Error {
     /// The user is not banned.
     #[error("user {0} is not banned")]
     BanNotFound(UserId),
+    /// A user who could not write into a secure conversation would be in one.
+    #[error("user {0} has no device key to sign secure messages with")]
+    DeviceKeyMissing(UserId),
     /// The caller's role does not allow it.
     #[error("your role does not allow this")]
     RoleTooLow,
@@ -112,7 +115,7 @@ pub enum Error {
     #[error("others are changing the same: try again")]
     Contended,
     /// Auth does not say what it is asked.
-    #[error("auth is not available at the moment")]
+    #[error("auth does not answer what it is asked")]
     Auth(#[source] Box<Status>),
     /// Auth says what makes no sense.
     #[error("auth has answered with {0}")]
@@ -137,6 +140,9 @@ impl From<&Error> for Fault {
             Error::UserNotFound(id) => fault(Code::NotFound, Reason::UserNotFound).with("user_id", id),
             Error::MemberNotFound(id) => fault(Code::NotFound, Reason::MemberNotFound).with("user_id", id),
             Error::BanNotFound(id) => fault(Code::NotFound, Reason::BanNotFound).with("user_id", id),
+            Error::DeviceKeyMissing(id) => {
+                fault(Code::FailedPrecondition, Reason::DeviceKeyMissing).with("user_id", id)
+            }
             Error::RoleTooLow => fault(Code::PermissionDenied, Reason::RoleTooLow),
             Error::Banned { conversation, until } => {
                 let fault =
@@ -182,7 +188,7 @@ impl From<&Error> for Fault {
             Error::Contended => Self::unavailable("this conversation")
                 .retry_after(Duration::from_millis(100))
                 .message(error.to_string()),
-            Error::Auth(_) => Self::unavailable("auth"),
+            Error::Auth(status) => Self::of_neighbour("auth", status),
             Error::Store(Failure::Transient(_)) => Self::unavailable("conversation"),
             Error::Misunderstood(_)
             | Error::Unreadable(_)

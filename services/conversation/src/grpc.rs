@@ -5,6 +5,8 @@ mod export;
 mod presence;
 
 use chassis::caller::{ActingService, Caller, Viewer};
+use chassis::database::facts::History;
+use chassis::facts::event_id;
 use chassis::page;
 use proto::conversation::v1 as pb;
 use proto::conversation::v1::conversation_service_server::ConversationService;
@@ -265,8 +267,15 @@ impl ConversationService for Grpc {
         request: Request<pb::ListConversationFactsRequest>,
     ) -> Result<Response<pb::ListConversationFactsResponse>, Status> {
         let limit = page::limit(request.get_ref().limit, FACTS.0, FACTS.1);
-        let facts = self.conversations.facts(request.get_ref().after_position, limit).await?;
+        let after = request.get_ref().after_position;
+        let facts = self.conversations.facts(after, limit).await?;
         let facts = facts.iter().map(|(position, payload)| publish::decode(*position, payload));
-        Ok(Response::new(pb::ListConversationFactsResponse { facts: facts.collect::<Result<_, _>>()? }))
+        let History { epoch, head, fact } = self.conversations.history(after).await?;
+        Ok(Response::new(pb::ListConversationFactsResponse {
+            facts: facts.collect::<Result<_, _>>()?,
+            epoch,
+            head_position: head,
+            after_event_id: fact.map(|fact| event_id(&fact)).unwrap_or_default(),
+        }))
     }
 }

@@ -43,12 +43,15 @@ mod users;
 #[cfg(test)]
 mod tests;
 
+use chassis::audit::AuditLog;
 use chassis::clock::Clock;
 use chassis::config::Settings;
 use chassis::database::Database;
 use chassis::events::Events;
-use chassis::identity::{AcceptedServices, Identity, ServiceCredential, Verifier};
+use chassis::facts::{Reader, Source};
+use chassis::identity::{AcceptedServices, Identity, ServiceCredential, Streams, Verifier};
 use chassis::middleware::LimitsConfig;
+use chassis::rates::Rates;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
@@ -61,6 +64,7 @@ use tonic::service::Routes;
 
 pub use config::Config;
 
+use crate::consume::{USERS, UserFacts};
 use crate::conversations::Conversations;
 use crate::grpc::Grpc;
 use crate::store::Store;
@@ -71,9 +75,6 @@ pub const NAME: &str = "conversation";
 
 /// The tables of this service.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
-
-/// The most bytes of a request: a thousand questions about access, with room to spare.
-const REQUEST_BYTES: usize = 256 * 1024;
 
 /// What this service needs from outside.
 pub struct Deps {
@@ -100,25 +101,31 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let tasks = Tasks::default();
     let verifier = Verifier::new(auth.clone(), Some(credential.clone()));
     verifier.forget_ended_sessions(&events, &tasks).await;
+    let streams = Streams::start(&verifier, &events, &clock, &limits, &tasks).await;
+    let rates = Rates::start(&limits.rates, &tasks);
+    let audit = AuditLog::start("conversation", &database, &clock, &tasks);
 
     let conversations = Conversations {
         store: Store::new(database.clone()),
-        users: Users::new(auth, credential),
+        users: Users::new(auth.clone(), credential.clone()),
         events: events.clone(),
-        clock,
+        clock: clock.clone(),
         max_members: config.max_members.into(),
     };
-    consume::follow_users(conversations.clone(), events.clone(), &tasks);
+    let effect = UserFacts(conversations.clone());
+    Reader::new(USERS, Source::auth(auth, credential), database.clone(), clock, effect)
+        .start(&events, &tasks);
     acquaintance::tell(conversations.clone(), events.clone(), &tasks);
     presence::sweep(conversations.clone(), &tasks);
 
     let grpc = Grpc::new(conversations);
+    let request_bytes = proto::largest::request_bytes("parlor.conversation.v1");
     let mut routes = Routes::builder();
     routes
-        .add_service(ConversationServiceServer::new(grpc.clone()).max_decoding_message_size(REQUEST_BYTES))
-        .add_service(ConnectionServiceServer::new(grpc.clone()).max_decoding_message_size(REQUEST_BYTES))
-        .add_service(PresenceServiceServer::new(grpc.clone()).max_decoding_message_size(REQUEST_BYTES))
-        .add_service(ExportServiceServer::new(grpc).max_decoding_message_size(REQUEST_BYTES));
+        .add_service(ConversationServiceServer::new(grpc.clone()).max_decoding_message_size(request_bytes))
+        .add_service(ConnectionServiceServer::new(grpc.clone()).max_decoding_message_size(request_bytes))
+        .add_service(PresenceServiceServer::new(grpc.clone()).max_decoding_message_size(request_bytes))
+        .add_service(ExportServiceServer::new(grpc).max_decoding_message_size(request_bytes));
     Ok(Unit {
         name: NAME,
         services: vec![
@@ -127,7 +134,12 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             presence_service_server::SERVICE_NAME,
             export_service_server::SERVICE_NAME,
         ],
-        grpc: Some(unit::routes(routes.routes(), Identity::new(verifier, accepted), &limits)),
+        grpc: Some(unit::routes(
+            routes.routes(),
+            Identity::new(verifier, accepted, streams, rates),
+            audit,
+            &limits,
+        )),
         listening: vec![],
         database: Some(database),
         tasks,
@@ -139,12 +151,12 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
 pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
     let deps = Deps {
         database: Database::open(&settings.database, NAME, &MIGRATOR).await?,
-        events: Events::nats(&settings.nats).await?,
+        events: settings.events(NAME).await?,
         clock: Clock::system(),
         auth: settings.peers.transport("auth", &settings.peers.auth)?,
         credential: settings.identity.credential(NAME)?,
         accepted: settings.identity.accepted()?,
-        limits: settings.limits,
+        limits: settings.limits.in_profile(settings.profile),
     };
     start(settings.service, deps).await
 }

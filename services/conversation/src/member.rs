@@ -100,6 +100,8 @@ pub struct Access {
     pub secure: bool,
     /// Whether everyone may read the conversation.
     pub public_read: bool,
+    /// True for a direct conversation whose other person has deleted their account.
+    pub peer_gone: bool,
     /// What is between the two people of a direct conversation makes of it; everywhere else writing is free to whose
     /// role allows it.
     pub writing: Writing,
@@ -119,7 +121,15 @@ impl Access {
 
     /// Whether the user may write into it.
     pub fn may_write(&self) -> bool {
-        self.writing != Writing::Refused && self.role.is_some_and(|role| role.may_write(self.kind))
+        let is_heard = !matches!(self.writing, Writing::Refused | Writing::Unheard { .. });
+        is_heard && !self.peer_gone && self.role.is_some_and(|role| role.may_write(self.kind))
+    }
+
+    /// True when the user's message request waits, and takes no message.
+    pub fn is_unheard(&self) -> bool {
+        matches!(self.writing, Writing::Unheard { .. })
+            && !self.peer_gone
+            && self.role.is_some_and(|role| role.may_write(self.kind))
     }
 
     /// Whether the user may write only by a message request that is not made yet.
@@ -131,7 +141,12 @@ impl Access {
     pub fn request_version(&self) -> Option<i64> {
         match self.writing {
             Writing::Waiting { request_version } if self.may_write() => Some(request_version),
-            Writing::Waiting { .. } | Writing::Free | Writing::Needed | Writing::Refused => None,
+            Writing::Unheard { request_version } if self.is_unheard() => Some(request_version),
+            Writing::Waiting { .. }
+            | Writing::Unheard { .. }
+            | Writing::Free
+            | Writing::Needed
+            | Writing::Refused => None,
         }
     }
 
@@ -157,6 +172,7 @@ mod tests {
             slow_mode: SlowMode::from_millis(5000),
             secure: false,
             public_read: false,
+            peer_gone: false,
             writing: Writing::Free,
         }
     }
@@ -194,12 +210,24 @@ mod tests {
             (Writing::Refused, (false, false, None)),
             (Writing::Needed, (true, true, None)),
             (waiting, (true, false, Some(7))),
+            (Writing::Unheard { request_version: 7 }, (false, false, Some(7))),
         ] {
             let member = Access { writing, ..access(Kind::Direct, Some(Role::Member)) };
             assert_eq!((member.may_write(), member.needs_request(), member.request_version()), expected);
             let stranger = Access { writing, ..access(Kind::Direct, None) };
             let seen = (stranger.may_write(), stranger.needs_request(), stranger.request_version());
             assert_eq!(seen, (false, false, None));
+        }
+    }
+
+    #[test]
+    fn nobody_writes_to_one_who_is_gone_whatever_was_between_the_two() {
+        let (waiting, unheard) =
+            (Writing::Waiting { request_version: 7 }, Writing::Unheard { request_version: 7 });
+        for writing in [Writing::Free, Writing::Needed, waiting, unheard] {
+            let left = Access { writing, peer_gone: true, ..access(Kind::Direct, Some(Role::Member)) };
+            assert!(left.may_read() && !left.may_write() && !left.needs_request() && !left.is_unheard());
+            assert_eq!(left.request_version(), None);
         }
     }
 

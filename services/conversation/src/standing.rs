@@ -14,6 +14,20 @@
 //! The one who is blocked is not told. What it has asked goes on waiting, for its own eyes only, until it takes it back;
 //! what it asks from then on waits in the same way. Lifting the block brings nothing back. When the one who had blocked
 //! asks for the same afterwards, the two meet, as the other has every reason to expect.
+//!
+//! The one who is blocked reads as one who has to ask, and once it has asked, as one who waits. The same answers, each
+//! decided in one place ([`Between::writing`] for all but the last two rows):
+//!
+//! | it                        | has not asked                        | has asked                            |
+//! |---------------------------|--------------------------------------|--------------------------------------|
+//! | looks at the contact      | `request_needed`                     | its message request is pending       |
+//! | writes, reacts, edits     | asks; reaches nobody: REQUEST_PENDING | REQUEST_PENDING                      |
+//! | types                     | CONTACT_NOT_ACCEPTED                 | REQUEST_PENDING                      |
+//! | calls, books, looks for free slots | CONTACT_NOT_ACCEPTED        | CONTACT_NOT_ACCEPTED                 |
+//! | looks at read marks       | sees its own                         | sees its own                         |
+//! | asks to be connected      | its request is pending               | its request is pending               |
+//! | brings it into a group, makes a conversation | CONTACT_NOT_ACCEPTED | CONTACT_NOT_ACCEPTED              |
+//! | looks whether it is there | as one who was never there           | as one who was never there           |
 
 mod turn;
 
@@ -175,6 +189,11 @@ pub enum Writing {
     Refused,
     /// After [`Act::Write`].
     Needed,
+    /// Its request waits, and no message goes with it: the other one blocks it.
+    Unheard {
+        /// The membership version with which the request was made.
+        request_version: i64,
+    },
     /// The one message that is the request, if it has written nothing since the conversation had this membership
     /// version.
     Waiting {
@@ -186,7 +205,9 @@ pub enum Writing {
 /// What [`Writing`] depends on, seen by the one who wants to write.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Between {
-    /// Whether one of the two blocks the other.
+    /// True when the one who wants to write blocks the other.
+    pub blocks: bool,
+    /// True when the other one blocks the one who wants to write.
     pub blocked: bool,
     /// Whether they are connected, or may write to each other whatever they have set.
     pub open: bool,
@@ -201,8 +222,14 @@ pub struct Between {
 impl Between {
     /// Whether the one who wants to write may, in a conversation that depends on what the two have set or does not.
     pub fn writing(&self, gated: bool) -> Writing {
-        if self.blocked {
+        if self.blocks {
             return Writing::Refused;
+        }
+        if self.blocked {
+            return match self.waits {
+                Some((true, _, request_version)) => Writing::Unheard { request_version },
+                Some((false, ..)) | None => Writing::Needed,
+            };
         }
         if self.open || !gated {
             return Writing::Free;
@@ -267,7 +294,8 @@ impl Standing {
         let version = |request: &Request| request.message.map_or(0, |place| place.request_version);
         let waits = self.waiting(Kind::Message);
         Between {
-            blocked: self.is_blocked(),
+            blocks: self.blocked_by(user).is_some(),
+            blocked: self.blocked_by(self.pair.other_than(user)).is_some(),
             open: self.open || self.connected.is_some(),
             waits: waits.map(|request| (request.from == user, request.state, version(request))),
             own_gated,

@@ -14,11 +14,13 @@ use std::time::Duration;
 
 use chassis::clock::{Clock, Timestamp};
 use chassis::config::Secret;
+use chassis::database::Database;
 use chassis::database::testing::{self, Scratch};
 use chassis::events::{Delivery, Events};
 use chassis::fault::Fault;
 use chassis::identity::{AcceptedServices, ServiceCredential};
 use chassis::middleware::LimitsConfig;
+use chassis::rates::RatesConfig;
 use chassis::transport::{Transport, as_service};
 use chassis::unit::Unit;
 use proto::conversation::v1 as pb;
@@ -46,6 +48,7 @@ struct World {
     transport: Transport,
     unit: Unit,
     events: Events,
+    database: Database,
     _scratch: Scratch,
 }
 
@@ -66,7 +69,7 @@ impl World {
         let mut unit = crate::start(
             config,
             Deps {
-                database,
+                database: database.clone(),
                 events: events.clone(),
                 clock: clock.clone(),
                 auth: auth.transport(),
@@ -74,14 +77,14 @@ impl World {
                 accepted: AcceptedServices::with_secrets(
                     secrets.iter().map(|(name, secret)| (*name, secret)),
                 ),
-                limits: LimitsConfig::default(),
+                limits: LimitsConfig { rates: RatesConfig::unlimited(), ..LimitsConfig::default() },
             },
         )
         .await
         .unwrap();
         let transport = Transport::local(unit.grpc.take().unwrap());
         let client = ConversationServiceClient::new(transport.clone());
-        Self { auth, clock, client, transport, unit, events, _scratch: scratch }
+        Self { auth, clock, client, transport, unit, events, database, _scratch: scratch }
     }
 
     fn people<const N: usize>(&self) -> [UserId; N] {
@@ -176,6 +179,17 @@ impl World {
     async fn facts(&self, after_position: i64, limit: i32) -> Vec<pb::ConversationFact> {
         let request = pb::ListConversationFactsRequest { after_position, limit };
         self.client().list_conversation_facts(messaging(request)).await.unwrap().into_inner().facts
+    }
+
+    /// Waits until a user is no member.
+    async fn is_out(&self, user: UserId) {
+        self.events.publish(proto::subject::AUTH_FACTS, bytes::Bytes::new());
+        let out = async {
+            while !self.memberships(user, 0).await.memberships.is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, out).await.expect("the memberships end");
     }
 
     async fn stop(self) {
@@ -701,6 +715,53 @@ async fn an_answer_with_facts_has_bounds() {
     }
     assert_eq!(after, 25);
     assert!(answers > 1);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn a_fact_that_cannot_be_read_waits_and_holds_up_no_deletion() {
+    let world = World::start().await;
+    let [ann, bob, cem] = world.people();
+    world.create(ann, pb::ConversationKind::Group, &[bob, cem]).await;
+    world.auth.tell_of_something_new(bob);
+    world.auth.delete(cem);
+    world.is_out(cem).await;
+    assert_eq!(world.database.count_aside("auth").await.unwrap(), 1);
+    assert!(!world.memberships(bob, 0).await.memberships.is_empty());
+
+    // As the next release reads it.
+    let fact = auth::deletion_of(bob);
+    let Database::Sqlite(pool) = &world.database else { panic!("on SQLite") };
+    let mut tx = pool.begin().await.unwrap();
+    sqlx::query("UPDATE facts_aside SET payload = $1").bind(fact).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    chassis::facts::try_aside();
+    world.is_out(bob).await;
+    assert_eq!(world.database.count_aside("auth").await.unwrap(), 0);
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn an_older_copy_of_auth_loses_no_later_deletion() {
+    let world = World::start().await;
+    let [ann, bob, cem, dan] = world.people();
+    world.create(ann, pb::ConversationKind::Group, &[bob, cem, dan]).await;
+    for _ in 0..3 {
+        world.auth.rename(ann);
+    }
+    world.auth.delete(bob);
+    world.is_out(bob).await;
+    // The facts end before the cursor.
+    world.auth.is_restored_to(1);
+    world.auth.delete(cem);
+    world.is_out(cem).await;
+    // Another fact stands at the cursor, and the facts go on beyond it.
+    world.auth.is_restored_to(1);
+    world.auth.rename(ann);
+    world.auth.delete(dan);
+    world.auth.rename(ann);
+    world.is_out(dan).await;
+    assert!(!world.memberships(ann, 0).await.memberships.is_empty());
     world.stop().await;
 }
 

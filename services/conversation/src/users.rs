@@ -4,14 +4,13 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use chassis::identity::ServiceCredential;
+use chassis::text::fold;
 use chassis::transport::{Transport, as_service};
 use proto::auth::v1 as pb;
-use proto::auth::v1::auth_service_client::AuthServiceClient;
 use proto::auth::v1::review_service_client::ReviewServiceClient;
 use proto::auth::v1::user_service_client::UserServiceClient;
 use proto::id::UserId;
 use tonic::Status;
-use unicode_normalization::UnicodeNormalization;
 
 use crate::acquaintance::{Acquaintance, Kind};
 use crate::conversation::Namespace;
@@ -23,14 +22,10 @@ const CHUNK: usize = 100;
 /// How long auth may take to note down what is between two people.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// As many facts are read at once.
-const FACTS: i32 = 100;
-
 /// Auth, as far as we need it.
 #[derive(Clone)]
 pub struct Users {
     users: UserServiceClient<Transport>,
-    auth: AuthServiceClient<Transport>,
     reviews: ReviewServiceClient<Transport>,
     credential: ServiceCredential,
 }
@@ -68,27 +63,12 @@ impl Keyword {
     }
 }
 
-/// Without case and compatibility forms.
-fn fold(text: &str) -> String {
-    text.nfkc().filter(|c| !c.is_control()).collect::<String>().to_lowercase().nfc().collect()
-}
-
-/// Something that auth says has happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Happening {
-    /// Where it stands in auth's outbox.
-    pub position: i64,
-    /// Whose account was deleted; `None` for what does not concern us.
-    pub deleted: Option<UserId>,
-}
-
 impl Users {
     /// Asks auth over this transport, as the service with this credential.
     pub fn new(auth: Transport, credential: ServiceCredential) -> Self {
         Self {
             users: UserServiceClient::new(auth.clone()),
-            reviews: ReviewServiceClient::new(auth.clone()),
-            auth: AuthServiceClient::new(auth),
+            reviews: ReviewServiceClient::new(auth),
             credential,
         }
     }
@@ -137,6 +117,14 @@ impl Users {
             }
         }
         Ok(())
+    }
+
+    /// Whether a user has a device key in use, with which it signs what it writes into secure conversations.
+    pub async fn has_device_key(&self, caller: UserId, user_id: UserId) -> Result<bool, Error> {
+        let message = pb::ListDeviceKeysRequest { user_id: user_id.to_string() };
+        let request = as_service(message, &self.credential, Some(caller));
+        let answer = self.users.clone().list_device_keys(request).await.map_err(unavailable)?.into_inner();
+        Ok(answer.device_keys.iter().any(|key| key.revoke_time.is_none()))
     }
 
     /// The namespace of an external account; `None` when the account is another.
@@ -191,14 +179,6 @@ impl Users {
         request.set_timeout(PATIENCE);
         self.reviews.clone().record_acquaintance(request).await.map(drop).map_err(unavailable)
     }
-
-    /// What has happened to users after a position, oldest first; not everything at once.
-    pub async fn happenings(&self, after: i64) -> Result<Vec<Happening>, Error> {
-        let message = pb::ListUserFactsRequest { after_position: after, limit: FACTS };
-        let request = as_service(message, &self.credential, None);
-        let answer = self.auth.clone().list_user_facts(request).await.map_err(unavailable)?;
-        answer.into_inner().facts.iter().map(happening).collect()
-    }
 }
 
 /// An external account without a namespace would pass for one that is not external, so it is an error.
@@ -213,19 +193,6 @@ fn account(user: pb::User) -> Result<Account, Error> {
         pb::UserKind::Registered | pb::UserKind::Guest | pb::UserKind::Unspecified => None,
     };
     Ok(Account { kind, namespace: namespace.map(Namespace::known) })
-}
-
-fn happening(fact: &pb::UserFact) -> Result<Happening, Error> {
-    let deleted = match fact.payload {
-        Some(pb::user_fact::Payload::UserDeleted(pb::UserDeleted {})) => {
-            Some(UserId::parse(&fact.user_id).map_err(|_| Error::Misunderstood("a fact about nobody"))?)
-        }
-        // Names and reviews do not concern us, nor does what a newer auth may say.
-        Some(pb::user_fact::Payload::UserUpdated(_) | pb::user_fact::Payload::ReviewChanged(_)) | None => {
-            None
-        }
-    };
-    Ok(Happening { position: fact.position, deleted })
 }
 
 fn unavailable(status: Status) -> Error {

@@ -7,6 +7,7 @@ use anyhow::ensure;
 use chassis::config::check_address;
 use chassis::profile::Profile;
 use ipnet::IpNet;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The address to listen at when none is configured.
@@ -22,7 +23,7 @@ const MORE_PER_ADDRESS_IN_DEVELOPMENT: u32 = 100;
 const ANY_ORIGIN: &str = "*";
 
 /// What can be set about the gateway.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The address for HTTP. Port 0 takes a free one.
@@ -39,6 +40,7 @@ pub struct Config {
     /// The networks of the proxies in front (`10.0.0.0/8`, `127.0.0.1`). Only what they say in `x-forwarded-for` about a
     /// client's address is believed.
     #[serde(with = "networks")]
+    #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
     /// How many connections are open at once. For one more, the idlest connection without a user of the address that has
     /// most of these is closed; when there is none, it waits to be taken up. Sockets are counted on their own.
@@ -59,22 +61,26 @@ pub struct Config {
     pub max_streams_per_connection: u32,
     /// The number of bytes of one answer over HTTP/2 that may wait for their connection.
     pub max_send_buffer_bytes: usize,
-    /// The largest body of a request, in bytes.
+    /// The largest body of a request, in bytes. Where the contract allows a larger request, its size is the limit.
     pub max_body_bytes: usize,
     /// The largest file, in bytes: as large as messaging's `uploads.max_bytes`.
     pub max_upload_bytes: usize,
     /// How long a client may take to send the headers of a request, from their first byte or the start of the connection.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub header_timeout: Duration,
     /// How long a client may take none of the bytes that are there for it. Then the request of HTTP/2 that they belong to
     /// is reset, or the connection closed when none of its bytes move. Sockets have bounds of their own.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub send_timeout: Duration,
     /// How long a request may take, from its headers to those of its answer.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub request_timeout: Duration,
     /// How long requests that are under way may take to finish when the gateway goes.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub drain_timeout: Duration,
     /// How often what may be done.
     pub rates: RatesConfig,
@@ -88,7 +94,7 @@ pub struct Config {
 }
 
 /// The APIs of other chat servers that are served beside the canonical one, each with its switch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DialectsConfig {
     /// `POST /api/chat/<operation>`, and Socket.IO.
@@ -106,7 +112,7 @@ pub struct DialectsConfig {
 }
 
 /// The meaning of `cursor_next` and `cursor_prev`: the description of the messenger API contradicts itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CursorLabels {
     /// `cursor_next` goes on in the direction of the page, as the hook of its clients merges pages.
@@ -159,31 +165,11 @@ impl Default for Config {
     }
 }
 
-/// How often what may be done: so many at once, and so many more as time goes by. Who asks for more gets 429 and is
-/// told how long to wait.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// How often strangers may ask: so many times at once, and so many more as time goes by. More is refused with 429 and the
+/// time to wait. `limits.rates` of the services bound what users do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RatesConfig {
-    /// How many messages a user may send at once after a pause.
-    pub sends_burst: u32,
-    /// How many more messages a user may send with every second.
-    pub sends_per_second: u32,
-    /// How many messages a user may send into one conversation, at once and with every second.
-    pub sends_per_conversation_per_second: u32,
-    /// How many times a user may ask for something heavy (search in messages or among people, report, purge, a place for
-    /// a file, free times, a booking) at once after a pause.
-    pub heavy_burst: u32,
-    /// How many more times a user may ask for something heavy with every second.
-    pub heavy_per_second: u32,
-    /// How many accounts an address may register in an hour. Multiplied by 100 in development.
-    pub registrations_per_address_per_hour: u32,
-    /// How many guests may come from an address in an hour. Multiplied by 100 in development.
-    pub guests_per_address_per_hour: u32,
-    /// How many times an address may try to sign in within 15 minutes. Multiplied by 100 in development.
-    pub logins_per_address_per_quarter: u32,
-    /// How many times an address may ask for a code by e-mail, bring one, or report on a background check within 15
-    /// minutes. Multiplied by 100 in development.
-    pub codes_per_address_per_quarter: u32,
     /// How many requests an address may make at once without being signed in, whatever is asked for. Multiplied by 100 in
     /// development.
     pub anonymous_burst_per_address: u32,
@@ -194,36 +180,27 @@ pub struct RatesConfig {
 
 impl Default for RatesConfig {
     fn default() -> Self {
-        Self {
-            sends_burst: 60,
-            sends_per_second: 5,
-            sends_per_conversation_per_second: 20,
-            heavy_burst: 30,
-            heavy_per_second: 2,
-            registrations_per_address_per_hour: 5,
-            guests_per_address_per_hour: 60,
-            logins_per_address_per_quarter: 100,
-            codes_per_address_per_quarter: 60,
-            anonymous_burst_per_address: 100,
-            anonymous_per_address_per_second: 20,
-        }
+        Self { anonymous_burst_per_address: 100, anonymous_per_address_per_second: 20 }
     }
 }
 
 /// The WebSocket at `/v1/socket` and its SSE twin at `/v1/events`.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SocketsConfig {
     /// How long a new connection may take to sign in.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub hello_timeout: Duration,
     /// How often the server pings.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub ping_interval: Duration,
     /// How long a connection may be silent before it is closed.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub idle_timeout: Duration,
-    /// The largest frame from a client, in bytes.
+    /// The largest frame from a client, in bytes; never less than the largest command of the contract.
     pub max_frame_bytes: usize,
     /// How many frames may wait for a slow connection before it is closed.
     pub queue_frames: usize,
@@ -245,6 +222,7 @@ pub struct SocketsConfig {
     pub max: usize,
     /// When the gateway goes, its clients are told to come back within this time, each at another moment.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub drain_spread: Duration,
 }
 
@@ -287,6 +265,24 @@ impl Config {
         Ok(self)
     }
 
+    /// The settings about proxies under which the addresses of clients are wrong, in words.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        let mut warnings = Vec::new();
+        if let Some(all) = self.trusted_proxies.iter().find(|network| network.prefix_len() == 0) {
+            warnings.push(format!(
+                "trusted_proxies: {all} is every address: each client can say that it has another one, and limits per \
+                 address hold for nobody"
+            ));
+        }
+        if self.behind_proxy && self.trusted_proxies.is_empty() {
+            warnings.push(
+                "behind_proxy without trusted_proxies: all clients have the address of the proxy, and share its limits"
+                    .to_owned(),
+            );
+        }
+        warnings
+    }
+
     /// Whether pages of every origin may use the gateway.
     pub(crate) fn any_origin(&self) -> bool {
         self.allowed_origins.iter().any(|origin| origin == ANY_ORIGIN)
@@ -302,15 +298,6 @@ impl Config {
         }
         let rates = &self.rates;
         let positive = [
-            ("rates.sends_burst", rates.sends_burst),
-            ("rates.sends_per_second", rates.sends_per_second),
-            ("rates.sends_per_conversation_per_second", rates.sends_per_conversation_per_second),
-            ("rates.heavy_burst", rates.heavy_burst),
-            ("rates.heavy_per_second", rates.heavy_per_second),
-            ("rates.registrations_per_address_per_hour", rates.registrations_per_address_per_hour),
-            ("rates.guests_per_address_per_hour", rates.guests_per_address_per_hour),
-            ("rates.logins_per_address_per_quarter", rates.logins_per_address_per_quarter),
-            ("rates.codes_per_address_per_quarter", rates.codes_per_address_per_quarter),
             ("rates.anonymous_burst_per_address", rates.anonymous_burst_per_address),
             ("rates.anonymous_per_address_per_second", rates.anonymous_per_address_per_second),
             ("sockets.handshakes_per_address_per_second", self.sockets.handshakes_per_address_per_second),
@@ -342,10 +329,6 @@ impl Config {
         }
         let more = MORE_PER_ADDRESS_IN_DEVELOPMENT;
         for rate in [
-            &mut self.rates.registrations_per_address_per_hour,
-            &mut self.rates.guests_per_address_per_hour,
-            &mut self.rates.logins_per_address_per_quarter,
-            &mut self.rates.codes_per_address_per_quarter,
             &mut self.rates.anonymous_burst_per_address,
             &mut self.rates.anonymous_per_address_per_second,
             &mut self.sockets.handshakes_per_address_per_second,
@@ -399,6 +382,19 @@ mod tests {
     }
 
     #[test]
+    fn settings_that_make_addresses_wrong_are_said() {
+        let with = |behind_proxy, proxies: &[&str]| {
+            let trusted_proxies = proxies.iter().map(|network| network.parse().expect("a network")).collect();
+            Config { behind_proxy, trusted_proxies, ..Config::default() }.warnings().len()
+        };
+        assert_eq!((with(false, &[]), with(true, &["10.0.0.0/8"])), (0, 0));
+        assert_eq!(
+            (with(true, &[]), with(true, &["0.0.0.0/0"]), with(true, &["10.0.0.0/8", "::/0"])),
+            (1, 1, 1)
+        );
+    }
+
+    #[test]
     fn development_lets_every_origin_in_and_production_none() {
         assert!(Config::default().under(Profile::Development).expect("config").any_origin());
         assert!(Config::default().under(Profile::Production).expect("config").allowed_origins.is_empty());
@@ -416,12 +412,10 @@ mod tests {
     #[test]
     fn an_address_may_do_more_in_development() {
         let config = Config::default().under(Profile::Development).expect("config");
-        assert_eq!(config.rates.registrations_per_address_per_hour, 500);
-        assert_eq!(config.rates.codes_per_address_per_quarter, 6_000);
+        assert_eq!(config.rates.anonymous_burst_per_address, 10_000);
         assert_eq!(config.sockets.per_address, 20_000);
         assert_eq!(config.max_connections_per_address, 50_000);
         assert_eq!(config.max_stranger_requests_per_address, 10_000);
-        assert_eq!(config.rates.sends_burst, 60, "what a user may do stays the same");
     }
 
     #[test]
@@ -445,7 +439,7 @@ mod tests {
 
     #[test]
     fn a_rate_of_nothing_is_refused() {
-        let rates = RatesConfig { sends_burst: 0, ..RatesConfig::default() };
+        let rates = RatesConfig { anonymous_burst_per_address: 0, ..RatesConfig::default() };
         assert!(Config { rates, ..Config::default() }.under(Profile::Development).is_err());
     }
 

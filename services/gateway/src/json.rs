@@ -20,6 +20,8 @@ use proto::gateway::v1::ErrorReason;
 use serde_path_to_error::{Path, Segment, Track};
 use tonic::Code;
 
+use crate::json_keys;
+
 /// How deep objects and lists may be nested.
 const MAX_DEPTH: usize = 32;
 
@@ -53,6 +55,7 @@ pub(crate) fn typed_to_json<T: Message>(name: &str, message: &T) -> Result<Strin
 /// A message from JSON. Says which field is wrong, and why.
 pub(crate) fn from_json(descriptor: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, Fault> {
     check_bounds(json)?;
+    json_keys::refuse_doubled(descriptor, json)?;
     let masks: Vec<FieldDescriptor> = descriptor.fields().filter(|field| is_mask(&field.kind())).collect();
     if masks.is_empty() {
         let mut deserializer = serde_json::Deserializer::from_slice(json);

@@ -9,7 +9,9 @@ mod config;
 mod dialects;
 mod http;
 pub(crate) mod json;
+mod json_keys;
 pub(crate) mod json_value;
+mod largest;
 mod realtime;
 mod state;
 mod upstream;
@@ -24,6 +26,7 @@ use axum::middleware::from_fn_with_state;
 use chassis::clock::Clock;
 use chassis::config::Settings;
 use chassis::events::Events;
+use chassis::host::Port;
 use chassis::identity::{ServiceCredential, Verifier};
 use chassis::profile::Profile;
 use chassis::tasks::Tasks;
@@ -54,14 +57,30 @@ pub struct Deps {
     pub events: Events,
     /// The time.
     pub clock: Clock,
-    /// For whom the process runs.
-    pub profile: Profile,
+}
+
+/// A configuration that holds, and the ports that it names, reserved.
+#[derive(Debug)]
+pub struct Reserved {
+    config: Config,
+    ports: Vec<Port>,
+}
+
+/// Checks the configuration and reserves the ports that it names. Before databases are opened: a process that cannot
+/// listen changes nothing.
+pub fn reserve(config: Config, profile: Profile) -> anyhow::Result<Reserved> {
+    let config = config.under(profile)?;
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let ports = server::reserve(&config)?;
+    Ok(Reserved { config, ports })
 }
 
 /// Starts the gateway: listens, and serves in a task of the unit.
-pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
-    let config = config.under(deps.profile)?;
-    let listeners = server::bind(&config).await?;
+pub async fn start(reserved: Reserved, deps: Deps) -> anyhow::Result<Unit> {
+    let Reserved { config, ports } = reserved;
+    let listeners = ports.into_iter().map(Port::listen).collect::<Result<Vec<_>, _>>()?;
     let addresses = listeners.iter().map(|listener| listener.local_addr()).collect::<Result<Vec<_>, _>>()?;
     let listening = ["http", "http_also"].into_iter().zip(addresses).collect();
 
@@ -80,6 +99,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
 
 /// Starts the gateway as a process of its own, with the services and the bus where the settings say.
 pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
+    let reserved = reserve(settings.service.clone(), settings.profile)?;
     let credential = settings.identity.credential("gateway")?;
     let peers = &settings.peers;
     let auth = peers.transport("auth", &peers.auth)?;
@@ -90,11 +110,10 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
         messaging: peers.transport("messaging", &peers.messaging)?,
         scheduling: peers.transport("scheduling", &peers.scheduling)?,
         credential,
-        events: Events::nats(&settings.nats).await?,
+        events: settings.events("gateway").await?,
         clock: Clock::system(),
-        profile: settings.profile,
     };
-    start(settings.service, deps).await
+    start(reserved, deps).await
 }
 
 /// Everything that is served, with all middleware.
@@ -103,7 +122,7 @@ fn router(gateway: &Gateway, tasks: &Tasks) -> anyhow::Result<axum::Router> {
     let realtime = gateway.realtime().clone();
     let dialects = Dialects::new(gateway.upstream().clone(), Arc::clone(config), realtime);
     let socket_io = socketio::Server::start(gateway.realtime().clone(), dialects.clone(), tasks);
-    let routes = http::router()?
+    let routes = http::router(config.profile)?
         .merge(websocket::router())
         .merge(sse::router())
         .with_state(gateway.clone())
@@ -138,10 +157,10 @@ mod tests {
             verifier: Verifier::new(nowhere, None),
             events: Events::local(),
             clock: Clock::system(),
-            profile: Profile::Development,
         };
         let config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
-        start(config, deps).await.expect("a unit")
+        let reserved = reserve(config, Profile::Development).expect("ports");
+        start(reserved, deps).await.expect("a unit")
     }
 
     async fn get(unit: &Unit, path: &str) -> String {

@@ -11,6 +11,7 @@ use std::task::Poll;
 
 use chassis::caller;
 use chassis::identity::Verifier;
+use chassis::rates::Rates;
 use chassis::tasks::{Shutdown, Tasks};
 use chassis::trace::TraceContext;
 use futures_util::future::BoxFuture;
@@ -19,6 +20,7 @@ use futures_util::{FutureExt as _, StreamExt as _};
 use prost::Message as _;
 use proto::Incoming as _;
 use proto::messaging::v1 as pb;
+use proto::rate::RatedRequest as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Status, Streaming};
@@ -46,6 +48,8 @@ pub struct Carrier {
     pub messaging: Messaging,
     /// Says whose they are.
     pub verifier: Verifier,
+    /// Counts them for their users.
+    pub rates: Rates,
 }
 
 /// What became of a send; no message when it was only to be checked. It counts as under way until it is told.
@@ -96,6 +100,7 @@ impl Carrier {
             return Err(proto::invalid(violations));
         }
         let caller = self.verifier.verify(&token).await?.ok_or_else(caller::unauthenticated)?;
+        self.rates.user(request.request_rate(), caller.user_id)?;
         let asked = Asked::parse(request, caller.kind, self.messaging.clock.now())?;
         Ok(self.messaging.prepare(caller.user_id, asked).await?)
     }
@@ -207,7 +212,7 @@ impl Ride {
                 let answer = Answer::new(move |outcome: Result<Appended, Error>| {
                     tell(outcome.map(Some).map_err(Status::from));
                 });
-                self.carrier.messaging.post(letter, trace.map(|trace| trace.trace_id), answer);
+                self.carrier.messaging.post(letter, trace, answer);
             }
             Ok(None) => tell(Ok(None)),
             Err(status) => tell(Err(status)),

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use chassis::database::Database;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::content;
@@ -13,7 +14,7 @@ use crate::preview::PreviewConfig;
 use crate::uploads::UploadsConfig;
 
 /// What only messaging has.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How many writers there are. Each takes the messages of some of the conversations and commits whatever waits in one
@@ -25,16 +26,19 @@ pub struct Config {
     pub max_waiting: usize,
     /// How long a message may wait for its writer before its sender is told to come again, such as `500ms`.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub max_wait: Duration,
     /// Files.
     pub uploads: UploadsConfig,
     /// How often it looks for what is to be erased of purged conversations and deleted accounts, such as `10s`. Nobody
     /// reads it meanwhile.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub sweep_every: Duration,
     /// How often it looks which messages expire next, such as `500ms`. It knows of those that it stored itself; this is for
     /// those that another replica stored. Nobody reads a message after its time in any case.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub expiry_every: Duration,
     /// The hosts that voices and stickers may be linked from, such as `media.example.org`. Empty for every host. What
     /// was uploaded here is not asked about.

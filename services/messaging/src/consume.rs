@@ -7,9 +7,12 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use chassis::clock::Clock;
-use chassis::events::Events;
-use chassis::feed;
-use chassis::tasks::Tasks;
+use chassis::database::facts::Claim;
+use chassis::facts::{Effect, Feed, Refusal};
+use prost::Message;
+use proto::auth::v1::UserFact;
+use proto::conversation::v1::ConversationFact;
+use proto::conversation::v1::conversation_fact::Payload;
 use proto::id::UserId;
 use proto::messaging::v1::{Signal, SignalKind};
 use proto::subject;
@@ -17,57 +20,76 @@ use tokio::sync::Notify;
 
 use crate::conversations::Conversations;
 use crate::error::Error;
-use crate::event::UserHappening;
-use crate::people::People;
+use crate::event::{Fact, UserHappening};
+use crate::people::PersonFact;
 use crate::publish::Publisher;
-use crate::store::Store;
+use crate::request::RequestChange;
+use crate::store::{Failure, Store};
 
-/// How many facts are taken at once.
-const PAGE: i32 = 200;
+/// The facts of conversation.
+pub const CONVERSATIONS: Feed = Feed {
+    name: "conversation",
+    task: "conversation-facts",
+    subject: subject::CONVERSATION_FACTS,
+    page: 200,
+};
+
+/// The facts of auth.
+pub const PEOPLE: Feed = Feed { name: "auth", task: "auth-facts", subject: subject::AUTH_FACTS, page: 200 };
 
 /// In how many of a user's conversations the others hear of a changed profile.
 const ANNOUNCED: usize = 1000;
 
 /// Turns the facts of conversation into events.
 #[derive(Clone)]
-pub struct Consumer {
+pub struct ConversationFacts {
     /// Where the logs are.
     pub store: Store,
-    /// Who tells us.
-    pub conversations: Conversations,
     /// Tells the others.
     pub publisher: Publisher,
 }
 
-impl Consumer {
-    /// Follows the facts until the service stops.
-    pub fn start(self, events: &Events, tasks: &Tasks) {
-        let (consumer, events) = (Arc::new(self), events.clone());
-        tasks.spawn("conversation-facts", |shutdown| async move {
-            let step = || {
-                let consumer = Arc::clone(&consumer);
-                async move { consumer.step().await }
-            };
-            feed::follow(
-                "conversation-facts",
-                &events,
-                subject::CONVERSATION_FACTS,
-                feed::POLL,
-                shutdown,
-                step,
-            )
-            .await;
-        });
+/// What conversation tells.
+#[derive(Clone, Debug)]
+pub enum Told {
+    /// Of a conversation.
+    Conversation(Fact),
+    /// Of a request of one person to another.
+    Request(RequestChange),
+}
+
+impl Effect for ConversationFacts {
+    type Fact = Told;
+
+    const BATCH: usize = 200;
+
+    fn read(&self, fact: &[u8]) -> anyhow::Result<Option<Told>> {
+        let fact = ConversationFact::decode(fact)?;
+        match fact.payload {
+            // Who may write is asked anew with each message: that one person blocks another needs nothing here.
+            Some(Payload::ContactBlocked(_)) => Ok(None),
+            Some(Payload::RequestChanged(_)) => Ok(Some(Told::Request(fact.try_into()?))),
+            Some(_) => Ok(Some(Told::Conversation(fact.try_into()?))),
+            None => anyhow::bail!("a fact that this version does not know"),
+        }
     }
 
-    /// Applies the next facts; says whether more may be there.
-    pub async fn step(&self) -> anyhow::Result<bool> {
-        let from = self.store.facts_cursor().await?;
-        let facts = self.conversations.facts(from, PAGE).await?;
-        let Some(to) = facts.last_position else { return Ok(false) };
-        // Another replica may have been faster: then there may be more all the same.
-        if let Some(applied) = self.store.apply(from, to, &facts.readable, &facts.requests).await? {
-            self.publisher.applied(applied);
+    /// Each makes an event, an alert or both.
+    fn is_repeatable(_: &Told) -> bool {
+        false
+    }
+
+    async fn apply(&self, claim: &Claim, told: Vec<Told>) -> Result<bool, Refusal> {
+        let (mut facts, mut requests) = (Vec::with_capacity(told.len()), Vec::new());
+        for one in told {
+            match one {
+                Told::Conversation(fact) => facts.push(fact),
+                Told::Request(request) => requests.push(request),
+            }
+        }
+        match self.store.apply(claim, &facts, &requests).await.map_err(refusal)? {
+            Some(applied) => self.publisher.applied(applied),
+            None => return Ok(false),
         }
         Ok(true)
     }
@@ -75,43 +97,39 @@ impl Consumer {
 
 /// Acts on the facts of auth.
 #[derive(Clone)]
-pub struct PeopleConsumer {
+pub struct UserFacts {
     /// Where alerts are, and what goes with an account.
     pub store: Store,
-    /// Who tells us.
-    pub people: People,
     /// Say where a user is a member.
     pub conversations: Conversations,
     /// Tells the time.
     pub clock: Clock,
     /// Tells the others.
     pub publisher: Publisher,
-    /// Wakes whoever erases what an account leaves.
+    /// Wakes the task that erases what an account leaves.
     pub wake: Arc<Notify>,
 }
 
-impl PeopleConsumer {
-    /// Follows the facts until the service stops.
-    pub fn start(self, events: &Events, tasks: &Tasks) {
-        let (consumer, events) = (Arc::new(self), events.clone());
-        tasks.spawn("auth-facts", |shutdown| async move {
-            let step = || {
-                let consumer = Arc::clone(&consumer);
-                async move { consumer.step().await }
-            };
-            feed::follow("auth-facts", &events, subject::AUTH_FACTS, feed::POLL, shutdown, step).await;
-        });
+impl Effect for UserFacts {
+    type Fact = PersonFact;
+
+    const BATCH: usize = 200;
+
+    fn read(&self, fact: &[u8]) -> anyhow::Result<Option<PersonFact>> {
+        Ok(Some(UserFact::decode(fact)?.try_into()?))
     }
 
-    /// Applies the next facts; says whether more may be there.
-    pub async fn step(&self) -> anyhow::Result<bool> {
-        let from = self.store.person_facts_cursor().await?;
-        let facts = self.people.facts(from, PAGE).await?;
-        let Some(to) = facts.last_position else { return Ok(false) };
-        let applied = self.store.apply_to_people(from, to, &facts.readable, self.clock.now()).await?;
+    /// Whose account is gone stays gone. The others make events and alerts.
+    fn is_repeatable(fact: &PersonFact) -> bool {
+        matches!(fact, PersonFact::Gone(_))
+    }
+
+    async fn apply(&self, claim: &Claim, facts: Vec<PersonFact>) -> Result<bool, Refusal> {
+        let applied = self.store.apply_to_people(claim, &facts, self.clock.now()).await.map_err(refusal)?;
         self.wake.notify_one();
+        let Some(events) = applied else { return Ok(false) };
         let mut updated = Vec::new();
-        for event in applied.into_iter().flatten() {
+        for event in events {
             if event.what == UserHappening::ProfileChanged {
                 updated.push(event.user);
             }
@@ -125,7 +143,18 @@ impl PeopleConsumer {
         }
         Ok(true)
     }
+}
 
+/// Whether it is the facts that cannot be applied, or the database that is busy or away.
+fn refusal(failure: Failure) -> Refusal {
+    if failure.is_permanent() {
+        Refusal::Permanent(failure.into())
+    } else {
+        Refusal::Transient(failure.into())
+    }
+}
+
+impl UserFacts {
     /// Tells the others in a user's conversations that the profile changed.
     async fn announce(&self, user: UserId) -> Result<(), Error> {
         let memberships = self.conversations.memberships(user).await?;

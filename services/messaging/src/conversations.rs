@@ -10,7 +10,6 @@ use chassis::fault::Fault;
 use chassis::identity::ServiceCredential;
 use chassis::transport::{Transport, as_service};
 use moka::future::Cache;
-use proto::conversation::v1::conversation_fact::Payload;
 use proto::conversation::v1::conversation_service_client::ConversationServiceClient;
 use proto::conversation::v1::{self as pb, ConversationKind, MemberRole};
 use proto::id::{ConversationId, UserId};
@@ -18,9 +17,7 @@ use tonic::{Code, Status};
 
 use crate::content::Content;
 use crate::error::Error;
-use crate::event::Fact;
 use crate::message::Letter;
-use crate::request::RequestChange;
 
 /// The most pairs of one `CheckAccess`.
 const QUESTIONS: usize = 1000;
@@ -61,8 +58,12 @@ pub struct Access {
     pub request_version: i64,
     /// Whether the user may write only by a message request that is not made yet.
     pub request_needed: bool,
+    /// True when the user's message request waits and takes no message: to the user it is as if the message was sent.
+    pub request_unheard: bool,
     /// Whether it is between two people.
     pub is_direct: bool,
+    /// True between two people when the account of the other one is deleted.
+    pub peer_gone: bool,
 }
 
 impl From<pb::Access> for Access {
@@ -70,23 +71,27 @@ impl From<pb::Access> for Access {
         let is_direct = access.kind() == ConversationKind::Direct;
         let is_member = access.exists && access.may_read && access.role() >= MemberRole::Muted;
         let takes_part = is_member && access.role() >= MemberRole::Member;
+        // One whose request waits is refused by that, and not before.
+        let may_write = access.may_write || access.request_unheard;
         Self {
             visible: access.exists && access.visible,
             may_read: access.exists && access.may_read,
             is_member,
-            may_write: access.exists && access.may_read && access.may_write,
+            may_write: access.exists && access.may_read && may_write,
             // In a direct conversation nobody stands over the other.
             moderates: access.role() >= MemberRole::Moderator && !is_direct,
             owns: access.role() == MemberRole::Owner && !is_direct,
             // Readers of a channel react to what they cannot answer. Of two people, who may not write is blocked or has to
             // answer first, and whatever it leaves on a message reaches the other.
-            may_react: takes_part && (access.may_write || !is_direct),
+            may_react: takes_part && (may_write || !is_direct),
             secure_only: access.secure,
             membership_version: access.membership_version,
             pace: u64::try_from(access.slow_mode_millis).ok().filter(|&ms| ms > 0).map(Duration::from_millis),
             request_version: access.request_version.max(0),
             request_needed: access.request_needed,
+            request_unheard: access.request_unheard,
             is_direct,
+            peer_gone: access.peer_gone,
         }
     }
 }
@@ -96,6 +101,7 @@ impl Access {
     pub const fn check_writing(&self, conversation: ConversationId) -> Result<(), Error> {
         match self {
             Self { may_write: true, .. } => Ok(()),
+            Self { peer_gone: true, .. } => Err(Error::PeerGone(conversation)),
             // Who knows a room may be told that it has to come in first.
             Self { visible: true, .. } => Err(Error::WriteDenied(conversation)),
             _ => Err(Error::ConversationNotFound(conversation)),
@@ -121,9 +127,9 @@ impl Access {
     }
 
     /// Whether the two people of a direct conversation are not to learn from each other how far they have come: one blocks
-    /// the other, or one has to answer first.
+    /// the other, or one has to ask or to answer first.
     pub const fn hides_progress(&self) -> bool {
-        self.is_direct && !self.may_write
+        self.is_direct && (!self.may_write || self.request_needed || self.request_unheard)
     }
 
     /// Refuses a letter that may not go where it wants to. One that may go by a message request only passes: whether it is
@@ -134,16 +140,28 @@ impl Access {
         if is_request && letter.content.of_services().is_some() {
             return Err(Error::ContactNotAccepted(letter.conversation));
         }
-        self.check_secrecy(letter.conversation, &letter.content)
+        if self.request_unheard {
+            return Err(Error::RequestPending(letter.conversation));
+        }
+        self.check_secrecy(letter.conversation, &letter.content, letter.is_signed)
     }
 
-    /// Refuses what everybody could read where only secure messages go. What services write is about the conversation,
-    /// and theirs alone.
-    pub fn check_secrecy(&self, conversation: ConversationId, content: &Content) -> Result<(), Error> {
-        if self.secure_only && !content.is_secure() && content.of_services().is_none() {
-            return Err(Error::SecureOnly(conversation));
+    /// Refuses what everybody could read where only secure messages go, and what no registered key of its author has signed.
+    /// Messages of services are about the conversation, and theirs alone.
+    pub fn check_secrecy(
+        &self,
+        conversation: ConversationId,
+        content: &Content,
+        is_signed: bool,
+    ) -> Result<(), Error> {
+        if !self.secure_only || content.of_services().is_some() {
+            return Ok(());
         }
-        Ok(())
+        match (content.is_secure(), is_signed) {
+            (false, _) => Err(Error::SecureOnly(conversation)),
+            (true, false) => Err(Error::SignatureInvalid),
+            (true, true) => Ok(()),
+        }
     }
 }
 
@@ -175,17 +193,6 @@ impl Memberships {
     pub fn get(&self, conversation: ConversationId) -> Option<&Membership> {
         self.list.get(&conversation)
     }
-}
-
-/// A page of what happened to conversations.
-#[derive(Clone, Debug)]
-pub struct Facts {
-    /// What could be read of what happened to conversations, oldest first.
-    pub readable: Vec<Fact>,
-    /// What could be read of what became of requests, oldest first.
-    pub requests: Vec<RequestChange>,
-    /// The position of the last one, read or not; `None` when there was nothing.
-    pub last_position: Option<i64>,
 }
 
 /// The way to conversation.
@@ -367,27 +374,6 @@ impl Conversations {
         }
     }
 
-    /// What happened to conversations after a position of conversation's outbox, oldest first.
-    pub async fn facts(&self, after_position: i64, limit: i32) -> Result<Facts, Error> {
-        let request = pb::ListConversationFactsRequest { after_position, limit };
-        let request = as_service(request, &self.credential, None);
-        let response = self.client.clone().list_conversation_facts(request).await.map_err(not_answered)?;
-        let facts = response.into_inner().facts;
-        let last_position = facts.last().map(|fact| fact.position);
-        // Who may write is asked anew with each message: that somebody is blocked needs nothing here.
-        let concerns_us =
-            |fact: &pb::ConversationFact| !matches!(fact.payload, Some(Payload::ContactBlocked(_)));
-        let facts = facts.into_iter().filter(concerns_us);
-        let (requests, facts): (Vec<_>, Vec<_>) =
-            facts.partition(|fact| matches!(fact.payload, Some(Payload::RequestChanged(_))));
-        // One that cannot be read must not stop all that come after it. It stays in conversation's outbox.
-        Ok(Facts {
-            readable: facts.into_iter().filter_map(|fact| Fact::try_from(fact).ok()).collect(),
-            requests: requests.into_iter().filter_map(|fact| RequestChange::try_from(fact).ok()).collect(),
-            last_position,
-        })
-    }
-
     /// Makes the message request by which a user may write into a direct conversation; answers what it may do then.
     pub async fn open_request(&self, conversation: ConversationId, user: UserId) -> Result<Access, Error> {
         let request = pb::OpenMessageRequestRequest {
@@ -426,26 +412,18 @@ fn not_answered(status: Status) -> Error {
         }
         _ => tracing::error!(code = ?status.code(), "conversation refused: {}", status.message()),
     }
-    Error::Unavailable("conversation")
+    Error::Neighbour(Box::new(Fault::of_neighbour("conversation", &status)))
 }
 
 /// Conversation may also refuse, for reasons that the sender should hear.
 fn not_made(status: Status) -> Error {
-    let fault = Fault::of(&status);
-    match (status.code(), fault.reason()) {
+    let fault = Fault::of_neighbour("conversation", &status);
+    match (fault.code(), fault.reason()) {
         (Code::NotFound, "ERROR_REASON_USER_NOT_FOUND") => {
             Error::UserNotFound(fault.metadata().get("user_id").cloned())
         }
-        (
-            Code::InvalidArgument
-            | Code::PermissionDenied
-            | Code::FailedPrecondition
-            | Code::NotFound
-            | Code::ResourceExhausted
-            | Code::AlreadyExists,
-            reason,
-        ) if !reason.is_empty() => Error::NotMade(Box::new(fault)),
-        _ => not_answered(status),
+        (Code::Unavailable | Code::Internal, _) => not_answered(status),
+        _ => Error::Neighbour(Box::new(fault)),
     }
 }
 
@@ -465,7 +443,9 @@ impl Access {
             pace: None,
             request_version: 0,
             request_needed: false,
+            request_unheard: false,
             is_direct: false,
+            peer_gone: false,
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use chassis::caller::CallerKind;
 use chassis::clock::Timestamp;
 use prost::Message as _;
-use proto::id::{ConversationId, InvalidId, MessageId, UserId};
+use proto::id::{ConversationId, InvalidId, MessageId, StreamCheckpointId, UserId};
 use proto::messaging::v1 as pb;
 use uuid::Uuid;
 
@@ -32,6 +32,12 @@ pub fn conversation_id(text: &str) -> Result<ConversationId, Error> {
 /// An id in a field, by the field's name.
 pub fn message_id(text: &str) -> Result<MessageId, Error> {
     MessageId::parse(text).map_err(|InvalidId| Error::Invalid { field: "message_id", rule: "must be a UUID" })
+}
+
+/// An id in a field, by the field's name.
+pub fn checkpoint_id(text: &str) -> Result<StreamCheckpointId, Error> {
+    StreamCheckpointId::parse(text)
+        .map_err(|InvalidId| Error::Invalid { field: "checkpoint_id", rule: "must be a UUID" })
 }
 
 /// An id that a sender chose.
@@ -191,6 +197,12 @@ impl From<Message> for pb::Message {
             ..Self::default()
         };
         message.details.show(&mut shown);
+        // All readers see the same: elsewhere the name of the conversation would reach those who are not in it.
+        if let Some(origin) = &mut shown.forwarded_from
+            && origin.conversation_id != shown.conversation_id
+        {
+            origin.conversation_id.clear();
+        }
         shown
     }
 }

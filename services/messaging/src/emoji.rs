@@ -1,36 +1,42 @@
-//! The emoji that somebody reacts with.
+//! The emoji that a person reacts with.
 
+use std::collections::HashMap;
 use std::fmt;
-
-use unicode_normalization::UnicodeNormalization as _;
-use unicode_properties::UnicodeEmoji as _;
-use unicode_segmentation::UnicodeSegmentation as _;
+use std::sync::LazyLock;
 
 /// The most bytes of an emoji: the longest of Unicode, a family with skin tones, has fewer.
 const MAX_BYTES: usize = 64;
 
-/// What turns a digit into a keycap.
-const KEYCAP: char = '\u{20e3}';
+/// Asks for the picture where a character can be shown as text too. It is often left out, and makes no other emoji.
+const EMOJI_PRESENTATION: char = '\u{fe0f}';
 
-/// One emoji: one grapheme, of emoji characters and what joins and modifies them, normalised (NFC).
+/// All emoji that Unicode recommends for interchange (RGI), in the form that asks for the picture wherever a character can
+/// be shown as text, by their form without these marks.
+static KNOWN: LazyLock<HashMap<String, &'static str>> = LazyLock::new(|| {
+    let with_tones = |emoji: &'static emojis::Emoji| emoji.skin_tones().into_iter().flatten().chain([emoji]);
+    emojis::iter().flat_map(with_tones).map(|emoji| (unmarked(emoji.as_str()), emoji.as_str())).collect()
+});
+
+fn unmarked(text: &str) -> String {
+    text.chars().filter(|c| *c != EMOJI_PRESENTATION).collect()
+}
+
+/// One emoji of Unicode, fully qualified (UTS #51): two ways of writing one emoji are the same.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Emoji(String);
 
 impl Emoji {
-    /// Normalises and checks an emoji. Says which rule it breaks otherwise.
+    /// Finds the emoji that a text is.
+    ///
+    /// # Errors
+    /// The rule that the text breaks.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
-        // Looked at before anything else is done with it: a long text is not worth the work.
+        // A long text is not worth the work.
         if text.len() > MAX_BYTES {
             return Err("must have at most 64 bytes");
         }
-        let emoji: String = text.nfc().collect();
-        if emoji.len() > MAX_BYTES {
-            return Err("must have at most 64 bytes");
-        }
-        if emoji.graphemes(true).count() != 1 || !is_emoji(&emoji) {
-            return Err("must be one emoji");
-        }
-        Ok(Self(emoji))
+        let known = KNOWN.get(&unmarked(text)).ok_or("must be one emoji")?;
+        Ok(Self((*known).to_owned()))
     }
 
     /// An emoji that was checked when it was stored.
@@ -50,15 +56,6 @@ impl fmt::Display for Emoji {
     }
 }
 
-/// Whether a grapheme is an emoji. Digits are emoji characters, too, because keycaps begin with one: here only as keycaps.
-fn is_emoji(grapheme: &str) -> bool {
-    let begins = grapheme
-        .chars()
-        .next()
-        .is_some_and(|first| first.is_emoji_char() && (!first.is_ascii() || grapheme.ends_with(KEYCAP)));
-    begins && grapheme.chars().all(|c| c.is_emoji_char_or_emoji_component())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -68,18 +65,35 @@ mod tests {
         for good in [
             "👍",
             "👍🏽",
-            "❤",
             "❤️",
             "1️⃣",
-            "#⃣",
+            "#️⃣",
             "🇨🇭",
             "👩‍👩‍👧‍👦",
             "👨🏽‍❤️‍💋‍👨🏿",
             "🏴\u{e0067}\u{e0062}\u{e0065}\u{e006e}\u{e0067}\u{e007f}",
-            "🅰",
+            "🅰️",
             "©️",
+            "👁️‍🗨️",
+            "🏳️‍🌈",
         ] {
             assert_eq!(Emoji::parse(good).as_ref().map(Emoji::as_str), Ok(good), "{good:?}");
+        }
+    }
+
+    #[test]
+    fn one_emoji_has_one_form() {
+        for (text, emoji) in [
+            ("👍\u{fe0f}", "👍"),
+            ("❤", "❤️"),
+            ("1⃣", "1️⃣"),
+            ("#⃣", "#️⃣"),
+            ("🅰", "🅰️"),
+            ("👁‍🗨", "👁️‍🗨️"),
+            ("👨🏽‍❤‍💋‍👨🏿", "👨🏽‍❤️‍💋‍👨🏿"),
+            ("🏳‍🌈", "🏳️‍🌈"),
+        ] {
+            assert_eq!(Emoji::parse(text).as_ref().map(Emoji::as_str), Ok(emoji), "{text:?}");
         }
     }
 
@@ -101,6 +115,11 @@ mod tests {
             "👍 ",
             " 👍",
             "a👍",
+            // Parts of emoji.
+            "🏽",
+            "🇨",
+            "👍\u{200d}",
+            "🇨🇨🇨",
             // One grapheme each, and yet no emoji.
             "e\u{301}",
             "a🏽",

@@ -8,6 +8,7 @@ use proto::id::{AlertId, ConversationId, MessageId, ReportId, UploadId};
 use proto::messaging::v1::ErrorReason as Reason;
 use tonic::{Code, Status};
 
+use crate::message::Sequence;
 use crate::store::Failure;
 
 /// What can go wrong.
@@ -38,7 +39,7 @@ pub enum Error {
     /// A message of this kind cannot be forwarded.
     #[error("message {0} cannot be forwarded")]
     NotForwardable(MessageId),
-    /// A message of this kind cannot be edited, or not into the kind asked for.
+    /// A copy, or a message of this kind, cannot be edited, or not into the kind asked for.
     #[error("message {0} cannot be edited into this")]
     NotEditable(MessageId),
     /// A page token is not one of this list.
@@ -47,6 +48,14 @@ pub enum Error {
     /// There is no such conversation, or the caller may not know of it.
     #[error("there is no conversation {0}")]
     ConversationNotFound(ConversationId),
+    /// The caller wants to go on after a sequence that the conversation's log does not have.
+    #[error("the log of conversation {conversation} ends at {head}: read it anew")]
+    HeadBeyondLog {
+        /// The conversation.
+        conversation: ConversationId,
+        /// Where its log ends.
+        head: Sequence,
+    },
     /// There is no such message in that conversation.
     #[error("there is no message {0} in that conversation")]
     MessageNotFound(MessageId),
@@ -121,9 +130,12 @@ pub enum Error {
     /// The person written to does not exist.
     #[error("there is no such user")]
     UserNotFound(Option<String>),
-    /// Conversation does not make the conversation that was asked for.
-    #[error("the conversation cannot be made")]
-    NotMade(Box<Fault>),
+    /// The account of the other person of a direct conversation is deleted.
+    #[error("the account of the other person in conversation {0} is deleted")]
+    PeerGone(ConversationId),
+    /// Another service does not do what it is asked, for this reason.
+    #[error("{}", .0.text())]
+    Neighbour(Box<Fault>),
     /// There is no such file, or the caller may not see it.
     #[error("there is no upload {0}")]
     UploadNotFound(UploadId),
@@ -133,7 +145,38 @@ pub enum Error {
     /// The bytes of the file are there.
     #[error("the bytes of upload {0} are there already")]
     UploadComplete(UploadId),
-    /// The ticket is none, for another file, or over.
+    /// Another writer brings the bytes of the file at this moment.
+    #[error("the bytes of upload {0} are being brought by another request")]
+    UploadInProgress(UploadId),
+    /// As many files of the user are in progress as may be.
+    #[error("you have {most} uploads in progress, as many as {rule} allows")]
+    TooManyUploads {
+        /// The setting that says so.
+        rule: &'static str,
+        /// The number that it allows.
+        most: i64,
+    },
+    /// The bytes come more slowly than they may.
+    #[error("the bytes of the file come too slowly: at least {least} a second are asked for")]
+    UploadTooSlow {
+        /// The number that has to come in a second.
+        least: u64,
+    },
+    /// The user would bring more bytes on one day than allowed.
+    #[error("you may upload {most} bytes a day")]
+    UploadQuota {
+        /// How many.
+        most: i64,
+        /// Until the next day.
+        wait: Duration,
+    },
+    /// The user would have more bytes stored than allowed.
+    #[error("you may have {most} bytes of files stored: delete some of your messages with files first")]
+    StorageFull {
+        /// How many.
+        most: i64,
+    },
+    /// The ticket is none, for another file, or over, or its session has ended.
     #[error("the ticket does not hold for this")]
     TicketInvalid,
     /// The operator's policy refuses it, for this reason when it is told.
@@ -170,21 +213,29 @@ impl From<Failure> for Error {
 
 impl Error {
     /// A word for metrics: few, and none that somebody outside can choose.
-    pub const fn label(&self) -> &'static str {
+    pub fn label(&self) -> &'static str {
         match self {
-            Self::Invalid { .. } | Self::PageToken(_) => "invalid",
-            Self::UploadIncomplete(_) | Self::UploadComplete(_) => "conflict",
+            Self::Invalid { .. } | Self::PageToken(_) | Self::HeadBeyondLog { .. } => "invalid",
+            Self::UploadIncomplete(_) | Self::UploadComplete(_) | Self::UploadInProgress(_) => "conflict",
+            Self::TooManyUploads { .. } | Self::UploadQuota { .. } | Self::StorageFull { .. } => "too_many",
+            Self::UploadTooSlow { .. } => "too_slow",
             Self::InvalidContent { .. } | Self::SignatureInvalid => "invalid",
             Self::SecureOnly(_) | Self::NotForwardable(_) | Self::NotEditable(_) => "conflict",
             Self::ConversationNotFound(_)
             | Self::MessageNotFound(_)
             | Self::AlertNotFound(_)
             | Self::UploadNotFound(_)
-            | Self::UserNotFound(_) => "not_found",
+            | Self::UserNotFound(_)
+            | Self::PeerGone(_) => "not_found",
             Self::WriteDenied(_) | Self::NotAuthor(_) | Self::NotOwner(_) | Self::TicketInvalid => "denied",
             Self::MessageRefused(_) => "refused",
             Self::ClientMessageIdReused(_) => "reused",
-            Self::VersionMismatch { .. } | Self::MessageDeleted(_) | Self::NotMade(_) => "conflict",
+            Self::VersionMismatch { .. } | Self::MessageDeleted(_) => "conflict",
+            Self::Neighbour(fault) => match fault.code() {
+                Code::Unavailable => "unavailable",
+                Code::Internal => "failed",
+                _ => "refused",
+            },
             Self::NotModerator(_) => "denied",
             Self::ReportNotFound(_) => "not_found",
             Self::ReportResolved(_) => "conflict",
@@ -216,10 +267,13 @@ impl Error {
             Self::NotEditable(id) => {
                 fault(Code::FailedPrecondition, Reason::NotEditable).with("message_id", id)
             }
-            Self::PageToken(fault) | Self::NotMade(fault) => (**fault).clone(),
+            Self::PageToken(fault) | Self::Neighbour(fault) => (**fault).clone(),
             Self::ConversationNotFound(id) => {
                 fault(Code::NotFound, Reason::ConversationNotFound).with("conversation_id", id)
             }
+            Self::HeadBeyondLog { conversation, head } => fault(Code::OutOfRange, Reason::HeadBeyondLog)
+                .with("conversation_id", conversation)
+                .with("head_sequence", head.get()),
             Self::MessageNotFound(id) => {
                 fault(Code::NotFound, Reason::MessageNotFound).with("message_id", id)
             }
@@ -270,6 +324,7 @@ impl Error {
             Self::SlowMode { wait } => fault(Code::ResourceExhausted, Reason::SlowMode).retry_after(*wait),
             Self::UserNotFound(None) => fault(Code::NotFound, Reason::UserNotFound),
             Self::UserNotFound(Some(id)) => fault(Code::NotFound, Reason::UserNotFound).with("user_id", id),
+            Self::PeerGone(id) => fault(Code::NotFound, Reason::UserNotFound).with("conversation_id", id),
             Self::UploadNotFound(id) => fault(Code::NotFound, Reason::UploadNotFound).with("upload_id", id),
             Self::UploadIncomplete(id) => {
                 fault(Code::FailedPrecondition, Reason::UploadIncomplete).with("upload_id", id)
@@ -277,6 +332,23 @@ impl Error {
             Self::UploadComplete(id) => {
                 fault(Code::AlreadyExists, Reason::UploadComplete).with("upload_id", id)
             }
+            Self::UploadInProgress(id) => {
+                fault(Code::Aborted, Reason::UploadInProgress).with("upload_id", id)
+            }
+            Self::TooManyUploads { rule, most } => fault(Code::ResourceExhausted, Reason::TooManyUploads)
+                .with("rule", rule)
+                .with("most", most)
+                .retry_after(Duration::from_secs(60)),
+            Self::UploadTooSlow { least } => fault(Code::DeadlineExceeded, Reason::UploadTooSlow)
+                .with("rule", "uploads.min_bytes_per_second")
+                .with("least", least),
+            Self::UploadQuota { most, wait } => fault(Code::ResourceExhausted, Reason::UploadQuota)
+                .with("rule", "uploads.max_bytes_per_day")
+                .with("most", most)
+                .retry_after(*wait),
+            Self::StorageFull { most } => fault(Code::FailedPrecondition, Reason::StorageFull)
+                .with("rule", "uploads.max_stored_bytes")
+                .with("most", most),
             Self::TicketInvalid => fault(Code::PermissionDenied, Reason::TicketInvalid),
             Self::MessageRefused(reason) if reason.is_empty() => {
                 fault(Code::PermissionDenied, Reason::MessageRefused)

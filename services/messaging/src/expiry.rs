@@ -20,7 +20,7 @@ use tokio::time::{sleep, timeout};
 
 use crate::conversations::Conversations;
 use crate::publish::Publisher;
-use crate::store::{Failure, Overdue, Store};
+use crate::store::{Failure, Overdue, Store, Swept};
 use crate::sweep::SWEPT;
 
 /// How many messages one transaction erases.
@@ -141,12 +141,13 @@ impl ExpirySweeper {
                 break;
             }
             let versions = self.versions(&overdue).await;
-            let events = self.store.sweep(&overdue, &versions, now).await?;
+            let Swept { events, alerts } = self.store.sweep(&overdue, &versions, now).await?;
             if !events.is_empty() {
                 oldest = oldest.or(overdue.first().map(|first| first.expire_time));
                 metrics::counter!(SWEPT, "reason" => "expired").increment(events.len() as u64);
             }
             events.into_iter().for_each(|event| self.publisher.event(event));
+            alerts.into_iter().for_each(|event| self.publisher.user_event(event));
             if is_last {
                 break;
             }

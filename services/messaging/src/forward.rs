@@ -71,6 +71,7 @@ impl Forwarding {
             details: Details { origin: Some(origin), poll: content.new_poll(), ..Details::default() },
             content,
             fingerprint,
+            is_signed: false,
             findable: OnceLock::new(),
         })
     }

@@ -332,9 +332,8 @@ impl SyncService for Api {
         request: Request<pb::StreamEventsRequest>,
     ) -> Answer<Self::StreamEventsStream> {
         let caller = Caller::of(&request)?;
-        let token = session_token(&request);
         let heads = heads(request.into_inner().heads)?;
-        let stream = self.feed.open(caller.user_id, token, heads, &self.tasks).await?;
+        let stream = self.feed.open(caller.user_id, heads, &self.tasks).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 
@@ -367,6 +366,27 @@ impl SyncService for Api {
             users: heads.users.into_iter().map(user).collect(),
         }))
     }
+
+    async fn create_stream_checkpoint(
+        &self,
+        request: Request<pb::CreateStreamCheckpointRequest>,
+    ) -> Answer<pb::CreateStreamCheckpointResponse> {
+        let caller = Caller::of(&request)?;
+        let pb::CreateStreamCheckpointRequest { checkpoint_id, positions } = request.into_inner();
+        let id = convert::checkpoint_id(&checkpoint_id)?;
+        self.messaging.create_stream_checkpoint(caller.user_id, id, &positions).await?;
+        Ok(Response::new(pb::CreateStreamCheckpointResponse {}))
+    }
+
+    async fn get_stream_checkpoint(
+        &self,
+        request: Request<pb::GetStreamCheckpointRequest>,
+    ) -> Answer<pb::GetStreamCheckpointResponse> {
+        let caller = Caller::of(&request)?;
+        let id = convert::checkpoint_id(&request.into_inner().checkpoint_id)?;
+        let positions = self.messaging.stream_checkpoint(caller.user_id, id).await?.unwrap_or_default();
+        Ok(Response::new(pb::GetStreamCheckpointResponse { positions }))
+    }
 }
 
 impl Api {
@@ -387,7 +407,7 @@ impl Api {
 
 fn revision(conversation: &str, message: &str, by: UserId, change: Change) -> Result<Revision, Error> {
     let (conversation, message_id) = (convert::conversation_id(conversation)?, convert::message_id(message)?);
-    Ok(Revision { conversation, message_id, by, change, mentions: Vec::new() })
+    Ok(Revision { conversation, message_id, by, change, mentions: Vec::new(), is_signed: false })
 }
 
 impl TryFrom<pb::ListMessagesRequest> for HistoryPage {
@@ -441,12 +461,6 @@ fn heads(heads: Vec<pb::Head>) -> Result<Vec<(ConversationId, Sequence)>, Error>
     let head =
         |head: pb::Head| Ok((convert::conversation_id(&head.conversation_id)?, Sequence::new(head.sequence)));
     heads.into_iter().map(head).collect()
-}
-
-/// The token that a stream came with: it is looked at again while the stream goes on.
-fn session_token<T>(request: &Request<T>) -> Option<String> {
-    let (scheme, token) = request.metadata().get("authorization")?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }
 
 /// A time as a bound of times that are stored to the millisecond: the first of them that is not before it.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use chassis::tasks::{Shutdown, Tasks};
 use futures_util::FutureExt as _;
+use metrics::Gauge;
 use proto::id::ConversationId;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
@@ -20,6 +21,9 @@ use crate::error::Error;
 
 /// How long a lane that is to stop waits for work that is still on its way to it.
 const LINGER: Duration = Duration::from_millis(100);
+
+/// The pieces of work that wait behind the batch of a lane.
+pub const WAITING: &str = "messaging_lane_waiting";
 
 /// How lanes work.
 #[derive(Clone, Copy, Debug)]
@@ -69,10 +73,11 @@ impl Lanes {
         W: Fn(Vec<J>) -> F + Clone + Send + 'static,
         F: Future<Output = ()> + Send + 'static,
     {
-        let queues = (0..self.count.max(1)).map(|_| {
+        let queues = (0..self.count.max(1)).map(|number| {
             let (entrance, queue) = mpsc::channel(self.queue.max(1));
             let work = work.clone();
-            tasks.spawn(name, move |shutdown| self.run(name, queue, shutdown, work));
+            let waiting = metrics::gauge!(WAITING, "lane" => name, "number" => number.to_string());
+            tasks.spawn(name, move |shutdown| self.run(name, queue, waiting, shutdown, work));
             entrance
         });
         Entrance { queues: queues.collect() }
@@ -82,6 +87,7 @@ impl Lanes {
         self,
         name: &'static str,
         mut queue: mpsc::Receiver<Waiting<J>>,
+        left: Gauge,
         shutdown: Shutdown,
         work: W,
     ) where
@@ -103,6 +109,7 @@ impl Lanes {
             if taken == 0 {
                 return;
             }
+            left.set(queue.len() as f64);
             let batch = self.in_time(waiting.drain(..));
             if batch.is_empty() {
                 continue;

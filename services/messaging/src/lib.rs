@@ -62,6 +62,7 @@ mod shown;
 mod signal;
 mod store;
 mod stream;
+mod stream_checkpoints;
 mod sweep;
 mod sync;
 mod uploads;
@@ -74,12 +75,15 @@ mod tests;
 
 use std::sync::Arc;
 
+use chassis::audit::AuditLog;
 use chassis::clock::Clock;
 use chassis::config::Settings;
 use chassis::database::Database;
 use chassis::events::Events;
-use chassis::identity::{AcceptedServices, Identity, ServiceCredential, Verifier};
+use chassis::facts;
+use chassis::identity::{AcceptedServices, Identity, ServiceCredential, Streams, Verifier};
 use chassis::middleware::LimitsConfig;
+use chassis::rates::Rates;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
@@ -101,7 +105,7 @@ pub use preview::PreviewConfig;
 pub use uploads::{S3Config, UploadsConfig};
 
 use carry::Carrier;
-use consume::{Consumer, PeopleConsumer};
+use consume::{CONVERSATIONS, ConversationFacts, PEOPLE, UserFacts};
 use conversations::Conversations;
 use departure::Undertaker;
 use expiry::{ExpiryAlarm, ExpirySweeper};
@@ -124,8 +128,11 @@ use uploads::Uploads;
 /// The tables of messaging.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
 
+/// Makes the logs begin a new epoch, which the next start draws: their positions are not those that clients know.
+pub const NEW_EPOCH: &[&str] = &["DELETE FROM meta WHERE name = 'epoch'"];
+
 /// A batch of carried sends is bounded in bytes like this; every other request is far smaller.
-const MAX_REQUEST_BYTES: usize = 4 << 20;
+const MAX_REQUEST_BYTES: usize = 1 << 20;
 
 /// What messaging runs on.
 #[derive(Debug)]
@@ -157,10 +164,13 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     let store = Store::new(database.clone(), clock.clone());
     let epoch: Arc<str> = store.epoch().await?.into();
     let publisher = Publisher::new(events.clone(), Arc::clone(&epoch));
-    let conversations = Conversations::new(conversation, credential.clone());
+    let conversations = Conversations::new(conversation.clone(), credential.clone());
     let people = People::new(auth.clone(), credential.clone());
-    let verifier = Verifier::new(auth, Some(credential));
+    let verifier = Verifier::new(auth.clone(), Some(credential.clone()));
     verifier.forget_ended_sessions(&events, &tasks).await;
+    let streams = Streams::start(&verifier, &events, &clock, &limits, &tasks).await;
+    let rates = Rates::start(&limits.rates, &tasks);
+    let audit = AuditLog::start("messaging", &database, &clock, &tasks);
 
     let previewer = Previewer {
         store: store.clone(),
@@ -187,17 +197,24 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         conversations: conversations.clone(),
         people,
         media_hosts: config.media_hosts()?.into(),
-        clock,
+        clock: clock.clone(),
         publisher: publisher.clone(),
         policy: config.policy.as_ref().map(Policy::new).transpose()?,
         epoch,
     };
-    let uploads =
-        Uploads::open(&config.uploads, store.clone(), conversations.clone(), messaging.clock.clone()).await?;
+    let uploads = Uploads::open(
+        &config.uploads,
+        store.clone(),
+        conversations.clone(),
+        messaging.people.clone(),
+        messaging.clock.clone(),
+    )
+    .await?;
     uploads.sweeper().start(&tasks);
     let exporter = Exporter { store: store.clone(), uploads: uploads.clone() };
     let uploads = UploadApi { uploads, tasks: tasks.clone() };
-    Sweeper { store: store.clone(), every: config.sweep_every }.start(&tasks);
+    let sweeper = Sweeper { store: store.clone(), clock: messaging.clock.clone(), every: config.sweep_every };
+    sweeper.start(&tasks);
     let expiry = ExpirySweeper {
         store: store.clone(),
         conversations: conversations.clone(),
@@ -217,37 +234,38 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         wake: Arc::clone(&wake),
     };
     undertaker.start(&tasks);
-    let people = PeopleConsumer {
+    let people = UserFacts {
         store: store.clone(),
-        people: messaging.people.clone(),
-        conversations: conversations.clone(),
+        conversations,
         clock: messaging.clock.clone(),
         publisher: publisher.clone(),
         wake,
     };
-    people.start(&events, &tasks);
-    Consumer { store, conversations, publisher }.start(&events, &tasks);
+    let source = facts::Source::auth(auth, credential.clone());
+    facts::Reader::new(PEOPLE, source, database.clone(), clock.clone(), people).start(&events, &tasks);
+    let source = facts::Source::conversation(conversation, credential);
+    let told = ConversationFacts { store, publisher };
+    facts::Reader::new(CONVERSATIONS, source, database.clone(), clock, told).start(&events, &tasks);
 
     let api = Api {
-        carrier: Carrier { messaging: messaging.clone(), verifier: verifier.clone() },
-        feed: Feed {
-            messaging: messaging.clone(),
-            events,
-            verifier: verifier.clone(),
-            shown: Shown::default(),
-        },
+        carrier: Carrier { messaging: messaging.clone(), verifier: verifier.clone(), rates: rates.clone() },
+        feed: Feed { messaging: messaging.clone(), events, shown: Shown::default() },
         messaging,
         tasks: tasks.clone(),
     };
     let routes =
         Routes::new(MessagingServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
-            .add_service(AnnotationServiceServer::new(api.clone()))
-            .add_service(ReportServiceServer::new(api.clone()))
-            .add_service(SyncServiceServer::new(api.clone()))
-            .add_service(SearchServiceServer::new(api.clone()))
-            .add_service(AlertServiceServer::new(api))
-            .add_service(ExportServiceServer::new(ExportApi { exporter }))
-            .add_service(UploadServiceServer::new(uploads));
+            .add_service(
+                AnnotationServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES),
+            )
+            .add_service(ReportServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(SyncServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(SearchServiceServer::new(api.clone()).max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(AlertServiceServer::new(api).max_decoding_message_size(MAX_REQUEST_BYTES))
+            .add_service(
+                ExportServiceServer::new(ExportApi { exporter }).max_decoding_message_size(MAX_REQUEST_BYTES),
+            )
+            .add_service(UploadServiceServer::new(uploads).max_decoding_message_size(MAX_REQUEST_BYTES));
     Ok(Unit {
         name: "messaging",
         services: vec![
@@ -260,7 +278,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             export_service_server::SERVICE_NAME,
             upload_service_server::SERVICE_NAME,
         ],
-        grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
+        grpc: Some(unit::routes(routes, Identity::new(verifier, accepted, streams, rates), audit, &limits)),
         listening: Vec::new(),
         database: Some(database),
         tasks,
@@ -270,7 +288,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
 
 /// Starts messaging as a process of its own, with what its settings name.
 pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
-    let events = Events::nats(&settings.nats).await?;
+    let events = settings.events("messaging").await?;
     let peers = &settings.peers;
     let deps = Deps {
         database: Database::open(&settings.database, "messaging", &MIGRATOR).await?,
@@ -280,7 +298,7 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
         auth: peers.transport("auth", &peers.auth)?,
         credential: settings.identity.credential("messaging")?,
         accepted: settings.identity.accepted()?,
-        limits: settings.limits.clone(),
+        limits: settings.limits.clone().in_profile(settings.profile),
     };
     let mut unit = start(settings.service, deps).await?;
     unit.ready.push(events.readiness());
@@ -290,6 +308,7 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
 fn describe_metrics() {
     use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
     describe_histogram!("messaging_batch_size", Unit::Count, "Pieces of work of one batch, by lane.");
+    describe_gauge!(lane::WAITING, Unit::Count, "Pieces of work that wait behind the batch of a lane.");
     describe_histogram!("messaging_commit_seconds", Unit::Seconds, "Time to commit a batch of messages.");
     describe_counter!("messaging_previews_total", Unit::Count, "Previews of links, by what became of them.");
     describe_counter!("messaging_sends_total", Unit::Count, "Sends, by what became of them.");

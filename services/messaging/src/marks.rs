@@ -146,6 +146,9 @@ impl Mark {
 
     fn check_access(&self, by: UserId, message: &Message, access: &Access) -> Result<(), Error> {
         match self {
+            Self::React(_) | Self::Vote(_) | Self::Pin | Self::Unpin if access.peer_gone => {
+                Err(Error::PeerGone(message.conversation))
+            }
             Self::React(_) | Self::Unreact(_) | Self::Vote(_) if !access.may_react => {
                 Err(Error::WriteDenied(message.conversation))
             }
@@ -161,6 +164,7 @@ impl Mark {
             Self::ClosePoll if access.is_direct && !access.may_write => {
                 Err(Error::WriteDenied(message.conversation))
             }
+            Self::ClosePoll if access.is_direct => access.check_contact(message.conversation),
             _ => Ok(()),
         }
     }

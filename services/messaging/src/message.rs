@@ -179,6 +179,8 @@ pub struct Letter {
     pub details: Details,
     /// Of what is asked.
     pub fingerprint: Fingerprint,
+    /// A registered key of the sender has signed the content. Known once the content was examined.
+    pub is_signed: bool,
     /// What it is found by, once somebody has asked.
     pub findable: OnceLock<Option<Findable>>,
 }
@@ -202,6 +204,7 @@ impl Letter {
             },
             content: draft.content,
             fingerprint,
+            is_signed: false,
             findable: OnceLock::new(),
         }
     }

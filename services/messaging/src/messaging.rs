@@ -5,7 +5,7 @@ use std::sync::Arc;
 use chassis::caller::Viewer;
 use chassis::clock::{Clock, Timestamp};
 use chassis::page::{self, Token};
-use chassis::trace::{self, TraceId};
+use chassis::trace::{self, TraceContext};
 use proto::id::{ConversationId, MessageId, UserId};
 use uuid::Uuid;
 
@@ -96,7 +96,7 @@ impl Messaging {
     /// Has a letter written, and waits for it.
     pub async fn send_letter(&self, letter: Letter) -> Result<Appended, Error> {
         let (answer, answered) = Answer::channel();
-        self.post(letter, trace::current().map(|context| context.trace_id), answer);
+        self.post(letter, trace::current(), answer);
         answered.await.unwrap_or(Err(Error::Unavailable("messaging")))
     }
 
@@ -105,7 +105,7 @@ impl Messaging {
         match asked {
             Asked::Send(draft) => {
                 let mut letter = self.address(user, draft).await?;
-                self.examine(&letter).await?;
+                self.examine(&mut letter).await?;
                 self.check_uploads(&letter).await?;
                 self.ask_policy(&mut letter).await?;
                 self.resolve_mentions(&mut letter).await?;
@@ -113,7 +113,7 @@ impl Messaging {
             }
             Asked::Check(draft, conversation) => {
                 let mut letter = Letter::new(draft, conversation, user);
-                self.examine(&letter).await?;
+                self.examine(&mut letter).await?;
                 self.check(&letter).await?;
                 self.ask_policy(&mut letter).await?;
                 Ok(None)
@@ -153,15 +153,15 @@ impl Messaging {
 
     /// Hands a message to the writer of its conversation. Letters of one conversation are written in the order of these
     /// calls.
-    pub fn post(&self, letter: Letter, trace: Option<TraceId>, answer: Answer<Appended>) {
+    pub fn post(&self, letter: Letter, trace: Option<TraceContext>, answer: Answer<Appended>) {
         // Here and not in the lane, where the others would wait for it.
         letter.findable();
-        self.log.enter(Errand::Send(Sending { letter, trace, answer }));
+        self.log.enter(Errand::Send(Sending::new(letter, trace, answer)));
     }
 
     /// Changes a message.
     pub async fn revise(&self, mut revision: Revision) -> Result<Message, Error> {
-        self.examine_edit(&revision).await?;
+        self.examine_edit(&mut revision).await?;
         self.check_edited_uploads(&revision).await?;
         self.ask_policy_about_edit(&mut revision).await?;
         self.resolve_new_mentions(&mut revision).await?;

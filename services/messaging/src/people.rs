@@ -1,5 +1,5 @@
-//! What we ask of auth about people, in our words: whether somebody exists, who is called what, and by which keys
-//! somebody's devices sign; and what auth tells of people.
+//! What we ask of auth about people, in our words: whether somebody exists, who is called what, which sessions have not
+//! ended, and by which keys somebody's devices sign; and what auth tells of people.
 //! Nothing of it is remembered: a key that was revoked a moment ago signs nothing any more.
 
 use std::collections::HashMap;
@@ -11,7 +11,7 @@ use chassis::transport::{Transport, as_service};
 use proto::auth::v1 as pb;
 use proto::auth::v1::auth_service_client::AuthServiceClient;
 use proto::auth::v1::user_service_client::UserServiceClient;
-use proto::id::{InvalidId, UserId};
+use proto::id::{InvalidId, SessionId, UserId};
 use tonic::{Code, Status};
 use uuid::Uuid;
 
@@ -43,15 +43,6 @@ pub enum PersonFact {
     },
     /// Its account is gone.
     Gone(UserId),
-}
-
-/// A page of what happened to people.
-#[derive(Clone, Debug)]
-pub struct PersonFacts {
-    /// What could be read, oldest first.
-    pub readable: Vec<PersonFact>,
-    /// The position of the last one, read or not; `None` when there was nothing.
-    pub last_position: Option<i64>,
 }
 
 /// The way to auth's users.
@@ -112,22 +103,13 @@ impl People {
         named.map(|user| Ok((id(&user.user_id)?, [user.username, user.display_name]))).collect()
     }
 
-    /// What happened to people after a position of auth's outbox, oldest first.
-    pub async fn facts(&self, after_position: i64, limit: i32) -> Result<PersonFacts, Error> {
-        let request = pb::ListUserFactsRequest { after_position, limit };
-        let request = as_service(request, &self.credential, None);
-        let answer = self.auth.clone().list_user_facts(request).await;
-        let facts = answer.map_err(|status| not_answered(&status))?.into_inner().facts;
-        let last_position = facts.last().map(|fact| fact.position);
-        // One that cannot be read must not stop all that come after it. It stays in auth's outbox.
-        Ok(PersonFacts {
-            readable: facts
-                .into_iter()
-                .filter(concerns_messaging)
-                .filter_map(|fact| PersonFact::try_from(fact).ok())
-                .collect(),
-            last_position,
-        })
+    /// Whether a session of a user has not ended. Says what holds now: nothing of it is remembered.
+    pub async fn has_session(&self, user: UserId, session: SessionId) -> Result<bool, Error> {
+        let request = as_service(pb::ListSessionsRequest {}, &self.credential, Some(user));
+        let answer = self.auth.clone().list_sessions(request).await;
+        let sessions = answer.map_err(|status| not_answered(&status))?.into_inner().sessions;
+        let session = session.to_string();
+        Ok(sessions.iter().any(|alive| alive.session_id == session))
     }
 
     /// All keys that a user's devices have ever had.
@@ -138,11 +120,6 @@ impl People {
         let keys = answer.map_err(|status| refused(&status, user))?.into_inner().device_keys;
         keys.into_iter().map(DeviceKey::try_from).collect()
     }
-}
-
-/// Whether a fact is one that messaging knows. A newer auth may tell of more.
-fn concerns_messaging(fact: &pb::UserFact) -> bool {
-    fact.payload.is_some()
 }
 
 impl TryFrom<pb::DeviceKey> for DeviceKey {
@@ -179,20 +156,5 @@ fn not_answered(status: &Status) -> Error {
         }
         _ => tracing::error!(code = ?status.code(), "auth refused: {}", status.message()),
     }
-    Error::Unavailable("auth")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_fact_that_is_not_known_does_not_concern_messaging() {
-        use pb::user_fact::Payload::{ReviewChanged, UserDeleted, UserUpdated};
-        let concerns = |payload| concerns_messaging(&pb::UserFact { payload, ..Default::default() });
-        assert!(concerns(Some(UserDeleted(pb::UserDeleted {}))));
-        assert!(concerns(Some(ReviewChanged(pb::ReviewChanged::default()))));
-        assert!(concerns(Some(UserUpdated(pb::UserUpdated {}))));
-        assert!(!concerns(None));
-    }
+    Error::Neighbour(Box::new(Fault::of_neighbour("auth", status)))
 }

@@ -12,6 +12,7 @@ use proto::id::{ConversationId, MessageId, UserId};
 use proto::messaging::v1 as pb;
 use proto::messaging::v1::check_message_response::Verdict;
 use proto::messaging::v1::message_policy_service_client::MessagePolicyServiceClient;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 use tonic::{Code, Request, Status};
@@ -29,13 +30,14 @@ const MAX_REASON: usize = 512;
 const COMPLAIN_EVERY: Duration = Duration::from_secs(10);
 
 /// The operator's own service that has a say in what is sent.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyConfig {
     /// Where it serves `parlor.messaging.v1.MessagePolicyService`: `http://host:port`, or `https://` with `tls`.
     pub url: String,
     /// How long it may think about one message, such as `300ms`. The sender waits for it.
     #[serde(default = "default_timeout", with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub timeout: Duration,
     /// What happens to a message about which it does not answer in time, or not in a way that makes sense: `refuse` or
     /// `allow`.
@@ -47,7 +49,7 @@ pub struct PolicyConfig {
 }
 
 /// What happens to a message when the policy does not answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
     /// Nothing is sent without its word.

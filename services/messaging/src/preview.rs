@@ -13,6 +13,7 @@ use futures_util::FutureExt as _;
 use outbound::{Fetcher, Summary, WebAddress};
 use proto::id::{ConversationId, MessageId, UserId};
 use proto::messaging::v1 as pb;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc};
 
@@ -24,7 +25,7 @@ use crate::publish::Publisher;
 use crate::store::Store;
 
 /// Previews of links.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PreviewConfig {
     /// Whether there are any. They tell the servers behind links that somebody wrote them.
@@ -149,6 +150,12 @@ impl Previewer {
     pub fn start(self, config: &PreviewConfig, tasks: &Tasks) -> anyhow::Result<Previews> {
         if !config.enabled {
             return Ok(Previews::default());
+        }
+        if !config.fetch.allow_networks.is_empty() {
+            tracing::warn!(
+                "previews.fetch.allow_networks: people who write links reach the machines of {:?}",
+                config.fetch.allow_networks
+            );
         }
         let fetcher = Fetcher::new(&config.fetch)?;
         let (entrance, queue) = mpsc::channel(config.max_waiting);

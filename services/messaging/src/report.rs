@@ -118,6 +118,9 @@ impl Remark {
             let rule = "must have no control characters but tab and line feed";
             return Err(Error::Invalid { field, rule });
         }
+        if chassis::text::is_filled_with_blanks(text) {
+            return Err(Error::Invalid { field, rule: chassis::text::VISIBLE_OR_EMPTY });
+        }
         Ok(Self(text.to_owned()))
     }
 

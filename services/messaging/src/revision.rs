@@ -25,6 +25,8 @@ pub struct Revision {
     pub change: Change,
     /// Whom the new content mentions.
     pub mentions: Vec<UserId>,
+    /// A registered key of the editor has signed the new content. Known once the content was examined.
+    pub is_signed: bool,
 }
 
 /// What is to become of a message.
@@ -58,18 +60,17 @@ impl Revision {
                 if message.sender != self.by {
                     return Err(Error::NotAuthor(self.message_id));
                 }
-                if !access.may_write {
-                    return Err(Error::WriteDenied(self.conversation));
-                }
+                access.check_writing(self.conversation)?;
                 let Some(before) = &message.content else {
                     return Err(Error::MessageDeleted(self.message_id));
                 };
                 // Nothing but the message that waits reaches one who has not said yes.
-                if !beside.is_request {
+                if !beside.is_request || access.request_unheard {
                     access.check_contact(self.conversation)?;
                 }
-                access.check_secrecy(self.conversation, content)?;
-                if !before.may_become(content) {
+                access.check_secrecy(self.conversation, content, self.is_signed)?;
+                // The words of a copy are another's, whom it names.
+                if message.details.origin.is_some() || !before.may_become(content) {
                     return Err(Error::NotEditable(self.message_id));
                 }
                 if before == content {
@@ -157,6 +158,7 @@ mod tests {
             by,
             change,
             mentions: Vec::new(),
+            is_signed: false,
         };
         revision.apply(message, &Beside::default(), &access, Timestamp::from_millis(2))
     }
@@ -176,6 +178,19 @@ mod tests {
         assert!(matches!(other, Err(Error::NotAuthor(_))));
         let muted = revise(&message, author, edit("new", None), Access::muted());
         assert!(matches!(muted, Err(Error::WriteDenied(_))));
+    }
+
+    #[test]
+    fn the_words_of_a_copy_stay_those_of_its_origin() {
+        let author = UserId::generate();
+        let origin = Some(proto::messaging::v1::Origin::default());
+        let copy = Message { details: Details { origin, ..Details::default() }, ..message(author) };
+        for says in ["new", "hello"] {
+            let edited = revise(&copy, author, edit(says, None), Access::member());
+            assert!(matches!(edited, Err(Error::NotEditable(_))));
+        }
+        let deleted = revise(&copy, author, Change::Delete(DeletionReason::Deleted), Access::member());
+        assert!(deleted.unwrap().is_some());
     }
 
     #[test]

@@ -8,9 +8,10 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use chassis::clock::Clock;
-use chassis::trace::TraceId;
+use chassis::trace::{self, TraceContext, TraceId};
 use futures_util::stream::{self, StreamExt as _};
 use proto::id::{ConversationId, UserId};
+use tracing::Span;
 
 use crate::conversations::{Access, Conversations};
 use crate::error::Error;
@@ -52,8 +53,18 @@ pub struct Sending {
     pub letter: Letter,
     /// The trace of the request that brought it.
     pub trace: Option<TraceId>,
+    /// Open until the message is committed or refused, for a collector of traces.
+    _span: Span,
     /// Who waits.
     pub answer: Answer<Appended>,
+}
+
+impl Sending {
+    /// A message to be sent for a request of this trace.
+    pub fn new(letter: Letter, trace: Option<TraceContext>, answer: Answer<Appended>) -> Self {
+        let span = trace::span_under(trace, "commit");
+        Self { letter, trace: trace.map(|context| context.trace_id), _span: span, answer }
+    }
 }
 
 impl Job for Errand {
@@ -261,11 +272,13 @@ impl Writer {
 
     async fn purge(&self, conversation: ConversationId, by: UserId, answer: Answer<Purged>, access: Access) {
         let outcome = self.store.purge(conversation, by, &access, self.clock.now()).await;
-        let event = outcome.as_ref().ok().and_then(|purged| purged.event.clone());
+        let told = outcome.as_ref().map(|purged| (purged.event.clone(), purged.alerts.clone()));
+        let (event, alerts) = told.unwrap_or_default();
         answer.give(outcome);
         if let Some(event) = event {
             self.publisher.event(event);
         }
+        alerts.into_iter().for_each(|event| self.publisher.user_event(event));
     }
 }
 

@@ -10,7 +10,6 @@ use std::time::Duration;
 
 use chassis::events::{Delivery, Events, Subscription};
 use chassis::follow::{Follower, PATIENCE, Run, Verdict};
-use chassis::identity::Verifier;
 use chassis::tasks::{Shutdown, Tasks};
 use futures_util::{StreamExt as _, future, stream};
 use prost::Message as _;
@@ -42,7 +41,7 @@ const ENOUGH: usize = 256;
 /// How long a reader may take nothing while something waits.
 const STALL: Duration = Duration::from_secs(10);
 
-/// How often the heads are looked at, and the session.
+/// The span between two looks at the heads.
 const LOOK: Duration = Duration::from_secs(10);
 
 /// How many subscriptions are asked for at once.
@@ -55,8 +54,6 @@ pub struct Feed {
     pub messaging: Messaging,
     /// Brings the hints.
     pub events: Events,
-    /// Says whether a session goes on.
-    pub verifier: Verifier,
     /// The watermarks that were shown.
     pub shown: Shown,
 }
@@ -66,7 +63,6 @@ impl Feed {
     pub async fn open(
         &self,
         user: UserId,
-        token: Option<String>,
         heads: Vec<(ConversationId, Sequence)>,
         tasks: &Tasks,
     ) -> Result<impl stream::Stream<Item = Result<pb::StreamEventsResponse, Status>> + Send + use<>, Error>
@@ -76,7 +72,6 @@ impl Feed {
         let mut session = Session {
             feed: self.clone(),
             user,
-            token,
             follows_all: heads.is_empty(),
             hints,
             followed: HashMap::new(),
@@ -122,7 +117,6 @@ enum Log {
 struct Session {
     feed: Feed,
     user: UserId,
-    token: Option<String>,
     /// Whether conversations that the user comes into later are followed too.
     follows_all: bool,
     hints: mpsc::Sender<Delivery>,
@@ -181,7 +175,12 @@ impl Session {
                 continue;
             }
             let head = heads.get(&id).copied().unwrap_or(Sequence::NONE);
-            let mut follower = Follower::new(after.unwrap_or(head).get());
+            let after = after.unwrap_or(head);
+            if after > head {
+                // A follower of this would wait for sequences that were given long ago.
+                return Err(Error::HeadBeyondLog { conversation: id, head });
+            }
+            let mut follower = Follower::new(after.get());
             follower.head(head.get());
             if follower.missing().is_some() {
                 self.behind.push_back(Log::Conversation(id));
@@ -240,7 +239,7 @@ impl Session {
                     self.close_gaps();
                     Ok(())
                 }
-                _ = look.tick() => self.look().await,
+                _ = look.tick() => self.look_at_heads().await,
                 Ok(()) = interruptions.changed() => self.look_at_heads().await,
                 () = sleep_until(last_taken + STALL), if !self.waiting.is_empty() => Ok(()),
                 () = updates.closed() => return Error::Unavailable("the reader"),
@@ -266,11 +265,20 @@ impl Session {
             Notice::Event(event) => {
                 let Ok(id) = ConversationId::parse(&event.conversation_id) else { return Ok(()) };
                 let Some(followed) = self.followed.get_mut(&id) else { return Ok(()) };
+                if self.behind.contains(&Log::Conversation(id)) {
+                    // The log is being read: it shows what the hint is about as it stands now.
+                    followed.follower.head(event.sequence);
+                    return Ok(());
+                }
                 match followed.follower.offer(event.sequence, event) {
                     Verdict::Deliver(run) => self.show(id, run).await,
                     Verdict::Duplicate => Ok(()),
                     Verdict::Held => self.wait_for(Log::Conversation(id)),
                 }
+            }
+            Notice::UserEvent(event) if self.behind.contains(&Log::Own) => {
+                self.own.head(event.sequence);
+                Ok(())
             }
             Notice::UserEvent(event) => match self.own.offer(event.sequence, event) {
                 Verdict::Deliver(run) => self.show_own(run).await,
@@ -432,19 +440,7 @@ impl Session {
         }
     }
 
-    /// Looks whether the session goes on, and whether something was missed.
-    async fn look(&mut self) -> Result<(), Error> {
-        if let Some(token) = &self.token {
-            match self.feed.verifier.verify(token).await {
-                Ok(Some(caller)) if caller.user_id == self.user => {}
-                Ok(_) => return Err(Error::SessionEnded),
-                // Auth is away; it will be asked again.
-                Err(_) => {}
-            }
-        }
-        self.look_at_heads().await
-    }
-
+    /// Looks whether something was missed.
     async fn look_at_heads(&mut self) -> Result<(), Error> {
         let ids: Vec<_> = self.followed.keys().copied().collect();
         let heads = self.feed.messaging.heads(&ids, &[self.user]).await?;

@@ -1,18 +1,23 @@
-//! The sweeper: erases what was purged. It is unreadable from that instant on, because every read looks at the head; this
-//! is about what is still stored.
+//! The sweeper: erases what was purged, and checkpoints of event streams that are not used. What was purged is unreadable
+//! from that instant on, because every read looks at the head; this is about what is still stored.
 //!
 //! What there is to do stands in the rows, so a restart forgets nothing; and each batch is looked at again under the locks
 //! of the heads, so replicas that sweep at once do each thing once.
 
 use std::time::Duration;
 
+use chassis::clock::Clock;
 use chassis::tasks::{Shutdown, Tasks};
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::store::{Failure, Store};
+use crate::stream_checkpoints::UNUSED;
 
 /// How many messages one transaction erases.
 const BATCH: i64 = 256;
+
+/// The number of checkpoints that one transaction removes.
+const CHECKPOINTS: i64 = 256;
 
 /// How many emptied conversations are looked up at once.
 const CONVERSATIONS: i64 = 64;
@@ -25,6 +30,8 @@ pub const SWEPT: &str = "messaging_swept_total";
 pub struct Sweeper {
     /// Where it is.
     pub store: Store,
+    /// Tells the time.
+    pub clock: Clock,
     /// How often it looks.
     pub every: Duration,
 }
@@ -41,11 +48,23 @@ impl Sweeper {
                     _ = ticks.tick() => {}
                 }
                 // What fails is done at the next tick.
-                if let Err(failure) = self.sweep_purged(&shutdown).await {
-                    failure.log();
+                for outcome in [self.sweep_purged(&shutdown).await, self.sweep_checkpoints(&shutdown).await] {
+                    if let Err(failure) = outcome {
+                        failure.log();
+                    }
                 }
             }
         });
+    }
+
+    /// Removes checkpoints of event streams that have not been used for long.
+    async fn sweep_checkpoints(&self, shutdown: &Shutdown) -> Result<(), Failure> {
+        let unused_since = self.clock.now().minus(UNUSED);
+        let is_full = |swept: u64| i64::try_from(swept).is_ok_and(|swept| swept >= CHECKPOINTS);
+        while !shutdown.is_set()
+            && is_full(self.store.sweep_stream_checkpoints(unused_since, CHECKPOINTS).await?)
+        {}
+        Ok(())
     }
 
     /// Erases what was purged. The conversations have had their events.

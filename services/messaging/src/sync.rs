@@ -150,6 +150,11 @@ impl Messaging {
         candidates.sort_unstable();
         let places = self.store.places(user, &candidates).await?;
         let seen = |id: ConversationId| listed.get(&id).copied().unwrap_or(Sequence::NONE);
+        // A client that knows more than there is waits for sequences that mean something else by then.
+        let head = |id: &ConversationId| places.get(id).map_or(Sequence::NONE, |place| place.head);
+        if candidates.iter().any(|id| seen(*id) > head(id)) {
+            return Ok(Missed::Everything);
+        }
         let mut changed = candidates
             .iter()
             .filter_map(|id| places.get(id))
@@ -160,6 +165,9 @@ impl Messaging {
             page.gone = listed.keys().copied().filter(|id| memberships.get(*id).is_none()).collect();
             page.gone.sort_unstable();
             (page.user_events, page.user_head) = self.user_events(user, known.user_sequence, EVENTS).await?;
+            if known.user_sequence > page.user_head {
+                return Ok(Missed::Everything);
+            }
         } else {
             page.user_head =
                 self.store.user_heads(&[user]).await?.get(&user).copied().unwrap_or(Sequence::NONE);

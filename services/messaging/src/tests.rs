@@ -8,6 +8,7 @@ mod departing;
 mod ending;
 mod expiring;
 mod exporting;
+mod facts;
 mod finding;
 mod fold;
 mod folding;
@@ -36,6 +37,7 @@ use chassis::events::Events;
 use chassis::fault::Fault;
 use chassis::identity::{AcceptedServices, ServiceCredential};
 use chassis::middleware::LimitsConfig;
+use chassis::rates::RatesConfig;
 use chassis::transport::{Transport, as_service};
 use chassis::unit::Unit;
 use proto::conversation::v1::ConversationKind;
@@ -119,7 +121,7 @@ impl World {
             auth: others.auth(),
             credential: ServiceCredential::new("messaging", &Secret::new(SECRET)).unwrap(),
             accepted: AcceptedServices::with_secrets(secrets.iter().map(|(name, secret)| (*name, secret))),
-            limits: LimitsConfig::default(),
+            limits: LimitsConfig { rates: RatesConfig::unlimited(), ..LimitsConfig::default() },
         };
         let mut unit = crate::start(config.clone(), deps).await.unwrap();
         let transport = Transport::local(unit.grpc.take().unwrap());

@@ -44,7 +44,7 @@ impl Messaging {
         };
         let mut ruling = policy.ask(question).await;
         if let Ok(Ruling::Replaced(content)) = &ruling
-            && self.examine(&letter.saying((**content).clone())).await.is_err()
+            && self.examine(&mut letter.saying((**content).clone())).await.is_err()
         {
             ruling = Err(Trouble::Nonsense("the replacement could not be sent"));
         }
@@ -83,16 +83,16 @@ impl Messaging {
 
     async fn could_become(&self, message: &Message, revision: &Revision, instead: &Content) -> bool {
         let change = Change::Edit { content: instead.clone(), expected_version: None };
-        let instead_of = Revision { change, ..revision.clone() };
+        let mut instead_of = Revision { change, ..revision.clone() };
         message.content.as_ref().is_some_and(|content| content.may_become(instead))
-            && self.examine_edit(&instead_of).await.is_ok()
+            && self.examine_edit(&mut instead_of).await.is_ok()
     }
 }
 
 impl Letter {
-    /// The same letter with other words.
+    /// The same letter with other words, which are not those of the origin of a copy any more.
     fn saying(&self, content: Content) -> Self {
-        let details = Details { poll: content.new_poll(), ..self.details.clone() };
+        let details = Details { poll: content.new_poll(), origin: None, ..self.details.clone() };
         Self { content, details, ..self.clone() }
     }
 }

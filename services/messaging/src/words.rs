@@ -10,8 +10,8 @@ use unicode_segmentation::UnicodeSegmentation;
 /// A longer word is cut to this, wherever it stands.
 const MAX_WORD_BYTES: usize = 64;
 
-/// The most different words that one message is found by.
-const MAX_WORDS: usize = 1000;
+/// The most different words that one message is found by: more than a text of 16 KiB, the longest, can have.
+const MAX_WORDS: usize = 16 * 1024;
 
 /// The different words of a text in the order in which they come, the emoji last. Case and accents make no difference, nor
 /// does anything that is neither letter, digit nor emoji. They hold no white space and no character that means something to
@@ -128,8 +128,18 @@ mod tests {
         assert_eq!(words(&"a".repeat(1000)), ["a".repeat(64)]);
         assert_eq!(words(&"ж".repeat(1000)), ["ж".repeat(32)]);
         assert_eq!(words(&"a€".repeat(100)).len(), 1);
-        let many: Vec<_> = (0..5000).map(|n| n.to_string()).collect();
+        let many: Vec<_> = (0..20_000).map(|n| n.to_string()).collect();
         assert_eq!(words(&many.join(" ")).len(), MAX_WORDS);
+    }
+
+    #[test]
+    fn the_longest_text_is_found_by_all_of_its_words() {
+        let letters =
+            ('a'..='z').flat_map(|a| ('a'..='z').flat_map(move |b| ('a'..='z').map(move |c| [a, b, c])));
+        let latin: Vec<String> = letters.take(4096).map(|letters| letters.iter().collect()).collect();
+        assert_eq!(words(&latin.join(" ")), latin);
+        let han: String = ('\u{4e00}'..).take(16 * 1024 / 3).collect();
+        assert_eq!(words(&han).len(), 16 * 1024 / 3);
     }
 
     proptest! {

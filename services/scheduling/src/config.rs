@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::calls::CallsConfig;
@@ -13,7 +14,7 @@ use crate::timer;
 const YEAR: u32 = 365;
 
 /// What can be set about this service.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// How far ahead a message may be scheduled, or a call booked for the first time; from 1 day to 365 days.
@@ -26,6 +27,7 @@ pub struct Config {
     /// How long whoever fires a message has it for itself. When a process is killed while it sends, another one takes
     /// over after this long. At least 10 s, which is twice what a send may take.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub lease: Duration,
     /// How many messages this process fires per second at most. It is what keeps the others standing when everything
     /// that became due during an outage is fired after it.
@@ -35,9 +37,11 @@ pub struct Config {
     /// How often this process looks for what other processes have scheduled, have given back, or have died with. What it
     /// has scheduled itself it knows at once. From 1 ms to 1 min.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub poll_interval: Duration,
     /// The longest wait between two tries while messaging is away. The first is 250 ms, and each is twice the one before.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub longest_retry: Duration,
     /// Calls.
     pub calls: CallsConfig,

@@ -1,11 +1,11 @@
-//! What we ask of conversation, in our words: which direct conversation two people have, who the other one is, and who
-//! blocks whom.
+//! What we ask of conversation, in our words: which direct conversation two people have, and who the other one is.
 
 use std::time::Duration;
 
 use chassis::fault::Fault;
 use chassis::identity::ServiceCredential;
 use chassis::transport::{Transport, as_service};
+use proto::conversation::v1::connection_service_client::ConnectionServiceClient;
 use proto::conversation::v1::conversation_service_client::ConversationServiceClient;
 use proto::conversation::v1::{self as pb, ConversationKind, ErrorReason};
 use proto::id::{ConversationId, UserId};
@@ -20,11 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Conversations {
     client: ConversationServiceClient<Transport>,
+    contacts: ConnectionServiceClient<Transport>,
     credential: ServiceCredential,
 }
-
-/// As many facts are read at once.
-const FACTS: i32 = 200;
 
 /// Somebody blocks another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,15 +31,6 @@ pub struct Block {
     pub blocker: UserId,
     /// Who is not to learn of it.
     pub blocked: UserId,
-}
-
-/// Something that conversation says has happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Happening {
-    /// Where it stands in conversation's outbox.
-    pub position: i64,
-    /// Who blocks whom; `None` for what does not concern us.
-    pub block: Option<Block>,
 }
 
 /// Why conversation does not say what it is asked. Calls and bookings each have their own words for it.
@@ -62,7 +51,8 @@ pub enum Denial {
 impl Conversations {
     /// Asks conversation over this transport, as the service with this credential.
     pub fn new(conversation: Transport, credential: ServiceCredential) -> Self {
-        Self { client: ConversationServiceClient::new(conversation), credential }
+        let contacts = ConnectionServiceClient::new(conversation.clone());
+        Self { client: ConversationServiceClient::new(conversation), contacts, credential }
     }
 
     /// The direct conversation of two people, which is made when there is none yet.
@@ -92,23 +82,15 @@ impl Conversations {
             .map_err(|_| misunderstood("conversation knows a direct one with nobody else in it"))
     }
 
-    /// The blocks after a position, oldest first, and at the end how far that reaches; not everything at once, and nothing
-    /// when there is nothing more.
-    pub async fn happenings(&self, after: i64) -> Result<Vec<Happening>, Error> {
-        let message = pb::ListConversationFactsRequest { after_position: after, limit: FACTS };
-        let mut request = as_service(message, &self.credential, None);
-        request.set_timeout(PATIENCE);
-        let answer = self.client.clone().list_conversation_facts(request).await;
-        let facts = answer
-            .map_err(|status| Error::Unavailable { service: "conversation", source: Box::new(status) })?
-            .into_inner()
-            .facts;
-        let last = facts.last().map(|fact| fact.position);
-        let mut happenings: Vec<_> =
-            facts.iter().map(happening).filter(|happening| happening.block.is_some()).collect();
-        let rest = last.filter(|last| happenings.last().is_none_or(|happening| happening.position < *last));
-        happenings.extend(rest.map(|position| Happening { position, block: None }));
-        Ok(happenings)
+    /// Whether a user has to ask another first, or has asked and waits for the answer. One who is blocked reads the same.
+    pub async fn is_unaccepted(&self, user: UserId, other: UserId) -> Result<bool, Denial> {
+        let request = self.on_behalf(pb::CheckContactRequest { user_id: other.to_string() }, user);
+        let answer = self.contacts.clone().check_contact(request).await.map_err(denial)?;
+        let contact = answer.into_inner().contact.unwrap_or_default();
+        let asks = |request: &pb::Request| {
+            request.state() == pb::RequestState::Pending && request.from_user_id == user.to_string()
+        };
+        Ok(contact.request_needed || contact.message_request.as_ref().is_some_and(asks))
     }
 
     fn on_behalf<T>(&self, message: T, user: UserId) -> Request<T> {
@@ -116,22 +98,6 @@ impl Conversations {
         request.set_timeout(PATIENCE);
         request
     }
-}
-
-fn happening(fact: &pb::ConversationFact) -> Happening {
-    let position = fact.position;
-    let Some(pb::conversation_fact::Payload::ContactBlocked(block)) = &fact.payload else {
-        return Happening { position, block: None };
-    };
-    let block = match (UserId::parse(&block.blocker_user_id), UserId::parse(&block.blocked_user_id)) {
-        (Ok(blocker), Ok(blocked)) => Some(Block { blocker, blocked }),
-        _ => {
-            // It must not stop all that come after it.
-            tracing::error!(position, "conversation has told at {position} of a block between nobody");
-            None
-        }
-    };
-    Happening { position, block }
 }
 
 fn misunderstood(what: &'static str) -> Denial {
@@ -148,7 +114,7 @@ fn denial(status: Status) -> Denial {
         }
         (Code::ResourceExhausted, Some(_)) => Denial::TooMany(fault.wait().unwrap_or(PATIENCE)),
         // Without a reason of its own it is not the user who is refused, but we.
-        _ => Denial::Failed(Error::Unavailable { service: "conversation", source: Box::new(status) }),
+        _ => Denial::Failed(Error::Neighbour { service: "conversation", source: Box::new(status) }),
     }
 }
 
@@ -175,7 +141,7 @@ mod tests {
             (Code::NotFound, "NO_SUCH_REASON"),
         ] {
             let denial = said(code, reason);
-            assert!(matches!(denial, Denial::Failed(Error::Unavailable { .. })), "{denial:?}");
+            assert!(matches!(denial, Denial::Failed(Error::Neighbour { .. })), "{denial:?}");
         }
     }
 }

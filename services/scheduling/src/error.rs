@@ -85,8 +85,8 @@ pub enum Error {
     #[error(transparent)]
     Calendar(#[from] Refusal),
     /// Another service does not say what it is asked.
-    #[error("{service} is not available at the moment")]
-    Unavailable {
+    #[error("{service} does not answer what it is asked")]
+    Neighbour {
         /// Which one.
         service: &'static str,
         /// What it says instead.
@@ -146,7 +146,7 @@ impl From<&Error> for Fault {
             }
             Error::Call(error) => error.into(),
             Error::Calendar(refusal) => refusal.into(),
-            Error::Unavailable { service, .. } => Self::unavailable(service),
+            Error::Neighbour { service, source } => Self::of_neighbour(service, source),
             Error::Store(Failure::Transient(_)) => Self::unavailable("scheduling"),
             Error::Misunderstood(_)
             | Error::Lost

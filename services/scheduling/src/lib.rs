@@ -36,12 +36,15 @@ pub mod users;
 #[cfg(test)]
 mod tests;
 
+use chassis::audit::AuditLog;
 use chassis::clock::Clock;
 use chassis::config::Settings;
 use chassis::database::Database;
 use chassis::events::Events;
-use chassis::identity::{AcceptedServices, Identity, ServiceCredential, Verifier};
+use chassis::facts::{Reader, Source};
+use chassis::identity::{AcceptedServices, Identity, ServiceCredential, Streams, Verifier};
 use chassis::middleware::LimitsConfig;
+use chassis::rates::Rates;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::{self, Unit};
@@ -58,22 +61,19 @@ use crate::calendar::Calendar;
 use crate::calendar::announce::Announcer;
 use crate::calendar::people::People;
 use crate::calls::{CallDeps, Calls};
+use crate::consume::{BLOCKS, BlockFacts, USERS, UserFacts};
 use crate::conversations::Conversations;
 use crate::grpc::Grpc;
 use crate::messaging::Messaging;
 use crate::scheduling::{Bounds, Scheduling};
 use crate::store::Store;
 use crate::timer::{Kind, Timer};
-use crate::users::Users;
 
 /// The name of this service.
 pub const NAME: &str = "scheduling";
 
 /// The tables of this service.
 pub static MIGRATOR: Migrator = sqlx::migrate!("./migrations");
-
-/// The most bytes of a request: the longest text, with room to spare.
-const REQUEST_BYTES: usize = 256 * 1024;
 
 /// What became of what was claimed, by kind and outcome.
 const TIMER_FIRED: &str = "timer_fired_total";
@@ -108,12 +108,15 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     describe_metrics();
     let Deps { database, events, clock, messaging, conversation, auth, credential, accepted, limits } = deps;
     let announcer = Announcer::new(messaging.clone(), credential.clone());
-    let conversations = Conversations::new(conversation, credential.clone());
+    let conversations = Conversations::new(conversation.clone(), credential.clone());
     let tasks = Tasks::default();
     let verifier = Verifier::new(auth.clone(), Some(credential.clone()));
     verifier.forget_ended_sessions(&events, &tasks).await;
+    let streams = Streams::start(&verifier, &events, &clock, &limits, &tasks).await;
+    let rates = Rates::start(&limits.rates, &tasks);
+    let audit = AuditLog::start("scheduling", &database, &clock, &tasks);
 
-    let store = Store::new(database.clone(), clock);
+    let store = Store::new(database.clone(), clock.clone());
     let messaging = Messaging::new(messaging, credential.clone());
     let call_deps = CallDeps {
         store: store.clone(),
@@ -122,11 +125,11 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         conversations: conversations.clone(),
         auth: auth.clone(),
         credential: credential.clone(),
-        verifier: verifier.clone(),
         timing: config.timing(),
         tasks: tasks.clone(),
     };
     let calls = Calls::start(&config.calls, call_deps);
+    calls.follow_sessions(&tasks).await;
     let timer_of = |kind| Timer::new(kind, config.timing(), store.clone(), tasks.clone());
     let timer = timer_of(Kind::ScheduledMessage);
     let calendar = Calendar {
@@ -143,13 +146,14 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
         store,
         timer: timer.clone(),
         messaging,
-        users: Users::new(auth, credential),
-        conversations,
         bounds: Bounds { horizon_days: config.horizon_days, max_pending: config.max_pending },
         calls: calls.clone(),
     };
-    consume::follow_users(scheduling.clone(), events.clone(), &tasks);
-    consume::follow_blocks(scheduling.clone(), events.clone(), &tasks);
+    let (users, blocks) = (UserFacts(scheduling.clone()), BlockFacts(scheduling.clone()));
+    let source = Source::auth(auth, credential.clone());
+    Reader::new(USERS, source, database.clone(), clock.clone(), users).start(&events, &tasks);
+    let source = Source::conversation(conversation, credential);
+    Reader::new(BLOCKS, source, database.clone(), clock, blocks).start(&events, &tasks);
     let firing = scheduling.clone();
     tasks.spawn("timer", |shutdown| async move {
         let fire = |claim| {
@@ -162,15 +166,16 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
     run_calendar(&calendar, &tasks);
 
     let exports = export::Grpc::new(scheduling.clone(), calendar.clone());
+    let request_bytes = proto::largest::request_bytes("parlor.scheduling.v1");
     let messages =
-        ScheduledMessageServiceServer::new(Grpc::new(scheduling)).max_decoding_message_size(REQUEST_BYTES);
+        ScheduledMessageServiceServer::new(Grpc::new(scheduling)).max_decoding_message_size(request_bytes);
     let calendars =
-        CalendarServiceServer::new(calendar::Grpc::new(calendar)).max_decoding_message_size(REQUEST_BYTES);
-    let calls = calls.server().max_decoding_message_size(REQUEST_BYTES);
+        CalendarServiceServer::new(calendar::Grpc::new(calendar)).max_decoding_message_size(request_bytes);
+    let calls = calls.server().max_decoding_message_size(request_bytes);
     let routes = Routes::new(messages)
         .add_service(calendars)
         .add_service(calls)
-        .add_service(ExportServiceServer::new(exports).max_decoding_message_size(REQUEST_BYTES));
+        .add_service(ExportServiceServer::new(exports).max_decoding_message_size(request_bytes));
     Ok(Unit {
         name: NAME,
         services: vec![
@@ -179,7 +184,7 @@ pub async fn start(config: Config, deps: Deps) -> anyhow::Result<Unit> {
             call_service_server::SERVICE_NAME,
             export_service_server::SERVICE_NAME,
         ],
-        grpc: Some(unit::routes(routes, Identity::new(verifier, accepted), &limits)),
+        grpc: Some(unit::routes(routes, Identity::new(verifier, accepted, streams, rates), audit, &limits)),
         listening: vec![],
         database: Some(database),
         tasks,
@@ -212,14 +217,14 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
     let peers = &settings.peers;
     let deps = Deps {
         database: Database::open(&settings.database, NAME, &MIGRATOR).await?,
-        events: Events::nats(&settings.nats).await?,
+        events: settings.events(NAME).await?,
         clock: Clock::system(),
         messaging: peers.transport("messaging", &peers.messaging)?,
         conversation: peers.transport("conversation", &peers.conversation)?,
         auth: peers.transport("auth", &peers.auth)?,
         credential: settings.identity.credential(NAME)?,
         accepted: settings.identity.accepted()?,
-        limits: settings.limits,
+        limits: settings.limits.in_profile(settings.profile),
     };
     start(settings.service, deps).await
 }

@@ -111,6 +111,10 @@ fn refusal(status: Status, conversation: ConversationId, field: &str) -> Error {
     match pb::ErrorReason::from_str_name(fault.reason()) {
         Some(pb::ErrorReason::ConversationNotFound) => Error::ConversationNotFound(conversation),
         Some(pb::ErrorReason::WriteDenied) => Error::WriteDenied(conversation),
+        // The other person, and not one whom the content names.
+        Some(pb::ErrorReason::UserNotFound) if fault.metadata().contains_key("conversation_id") => {
+            Error::Neighbour { service: "messaging", source: Box::new(status) }
+        }
         Some(
             pb::ErrorReason::InvalidField
             | pb::ErrorReason::SignatureInvalid
@@ -121,7 +125,7 @@ fn refusal(status: Status, conversation: ConversationId, field: &str) -> Error {
             | pb::ErrorReason::MessageRefused,
         ) => Error::Content(named(&fault, field)),
         // Neither yes nor no, whoever is to blame.
-        _ => Error::Unavailable { service: "messaging", source: Box::new(status) },
+        _ => Error::Neighbour { service: "messaging", source: Box::new(status) },
     }
 }
 
@@ -254,7 +258,36 @@ mod tests {
             (Code::DeadlineExceeded, ""),
         ] {
             let error = refused(code, reason);
-            assert!(matches!(error, Error::Unavailable { service: "messaging", .. }), "{error:?}");
+            assert!(matches!(error, Error::Neighbour { service: "messaging", .. }), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn what_messaging_says_of_the_author_reaches_the_author() {
+        let id = ConversationId::generate();
+        let told = |status: Status| {
+            let told = Status::from(refusal(status, id, convert::CONTENT));
+            (told.code(), Fault::of(&told).reason().to_owned(), Fault::of(&told).wait())
+        };
+        let wait = Duration::from_secs(7);
+        let slow = Fault::new(Code::ResourceExhausted, "ERROR_REASON_RATE_LIMITED").retry_after(wait);
+        assert_eq!(
+            told(slow.into()),
+            (Code::ResourceExhausted, "ERROR_REASON_RATE_LIMITED".to_owned(), Some(wait))
+        );
+        let gone = Fault::new(Code::NotFound, "ERROR_REASON_USER_NOT_FOUND").with("conversation_id", id);
+        assert_eq!(told(gone.into()), (Code::NotFound, "ERROR_REASON_USER_NOT_FOUND".to_owned(), None));
+        for reason in ["ERROR_REASON_REQUEST_PENDING", "ERROR_REASON_CONTACT_NOT_ACCEPTED"] {
+            let refused = told(status(Code::FailedPrecondition, reason));
+            assert_eq!(refused, (Code::FailedPrecondition, reason.to_owned(), None));
+        }
+        for (code, reason, expected) in [
+            (Code::Unavailable, "ERROR_REASON_OVERLOADED", Code::Unavailable),
+            (Code::DeadlineExceeded, "", Code::Unavailable),
+            (Code::Internal, "ERROR_REASON_INTERNAL", Code::Internal),
+            (Code::PermissionDenied, "ERROR_REASON_NOT_ADMITTED", Code::Internal),
+        ] {
+            assert_eq!(told(status(code, reason)).0, expected, "{code:?} {reason}");
         }
     }
 

@@ -8,7 +8,6 @@ use proto::id::{ScheduledMessageId, UserId};
 use tokio::time::{Instant, sleep};
 
 use crate::calls::Calls;
-use crate::conversations::Conversations;
 use crate::convert;
 use crate::error::Error;
 use crate::fire::Fired;
@@ -16,7 +15,6 @@ use crate::messaging::Messaging;
 use crate::scheduled_message::{self, Changes, Draft, Listed, Listing, ScheduledMessage, State};
 use crate::store::{Begun, Scheduled, Store, Tried};
 use crate::timer::Timer;
-use crate::users::Users;
 
 /// How long a caller waits for the outcome of a send that is under way.
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -33,8 +31,6 @@ pub struct Scheduling {
     pub(crate) store: Store,
     pub(crate) timer: Timer,
     pub(crate) messaging: Messaging,
-    pub(crate) users: Users,
-    pub(crate) conversations: Conversations,
     pub(crate) bounds: Bounds,
     pub(crate) calls: Calls,
 }

@@ -14,6 +14,7 @@ use chassis::events::Events;
 use chassis::fault::Fault;
 use chassis::identity::AcceptedServices;
 use chassis::middleware::LimitsConfig;
+use chassis::rates::RatesConfig;
 use chassis::transport::Transport;
 use chassis::unit::Unit;
 use proto::id::{ConversationId, UserId};
@@ -64,7 +65,7 @@ async fn start(config: Config, database: Database, others: &Others, clock: Clock
         auth: others.auth(),
         credential: Others::credential(),
         accepted: AcceptedServices::default(),
-        limits: LimitsConfig::default(),
+        limits: LimitsConfig { rates: RatesConfig::unlimited(), ..LimitsConfig::default() },
     };
     crate::start(config, deps).await.unwrap()
 }
@@ -727,6 +728,68 @@ async fn a_caller_who_goes_away_leaves_nothing_half_done() {
     world.others.hold(false);
     world.becomes(ann, &id, State::Sent).await;
     assert_eq!(world.others.sends(), 1);
+}
+
+impl World {
+    /// Waits until the only message of a user is cancelled.
+    async fn is_over(&self, user: UserId) {
+        self.events.publish(proto::subject::AUTH_FACTS, Vec::new().into());
+        let store = Store::new(self.database.clone(), self.clock.clone());
+        let listing = Listing { author: user, conversation: None, state: None, after: None, limit: 10 };
+        let over = async {
+            while store.list(listing).await.unwrap()[0].state.name() != StateName::Cancelled {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+        };
+        tokio::time::timeout(PATIENCE, over).await.expect("it is cancelled");
+    }
+}
+
+#[tokio::test]
+async fn a_fact_that_cannot_be_read_waits_for_the_start_that_can() {
+    let mut world = World::start().await;
+    let (ann, bob) = (world.writer(), world.writer());
+    let kept = world.schedule(ann, "kept", DAY).await;
+    world.schedule(bob, "never", DAY).await;
+    world.others.tell_of_something_new(ann.1);
+    world.others.delete(bob.1);
+    world.is_over(bob.1).await;
+    assert_eq!(world.database.count_aside("auth").await.unwrap(), 1);
+    assert_eq!(world.get(ann.1, &kept).await.unwrap().state(), State::Pending);
+
+    // As the next release reads it.
+    let payload = Some(proto::auth::v1::user_fact::Payload::UserDeleted(proto::auth::v1::UserDeleted {}));
+    let fact = proto::auth::v1::UserFact { user_id: ann.1.to_string(), payload, ..Default::default() };
+    let Database::Sqlite(pool) = &world.database else { panic!("on SQLite") };
+    let mut tx = pool.begin().await.unwrap();
+    let fact = prost::Message::encode_to_vec(&fact);
+    sqlx::query("UPDATE facts_aside SET payload = $1").bind(fact).execute(&mut *tx).await.unwrap();
+    tx.commit().await.unwrap();
+    world.restart_after(Duration::ZERO, config()).await;
+    world.is_over(ann.1).await;
+    assert_eq!(world.database.count_aside("auth").await.unwrap(), 0);
+}
+
+#[tokio::test]
+async fn an_older_copy_of_auth_loses_no_later_deletion() {
+    let world = World::start().await;
+    let (ann, bob, cem) = (world.writer(), world.writer(), world.writer());
+    for writer in [ann, bob, cem] {
+        world.schedule(writer, "never", DAY).await;
+    }
+    world.others.rename(ann.1);
+    world.others.rename(ann.1);
+    world.others.delete(ann.1);
+    world.is_over(ann.1).await;
+    // The facts end before the cursor.
+    world.others.is_restored_to(1);
+    world.others.delete(bob.1);
+    world.is_over(bob.1).await;
+    // Another fact stands at the cursor, and the facts go on beyond it.
+    world.others.is_restored_to(1);
+    world.others.rename(ann.1);
+    world.others.delete(cem.1);
+    world.is_over(cem.1).await;
 }
 
 #[tokio::test]

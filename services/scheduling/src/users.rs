@@ -1,17 +1,13 @@
-//! What we ask of auth, in our words: whose account is gone, and whose name contains a keyword.
+//! What we ask of auth, in our words: whose name contains a keyword.
 
 use chassis::identity::ServiceCredential;
+use chassis::text::fold;
 use chassis::transport::{Transport, as_service};
 use proto::auth::v1 as pb;
-use proto::auth::v1::auth_service_client::AuthServiceClient;
 use proto::auth::v1::user_service_client::UserServiceClient;
 use proto::id::UserId;
-use unicode_normalization::UnicodeNormalization as _;
 
 use crate::error::Error;
-
-/// As many facts are read at once.
-const FACTS: i32 = 100;
 
 /// The most users that auth gives in one answer.
 const CHUNK: usize = 100;
@@ -19,7 +15,6 @@ const CHUNK: usize = 100;
 /// Auth, as far as we need it.
 #[derive(Clone)]
 pub struct Users {
-    auth: AuthServiceClient<Transport>,
     users: UserServiceClient<Transport>,
     credential: ServiceCredential,
 }
@@ -51,25 +46,10 @@ impl Keyword {
     }
 }
 
-/// Without case and compatibility forms.
-fn fold(text: &str) -> String {
-    text.nfkc().filter(|c| !c.is_control()).collect::<String>().to_lowercase().nfc().collect()
-}
-
-/// Something that auth says has happened.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Happening {
-    /// Where it stands in auth's outbox.
-    pub position: i64,
-    /// Whose account was deleted; `None` for what does not concern us.
-    pub deleted: Option<UserId>,
-}
-
 impl Users {
     /// Asks auth over this transport, as the service with this credential.
     pub fn new(auth: Transport, credential: ServiceCredential) -> Self {
-        let users = UserServiceClient::new(auth.clone());
-        Self { auth: AuthServiceClient::new(auth), users, credential }
+        Self { users: UserServiceClient::new(auth), credential }
     }
 
     /// Those among these users whose username or display name contains a keyword, as the caller sees them.
@@ -86,7 +66,7 @@ impl Users {
             let request = as_service(message, &self.credential, Some(caller));
             let answer = self.users.clone().batch_get_users(request).await;
             let found =
-                answer.map_err(|status| Error::Unavailable { service: "auth", source: Box::new(status) })?;
+                answer.map_err(|status| Error::Neighbour { service: "auth", source: Box::new(status) })?;
             for user in found.into_inner().users.iter().filter(|user| keyword.is_in(user)) {
                 let id = UserId::parse(&user.user_id);
                 named.push(id.map_err(|_| Error::Misunderstood("auth has told of a user without an id"))?);
@@ -94,30 +74,6 @@ impl Users {
         }
         Ok(named)
     }
-
-    /// What has happened to users after a position, oldest first; not everything at once.
-    pub async fn happenings(&self, after: i64) -> Result<Vec<Happening>, Error> {
-        let message = pb::ListUserFactsRequest { after_position: after, limit: FACTS };
-        let request = as_service(message, &self.credential, None);
-        let answer = self.auth.clone().list_user_facts(request).await;
-        let facts =
-            answer.map_err(|status| Error::Unavailable { service: "auth", source: Box::new(status) })?;
-        facts.into_inner().facts.iter().map(happening).collect()
-    }
-}
-
-fn happening(fact: &pb::UserFact) -> Result<Happening, Error> {
-    let deleted = match fact.payload {
-        Some(pb::user_fact::Payload::UserDeleted(pb::UserDeleted {})) => Some(
-            UserId::parse(&fact.user_id)
-                .map_err(|_| Error::Misunderstood("auth has told a fact about nobody"))?,
-        ),
-        // Names and reviews do not concern us, nor does what a newer auth may say.
-        Some(pb::user_fact::Payload::UserUpdated(_) | pb::user_fact::Payload::ReviewChanged(_)) | None => {
-            None
-        }
-    };
-    Ok(Happening { position: fact.position, deleted })
 }
 
 #[cfg(test)]

@@ -7,27 +7,42 @@ use anyhow::Context;
 use chassis::host::Addresses;
 use chassis::profile::Profile;
 
-/// Prints the addresses, the profile, where the data is, and three things to try.
+/// Prints the addresses, the profile and where the data is; in development, three things to try as well.
 pub fn print(profile: Profile, data: &Path, addresses: &Addresses) -> anyhow::Result<()> {
-    std::io::stdout()
-        .write_all(text(profile, data, addresses).as_bytes())
-        .context("standard output is closed")
+    let mut text = places(profile, data, addresses);
+    if profile.is_development() {
+        text.push_str(&examples(addresses));
+    }
+    std::io::stdout().write_all(text.as_bytes()).context("standard output is closed")
 }
 
-fn text(profile: Profile, data: &Path, addresses: &Addresses) -> String {
-    let address = |name: &str| addresses.get(name).map(ToString::to_string).unwrap_or_default();
+fn address(addresses: &Addresses, name: &str) -> String {
+    addresses.get(name).map(ToString::to_string).unwrap_or_default()
+}
+
+fn places(profile: Profile, data: &Path, addresses: &Addresses) -> String {
+    let address = |name: &str| address(addresses, name);
     let (http, grpc, admin) = (address("http"), address("grpc"), address("admin"));
     let data = data.display();
+    let reflection = if profile.is_development() { ", with reflection" } else { "" };
     format!(
         r#"
   Parlor is ready  ({profile} profile, data in {data})
 
     web    http://{http}        REST, WebSocket at /v1/socket, SSE at /v1/events
     docs   http://{http}/docs   every operation, to try out
-    grpc   {grpc}               four services, with reflection in development
+    grpc   {grpc}               four services{reflection}
     admin  http://{admin}/metrics  /livez  /readyz
 
-  Three things to try in another terminal:
+"#
+    )
+}
+
+/// Requests that work in development: registration is open there, and gRPC describes itself.
+fn examples(addresses: &Addresses) -> String {
+    let (http, grpc) = (address(addresses, "http"), address(addresses, "grpc"));
+    format!(
+        r#"  Three things to try in another terminal:
 
     curl -s http://{http}/v1/auth/register -H 'content-type: application/json' \
       -d '{{"username":"ann","password":"correct horse"}}'
@@ -50,9 +65,12 @@ mod tests {
             ("http".to_owned(), ([127, 0, 0, 1], 3000).into()),
             ("grpc".to_owned(), ([127, 0, 0, 1], 50051).into()),
         ]);
-        let text = text(Profile::Development, Path::new("data"), &addresses);
+        let text = places(Profile::Development, Path::new("data"), &addresses);
         assert!(text.contains("http://127.0.0.1:3000/docs"));
-        assert!(text.contains("127.0.0.1:50051 parlor.auth.v1.AuthService/Login"));
         assert!(text.contains("development profile, data in data"));
+        assert!(text.contains("with reflection"));
+        assert!(examples(&addresses).contains("127.0.0.1:50051 parlor.auth.v1.AuthService/Login"));
+        let production = places(Profile::Production, Path::new("data"), &addresses);
+        assert!(!production.contains("reflection"), "{production}");
     }
 }

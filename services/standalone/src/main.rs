@@ -15,13 +15,14 @@ use chassis::host::{self, Process};
 use crate::config::Config;
 
 fn main() -> ExitCode {
-    host::run(|config: Config| async move {
-        chassis::telemetry::init("parlor", &config.log)?;
-        config.listen.check(config.profile)?;
-        let process = Process { name: "parlor", profile: config.profile, listen: config.listen.clone() };
-        let data = config.data_folder.clone();
-        let profile = config.profile;
-        let units = units::start(config).await?;
-        host::serve(process, units, |addresses| banner::print(profile, &data, addresses)).await
-    })
+    let process = |config: &Config| Process {
+        name: "parlor",
+        profile: config.profile,
+        listen: config.listen.clone(),
+        log: config.log.clone(),
+        data: config.data(),
+    };
+    let announce =
+        |config: &Config, addresses: &_| banner::print(config.profile, &config.data_folder, addresses);
+    host::run("parlor", process, units::start, announce)
 }

@@ -12,16 +12,23 @@ use chassis::unit::Unit;
 
 use crate::config::Config;
 
+/// The services of this process.
+const SERVICES: [&str; 5] = ["auth", "conversation", "messaging", "scheduling", "gateway"];
+
 /// Starts all units.
 pub async fn start(config: Config) -> anyhow::Result<Vec<Unit>> {
+    config.check()?;
+    // Before the databases are opened and brought up to date.
+    let gateway_ports = gateway::reserve(config.gateway.clone(), config.profile)?;
+    config.check_data_folder()?;
     let clock = Clock::system();
     let events = match &config.nats {
-        Some(nats) => Events::nats(nats).await?,
+        Some(nats) => nats.open(&SERVICES, config.profile, clock.clone()).await?,
         None => Events::local(),
     };
     let secrets = Secrets::new(&config.secrets)?;
     let accepted = secrets.accepted();
-    let limits = config.limits.clone();
+    let limits = config.limits.clone().in_profile(config.profile);
 
     let auth = auth::start(
         config.auth.clone(),
@@ -94,7 +101,7 @@ pub async fn start(config: Config) -> anyhow::Result<Vec<Unit>> {
 
     let credential = secrets.credential("gateway")?;
     let gateway = gateway::start(
-        config.gateway.clone(),
+        gateway_ports,
         gateway::Deps {
             auth: to_auth.clone(),
             conversation: to_conversation,
@@ -104,11 +111,11 @@ pub async fn start(config: Config) -> anyhow::Result<Vec<Unit>> {
             credential,
             events,
             clock,
-            profile: config.profile,
         },
     )
     .await?;
 
+    config.has_started()?;
     Ok(vec![auth, conversation, messaging, scheduling, gateway])
 }
 

@@ -60,10 +60,14 @@ impl Outcome {
         Self { code: code_name(status.code()), said, reason }
     }
 
-    /// From the body of a problem, which is the same on REST and on the socket.
+    /// From the body of a problem, which is the same on REST and on the socket, where it names its request as well.
     fn of_problem(problem: &Value) -> Self {
         let text = |name: &str| problem[name].as_str().unwrap_or_default().to_owned();
-        Self { code: text("code"), reason: text("reason"), said: problem.to_string() }
+        let mut said = problem.clone();
+        if let Some(fields) = said.as_object_mut() {
+            fields.remove("requestId");
+        }
+        Self { code: text("code"), reason: text("reason"), said: said.to_string() }
     }
 
     /// All that the caller learns, with the same word in place of every id.

@@ -22,6 +22,7 @@ mod reader;
 mod reminders;
 mod replicas;
 mod requests;
+mod restores;
 mod rooms;
 mod schedules;
 mod settled;
@@ -60,6 +61,17 @@ fn main() -> ExitCode {
             replicas::with_one_of_two_dead_the_rest_goes_on,
         ),
         trial(&runtime, "a_rolling_restart_fails_no_request", replicas::a_rolling_restart_fails_no_request),
+        trial(
+            &runtime,
+            "a_backup_made_under_load_is_restored",
+            restores::a_backup_made_under_load_is_restored,
+        ),
+        trial(&runtime, "a_dump_of_postgresql_is_restored", restores::a_dump_of_postgresql_is_restored),
+        trial(
+            &runtime,
+            "an_older_database_of_one_service_is_noticed",
+            restores::an_older_database_of_one_service_is_noticed,
+        ),
         trial(
             &runtime,
             "who_has_talked_is_known_once_auth_is_back",

@@ -9,6 +9,7 @@ use tests::person::{PASSWORD, array, number};
 tests::stories![
     a_username_is_taken_once,
     a_reserved_username_is_taken,
+    the_username_of_a_deleted_account_rests,
     a_wrong_password_and_an_unknown_name_answer_alike,
     one_sees_oneself_and_others_less,
     people_are_found_by_name,
@@ -25,10 +26,19 @@ async fn a_username_is_taken_once(world: Arc<World>) {
 
 async fn a_reserved_username_is_taken(world: Arc<World>) {
     let ann = world.person("ann").await;
-    for name in ["root", "Admin", "administrator", "superuser", "owner", "moderator", "system"] {
+    for name in
+        ["root", "Admin", "administrator", "superuser", "owner", "moderator", "system", "support", "adm1n"]
+    {
         let body = json!({ "username": name, "password": PASSWORD });
         assert_eq!(ann.post("/v1/auth/register", body).await.refused(409), "ERROR_REASON_USERNAME_TAKEN");
     }
+}
+
+async fn the_username_of_a_deleted_account_rests(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    bob.post("/v1/me/delete", json!({ "password": PASSWORD })).await.ok();
+    let body = json!({ "username": bob.username, "password": PASSWORD });
+    assert_eq!(ann.post("/v1/auth/register", body).await.refused(409), "ERROR_REASON_USERNAME_TAKEN");
 }
 
 async fn a_wrong_password_and_an_unknown_name_answer_alike(world: Arc<World>) {

@@ -187,7 +187,7 @@ async fn what_is_done_with_a_message_is_told(world: Arc<World>) {
         json!({ "fromConversationID": id, "toConversationID": channel["_id"], "messageId": message });
     sockets.emits("ann", "forwardMessage", forward).await;
     let copy = sockets.hears_when("ann", "message", |copy| copy["forwardedFrom"].is_string()).await;
-    assert_eq!((&copy["message"], &copy["forwardedFrom"]), (&json!("second"), &json!(id)));
+    assert_eq!((&copy["message"], &copy["forwardedFrom"]), (&json!("second"), &json!(message)));
     assert_eq!(sockets.hears("ann", "messageForwarded").await["messageId"], copy["_id"]);
 
     // Only the author edits and unsends.

@@ -7,10 +7,12 @@ use tests::World;
 
 tests::stories![
     every_broken_rule_names_its_field,
+    what_shows_nothing_is_refused_by_the_name_of_its_field,
     what_is_not_json_or_not_there_is_said_plainly,
     oversized_things_are_refused,
     frames_that_make_no_sense_get_an_answer,
     without_a_token_nothing_is_shown,
+    no_text_takes_nul,
 ];
 
 async fn every_broken_rule_names_its_field(world: Arc<World>) {
@@ -103,6 +105,49 @@ async fn every_broken_rule_names_its_field(world: Arc<World>) {
     assert!(ann.reads(&conversation).await.is_empty());
 }
 
+async fn what_shows_nothing_is_refused_by_the_name_of_its_field(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    let messages = format!("/v1/conversations/{conversation}/messages");
+    // A zero-width space, a braille pattern without dots, a filler of Hangul.
+    for nothing in ["\u{200b}", "\u{2800}", "\u{3164} \u{ffa0}"] {
+        let text = json!({ "text": nothing });
+        let poll = |question: &str, option: &str| json!({ "content": { "poll": { "question": question, "options": ["yes", option] } } });
+        let media = json!({ "url": "https://media.example.org/a.ogg" });
+        let voice = json!({ "content": { "voice": { "media": media, "caption": nothing } } });
+        let profile = json!({ "user": { "displayName": nothing }, "updateMask": "displayName" });
+        let registration = json!({ "username": format!("new-{}", ann.username), "password": "long enough", "displayName": nothing });
+        let group = json!({ "kind": "CONVERSATION_KIND_GROUP", "title": nothing });
+        let scheduled = json!({ "content": text, "sendTime": "2999-01-01T00:00:00Z" });
+        let booking = json!({
+            "title": nothing, "media": "SCHEDULE_MEDIA_VIDEO",
+            "startTime": "2999-01-01T00:00:00Z", "endTime": "2999-01-01T00:30:00Z",
+        });
+        for (path, body, field) in [
+            (messages.clone(), json!({ "content": text }), "content.text"),
+            (messages.clone(), poll(nothing, "no"), "content.poll.question"),
+            (messages.clone(), poll("Tea?", nothing), "content.poll.options[1]"),
+            (messages.clone(), voice, "content.voice.caption"),
+            ("/v1/conversations".to_owned(), group, "title"),
+            ("/v1/auth/register".to_owned(), registration, "display_name"),
+            (format!("/v1/users/{}/schedules", bob.id), booking, "title"),
+        ] {
+            let answer = ann.post(&path, body).await;
+            assert_eq!(answer.status, 400, "{path}: {}", answer.body);
+            let broken = &answer.body["fields"][0];
+            assert_eq!(broken["field"], json!(field), "{path}: {}", answer.body);
+            assert!(broken["rule"].as_str().is_some_and(|rule| rule.contains("can be seen")), "{broken}");
+        }
+        let review =
+            ann.put(&format!("/v1/users/{}/review", bob.id), json!({ "rating": 5, "text": nothing })).await;
+        assert_eq!(review.body["fields"][0]["field"], json!("text"), "{}", review.body);
+        assert_eq!(ann.patch("/v1/me", profile).await.body["fields"][0]["field"], json!("user.display_name"));
+        let path = format!("/v1/conversations/{conversation}/scheduled-messages");
+        assert_eq!(ann.post(&path, scheduled).await.status, 400);
+    }
+    assert!(ann.reads(&conversation).await.is_empty());
+}
+
 async fn what_is_not_json_or_not_there_is_said_plainly(world: Arc<World>) {
     let ann = world.person("ann").await;
     let client = reqwest::Client::new();
@@ -137,12 +182,12 @@ async fn what_is_not_json_or_not_there_is_said_plainly(world: Arc<World>) {
 async fn oversized_things_are_refused(world: Arc<World>) {
     let [ann, bob] = world.people(["ann", "bob"]).await;
     let conversation = ann.starts_direct_with(&bob).await;
-    let huge = json!({ "content": { "text": "x".repeat(100_000) } });
+    let huge = json!({ "content": { "text": "x".repeat(500_000) } });
     assert_eq!(ann.post(&format!("/v1/conversations/{conversation}/messages"), huge).await.status, 413);
     // More than fits a page is capped, not refused.
     ann.get(&format!("/v1/conversations/{conversation}/messages?pageSize=100000")).await.ok();
     let mut screen = ann.connects().await;
-    screen.sends_raw(&format!("{{\"id\":\"1\",\"ping\":{{}},\"x\":\"{}\"}}", "x".repeat(140_000))).await;
+    screen.sends_raw(&format!("{{\"id\":\"1\",\"ping\":{{}},\"x\":\"{}\"}}", "x".repeat(600_000))).await;
     assert_eq!(screen.expects_close().await.code, 1009);
 }
 
@@ -190,4 +235,24 @@ async fn without_a_token_nothing_is_shown(world: Arc<World>) {
         ann.post("/parlor.auth.v1.AuthService/Introspect", json!({ "sessionToken": "x" })).await.status,
         404
     );
+}
+
+async fn no_text_takes_nul(world: Arc<World>) {
+    let ann = world.person("ann").await;
+    let searches = [
+        ("/v1/schedules?keyword", "keyword"),
+        ("/v1/users?keyword", "keyword"),
+        ("/v1/connections?keyword", "keyword"),
+        ("/v1/calls?keyword", "keyword"),
+        ("/v1/interests?keyword", "keyword"),
+        ("/v1/inbox?keyword", "keyword"),
+        ("/v1/schedules?pageToken", "page_token"),
+    ];
+    for (path, field) in searches {
+        let answer = ann.get(&format!("{path}=a%00b")).await;
+        assert_eq!(answer.body["fields"][0]["field"], json!(field), "{path}: {}", answer.body);
+        assert_eq!(answer.refused(400), "ERROR_REASON_INVALID_FIELD");
+    }
+    let me = json!({ "user": { "displayName": "a\u{0}b" }, "updateMask": "displayName" });
+    assert_eq!(ann.patch("/v1/me", me).await.refused(400), "ERROR_REASON_INVALID_FIELD");
 }

@@ -13,6 +13,7 @@ tests::stories![
     a_call_is_rejected_or_given_up,
     who_is_in_a_call_is_busy,
     both_call_at_once_and_meet,
+    one_who_signs_out_is_in_no_call,
     signals_go_to_the_other_unchanged,
     a_call_is_nobody_elses,
     who_was_away_finds_the_call_in_the_history,
@@ -116,6 +117,22 @@ async fn both_call_at_once_and_meet(world: Arc<World>) {
         assert_eq!((call.len(), &call[0]["state"]), (1, &json!("CALL_STATE_ACCEPTED")));
         ann.does_with_call(&one, "end").await;
     }
+}
+
+async fn one_who_signs_out_is_in_no_call(world: Arc<World>) {
+    let [ann, bob, cid] = world.people(["ann", "bob", "cid"]).await;
+    let (mut at_bob, mut at_cid) = (bob.comes_online().await, cid.comes_online().await);
+    let tablet = ann.on_another_device().await;
+    let call = ann.calls(&bob).await;
+    bob.does_with_call(&call, "accept").await;
+    ann.post("/v1/auth/logout", json!({})).await.ok();
+    assert_eq!(at_bob.expects_call("ENDED").await["callId"], call["callId"]);
+    assert!(active(&bob).await.is_empty() && active(&tablet).await.is_empty());
+    // Neither is busy, and one who rings and signs out rings no more.
+    let call = tablet.calls(&cid).await;
+    assert_eq!(at_cid.expects_call("RINGING").await["callId"], call["callId"]);
+    tablet.post("/v1/auth/logout", json!({})).await.ok();
+    assert_eq!(at_cid.expects_call("CANCELLED").await["callId"], call["callId"]);
 }
 
 async fn signals_go_to_the_other_unchanged(world: Arc<World>) {

@@ -207,7 +207,7 @@ async fn malformed_requests_get_the_error_of_this_api(world: Arc<World>) {
     }
     let wrong = http::ask_foreign(world.gateway(), Method::GET, "/chats", &[("token", "wrong")], None).await;
     assert_eq!((wrong.status, &wrong.body["code"]), (401, &json!(401)));
-    let large = json!({ "chatId": chat, "message": says(&"x".repeat(100_000)) });
+    let large = json!({ "chatId": chat, "message": says(&"x".repeat(1_000_000)) });
     let large = call(&world, &ann, Method::POST, "/chats/messages", large).await;
     assert_eq!((large.status, &large.body["code"]), (413, &json!(413)));
     let other = call(&world, &ann, Method::DELETE, "/chats", json!({})).await;

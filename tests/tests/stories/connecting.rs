@@ -19,6 +19,7 @@ tests::stories![
     what_is_cancelled_takes_its_message_along,
     who_is_connected_needs_no_request,
     a_block_beats_everything_and_tells_nobody,
+    one_who_is_blocked_reads_what_one_reads_who_asks_and_waits,
     a_block_ends_what_is_under_way,
     strangers_do_not_bring_a_careful_person_into_groups,
     strangers_open_no_empty_conversation_with_a_careful_person,
@@ -250,7 +251,7 @@ async fn a_block_beats_everything_and_tells_nobody(world: Arc<World>) {
     ann.says(&conversation, "hello").await;
     let before = (ann.get("/v1/alerts").await.ok(), contact(&ann, &bob).await);
     bob.put(&format!("/v1/users/{}/block", ann.id), json!({})).await.ok();
-    assert_eq!(ann.tries_to_say(&conversation, "hello?").await.status, 403);
+    assert_eq!(ann.tries_to_say(&conversation, "hello?").await.refused(409), "ERROR_REASON_REQUEST_PENDING");
     assert_eq!(bob.tries_to_say(&conversation, "no").await.status, 403);
     assert!(connected(&ann).await.is_empty());
     // What Ann sees is what she would see had Bob just ended the connection.
@@ -269,6 +270,93 @@ async fn a_block_beats_everything_and_tells_nobody(world: Arc<World>) {
     let alerts = bob.get("/v1/alerts").await.ok();
     let pending = |alert: &&Value| alert["state"] == json!("ALERT_STATE_REQUEST_PENDING");
     assert_eq!(array(&alerts["alerts"]).iter().filter(pending).count(), 0, "{alerts}");
+}
+
+/// The status and the reason of an answer.
+fn outcome(answer: &tests::http::Answer) -> (u16, String) {
+    (answer.status, answer.body["reason"].as_str().unwrap_or_default().to_owned())
+}
+
+/// The outcome of everything that a person tries with another, in a direct conversation that is there, with a message of
+/// each in it.
+async fn tries_everything(
+    person: &Person,
+    other: &Person,
+    conversation: &str,
+    theirs: &Value,
+) -> Vec<(&'static str, (u16, String))> {
+    let hour = std::time::Duration::from_secs(3600);
+    let (start, end) = (from_now(hour * 40), from_now(hour * 41));
+    let text = json!({ "content": { "text": "hello?" } });
+    let later = json!({ "content": { "text": "hello?" }, "sendTime": start });
+    let to_user = json!({ "content": { "text": "hello?" }, "userId": other.id });
+    let booking = json!({
+        "title": "a talk", "media": "SCHEDULE_MEDIA_AUDIO", "startTime": start, "endTime": end,
+    });
+    let group = json!({ "kind": "CONVERSATION_KIND_GROUP", "title": "join us", "userIds": [other.id] });
+    let own_group = person.starts_group_with(&[]).await;
+    let direct = json!({ "kind": "CONVERSATION_KIND_DIRECT", "userIds": [other.id] });
+    let path = |rest: &str| format!("/v1/conversations/{conversation}/{rest}");
+    let reaction = format!("{}/reactions/%F0%9F%91%8D", tests::person::path_of(theirs));
+    let slots = format!("/v1/users/{}/free-slots?startTime={start}&endTime={end}", other.id);
+    let members = format!("/v1/conversations/{own_group}/members");
+    vec![
+        ("send", outcome(&person.post(&path("messages"), text.clone()).await)),
+        ("send to the user", outcome(&person.post("/v1/messages", to_user).await)),
+        (
+            "check",
+            outcome(
+                &person
+                    .post(&path("messages"), json!({ "content": text["content"], "validateOnly": true }))
+                    .await,
+            ),
+        ),
+        ("schedule", outcome(&person.post(&path("scheduled-messages"), later).await)),
+        ("react", outcome(&person.put(&reaction, json!({})).await)),
+        ("call", outcome(&person.tries_to_call(other).await)),
+        ("book", outcome(&person.post(&format!("/v1/users/{}/schedules", other.id), booking).await)),
+        ("free slots", outcome(&person.get(&slots).await)),
+        ("found a group", outcome(&person.post("/v1/conversations", group).await)),
+        ("add to a group", outcome(&person.post(&members, json!({ "userIds": [other.id] })).await)),
+        ("open the conversation", outcome(&person.post("/v1/conversations", direct).await)),
+        ("read", outcome(&person.get(&path("messages")).await)),
+        ("contact", outcome(&person.get(&format!("/v1/users/{}/contact", other.id)).await)),
+        ("profile", outcome(&person.get(&format!("/v1/users/{}", other.id)).await)),
+        ("presence", outcome(&person.post("/v1/presence", json!({ "userIds": [other.id] })).await)),
+    ]
+}
+
+async fn one_who_is_blocked_reads_what_one_reads_who_asks_and_waits(world: Arc<World>) {
+    let [ann, bob, cid] = world.people(["ann", "bob", "cid"]).await;
+    // Both have written to Bob, and he to them, before he became careful.
+    ann.befriends(&bob).await;
+    cid.befriends(&bob).await;
+    let (at_ann, at_cid) = (ann.starts_direct_with(&bob).await, cid.starts_direct_with(&bob).await);
+    let (to_ann, to_cid) = (bob.says(&at_ann, "hello").await, bob.says(&at_cid, "hello").await);
+    bob.takes_strangers_after_a_request().await;
+    bob.put(&format!("/v1/users/{}/block", ann.id), json!({})).await.ok();
+    bob.put(&format!("/v1/users/{}/block", cid.id), json!({})).await.ok();
+    bob.delete(&format!("/v1/users/{}/block", cid.id)).await.ok();
+
+    // Before either has asked both are told that they have to.
+    let needs = |contact: &Value| contact["requestNeeded"] == json!(true);
+    assert!(needs(&contact(&ann, &bob).await) && needs(&contact(&cid, &bob).await));
+    cid.says(&at_cid, "may I?").await;
+    ann.tries_to_say(&at_ann, "may I?").await;
+    let of_blocked = tries_everything(&ann, &bob, &at_ann, &to_ann).await;
+    let of_waiting = tries_everything(&cid, &bob, &at_cid, &to_cid).await;
+    assert_eq!(of_blocked, of_waiting);
+    let (blocked, waiting) = (contact(&ann, &bob).await, contact(&cid, &bob).await);
+    for contact in [&blocked, &waiting] {
+        assert!(!needs(contact) && contact["blocked"] != json!(true));
+        assert_eq!(contact["messageRequest"]["state"], json!("REQUEST_STATE_PENDING"));
+    }
+    // Of the one who is blocked nothing has arrived.
+    assert_eq!(bob.reads(&at_ann).await, [Some("hello".to_owned())]);
+    let requests = bob.get("/v1/message-requests?direction=REQUEST_DIRECTION_INCOMING").await.ok();
+    let from: Vec<_> =
+        array(&requests["requests"]).iter().map(|request| request["fromUserId"].clone()).collect();
+    assert_eq!(from, [json!(cid.id)]);
 }
 
 async fn a_block_ends_what_is_under_way(world: Arc<World>) {

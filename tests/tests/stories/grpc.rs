@@ -15,12 +15,15 @@ use tests::person::PASSWORD;
 use tokio_stream::StreamExt;
 use tonic::transport::Channel;
 use tonic::{Code, Request};
+use tonic_types::StatusExt as _;
 
 tests::stories![
     a_session_by_grpc_from_login_to_a_received_message,
     a_stream_begins_with_what_was_missed,
+    a_stream_after_a_sequence_that_the_log_does_not_have_is_refused,
     what_is_for_services_is_refused_to_others,
     metadata_that_claims_an_identity_is_ignored,
+    a_request_beyond_a_mebibyte_is_refused,
 ];
 
 async fn channel(world: &World, service: &str) -> Channel {
@@ -94,6 +97,27 @@ async fn next_text(updates: &mut tonic::Streaming<proto::messaging::v1::StreamEv
     }
 }
 
+async fn a_stream_after_a_sequence_that_the_log_does_not_have_is_refused(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    ann.says(&conversation, "one").await;
+    let mut sync = SyncServiceClient::new(channel(&world, "messaging").await);
+    let mut open = async |sequence: i64| {
+        let heads = vec![Head { conversation_id: conversation.clone(), sequence }];
+        sync.stream_events(with_token(StreamEventsRequest { heads }, &bob.token)).await
+    };
+    let refused = open(1_000).await.expect_err("refused");
+    let info = refused.get_details_error_info().expect("details");
+    assert_eq!(
+        (refused.code(), info.reason.as_str()),
+        (Code::OutOfRange, "ERROR_REASON_HEAD_BEYOND_LOG"),
+        "{refused:?}"
+    );
+    let head: i64 = info.metadata["head_sequence"].parse().expect("a sequence");
+    assert!((1..1_000).contains(&head), "{info:?}");
+    open(head).await.expect("a stream from the head on");
+}
+
 async fn a_stream_begins_with_what_was_missed(world: Arc<World>) {
     let [ann, bob] = world.people(["ann", "bob"]).await;
     let conversation = ann.starts_direct_with(&bob).await;
@@ -146,4 +170,33 @@ async fn metadata_that_claims_an_identity_is_ignored(world: Arc<World>) {
     }
     assert_eq!(messaging.send_message(forged).await.expect_err("refused").code(), Code::NotFound);
     assert!(ann.reads(&conversation).await.is_empty());
+}
+
+/// A request of every kind that holds more bytes than any service takes.
+async fn a_request_beyond_a_mebibyte_is_refused(world: Arc<World>) {
+    let ann = world.person("ann").await;
+    let mut refused = 0;
+    for service in proto::pool().services() {
+        let package = service.full_name().split('.').nth(1).unwrap_or_default().to_owned();
+        let is_served = ["auth", "conversation", "messaging", "scheduling"].contains(&package.as_str());
+        // The policy is served by the operator, and asked by messaging.
+        if !is_served || service.name() == "MessagePolicyService" {
+            continue;
+        }
+        let channel = channel(&world, &package).await;
+        for method in service.methods().filter(|method| !method.is_client_streaming()) {
+            let path = format!("/{}/{}", service.full_name(), method.name()).parse().expect("a path");
+            let mut client = tonic::client::Grpc::new(channel.clone());
+            client.ready().await.expect("a channel that is ready");
+            let codec = tonic_prost::ProstCodec::<Vec<u8>, Vec<u8>>::default();
+            let large = with_token(vec![0; (1 << 20) + 16], &ann.token);
+            let answer = client.unary(large, path, codec).await.expect_err("refused");
+            match answer.code() {
+                Code::OutOfRange | Code::ResourceExhausted => refused += 1,
+                // It is for services only.
+                code => assert_eq!(code, Code::PermissionDenied, "{}: {answer}", method.full_name()),
+            }
+        }
+    }
+    assert!(refused > 100, "{refused}");
 }

@@ -135,13 +135,18 @@ async fn a_copy_says_where_it_comes_from(world: Arc<World>) {
     assert_eq!(
         copy["forwardedFrom"],
         json!({
-            "conversationId": source, "messageId": message["messageId"], "senderId": ann.id,
+            "conversationId": "", "messageId": message["messageId"], "senderId": ann.id,
         })
     );
     // Again is the same copy.
     let again = bob.post(&forward, request).await.ok();
     assert_eq!((&again["message"]["messageId"], &again["repeated"]), (&copy["messageId"], &json!(true)));
-    // The origin is a reference only.
+    // Its words are another's: who sent it on cannot change them.
+    let edit = bob.patch(&path_of(&copy), json!({ "content": { "text": "worth nothing" } })).await;
+    assert_eq!(edit.refused(409), "ERROR_REASON_NOT_EDITABLE");
+    // The origin is a reference only, which does not even name the conversation to those who are not in it.
+    let seen = cid.get(&path_of(&copy)).await.ok();
+    assert!(!seen.to_string().contains(&source), "{seen}");
     assert_eq!(cid.get(&path_of(&message)).await.refused(404), "ERROR_REASON_CONVERSATION_NOT_FOUND");
     assert_eq!(cid.reads(&target).await, [Some("worth telling".to_owned())]);
     // What is deleted is not sent on, and the copy stays.

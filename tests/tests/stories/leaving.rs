@@ -10,7 +10,11 @@ use tests::person::{PASSWORD, array, path_of, text};
 use tests::waiting::{from_now, until};
 use tests::{Person, World};
 
-tests::stories![everything_about_oneself_is_one_archive, who_goes_is_gone_everywhere,];
+tests::stories![
+    everything_about_oneself_is_one_archive,
+    who_goes_is_gone_everywhere,
+    nobody_writes_to_one_who_is_gone,
+];
 
 /// The files of somebody's archive, by their path.
 async fn exports(person: &Person) -> BTreeMap<String, Vec<u8>> {
@@ -148,4 +152,61 @@ async fn who_goes_is_gone_everywhere(world: Arc<World>) {
         shown["deleteTime"].is_string() && shown["displayName"].as_str().unwrap_or_default().is_empty(),
         "{shown}"
     );
+}
+
+async fn nobody_writes_to_one_who_is_gone(world: Arc<World>) {
+    let [ann, bob, cid] = world.people(["ann", "bob", "cid"]).await;
+    ann.befriends(&bob).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    let theirs = bob.says(&conversation, "hello").await;
+    let elsewhere = ann.starts_direct_with(&cid).await;
+    let other = ann.says(&elsewhere, "something to pass on").await;
+    let path = format!("/v1/conversations/{conversation}");
+    let soon = from_now(Duration::from_secs(2));
+    let due =
+        json!({ "content": { "text": "for later" }, "sendTime": from_now(Duration::from_secs(86_400)) });
+    let due = ann.post(&format!("{path}/scheduled-messages"), due).await.ok();
+    let due = format!("/v1/scheduled-messages/{}", text(&due["scheduledMessage"]["scheduledMessageId"]));
+    bob.post("/v1/me/delete", json!({ "password": PASSWORD })).await.ok();
+    until("the account to be gone", || async {
+        let answer = ann
+            .post(&format!("{path}/messages"), json!({ "content": { "text": "?" }, "validateOnly": true }))
+            .await;
+        (answer.status == 404).then_some(())
+    })
+    .await;
+
+    let gone = "ERROR_REASON_USER_NOT_FOUND";
+    let content = json!({ "text": "are you there?" });
+    let sends = [
+        (format!("{path}/messages"), json!({ "content": content })),
+        ("/v1/messages".to_owned(), json!({ "content": content, "userId": bob.id })),
+        (format!("{path}/scheduled-messages"), json!({ "content": content, "sendTime": soon })),
+        ("/v1/calls".to_owned(), json!({ "userId": bob.id, "media": "CALL_MEDIA_AUDIO" })),
+        ("/v1/calls".to_owned(), json!({ "conversationId": conversation, "media": "CALL_MEDIA_AUDIO" })),
+        (
+            format!("/v1/users/{}/schedules", bob.id),
+            json!({
+                "title": "a talk", "media": "SCHEDULE_MEDIA_AUDIO",
+                "startTime": from_now(Duration::from_secs(80_000)), "endTime": from_now(Duration::from_secs(83_000)),
+            }),
+        ),
+    ];
+    for (path, body) in sends {
+        assert_eq!(ann.post(&path, body).await.refused(404), gone, "{path}");
+    }
+    let forward = json!({ "targetConversationId": conversation });
+    let forwarded = ann.post(&format!("{}/forward", path_of(&other)), forward).await;
+    assert_eq!(forwarded.refused(404), gone);
+    let reacted = ann.put(&format!("{}/reactions/%F0%9F%91%8D", path_of(&theirs)), json!({})).await;
+    assert!([404, 409].contains(&reacted.status), "{}", reacted.body);
+    // What is due is not sent either, and says why.
+    ann.post(&format!("{due}/send"), json!({})).await;
+    let shown = ann.get(&due).await.ok()["scheduledMessage"].clone();
+    assert_eq!(
+        (&shown["state"], &shown["failureReason"]),
+        (&json!("SCHEDULED_MESSAGE_STATE_FAILED"), &json!(gone)),
+        "{shown}"
+    );
+    assert!(!ann.reads(&conversation).await.contains(&Some("are you there?".to_owned())));
 }

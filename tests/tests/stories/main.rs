@@ -8,20 +8,24 @@
 
 mod accounts;
 mod allo;
+mod auditing;
 mod away;
 mod bad_input;
 mod balanced;
 mod booking;
+mod bus;
 mod calling;
 mod chats;
 mod codes;
 mod connecting;
+mod container;
 mod editing;
 mod ephemeral;
 mod external;
 mod files;
 mod finding;
 mod grpc;
+mod http_rules;
 mod inbox;
 mod kinds;
 mod leaving;
@@ -36,6 +40,7 @@ mod playground;
 mod playground_sockets;
 mod production;
 mod public;
+mod rates;
 mod reading;
 mod reviewing;
 mod scheduling;
@@ -43,7 +48,9 @@ mod secure;
 mod sending;
 mod sessions;
 mod sse;
+mod streams;
 mod talkamie;
+mod traces;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -53,26 +60,32 @@ use tests::trial::{self, Story, Worlds};
 use tokio::runtime::Runtime;
 
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
+    let mut arguments = Arguments::from_args();
+    // Stories wait for processes that share this machine: more than these are in each other's way.
+    arguments.test_threads.get_or_insert(4);
     let runtime = Arc::new(Runtime::new().expect("a runtime"));
     let worlds = Arc::new(Worlds::default());
     let stories: Vec<Story> = [
         accounts::all(),
         allo::all(),
+        auditing::all(),
         away::all(),
         bad_input::all(),
         balanced::all(),
         booking::all(),
+        bus::all(),
         calling::all(),
         chats::all(),
         codes::all(),
         connecting::all(),
+        container::all(),
         editing::all(),
         ephemeral::all(),
         external::all(),
         files::all(),
         finding::all(),
         grpc::all(),
+        http_rules::all(),
         inbox::all(),
         kinds::all(),
         leaving::all(),
@@ -87,6 +100,7 @@ fn main() -> ExitCode {
         playground_sockets::all(),
         production::all(),
         public::all(),
+        rates::all(),
         reading::all(),
         reviewing::all(),
         scheduling::all(),
@@ -94,7 +108,9 @@ fn main() -> ExitCode {
         sending::all(),
         sessions::all(),
         sse::all(),
+        streams::all(),
         talkamie::all(),
+        traces::all(),
     ]
     .into_iter()
     .flatten()

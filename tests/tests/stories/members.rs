@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tests::World;
-use tests::person::{array, text};
+use tests::person::{PASSWORD, array, number, text};
+use tests::waiting::until;
 
 tests::stories![
     anyone_may_join_a_room_by_its_id,
@@ -14,6 +15,7 @@ tests::stories![
     a_muted_member_reads_and_does_not_write,
     slow_mode_makes_members_wait_and_moderators_not,
     the_last_owner_hands_over_first,
+    a_room_that_lost_its_owner_is_not_a_newcomers,
     membership_changes_are_part_of_the_log,
     a_direct_conversation_is_one_per_pair,
     members_come_in_pages,
@@ -133,6 +135,37 @@ async fn the_last_owner_hands_over_first(world: Arc<World>) {
     ann.post(&leave, json!({})).await.ok();
     // The last member may always go.
     bob.post(&leave, json!({})).await.ok();
+}
+
+async fn a_room_that_lost_its_owner_is_not_a_newcomers(world: Arc<World>) {
+    let [ann, bob, cid] = world.people(["ann", "bob", "cid"]).await;
+    let (left, moderated) = (ann.opens_room("left alone").await, ann.opens_room("moderated").await);
+    for person in [&bob, &cid] {
+        person.post(&format!("/v1/conversations/{moderated}/join"), json!({})).await.ok();
+    }
+    let role = format!("/v1/conversations/{moderated}/members/{}/role", cid.id);
+    ann.put(&role, json!({ "role": "MEMBER_ROLE_MODERATOR" })).await.ok();
+    ann.post("/v1/me/delete", json!({ "password": PASSWORD })).await.ok();
+    for (room, members) in [(&left, 0), (&moderated, 2)] {
+        until("the room to lose its owner", || async {
+            let seen = bob.get(&format!("/v1/conversations/{room}")).await.ok();
+            (number(&seen["conversation"]["memberCount"]) == members).then_some(())
+        })
+        .await;
+    }
+
+    let joined = bob.post(&format!("/v1/conversations/{left}/join"), json!({})).await.ok();
+    assert_eq!(joined["conversation"]["ownRole"], json!("MEMBER_ROLE_MEMBER"));
+    let purged = bob.post(&format!("/v1/conversations/{left}/purge"), json!({})).await;
+    assert_eq!(purged.status, 403, "{}", purged.body);
+    assert_eq!(
+        bob.delete(&format!("/v1/conversations/{left}")).await.refused(403),
+        "ERROR_REASON_ROLE_TOO_LOW"
+    );
+    // With a moderator in it the room has an owner: not the one who came first.
+    let members =
+        bob.get(&format!("/v1/conversations/{moderated}/members?atLeast=MEMBER_ROLE_OWNER")).await.ok();
+    assert_eq!(array(&members["members"])[0]["userId"], json!(cid.id));
 }
 
 async fn membership_changes_are_part_of_the_log(world: Arc<World>) {

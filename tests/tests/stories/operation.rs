@@ -12,6 +12,7 @@ tests::stories![
     the_api_describes_itself,
     the_documentation_page_needs_nothing_from_outside,
     health_and_figures_are_there,
+    the_time_from_sending_to_delivery_is_measured,
     browsers_of_other_origins_are_answered_in_development,
     the_example_configurations_are_accepted,
     every_operation_refuses_a_stranger_unless_it_says_otherwise,
@@ -57,6 +58,22 @@ async fn health_and_figures_are_there(world: Arc<World>) {
     }
 }
 
+async fn the_time_from_sending_to_delivery_is_measured(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    let mut screen = bob.comes_online().await;
+    ann.says(&conversation, "measured").await;
+    screen.expects_message("measured").await;
+    let mut measured = 0.0;
+    for process in &world.processes {
+        let admin = process.address("admin").expect("an admin address");
+        let (_, figures) = fetch(format!("http://{admin}/metrics")).await;
+        let count = figures.lines().find_map(|line| line.strip_prefix("delivery_seconds_count "));
+        measured += count.map_or(0.0, |count| count.parse().expect("a number"));
+    }
+    assert!(measured > 0.0, "no process measures the delivery");
+}
+
 async fn browsers_of_other_origins_are_answered_in_development(world: Arc<World>) {
     let client = reqwest::Client::new();
     let url = format!("http://{}/v1/me", world.gateway());
@@ -90,7 +107,7 @@ async fn the_example_configurations_are_accepted(_world: Arc<World>) {
         let printed =
             print_config(&binary, &examples.join(format!("{file}.toml"))).expect("an accepted configuration");
         assert!(printed.contains("profile = "), "{printed}");
-        assert!(!printed.contains("0.0.0.0") || printed.contains("behind_proxy = true"), "{printed}");
+        assert!(!printed.contains("\"0.0.0.0:") || printed.contains("behind_proxy = true"), "{printed}");
     }
 }
 

@@ -1,5 +1,6 @@
 //! The playground API: clients written for it work unchanged, and see what others do over the canonical API.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use reqwest::Method;
@@ -20,10 +21,21 @@ tests::stories![
 ];
 
 pub(super) async fn call(world: &World, token: &str, method: Method, path: &str, body: Value) -> Answer {
+    call_at(world.gateway(), token, method, path, body).await
+}
+
+/// A call to one gateway, as a balancer with session affinity makes it.
+pub(super) async fn call_at(
+    gateway: SocketAddr,
+    token: &str,
+    method: Method,
+    path: &str,
+    body: Value,
+) -> Answer {
     let authorization = format!("Bearer {token}");
     let headers = [("authorization", authorization.as_str())];
     let headers = if token.is_empty() { &headers[..0] } else { &headers[..] };
-    http::ask_foreign(world.gateway(), method, path, headers, Some(&body)).await
+    http::ask_foreign(gateway, method, path, headers, Some(&body)).await
 }
 
 pub(super) async fn get(world: &World, token: &str, path: &str) -> Answer {

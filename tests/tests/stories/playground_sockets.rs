@@ -9,7 +9,7 @@ use tests::node;
 use tests::person::{number, path_of, text};
 use tests::socketio::SocketIo;
 
-use crate::playground::{call, post, room, without_slow_mode};
+use crate::playground::{call, call_at, post, room, without_slow_mode};
 
 tests::stories![
     the_first_events_of_the_client_come_without_waiting,
@@ -32,7 +32,8 @@ async fn the_first_events_of_the_client_come_without_waiting(world: Arc<World>) 
     let room = room(&world, &ann, "Salon").await;
     let body = json!({ "room": room, "message": "before" });
     post(&world, &ann.token, "/messages", body).await.ok();
-    let mut sockets = SocketIo::start(world.gateway());
+    let gateway = world.gateway();
+    let mut sockets = SocketIo::start(gateway);
     // The library keeps what is sent before the connection is there.
     sockets.connects("ann", json!({ "transports": ["websocket"] })).await;
     for (event, body) in [
@@ -68,7 +69,9 @@ async fn the_first_events_of_the_client_come_without_waiting(world: Arc<World>) 
     call(&world, &ann.token, Method::DELETE, &path, json!({})).await.ok();
     assert_eq!(sockets.hears("ann", "message_deleted").await, json!({ "ids": message["id"] }));
     // Without a room, a message goes to the one that was joined last.
-    let sent = post(&world, &ann.token, "/messages", json!({ "message": "over HTTP" })).await.ok();
+    let message = json!({ "message": "over HTTP" });
+    let sent = call_at(gateway, &ann.token, Method::POST, "/messages", message).await.ok();
+    assert_eq!(sent["success"], true, "{sent}");
     assert_eq!(sockets.hears("ann", "message").await["id"], sent["result"]);
     call(&world, &ann.token, Method::DELETE, &format!("/rooms/{room}/messages"), json!({})).await;
     assert_eq!(sockets.hears("ann", "room_purged").await, json!({ "deleted": true }));

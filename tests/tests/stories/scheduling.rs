@@ -17,6 +17,7 @@ tests::stories![
     the_right_to_send_is_asked_again_when_it_is_due,
     scheduled_messages_are_their_authors_own,
     a_repeated_request_schedules_once,
+    one_whose_request_waits_schedules_nothing_more,
 ];
 
 async fn schedules(ann: &tests::Person, conversation: &str, words: &str, at: String) -> Value {
@@ -171,4 +172,17 @@ async fn a_repeated_request_schedules_once(world: Arc<World>) {
     let two = ann.post(&path, body("once")).await.ok();
     assert_eq!(one["scheduledMessage"]["scheduledMessageId"], two["scheduledMessage"]["scheduledMessageId"]);
     assert_eq!(ann.post(&path, body("other")).await.refused(409), "ERROR_REASON_REQUEST_ID_REUSED");
+}
+
+async fn one_whose_request_waits_schedules_nothing_more(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    bob.takes_strangers_after_a_request().await;
+    let first = json!({ "content": { "text": "may I?" }, "userId": bob.id, "clientMessageId": "first" });
+    let first = ann.post("/v1/messages", first).await.ok();
+    let path = format!("/v1/conversations/{}/scheduled-messages", text(&first["message"]["conversationId"]));
+    let later =
+        json!({ "content": { "text": "and this" }, "sendTime": from_now(Duration::from_secs(3_600)) });
+    let refused = ann.post(&path, later).await;
+    assert_eq!(refused.retry_after, None, "{}", refused.body);
+    assert_eq!(refused.refused(409), "ERROR_REASON_REQUEST_PENDING");
 }

@@ -1,17 +1,23 @@
 //! Secure messages: opaque to Parlor, signed by a registered device, and never mixed with plain ones where only they may be.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use ed25519_dalek::{Signer, SigningKey};
 use proto::id::{ConversationId, UserId};
+use reqwest::Method;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use tests::http;
 use tests::person::{PASSWORD, Person, array, path_of, text};
+use tests::waiting::from_now;
 use tests::{Shape, World, storage};
 
 tests::stories![
     a_registered_device_signs_what_its_owner_sends,
     a_secure_conversation_takes_nothing_plain,
+    a_guest_is_not_silenced_by_a_secure_conversation,
+    the_largest_ciphertext_passes_every_door,
     a_key_is_registered_once_and_revoked_for_good,
     what_is_said_is_in_no_log,
 ];
@@ -110,7 +116,22 @@ async fn a_secure_conversation_takes_nothing_plain(world: Arc<World>) {
     let conversation = ann.post("/v1/conversations", body).await.ok()["conversation"].clone();
     assert_eq!(conversation["secure"], json!(true));
     let conversation = text(&conversation["conversationId"]);
-    let secure = json!({ "content": { "secure": { "ciphertext": "c2VjcmV0", "algorithm": "mls-1" } } });
+    // Nor what is only called secure: without a signature, and with the name of another's key.
+    let device = Device::of(&ann, 21).await;
+    let mut unsigned = json!({ "content": { "secure": { "ciphertext": "cGxhaW4=", "algorithm": "none" } } });
+    assert_eq!(
+        bob.tries_to_send(&conversation, unsigned.clone()).await.refused(400),
+        "ERROR_REASON_SIGNATURE_INVALID"
+    );
+    unsigned["content"]["secure"][KEY_ID] = json!(device.id);
+    assert_eq!(
+        bob.tries_to_send(&conversation, unsigned.clone()).await.refused(400),
+        "ERROR_REASON_SIGNATURE_INVALID"
+    );
+    let later = json!({ "content": unsigned["content"], "sendTime": from_now(Duration::from_secs(60)) });
+    let later = bob.post(&format!("/v1/conversations/{conversation}/scheduled-messages"), later).await;
+    assert_eq!((later.status, &later.body["fields"][0]["field"]), (400, &json!("content.secure.signature")));
+    let secure = device.signs(&ann, &conversation, "first", b"secret");
     let sent = ann.tries_to_send(&conversation, secure).await.ok()["message"].clone();
     for content in [
         json!({ "text": "plain" }),
@@ -141,6 +162,70 @@ async fn a_secure_conversation_takes_nothing_plain(world: Arc<World>) {
         array(&ann.get(&format!("/v1/conversations/{conversation}/messages")).await.ok()["messages"]).len(),
         1
     );
+}
+
+/// One who cannot sign stays able to write: a direct conversation becomes secure only when both have a key.
+async fn a_guest_is_not_silenced_by_a_secure_conversation(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let answer = ann.post("/v1/auth/guest", json!({ "displayName": "Visitor" })).await.ok();
+    let mut guest = ann.with_token(&text(&answer["grant"]["sessionToken"]));
+    guest.id = text(&answer["user"]["userId"]);
+    let asks =
+        |other: &Person| json!({ "kind": "CONVERSATION_KIND_DIRECT", "userIds": [other.id], "secure": true });
+    Device::of(&ann, 31).await;
+    let direct = ann.starts_direct_with(&guest).await;
+    for refused in [
+        ann.post("/v1/conversations", asks(&guest)).await,
+        guest.post("/v1/conversations", asks(&ann)).await,
+        ann.post("/v1/conversations", asks(&bob)).await,
+    ] {
+        assert_eq!(refused.refused(409), "ERROR_REASON_DEVICE_KEY_MISSING");
+    }
+    guest.says(&direct, "still here").await;
+    Device::of(&bob, 32).await;
+    let secured = ann.post("/v1/conversations", asks(&bob)).await.ok()["conversation"].clone();
+    assert_eq!(secured["secure"], json!(true));
+}
+
+/// No transport refuses for its size a message that the contract takes.
+async fn the_largest_ciphertext_passes_every_door(world: Arc<World>) {
+    let [ann, bob] = world.people(["ann", "bob"]).await;
+    let conversation = ann.starts_direct_with(&bob).await;
+    let device = Device::of(&ann, 41).await;
+    let largest = vec![0xff; 65_536];
+    let signed = |client_id: &str| device.signs(&ann, &conversation, client_id, &largest);
+    let sent = ann.tries_to_send(&conversation, signed("rest")).await.ok()["message"].clone();
+    assert_eq!(sent["content"]["secure"]["ciphertext"], json!(base64(&largest)));
+
+    let mut socket = ann.connects().await;
+    let mut command = signed("socket");
+    command["conversationId"] = json!(conversation);
+    let answer = socket.command(json!({ "sendMessage": command })).await;
+    assert!(answer.get("sent").is_some(), "{answer}");
+    let method = "parlor.messaging.v1.MessagingService/SendMessage";
+    let mut request = signed("call");
+    request["conversationId"] = json!(conversation);
+    let answer = socket.command(json!({ "call": { "method": method, "request": request } })).await;
+    assert!(answer.get("callReply").is_some(), "{answer}");
+
+    // One byte more is refused by the contract, which names the field.
+    let more = device.signs(&ann, &conversation, "more", &[largest.as_slice(), &[0]].concat());
+    let refused = ann.tries_to_send(&conversation, more).await;
+    assert_eq!(
+        (refused.status, &refused.body["fields"][0]["field"]),
+        (400, &json!("content.secure.ciphertext"))
+    );
+
+    // The dialect with secure messages signs nothing, so that its user has no key.
+    let secure = json!({
+        "conversationID": conversation, "message": "x".repeat(65_536), "encrypted": true,
+        "encryptionAlgorithm": "mls-1", "signature": "c2lnbmF0dXJl",
+    });
+    let bearer = format!("Bearer {}", bob.token);
+    let headers = [("authorization", bearer.as_str())];
+    let path = "/api/chat/sendSecureMessage";
+    let answer = http::ask_foreign(world.gateway(), Method::POST, path, &headers, Some(&secure)).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
 }
 
 async fn a_key_is_registered_once_and_revoked_for_good(world: Arc<World>) {

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use chassis::caller::Caller;
+use chassis::caller::{Caller, CallerKind};
 use chassis::clock::Timestamp;
 use chassis::fault::Fault;
 use chassis::page::{self, Token as PageToken};
@@ -52,6 +52,7 @@ pub fn change(changes: &mut ProfileChanges, path: &str, user: &pb::UserChanges) 
             let named = user.visible_to_categories.iter().map(|text| Category::parse(field, text));
             changes.visible_to = Some(listed(field, named)?);
         }
+        "found_by_email" => changes.found_by_email = Some(user.found_by_email),
         "call_preferences" => changes.calls = Some(calls(user.call_preferences.as_ref())?),
         "time_zone" => {
             changes.time_zone = Some(TimeZoneName::parse_optional("user.time_zone", &user.time_zone)?);
@@ -99,6 +100,7 @@ pub fn own_user(user: User) -> pb::User {
         visibility: shown_visibility(profile.visibility).into(),
         visible_to_categories: texts(profile.visible_to.iter().map(Category::as_str)),
         call_preferences: shown_calls(profile.calls),
+        found_by_email: profile.found_by_email,
         ..full(user)
     }
 }
@@ -240,6 +242,9 @@ impl ListQuery {
         };
         let keyword = Keyword::parse(&request.keyword);
         let email = optional_email("email", &request.email)?;
+        if email.is_some() && matches!(caller.kind, CallerKind::Guest | CallerKind::External) {
+            return Err(Error::SearchByEmail.into());
+        }
         let profile = filter(&request, today)?;
         let (limit, token) = (page::size(request.page_size), request.page_token.clone());
         let rest = pb::ListUsersRequest {

@@ -7,8 +7,6 @@ use tonic::{Request, Response, Status};
 
 use super::Api;
 use crate::convert::otp;
-use crate::email::Email;
-use crate::otp::Code;
 use crate::password::Password;
 
 #[tonic::async_trait]
@@ -18,9 +16,7 @@ impl OtpService for Api {
         request: Request<pb::GenerateOtpRequest>,
     ) -> Result<Response<pb::GenerateOtpResponse>, Status> {
         let from = ClientNetwork::of(&request);
-        let purpose = otp::purpose(request.get_ref().purpose())?;
-        let email = Email::parse("email", &request.get_ref().email)?;
-        let issued = self.doors.otps.issue(email, purpose, request.get_ref().code_length, from).await?;
+        let issued = self.doors.otps.issue(request.into_inner().try_into()?, from).await?;
         Ok(Response::new(issued.into()))
     }
 
@@ -30,9 +26,8 @@ impl OtpService for Api {
     ) -> Result<Response<pb::VerifyOtpResponse>, Status> {
         let from = ClientNetwork::of(&request);
         let verifiable = otp::verifiable(request.get_ref().purpose())?;
-        let email = Email::parse("email", &request.get_ref().email)?;
-        let code = Code::parse(&request.get_ref().code)?;
-        self.doors.otps.verify(email, code, verifiable, from).await?;
+        let pb::VerifyOtpRequest { email, code, flow_id, .. } = request.into_inner();
+        self.doors.otps.verify(otp::presented(&email, &code, &flow_id)?, verifiable, from).await?;
         Ok(Response::new(pb::VerifyOtpResponse {}))
     }
 
@@ -41,10 +36,9 @@ impl OtpService for Api {
         request: Request<pb::ResetPasswordRequest>,
     ) -> Result<Response<pb::ResetPasswordResponse>, Status> {
         let from = ClientNetwork::of(&request);
-        let pb::ResetPasswordRequest { email, code, new_password } = request.into_inner();
-        let (email, code) = (Email::parse("email", &email)?, Code::parse(&code)?);
-        let password = Password::presented(&new_password);
-        self.doors.otps.reset_password(email, code, password, from).await?;
+        let pb::ResetPasswordRequest { email, code, new_password, flow_id } = request.into_inner();
+        let presented = otp::presented(&email, &code, &flow_id)?;
+        self.doors.otps.reset_password(presented, Password::presented(&new_password), from).await?;
         Ok(Response::new(pb::ResetPasswordResponse {}))
     }
 }

@@ -40,6 +40,7 @@ pub(super) async fn amend(
         email: user.email.as_ref(),
         verified: hash.as_ref(),
         farewell: None,
+        notice: None,
     });
     store.update_user(&Update { user_id: id, changes, proof, now }).await
 }
@@ -70,7 +71,8 @@ macro_rules! promises {
 
 promises! {
     an_account_is_found_by_name_and_address,
-    no_name_and_no_address_is_taken_twice,
+    no_name_and_no_verified_address_is_taken_twice,
+    an_address_is_claimed_by_many_and_had_by_one,
     of_two_who_want_one_name_one_gets_it,
     a_token_opens_its_session_and_no_other_secret_does,
     a_use_is_written_once_and_never_backwards,
@@ -89,6 +91,8 @@ promises! {
     accounts_are_found_by_id,
     accounts_are_found_by_name,
     what_is_left_of_a_deleted_user,
+    the_name_of_a_deleted_user_rests,
+    of_a_deletion_and_those_who_wait_for_its_name_none_gets_it,
     facts_have_positions_without_gaps,
     a_name_or_a_picture_that_changes_is_a_fact,
     the_sweeper_takes_what_has_ended,
@@ -176,20 +180,56 @@ async fn an_account_is_found_by_name_and_address(store: Store) {
     assert!(store.find_credentials(UserId::generate()).await.unwrap().is_none());
 }
 
-async fn no_name_and_no_address_is_taken_twice(store: Store) {
+fn verified(user: User) -> User {
+    User { standing: Standing { email_verify_time: Some(START), ..Standing::default() }, ..user }
+}
+
+async fn no_name_and_no_verified_address_is_taken_twice(store: Store) {
     let with_email = |name, email| User { email: Some(Email::parse("email", email).unwrap()), ..user(name) };
-    create(&store, &with_email("ann", "a@example.org")).await;
+    create(&store, &verified(with_email("ann", "a@example.org"))).await;
     let try_create = async |user: User| {
         let grant = grant(&user, START);
         store.create(&user, Some(&hash("secret")), &grant).await
     };
     let taken = try_create(user("ann")).await;
     assert!(matches!(taken, Err(Error::UsernameTaken(name)) if name.as_str() == "ann"));
-    assert!(matches!(try_create(with_email("bob", "A@EXAMPLE.org")).await, Err(Error::EmailTaken)));
+    let taken = try_create(verified(with_email("bob", "A@EXAMPLE.org"))).await;
+    assert!(matches!(taken, Err(Error::EmailTaken)));
     // Nothing is left of those who were refused, and guests without a name do not collide.
     assert!(store.find_login(&Login::Username(Username::parse("bob").unwrap())).await.unwrap().is_none());
     create(&store, &guest()).await;
     create(&store, &guest()).await;
+}
+
+async fn an_address_is_claimed_by_many_and_had_by_one(store: Store) {
+    let email = Some(Email::parse("email", "a@example.org").unwrap());
+    let people = ["ann", "bob", "cid", "dee", "eve"].map(|name| User { email: email.clone(), ..user(name) });
+    // What is no account claims nothing, however early.
+    create(&store, &User { email: email.clone(), ..guest() }).await;
+    for one in &people[..4] {
+        create(&store, one).await;
+    }
+    let login = async || {
+        let found = store.find_login(&Login::Email("a@example.org".to_owned())).await.unwrap();
+        found.map(|found| found.user.id)
+    };
+    let claims = async |name: &str| {
+        let name = Username::parse(name).ok();
+        let found = store.find_claims("a@example.org", name.as_ref()).await.unwrap();
+        found.into_iter().map(|user| user.id).collect::<Vec<_>>()
+    };
+    let ids = people.each_ref().map(|user| user.id);
+    assert_eq!((login().await, claims("").await), (Some(ids[0]), ids[..4].to_vec()));
+    assert_eq!(claims("cid").await, [ids[2], ids[0], ids[1], ids[3]]);
+    // A claim gives way to a proof, be it of a new account or of one that changes its address.
+    create(&store, &verified(people[4].clone())).await;
+    assert_eq!((login().await, claims("dee").await), (Some(ids[4]), vec![ids[4], ids[3], ids[0], ids[1]]));
+    let other =
+        verified(User { email: Some(Email::parse("email", "f@example.org").unwrap()), ..user("fay") });
+    create(&store, &other).await;
+    let changes = Changes { email: Some(email), ..Changes::default() };
+    let moved = amend(&store, other.id, &changes, after(1)).await.unwrap().unwrap();
+    assert_eq!((moved.standing.email_verify_time, login().await), (None, Some(ids[4])));
 }
 
 async fn of_two_who_want_one_name_one_gets_it(store: Store) {
@@ -379,11 +419,10 @@ async fn a_user_changes_what_it_says_about_itself(store: Store) {
     let found = store.list_users(&listing(|l| l.keyword = Keyword::parse("ÄNN"))).await.unwrap();
     assert_eq!(found.users, [changed]);
 
-    let taken = Changes { email: email("ann@EXAMPLE.org"), ..Changes::default() };
-    assert!(matches!(amend(&store, bob.id, &taken, after(9)).await, Err(Error::EmailTaken)));
+    let claimed = Changes { email: email("ann@EXAMPLE.org"), ..Changes::default() };
+    assert!(amend(&store, bob.id, &claimed, after(9)).await.unwrap().is_some());
     let none = Changes { email: Some(None), ..Changes::default() };
     amend(&store, ann.id, &none, after(10)).await.unwrap();
-    assert!(amend(&store, bob.id, &taken, after(9)).await.unwrap().is_some());
     assert!(amend(&store, UserId::generate(), &none, after(9)).await.unwrap().is_none());
 }
 
@@ -436,9 +475,8 @@ async fn names_are_searched_alike(store: Store) {
 async fn pages_follow_the_order_in_which_users_came(store: Store) {
     let mut ids = Vec::new();
     for n in 0..7 {
-        let email = (n == 3).then(|| Email::parse("email", "three@example.org").unwrap());
         let kind = if n % 2 == 0 { UserKind::Registered } else { UserKind::Guest };
-        let one = User { kind, email, ..user(&format!("user{n}")) };
+        let one = User { kind, ..user(&format!("user{n}")) };
         create(&store, &one).await;
         ids.push(one.id);
     }
@@ -450,8 +488,6 @@ async fn pages_follow_the_order_in_which_users_came(store: Store) {
     assert_eq!(list(listing(|l| (l.limit, l.after) = (4, Some(ids[2])))).await, (ids[3..].to_vec(), false));
     assert_eq!(list(listing(|l| l.after = Some(ids[6]))).await, (vec![], false));
     assert_eq!(list(listing(|l| l.kind = Some(UserKind::Guest))).await.0, [ids[1], ids[3], ids[5]]);
-    let email = Email::parse("email", "THREE@example.org").unwrap();
-    assert_eq!(list(listing(|l| l.email = Some(email))).await.0, [ids[3]]);
     store.delete_user(ids[0], Some(&hash("secret")), after(1)).await.unwrap();
     assert_eq!(list(listing(|l| l.limit = 2)).await, (ids[1..3].to_vec(), true));
     let both = listing(|l| (l.keyword, l.kind) = (Keyword::parse("USER3"), Some(UserKind::Registered)));
@@ -502,12 +538,50 @@ async fn what_is_left_of_a_deleted_user(store: Store) {
     assert_eq!(left, [Account::Deleted { id: ann.id, delete_time: after(2) }]);
     let again = store.delete_user(ann.id, Some(&hash("secret")), after(3)).await;
     assert!(matches!(again, Err(Error::Unauthenticated)));
-    // The name and the address are free.
-    let next = User { email: ann.email.clone(), ..user("ann") };
+    // The address is free, and the name is when it has rested.
+    let next = User { email: ann.email.clone(), ..user("bob") };
     create(&store, &next).await;
     let grant = grant(&ann, after(3));
     let sign_in = SignIn { grant: &grant, verified: &hash("secret"), rehashed: None, most: 20 };
     assert!(matches!(store.sign_in(sign_in).await, Err(Error::BadCredentials)));
+}
+
+async fn the_name_of_a_deleted_user_rests(store: Store) {
+    let (ann, rest) = (user("ann"), 90 * 86_400);
+    create(&store, &ann).await;
+    store.delete_user(ann.id, Some(&hash("secret")), after(1)).await.unwrap();
+    let tries = async |seconds: u64| {
+        let next = User { create_time: after(seconds), ..user("ann") };
+        store.create(&next, Some(&hash("secret")), &grant(&next, after(seconds))).await
+    };
+    for seconds in [1, rest] {
+        let taken = tries(seconds).await;
+        assert!(matches!(taken, Err(Error::UsernameTaken(name)) if name.as_str() == "ann"));
+    }
+    assert!(store.find_login(&Login::Username(Username::parse("ann").unwrap())).await.unwrap().is_none());
+    assert_eq!(store.sweep_usernames(after(rest), 10).await.unwrap(), 0);
+    tries(rest + 1).await.unwrap();
+    assert_eq!(store.sweep_usernames(after(rest + 1), 10).await.unwrap(), 1);
+    // A guest, who has no name, releases none.
+    let guest = guest();
+    create(&store, &guest).await;
+    store.delete_user(guest.id, None, after(2)).await.unwrap();
+    assert_eq!(store.sweep_usernames(after(2 * rest), 10).await.unwrap(), 0);
+}
+
+async fn of_a_deletion_and_those_who_wait_for_its_name_none_gets_it(store: Store) {
+    let ann = user("ann");
+    create(&store, &ann).await;
+    let mut tries = JoinSet::new();
+    for _ in 0..6 {
+        let store = store.clone();
+        tries.spawn(async move {
+            let next = User { create_time: after(1), ..user("ann") };
+            store.create(&next, Some(&hash("secret")), &grant(&next, after(1))).await.is_ok()
+        });
+    }
+    store.delete_user(ann.id, Some(&hash("secret")), after(1)).await.unwrap();
+    assert!(tries.join_all().await.into_iter().all(|done| !done));
 }
 
 async fn facts_have_positions_without_gaps(store: Store) {

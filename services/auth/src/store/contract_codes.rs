@@ -7,13 +7,14 @@ use proto::id::{ErrandId, EventId};
 use tokio::task::JoinSet;
 
 use super::contract::{after, amend, close, create, grant, hash, opens, user};
+use super::contract_links::once;
 use super::*;
 use crate::email::Email;
 use crate::errand::{Errand, Kind, Task};
 use crate::mail::Letter;
 use crate::otp::{
-    AddressProof, AddressVerification, Code, Issue, LIFETIME, LONG_WINDOW, PROOF_LIFETIME, Purpose, Slot,
-    WINDOW,
+    AddressProof, AddressVerification, Code, Form, Issue, LIFETIME, LONG_WINDOW, PROOF_LIFETIME, Purpose,
+    Slot, WINDOW,
 };
 use crate::providers::Link;
 use crate::refusal::Refusal;
@@ -27,13 +28,19 @@ promises! {
     a_new_code_ends_the_one_before,
     a_code_ends_by_itself,
     tries_at_once_are_no_more_than_five,
-    who_guesses_shuts_out_nobody_else,
-    tries_of_all_networks_end_too,
+    a_code_is_right_in_its_flow_only,
+    guesses_end_the_code_of_their_own_flow_only,
+    a_code_that_was_used_ends_those_of_the_other_flows,
     a_fourth_code_has_to_wait,
     of_requests_at_once_three_get_a_code,
-    who_asks_for_codes_shuts_out_nobody_else,
-    ten_codes_go_to_an_address_within_an_hour,
+    requests_of_others_neither_refuse_one_nor_end_a_code,
+    beyond_three_live_flows_a_code_is_a_token,
+    beyond_ten_codes_of_digits_an_hour_a_code_is_a_token,
+    of_flows_at_once_three_have_digits,
+    flows_that_are_over_are_forgotten,
     a_code_does_nothing_for_an_address_that_has_changed,
+    an_address_is_verified_by_one_of_those_who_claim_it,
+    of_accounts_that_verify_an_address_at_once_one_has_it,
     an_address_is_replaced_by_who_has_proven_it,
     what_replaces_a_verified_address_resets_nothing_unverified,
     another_address_is_not_verified,
@@ -62,6 +69,9 @@ fn slot(email: &str, purpose: Purpose) -> Slot {
     Slot::new(&vault(), &Email::parse("email", email).unwrap(), purpose)
 }
 
+/// A token.
+const TOKEN: &str = "0123456789abcdefghjkmnpqrs";
+
 fn code(digits: &str) -> Code {
     Code::parse(digits).unwrap()
 }
@@ -70,27 +80,33 @@ fn code(digits: &str) -> Code {
 fn issue(user: &User, purpose: Purpose, digits: &str, seconds: u64) -> Issue {
     let slot = slot(user.email.as_ref().unwrap().as_str(), purpose);
     let expire_time = after(seconds).plus(LIFETIME);
-    let sum = slot.sum(&vault(), &code(digits));
     Issue {
         id: EventId::generate(),
         slot,
+        flow: network(1),
         network: network(1),
-        sum,
+        digits: slot.sum(&vault(), &code(digits)),
+        token: slot.sum(&vault(), &code(TOKEN)),
         user_id: Some(user.id),
         issue_time: after(seconds),
         expire_time,
     }
 }
 
-/// One of many networks.
+/// One of many networks, and its flow.
 fn network(number: u8) -> Sum {
     vault().sum(Use::Network, &[&[number]])
+}
+
+/// The same request from another network.
+fn from(number: u8, issue: &Issue) -> Issue {
+    Issue { id: EventId::generate(), flow: network(number), network: network(number), ..issue.clone() }
 }
 
 fn letter(user: Option<&User>) -> Task {
     let email = Email::parse("email", "ann@example.org").unwrap();
     let to = if user.is_some() { Ok(email) } else { Err(email) };
-    Task::Mail(Letter::with_code(to, Purpose::VerifyEmail, &code("123456")))
+    Task::Mail(Letter::with_code(to, Purpose::VerifyEmail, &code("123456"), None))
 }
 
 fn errand(user: Option<&User>, seconds: u64) -> Errand {
@@ -105,8 +121,19 @@ async fn somebody(store: &Store, name: &str) -> User {
     user
 }
 
+/// The same, with an address that is verified.
+async fn proven(store: &Store, name: &str) -> User {
+    let user = somebody(store, name).await;
+    let kept = issue(&user, Purpose::VerifyEmail, "123456", 0);
+    store.issue_code(&kept, None).await.unwrap();
+    let email = user.email.as_ref().unwrap();
+    assert!(store.verify_email(&redemption(&user, &kept, email.key(), 0)).await.unwrap());
+    user
+}
+
 fn redemption<'a>(user: &User, issue: &Issue, email_key: &'a str, seconds: u64) -> Redemption<'a> {
-    Redemption { user_id: user.id, email_key, slot: issue.slot, sum: issue.sum, now: after(seconds) }
+    let Issue { slot, flow, digits: sum, .. } = *issue;
+    Redemption { user_id: user.id, email_key, slot, flow, sum, now: after(seconds) }
 }
 
 async fn is_verified(store: &Store, user: &User) -> bool {
@@ -118,7 +145,7 @@ async fn a_code_is_right_for_its_slot_only(store: Store) {
     let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
     store.issue_code(&kept, None).await.unwrap();
     let tried = store.try_code(kept.slot, network(1), after(1)).await.unwrap().unwrap();
-    assert_eq!((tried.sum, tried.user_id), (kept.sum, Some(ann.id)));
+    assert_eq!((tried.sum, tried.user_id), (kept.digits, Some(ann.id)));
     for other in
         [slot("ann@example.org", Purpose::ResetPassword), slot("bob@example.org", Purpose::VerifyEmail)]
     {
@@ -135,7 +162,7 @@ async fn a_code_verifies_once(store: Store) {
     let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
     store.issue_code(&kept, None).await.unwrap();
     let right = redemption(&ann, &kept, "ann@example.org", 5);
-    let wrong = Redemption { sum: issue(&ann, Purpose::VerifyEmail, "654321", 0).sum, ..right };
+    let wrong = Redemption { sum: issue(&ann, Purpose::VerifyEmail, "654321", 0).digits, ..right };
     assert!(!store.verify_email(&wrong).await.unwrap() && !is_verified(&store, &ann).await);
     assert!(store.verify_email(&right).await.unwrap());
     let found = store.find_credentials(ann.id).await.unwrap().unwrap().user;
@@ -170,7 +197,7 @@ async fn a_new_code_ends_the_one_before(store: Store) {
     assert!(store.try_code(first.slot, network(1), after(5)).await.unwrap().is_none());
     store.issue_code(&second, None).await.unwrap();
     // It has tries of its own.
-    assert_eq!(store.try_code(first.slot, network(1), after(11)).await.unwrap().unwrap().sum, second.sum);
+    assert_eq!(store.try_code(first.slot, network(1), after(11)).await.unwrap().unwrap().sum, second.digits);
     assert!(!store.verify_email(&redemption(&ann, &first, "ann@example.org", 11)).await.unwrap());
     assert!(store.verify_email(&redemption(&ann, &second, "ann@example.org", 11)).await.unwrap());
 }
@@ -197,73 +224,143 @@ async fn tries_at_once_are_no_more_than_five(store: Store) {
     assert_eq!(tries.join_all().await.into_iter().filter(|tried| *tried).count(), 5);
 }
 
-async fn who_guesses_shuts_out_nobody_else(store: Store) {
+async fn a_code_is_right_in_its_flow_only(store: Store) {
     let ann = somebody(&store, "ann").await;
-    let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
-    store.issue_code(&kept, None).await.unwrap();
-    let mut guessed = 0;
-    for _ in 0..100 {
-        guessed += u32::from(store.try_code(kept.slot, network(1), after(1)).await.unwrap().is_some());
+    let anns = issue(&ann, Purpose::ResetPassword, "123456", 0);
+    let eves = Issue { digits: anns.slot.sum(&vault(), &code("654321")), ..from(2, &anns) };
+    for kept in [&anns, &eves] {
+        store.issue_code(kept, None).await.unwrap();
     }
-    assert_eq!(guessed, 5);
-    assert_eq!(store.try_code(kept.slot, network(2), after(1)).await.unwrap().unwrap().sum, kept.sum);
-    // The next code may be tried by everybody anew.
-    store.issue_code(&issue(&ann, Purpose::VerifyEmail, "222222", 2), None).await.unwrap();
-    assert!(store.try_code(kept.slot, network(1), after(3)).await.unwrap().is_some());
+    assert_eq!(store.try_code(anns.slot, anns.flow, after(1)).await.unwrap().unwrap().sum, anns.digits);
+    assert_eq!(store.try_code(anns.slot, eves.flow, after(1)).await.unwrap().unwrap().sum, eves.digits);
+    assert!(store.try_code(anns.slot, network(3), after(1)).await.unwrap().is_none());
+    let right = redemption(&ann, &anns, "ann@example.org", 2);
+    for flow in [eves.flow, network(3)] {
+        assert!(!store.reset_password(&Redemption { flow, ..right }, &hash("new")).await.unwrap());
+    }
+    assert!(store.reset_password(&right, &hash("new")).await.unwrap());
 }
 
-async fn tries_of_all_networks_end_too(store: Store) {
+async fn guesses_end_the_code_of_their_own_flow_only(store: Store) {
     let ann = somebody(&store, "ann").await;
-    let kept = issue(&ann, Purpose::VerifyEmail, "123456", 0);
-    store.issue_code(&kept, None).await.unwrap();
-    let mut tries = JoinSet::new();
-    for number in 0..30 {
-        let (store, slot) = (store.clone(), kept.slot);
-        tries.spawn(async move { store.try_code(slot, network(number), after(1)).await.unwrap().is_some() });
+    let anns = issue(&ann, Purpose::ResetPassword, "123456", 0);
+    store.issue_code(&anns, None).await.unwrap();
+    store.issue_code(&from(2, &anns), None).await.unwrap();
+    for number in 2..60 {
+        for _ in 0..10 {
+            store.try_code(anns.slot, network(number), after(1)).await.unwrap();
+        }
     }
-    assert_eq!(tries.join_all().await.into_iter().filter(|tried| *tried).count(), 20);
+    assert!(store.try_code(anns.slot, network(2), after(1)).await.unwrap().is_none());
+    assert_eq!(store.try_code(anns.slot, anns.flow, after(1)).await.unwrap().unwrap().sum, anns.digits);
+    // The next code of the flow may be tried anew.
+    store.issue_code(&from(2, &issue(&ann, Purpose::ResetPassword, "222222", 2)), None).await.unwrap();
+    assert!(store.try_code(anns.slot, network(2), after(3)).await.unwrap().is_some());
 }
 
-async fn who_asks_for_codes_shuts_out_nobody_else(store: Store) {
+async fn a_code_that_was_used_ends_those_of_the_other_flows(store: Store) {
     let ann = somebody(&store, "ann").await;
-    let ask = async |from| {
-        let kept = Issue { network: network(from), ..issue(&ann, Purpose::ResetPassword, "123456", 0) };
-        store.issue_code(&kept, None).await
+    let kept = issue(&ann, Purpose::ResetPassword, "123456", 0);
+    let other = issue(&ann, Purpose::VerifyEmail, "123456", 0);
+    for kept in [&kept, &from(2, &kept), &other] {
+        store.issue_code(kept, None).await.unwrap();
+    }
+    assert!(
+        store.reset_password(&redemption(&ann, &kept, "ann@example.org", 1), &hash("new")).await.unwrap()
+    );
+    for flow in [kept.flow, network(2)] {
+        assert!(store.try_code(kept.slot, flow, after(1)).await.unwrap().is_none());
+    }
+    assert!(store.try_code(other.slot, other.flow, after(1)).await.unwrap().is_some());
+}
+
+async fn requests_of_others_neither_refuse_one_nor_end_a_code(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let first = issue(&ann, Purpose::ResetPassword, "123456", 0);
+    store.issue_code(&first, None).await.unwrap();
+    // Each of many networks asks as often as it may, and once more.
+    for number in 2..40 {
+        let other = from(number, &first);
+        for _ in 0..3 {
+            store.issue_code(&Issue { id: EventId::generate(), ..other }, None).await.unwrap();
+        }
+        let refused = store.issue_code(&Issue { id: EventId::generate(), ..other }, None).await;
+        assert!(matches!(refused, Err(Error::RateLimited { .. })));
+    }
+    assert_eq!(store.try_code(first.slot, first.flow, after(1)).await.unwrap().unwrap().sum, first.digits);
+    // Nor do they refuse the next one: digits in the flow that has digits, a token in another.
+    let second = issue(&ann, Purpose::ResetPassword, "222222", 2);
+    assert_eq!(store.issue_code(&second, None).await.unwrap(), Form::Digits);
+    assert_eq!(store.try_code(first.slot, first.flow, after(3)).await.unwrap().unwrap().sum, second.digits);
+    let third = from(50, &issue(&ann, Purpose::ResetPassword, "333333", 3));
+    assert_eq!(store.issue_code(&third, None).await.unwrap(), Form::Token);
+    let right = Redemption { sum: third.token, ..redemption(&ann, &third, "ann@example.org", 4) };
+    assert!(store.reset_password(&right, &hash("new")).await.unwrap());
+}
+
+async fn beyond_three_live_flows_a_code_is_a_token(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let (short, long) = (errand(Some(&ann), 0), errand(Some(&ann), 0));
+    let ask = async |number, seconds, letters| {
+        let kept = from(number, &issue(&ann, Purpose::ResetPassword, "123456", seconds));
+        store.issue_code(&kept, letters).await.unwrap()
     };
-    for _ in 0..3 {
-        ask(1).await.unwrap();
+    for number in 0..3 {
+        assert_eq!(ask(number, 0, None).await, Form::Digits);
     }
-    assert!(matches!(ask(1).await, Err(Error::RateLimited { .. })));
-    ask(2).await.unwrap();
+    // A flow that has digits gets digits again; one more does not, and the mail that is kept has the token.
+    assert_eq!(ask(2, 1, None).await, Form::Digits);
+    assert_eq!(ask(3, 1, Some(Letters { digits: &short, token: &long })).await, Form::Token);
+    let kept = store.claim_errands(Kind::Mail, after(2), LIFETIME, 10).await.unwrap();
+    assert_eq!(kept.iter().map(|one| one.id).collect::<Vec<_>>(), [long.id]);
+    let other = from(3, &issue(&ann, Purpose::VerifyEmail, "123456", 1));
+    assert_eq!(store.issue_code(&other, None).await.unwrap(), Form::Digits, "another purpose");
+    // Two of the three have ended.
+    let end = LIFETIME.as_secs();
+    assert_eq!(ask(4, end, None).await, Form::Digits);
 }
 
-async fn ten_codes_go_to_an_address_within_an_hour(store: Store) {
+async fn beyond_ten_codes_of_digits_an_hour_a_code_is_a_token(store: Store) {
     let ann = somebody(&store, "ann").await;
-    let ask = async |from, digits: &str, seconds| {
-        let kept = issue(&ann, Purpose::ResetPassword, digits, seconds);
-        store.issue_code(&Issue { network: network(from), ..kept }, None).await
+    let ask = async |number: u8, seconds| {
+        let kept = from(number, &issue(&ann, Purpose::ResetPassword, "123456", seconds));
+        store.issue_code(&kept, None).await.unwrap()
     };
+    let step = LIFETIME.as_secs();
     for number in 0..10 {
-        ask(number, "111111", number.into()).await.unwrap();
+        assert_eq!(ask(number, u64::from(number) * step).await, Form::Digits, "{number}");
     }
-    match ask(10, "222222", 60).await {
-        Err(Error::RateLimited { wait }) => assert_eq!(wait, LONG_WINDOW - Duration::from_secs(60)),
-        other => panic!("{other:?}"),
+    assert_eq!(ask(10, 10 * step).await, Form::Token);
+    assert_eq!(ask(11, LONG_WINDOW.as_secs()).await, Form::Digits);
+}
+
+async fn of_flows_at_once_three_have_digits(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let mut requests = JoinSet::new();
+    for number in 0..12 {
+        let (store, kept) = (store.clone(), from(number, &issue(&ann, Purpose::VerifyEmail, "123456", 0)));
+        requests.spawn(async move { store.issue_code(&kept, None).await.unwrap() });
     }
-    // What was refused ends nothing.
-    let last = issue(&ann, Purpose::ResetPassword, "111111", 9);
-    assert_eq!(store.try_code(last.slot, network(10), after(61)).await.unwrap().unwrap().sum, last.sum);
-    let end = LONG_WINDOW.as_secs();
-    ask(10, "333333", end).await.unwrap();
-    assert!(ask(11, "333333", end).await.is_err());
-    ask(11, "333333", end + 1).await.unwrap();
+    let forms = requests.join_all().await;
+    assert_eq!(forms.iter().filter(|form| **form == Form::Digits).count(), 3);
+}
+
+async fn flows_that_are_over_are_forgotten(store: Store) {
+    let ann = somebody(&store, "ann").await;
+    let first = issue(&ann, Purpose::ResetPassword, "123456", 0);
+    store.issue_code(&first, None).await.unwrap();
+    let end = LIFETIME.as_secs();
+    store.issue_code(&from(2, &issue(&ann, Purpose::ResetPassword, "123456", end)), None).await.unwrap();
+    // At a time at which it would be right if it was still there.
+    assert!(store.try_code(first.slot, first.flow, after(1)).await.unwrap().is_none());
 }
 
 async fn a_fourth_code_has_to_wait(store: Store) {
     let ann = somebody(&store, "ann").await;
     let ask = async |purpose, seconds| {
         let kept = issue(&ann, purpose, "123456", seconds);
-        store.issue_code(&kept, Some(&errand(Some(&ann), seconds))).await
+        let errand = errand(Some(&ann), seconds);
+        store.issue_code(&kept, Some(Letters { digits: &errand, token: &errand })).await
     };
     for seconds in [0, 60, 120] {
         ask(Purpose::VerifyEmail, seconds).await.unwrap();
@@ -291,7 +388,7 @@ async fn of_requests_at_once_three_get_a_code(store: Store) {
     }
     let outcomes = requests.join_all().await;
     assert_eq!(outcomes.iter().filter(|outcome| outcome.is_ok()).count(), 3);
-    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(()) | Err(Error::RateLimited { .. }))));
+    assert!(outcomes.iter().all(|outcome| matches!(outcome, Ok(_) | Err(Error::RateLimited { .. }))));
 }
 
 fn moving_to(email: &str) -> Changes {
@@ -309,14 +406,59 @@ async fn a_code_does_nothing_for_an_address_that_has_changed(store: Store) {
     assert_eq!((found.hash, found.user.standing.email_verify_time), (Some(hash("secret")), None));
 }
 
+/// Accounts that claim one address, and codes for it.
+async fn claimants(store: &Store, names: &[&str], purpose: Purpose) -> Vec<(User, Issue)> {
+    let email = Email::parse("email", "ann@example.org").unwrap();
+    let mut claimants = Vec::new();
+    for (name, number) in names.iter().zip(1..) {
+        let user = User { email: Some(email.clone()), ..user(name) };
+        create(store, &user).await;
+        let kept = from(number, &issue(&user, purpose, "123456", 0));
+        store.issue_code(&kept, None).await.unwrap();
+        claimants.push((user, kept));
+    }
+    claimants
+}
+
+async fn an_address_is_verified_by_one_of_those_who_claim_it(store: Store) {
+    let claimants = claimants(&store, &["ann", "eve"], Purpose::VerifyEmail).await;
+    let [(ann, anns), (eve, eves)] = claimants.as_slice() else { panic!("{claimants:?}") };
+    assert!(store.verify_email(&redemption(ann, anns, "ann@example.org", 1)).await.unwrap());
+    assert!(!store.verify_email(&redemption(eve, eves, "ann@example.org", 1)).await.unwrap());
+    for purpose in [Purpose::VerifyEmail, Purpose::ResetPassword] {
+        let next = from(2, &issue(eve, purpose, "123456", 2));
+        store.issue_code(&next, None).await.unwrap();
+        let right = redemption(eve, &next, "ann@example.org", 3);
+        let refused = match purpose {
+            Purpose::VerifyEmail => store.verify_email(&right).await,
+            _ => store.reset_password(&right, &hash("new")).await,
+        };
+        assert!(matches!(refused, Err(Error::EmailTaken)), "{purpose:?} {refused:?}");
+    }
+    assert!(is_verified(&store, ann).await && !is_verified(&store, eve).await);
+    assert_eq!(store.find_credentials(eve.id).await.unwrap().unwrap().hash, Some(hash("secret")));
+}
+
+async fn of_accounts_that_verify_an_address_at_once_one_has_it(store: Store) {
+    let mut tries = JoinSet::new();
+    for (user, kept) in claimants(&store, &["ann", "bob", "cid"], Purpose::VerifyEmail).await {
+        let store = store.clone();
+        tries.spawn(async move {
+            store.verify_email(&redemption(&user, &kept, "ann@example.org", 1)).await.unwrap()
+        });
+    }
+    assert_eq!(tries.join_all().await.into_iter().filter(|verified| *verified).count(), 1);
+}
+
 async fn an_address_is_replaced_by_who_has_proven_it(store: Store) {
     let ann = somebody(&store, "ann").await;
-    let (farewell, other) = (errand(Some(&ann), 1), Email::parse("email", "eve@example.org").unwrap());
+    let (farewell, notice) = (errand(Some(&ann), 1), errand(None, 1));
+    let other = Email::parse("email", "eve@example.org").unwrap();
     let email = ann.email.as_ref().unwrap();
     let (right, wrong) = (hash("secret"), hash("another"));
     let gone = Changes { email: Some(None), ..Changes::default() };
     let replace = async |changes: &Changes, email: Option<&Email>, verified: Option<&PasswordHash>| {
-        let proof = OwnerProof { email, verified, farewell: Some(&farewell) };
+        let proof = OwnerProof { email, verified, farewell: Some(&farewell), notice: Some(&notice) };
         store.update_user(&Update { user_id: ann.id, changes, proof: Some(proof), now: after(1) }).await
     };
     for changes in [&gone, &moving_to("new@example.org")] {
@@ -331,7 +473,7 @@ async fn an_address_is_replaced_by_who_has_proven_it(store: Store) {
     let moved = replace(&moving_to("new@example.org"), Some(email), Some(&right)).await.unwrap().unwrap();
     assert_eq!(moved.email.unwrap().as_str(), "new@example.org");
     let told = store.claim_errands(Kind::Mail, after(1), LIFETIME, 10).await.unwrap();
-    assert_eq!(told.into_iter().map(|one| one.id).collect::<Vec<_>>(), [farewell.id]);
+    assert_eq!(told.into_iter().map(|one| one.id).collect::<Vec<_>>(), [farewell.id, notice.id]);
 
     // The first address takes a proof too.
     let without = amend(&store, ann.id, &gone, after(2)).await.unwrap().unwrap();
@@ -399,7 +541,7 @@ async fn links_outlive_a_new_password_only_under_a_verified_address(store: Store
     let [issuer, subject, provider] = ["https://one.example.org", "42", "one"].map(str::to_owned);
     let link = Link { user_id: ann.id, issuer, subject, provider, create_time: after(0) };
     for (number, seconds) in [(0, 0), (1, 100)] {
-        store.link(&link).await.unwrap();
+        store.link(&link, &once()).await.unwrap();
         let kept = issue(&ann, Purpose::ResetPassword, "123456", seconds);
         store.issue_code(&kept, None).await.unwrap();
         let right = redemption(&ann, &kept, "ann@example.org", seconds + 1);
@@ -424,15 +566,17 @@ async fn verify_address(store: &Store, email: &str, from: Sum, seconds: u64) -> 
     let issue = Issue {
         id: EventId::generate(),
         slot,
+        flow: from,
         network: from,
-        sum,
+        digits: sum,
+        token: sum,
         user_id: None,
         issue_time: after(seconds),
         expire_time: after(seconds).plus(LIFETIME),
     };
     store.issue_code(&issue, None).await.unwrap();
     let proof = AddressProof { address: slot.address, network: from };
-    let verification = AddressVerification { slot, sum, proof, now: after(seconds) };
+    let verification = AddressVerification { slot, flow: from, sum, proof, now: after(seconds) };
     store.verify_address(&verification).await.unwrap()
 }
 
@@ -454,7 +598,17 @@ async fn registers_with(
     let proof = AddressProof { address: slot(email.as_str(), Purpose::SignUp).address, network: from };
     let user = User { email: Some(email), create_time: after(seconds), ..user(name) };
     let first = grant(&user, after(seconds));
-    let kept = store.register(user, &hash("secret"), &first, Some(&proof), requires_proof).await?;
+    let hash = hash("secret");
+    let new = NewAccount {
+        user,
+        hash: &hash,
+        first: &first,
+        proof: Some(&proof),
+        requires_proof,
+        requires_unclaimed: false,
+        notice: None,
+    };
+    let kept = store.register(new).await?;
     assert!(opens(store, &first.token).await);
     let found = store.find_credentials(kept.id).await.unwrap().unwrap().user;
     assert_eq!(found, kept);
@@ -466,7 +620,7 @@ async fn a_code_for_signing_up_verifies_an_address_without_an_account(store: Sto
     let slot = slot(email, Purpose::SignUp);
     let sum = slot.sum(&vault(), &code("654321"));
     let proof = AddressProof { address: slot.address, network: from };
-    let none = AddressVerification { slot, sum, proof, now: after(0) };
+    let none = AddressVerification { slot, flow: from, sum, proof, now: after(0) };
     assert!(!store.verify_address(&none).await.unwrap(), "there is no code");
     assert!(verify_address(&store, email, from, 0).await);
     assert!(!store.verify_address(&none).await.unwrap(), "another code");
@@ -487,7 +641,7 @@ async fn a_proof_counts_for_its_network_and_its_time(store: Store) {
 }
 
 async fn a_proof_is_used_up_by_one_account(store: Store) {
-    let ann = somebody(&store, "ann").await;
+    let ann = proven(&store, "ann").await;
     // An address that is taken may be verified, and stays taken.
     assert!(verify_address(&store, "ann@example.org", network(1), 0).await);
     let taken = registers(&store, "ann2", "ann@example.org", network(1), 1).await;
@@ -504,7 +658,7 @@ fn is_not_verified(result: &Result<bool, Error>) -> bool {
 }
 
 async fn an_address_without_a_required_proof_is_refused_whether_taken_or_not(store: Store) {
-    somebody(&store, "ann").await;
+    proven(&store, "ann").await;
     let (taken, free, end) = ("ann@example.org", "bob@example.org", PROOF_LIFETIME.as_secs());
     let tries = async |name: &str, email: &str, from: Sum, seconds: u64| {
         registers_with(&store, name, email, from, seconds, true).await
@@ -519,7 +673,17 @@ async fn an_address_without_a_required_proof_is_refused_whether_taken_or_not(sto
         assert!(is_not_verified(&tries("bob", email, network(1), end).await), "{email}");
     }
     let user = User { email: None, ..user("cid") };
-    let unnamed = store.register(user.clone(), &hash("secret"), &grant(&user, after(1)), None, true).await;
+    let (hash, first) = (hash("secret"), grant(&user, after(1)));
+    let new = NewAccount {
+        user: user.clone(),
+        hash: &hash,
+        first: &first,
+        proof: None,
+        requires_proof: true,
+        requires_unclaimed: false,
+        notice: None,
+    };
+    let unnamed = store.register(new).await;
     assert!(matches!(unnamed, Err(Error::Refused(Refusal::EmailNotVerified))));
 
     // With a proof the taken address is said to be taken, and the account of the free one is verified. The proof outlives a
@@ -570,9 +734,10 @@ async fn the_key_is_drawn_once(store: Store) {
 async fn an_errand_comes_with_its_code_or_not_at_all(store: Store) {
     let ann = somebody(&store, "ann").await;
     let kept = errand(Some(&ann), 0);
-    store.issue_code(&issue(&ann, Purpose::VerifyEmail, "123456", 0), Some(&kept)).await.unwrap();
+    let letters = Letters { digits: &kept, token: &kept };
+    store.issue_code(&issue(&ann, Purpose::VerifyEmail, "123456", 0), Some(letters)).await.unwrap();
     // The second has the id of the first: it is refused, and with it its code.
-    let refused = store.issue_code(&issue(&ann, Purpose::ResetPassword, "123456", 0), Some(&kept)).await;
+    let refused = store.issue_code(&issue(&ann, Purpose::ResetPassword, "123456", 0), Some(letters)).await;
     assert!(refused.is_err());
     let slot = slot("ann@example.org", Purpose::ResetPassword);
     assert!(store.try_code(slot, network(1), after(1)).await.unwrap().is_none());
@@ -587,7 +752,8 @@ async fn keep(store: &Store, count: u64) -> Vec<ErrandId> {
     for number in 0..count {
         let ann = somebody(store, &format!("ann{number}")).await;
         let kept = errand(Some(&ann), number);
-        store.issue_code(&issue(&ann, Purpose::VerifyEmail, "123456", 0), Some(&kept)).await.unwrap();
+        let letters = Letters { digits: &kept, token: &kept };
+        store.issue_code(&issue(&ann, Purpose::VerifyEmail, "123456", 0), Some(letters)).await.unwrap();
         ids.push(kept.id);
     }
     ids
@@ -648,7 +814,8 @@ async fn a_deleted_user_leaves_no_codes_and_no_errands(store: Store) {
     let (ann, bob) = (somebody(&store, "ann").await, somebody(&store, "bob").await);
     for user in [&ann, &bob] {
         let kept = issue(user, Purpose::VerifyEmail, "123456", 0);
-        store.issue_code(&kept, Some(&errand(Some(user), 0))).await.unwrap();
+        let errand = errand(Some(user), 0);
+        store.issue_code(&kept, Some(Letters { digits: &errand, token: &errand })).await.unwrap();
     }
     store.delete_user(ann.id, Some(&hash("secret")), after(1)).await.unwrap();
     let tried = async |name: &str| {

@@ -12,6 +12,7 @@ use crate::profile::{
     Profile, ProfileChanges, ProfileFilter, TimeZoneName, VideoUrl, Visibility,
 };
 use crate::review::{Pair, Tie};
+use crate::standing::Standing;
 use crate::user::Keyword;
 
 promises! {
@@ -21,6 +22,7 @@ promises! {
     people_are_found_by_what_they_say,
     nobody_is_found_by_what_is_hidden,
     hidden_people_leave_no_gap_in_pages,
+    an_address_is_found_by_those_who_may_find_it,
     a_deleted_user_is_found_by_nothing,
     interests_are_listed_in_their_order,
 }
@@ -77,6 +79,7 @@ fn everything() -> ProfileChanges {
         visible_to: Some(BTreeSet::from([category("volunteer"), category("a_b-c")])),
         calls: Some(CallPreferences { max_per_day: Some(3), max_duration }),
         time_zone: Some(TimeZoneName::parse_optional("time_zone", "America/Sao_Paulo").unwrap()),
+        found_by_email: Some(true),
     }
 }
 
@@ -115,6 +118,7 @@ async fn a_profile_is_kept_as_it_was_said(store: Store) {
         visible_to: Some(BTreeSet::new()),
         calls: Some(CallPreferences::default()),
         time_zone: Some(None),
+        found_by_email: Some(false),
     };
     change(&store, &ann, nothing).await.unwrap();
     assert_eq!(kept().await.profile, Profile::default());
@@ -188,6 +192,47 @@ async fn a_profile_is_seen_by_whom_it_is_for(store: Store) {
 
 fn listing(viewer: &User, profile: ProfileFilter) -> Listing {
     Listing { keyword: None, email: None, kind: None, profile, viewer: viewer.id, after: None, limit: 100 }
+}
+
+async fn an_address_is_found_by_those_who_may_find_it(store: Store) {
+    let email = Email::parse("email", "ann@example.org").unwrap();
+    let standing = Standing { email_verify_time: Some(after(0)), ..Standing::default() };
+    let ann = User { email: Some(email.clone()), standing, ..user("ann") };
+    let eve = User { email: Some(email.clone()), ..user("eve") };
+    for one in [&eve, &ann] {
+        create(&store, one).await;
+    }
+    let (bob, blocked) = (
+        person(&store, "bob", ProfileChanges::default()).await,
+        person(&store, "blocked", ProfileChanges::default()).await,
+    );
+    let finds = async |viewer: &User| {
+        let wanted = Listing { email: Some(email.clone()), ..listing(viewer, ProfileFilter::default()) };
+        let page = store.list_users(&wanted).await.unwrap();
+        page.users.iter().map(|user| user.id).collect::<Vec<_>>()
+    };
+    let found = |is_found| ProfileChanges { found_by_email: Some(is_found), ..ProfileChanges::default() };
+    assert_eq!(finds(&bob).await, [], "nobody has said that others may");
+    assert_eq!((finds(&ann).await, finds(&eve).await), (vec![ann.id], vec![eve.id]), "oneself");
+    // A claim finds nobody, whatever its owner says.
+    change(&store, &eve, found(true)).await.unwrap();
+    assert_eq!(finds(&bob).await, []);
+    change(&store, &ann, found(true)).await.unwrap();
+    for viewer in [&bob, &blocked] {
+        assert_eq!(finds(viewer).await, [ann.id]);
+    }
+    for (one, other) in [(&ann, &blocked), (&blocked, &bob)] {
+        let pair = Pair::new(one.id, other.id).unwrap();
+        let block = Acquaintance { pair, tie: Tie::Block { is_there: true }, version: 1 };
+        store.record_acquaintance(&block).await.unwrap();
+    }
+    assert_eq!((finds(&blocked).await, finds(&bob).await), (vec![], vec![ann.id]));
+    let pair = Pair::new(ann.id, blocked.id).unwrap();
+    let end = Acquaintance { pair, tie: Tie::Block { is_there: false }, version: 2 };
+    store.record_acquaintance(&end).await.unwrap();
+    assert_eq!(finds(&blocked).await, [ann.id]);
+    change(&store, &ann, found(false)).await.unwrap();
+    assert_eq!(finds(&bob).await, []);
 }
 
 async fn people_are_found_by_what_they_say(store: Store) {

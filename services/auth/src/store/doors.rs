@@ -1,19 +1,21 @@
-//! What the store does for the further doors: codes, errands, links to providers, background checks.
+//! The part of the store for the further doors: codes, errands, links to providers, tickets for streams, background checks.
 
 use std::time::Duration;
 
 use chassis::clock::Timestamp;
 use proto::id::{BackgroundCheckId, SessionId, UserId};
 
-use super::Store;
+use super::{NewAccount, Store};
 use crate::background_check::{BackgroundCheck, End, NewCheck, State};
 use crate::errand::{Errand, Kind};
 use crate::error::Error;
 use crate::external_account::{ExternalAccount, Namespace};
-use crate::otp::{AddressProof, AddressVerification, Issue, Slot, Tried};
+use crate::once::Once;
+use crate::otp::{AddressVerification, Form, Issue, Slot, Tried};
 use crate::password::PasswordHash;
 use crate::providers::Link;
-use crate::session::Grant;
+use crate::session::{Grant, Identified};
+use crate::stream_ticket::{NewStreamTicket, StreamRedemption};
 use crate::user::{User, UserKind, UserPage};
 use crate::vault::Sum;
 
@@ -26,10 +28,31 @@ pub struct Redemption<'a> {
     pub email_key: &'a str,
     /// Where it is kept.
     pub slot: Slot,
+    /// The flow that it was asked for in.
+    pub flow: Sum,
     /// What is kept of it.
     pub sum: Sum,
     /// When.
     pub now: Timestamp,
+}
+
+/// The errands that send a code, of which one is kept.
+#[derive(Clone, Copy, Debug)]
+pub struct Letters<'a> {
+    /// The one with the digits.
+    pub digits: &'a Errand,
+    /// The one with the token.
+    pub token: &'a Errand,
+}
+
+impl<'a> Letters<'a> {
+    /// The errand that sends this form.
+    pub fn of(&self, form: Form) -> &'a Errand {
+        match form {
+            Form::Digits => self.digits,
+            Form::Token => self.token,
+        }
+    }
 }
 
 impl Store {
@@ -38,20 +61,19 @@ impl Store {
         on!(self, store => store.service_key(name, drawn).await)
     }
 
-    /// Keeps a code in place of the one before, and the errand that sends it. Refuses one too many, for the network that
-    /// asks or in all.
-    pub async fn issue_code(&self, issue: &Issue, errand: Option<&Errand>) -> Result<(), Error> {
-        on!(self, store => store.issue_code(issue, errand).await)
+    /// Keeps a code in place of the one that the flow had before, and the errand that sends it, and says which form the code
+    /// has. Refuses one too many of the network that asks.
+    pub async fn issue_code(&self, issue: &Issue, letters: Option<Letters<'_>>) -> Result<Form, Error> {
+        on!(self, store => store.issue_code(issue, letters).await)
     }
 
-    /// Counts a try of the code in a slot and returns what is kept of it; `None` when there is none that this network may
-    /// try.
-    pub async fn try_code(&self, slot: Slot, network: Sum, now: Timestamp) -> Result<Option<Tried>, Error> {
-        on!(self, store => store.try_code(slot, network, now).await)
+    /// Counts a try of the code of a flow and returns what is kept of it; `None` when the flow has none that may be tried.
+    pub async fn try_code(&self, slot: Slot, flow: Sum, now: Timestamp) -> Result<Option<Tried>, Error> {
+        on!(self, store => store.try_code(slot, flow, now).await)
     }
 
     /// Uses a code to mark the address of a user as verified. `false` when the code is used or replaced, or the address
-    /// is not the user's any more.
+    /// is not the user's any more. Refuses an address that another account has verified.
     pub async fn verify_email(&self, redemption: &Redemption<'_>) -> Result<bool, Error> {
         on!(self, store => store.verify_email(redemption).await)
     }
@@ -71,23 +93,31 @@ impl Store {
         on!(self, store => store.verify_address(verification).await)
     }
 
-    /// Keeps a new account and its first session, and returns the account: its address is verified when the proof counts,
-    /// which is used up then. Refuses a name or an address that is taken; before that, where a proof is required, refuses
-    /// an address without a proof that counts.
-    pub async fn register(
-        &self,
-        user: User,
-        hash: &PasswordHash,
-        first: &Grant,
-        proof: Option<&AddressProof>,
-        requires_proof: bool,
-    ) -> Result<User, Error> {
-        on!(self, store => store.register(user, hash, first, proof, requires_proof).await)
+    /// Keeps a new account, its first session and the mail about its address, and returns the account: its address is
+    /// verified when the proof counts, which is used up then. Otherwise the address is a claim, whoever has it. Refuses a
+    /// name that is taken, a proven address that is verified by another account, and as `new` requires.
+    pub async fn register(&self, new: NewAccount<'_>) -> Result<User, Error> {
+        on!(self, store => store.register(new).await)
     }
 
     /// Removes proofs of addresses that have expired, at most `limit`, and returns how many.
     pub async fn sweep_address_proofs(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
         on!(self, store => store.sweep_address_proofs(now, limit).await)
+    }
+
+    /// Keeps a ticket for an event stream of a session. Of more than `most` of the session the oldest goes. `false` when the
+    /// session has ended.
+    pub async fn create_stream_ticket(&self, new: &NewStreamTicket, most: i64) -> Result<bool, Error> {
+        on!(self, store => store.create_stream_ticket(new, most).await)
+    }
+
+    /// The living session that a ticket stands for, and whether this was the first use, which binds the ticket to the key
+    /// that was drawn. `None` when it stands for nothing.
+    pub async fn redeem_stream_ticket(
+        &self,
+        redemption: &StreamRedemption,
+    ) -> Result<Option<(Identified, bool)>, Error> {
+        on!(self, store => store.redeem_stream_ticket(redemption).await)
     }
 
     /// The account of a name in another system.
@@ -168,26 +198,45 @@ impl Store {
         on!(self, store => store.find_linked(issuer, subject).await)
     }
 
-    /// As [`Store::create`], for somebody who comes with an identity. Refuses one that opens an account already.
-    pub async fn create_linked(&self, user: &User, link: &Link, first: &Grant) -> Result<(), Error> {
-        on!(self, store => store.create_with(user, None, first, Some(link)).await)
+    /// As [`Store::create`], for somebody who comes with an identity, and uses up the token that says so. Refuses an
+    /// identity that opens an account already, and a token that was used.
+    pub async fn create_linked(
+        &self,
+        user: &User,
+        link: &Link,
+        first: &Grant,
+        once: &Once,
+    ) -> Result<(), Error> {
+        on!(self, store => store.create_with(user, None, first, Some((link, once))).await)
     }
 
-    /// As [`Store::sign_in`], for an identity that opens the account. Returns the user too.
+    /// As [`Store::sign_in`], for an identity that opens the account, which is an issuer and a subject. Uses up the token
+    /// that says so, and refuses one that was used. Returns the user too.
     pub async fn sign_in_linked(
         &self,
-        issuer: &str,
-        subject: &str,
+        identity: (&str, &str),
         grant: &Grant,
         most: u32,
+        once: &Once,
     ) -> Result<(User, Vec<SessionId>), Error> {
-        on!(self, store => store.sign_in_linked(issuer, subject, grant, most).await)
+        on!(self, store => store.sign_in_linked(identity, grant, most, once).await)
     }
 
     /// Keeps a link of a living user and returns it; or the one that was kept first when it is the same. Refuses an
-    /// identity that opens another account, and a second one at the same provider.
-    pub async fn link(&self, link: &Link) -> Result<Link, Error> {
-        on!(self, store => store.link(link).await)
+    /// identity that opens another account, and a second one at the same provider. Uses up the token that says so, and
+    /// refuses one that was used.
+    pub async fn link(&self, link: &Link, once: &Once) -> Result<Link, Error> {
+        on!(self, store => store.link(link, once).await)
+    }
+
+    /// Forgets tokens that have ended by themselves, at most `limit`, and returns how many marks of them.
+    pub async fn sweep_used_tokens(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
+        on!(self, store => store.sweep_used_tokens(now, limit).await)
+    }
+
+    /// Forgets usernames of deleted accounts that are free again, at most `limit`, and returns how many.
+    pub async fn sweep_usernames(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
+        on!(self, store => store.sweep_usernames(now, limit).await)
     }
 
     /// The links of a user, oldest first.

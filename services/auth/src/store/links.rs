@@ -6,8 +6,10 @@ use proto::id::{SessionId, UserId};
 use sqlx::FromRow;
 use uuid::Uuid;
 
+use super::sweep::Ending;
 use super::{Store, Tx, insert_session, lock_user, make_room};
 use crate::error::Error;
+use crate::once::Once;
 use crate::providers::Link;
 use crate::refusal::Refusal;
 use crate::session::Grant;
@@ -26,10 +28,10 @@ impl Store {
 
     pub async fn sign_in_linked(
         &self,
-        issuer: &str,
-        subject: &str,
+        (issuer, subject): (&str, &str),
         grant: &Grant,
         most: u32,
+        once: &Once,
     ) -> Result<(User, Vec<SessionId>), Error> {
         let user_id = grant.session.user_id;
         let mut tx = self.pool.begin().await?;
@@ -45,17 +47,19 @@ impl Store {
         if opens.is_none() {
             return Err(Error::BadCredentials);
         }
+        use_token(&mut tx, once, grant.session.create_time).await?;
         let ended = make_room(&mut tx, user_id, most).await?;
         insert_session(&mut tx, grant).await?;
         tx.commit().await?;
         Ok((credentials.user, ended))
     }
 
-    pub async fn link(&self, link: &Link) -> Result<Link, Error> {
+    pub async fn link(&self, link: &Link, once: &Once) -> Result<Link, Error> {
         let mut tx = self.pool.begin().await?;
         if lock_user(&mut tx, link.user_id).await?.is_none() {
             return Err(Error::Unauthenticated);
         }
+        use_token(&mut tx, once, link.create_time).await?;
         let first: Option<LinkRow> = sqlx::query_as(
             "SELECT user_id, issuer, subject, provider, create_time FROM provider_links
              WHERE user_id = $1 AND issuer = $2",
@@ -65,13 +69,21 @@ impl Store {
         .fetch_optional(&mut *tx)
         .await?;
         match first.map(Link::from) {
-            Some(first) if first.subject == link.subject => return Ok(first),
+            Some(first) if first.subject == link.subject => {
+                tx.commit().await?;
+                return Ok(first);
+            }
             Some(_) => return Err(Refusal::ProviderLinked.into()),
             None => {}
         }
         insert_link(&mut tx, link).await?;
         tx.commit().await?;
         Ok(link.clone())
+    }
+
+    pub async fn sweep_used_tokens(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
+        let rows = Ending { table: "used_id_tokens", key: "mark_hash", time: "expire_time" };
+        self.sweep(rows, now, limit).await
     }
 
     pub async fn links_of(&self, user_id: UserId) -> Result<Vec<Link>, Error> {
@@ -109,6 +121,27 @@ impl Store {
         tx.commit().await?;
         Ok(())
     }
+}
+
+/// Uses up an ID token, unless it was used before.
+pub(super) async fn use_token(tx: &mut Tx, once: &Once, now: Timestamp) -> Result<(), Error> {
+    for mark in once.marks() {
+        // Inserted, not looked for: of two uses at once the second waits for the first.
+        let marked = sqlx::query(
+            "INSERT INTO used_id_tokens (mark_hash, expire_time) VALUES ($1, $2)
+             ON CONFLICT (mark_hash) DO UPDATE SET expire_time = excluded.expire_time
+             WHERE used_id_tokens.expire_time <= $3",
+        )
+        .bind(mark)
+        .bind(once.expire_time().as_millis())
+        .bind(now.as_millis())
+        .execute(&mut **tx)
+        .await?;
+        if marked.rows_affected() == 0 {
+            return Err(Refusal::IdTokenInvalid("was used before, or its nonce was").into());
+        }
+    }
+    Ok(())
 }
 
 /// Keeps a new link.

@@ -24,7 +24,8 @@ impl Store {
             query.push(" AND user_id > ").push_bind(after.uuid());
         }
         if let Some(email) = email {
-            query.push(" AND email_key = ").push_bind(email.key().to_owned());
+            query.push(" AND email_key = ").push_bind(email.key().to_owned()).push(" AND ");
+            push_found_by_email(&mut query, *viewer);
         }
         match kind {
             Some(kind) => query.push(" AND kind = ").push_bind(kind_number(*kind)),
@@ -101,6 +102,23 @@ fn push_profile(query: &mut QueryBuilder<Db>, filter: &ProfileFilter) {
         }
         query.push("))");
     }
+}
+
+/// Whether the viewer finds a row of `users` by its address: its owner always, others when the address is verified, the
+/// owner lets it be found, and neither blocks the other.
+fn push_found_by_email(query: &mut QueryBuilder<Db>, viewer: UserId) {
+    let viewer = viewer.uuid();
+    query.push("(users.user_id = ").push_bind(viewer);
+    query
+        .push(
+            " OR (users.email_verify_time IS NOT NULL AND users.found_by_email AND NOT EXISTS (
+                 SELECT 1 FROM acquaintances a WHERE a.kind = 3 AND NOT a.ended
+                 AND ((a.low_user_id = users.user_id AND a.high_user_id = ",
+        )
+        .push_bind(viewer)
+        .push(") OR (a.high_user_id = users.user_id AND a.low_user_id = ")
+        .push_bind(viewer)
+        .push(")))))");
 }
 
 /// Whether the viewer sees the profile of a row of `users`. The one place that says so.

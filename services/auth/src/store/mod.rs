@@ -7,6 +7,8 @@ mod sqlite;
 #[macro_use]
 mod contract;
 #[cfg(test)]
+mod contract_attempts;
+#[cfg(test)]
 mod contract_background_checks;
 #[cfg(test)]
 mod contract_codes;
@@ -20,21 +22,28 @@ mod contract_links;
 mod contract_people;
 #[cfg(test)]
 mod contract_reviews;
+#[cfg(test)]
+mod contract_stream_tickets;
 
 use std::collections::HashSet;
 use std::fmt;
+use std::time::Duration;
 
 use chassis::clock::Timestamp;
+use chassis::database::facts::History;
 use chassis::database::{self, Database};
 use proto::id::{DeviceKeyId, ReviewId, SessionId, UserId};
 use sqlx::migrate::Migrator;
 
+use crate::attempts;
 use crate::device_key::DeviceKey;
 use crate::email::Email;
 use crate::errand::Errand;
 use crate::error::Error;
 use crate::interests::{InterestListing, InterestPage};
+use crate::otp::AddressProof;
 use crate::password::PasswordHash;
+use crate::pepper::PepperId;
 use crate::review::{Acquaintance, Place, Put, Rating, Review, ReviewPage, Whose};
 use crate::session::{Grant, Identified, Lifetime, Session, Use};
 use crate::token::{Salt, Token};
@@ -65,25 +74,62 @@ macro_rules! on {
 
 mod doors;
 
-pub use doors::Redemption;
+pub use doors::{Letters, Redemption};
 
 impl Store {
-    /// The tables in this database.
+    /// The tables in this database, with the usual time after which the username of a deleted account is free.
+    #[cfg(test)]
     pub fn new(database: &Database) -> Self {
+        Self::with_names(database, crate::config::UsernamesConfig::default().rest())
+    }
+
+    /// The tables in this database. Nobody gets the username of a deleted account before `rest` is over.
+    pub fn with_names(database: &Database, rest: Duration) -> Self {
         match database {
-            Database::Sqlite(pool) => Self::Sqlite(sqlite::Store::new(pool.clone())),
-            Database::Postgres(pool) => Self::Postgres(postgres::Store::new(pool.clone())),
+            Database::Sqlite(pool) => Self::Sqlite(sqlite::Store::new(pool.clone(), rest)),
+            Database::Postgres(pool) => Self::Postgres(postgres::Store::new(pool.clone(), rest)),
         }
     }
 
-    /// Keeps a new account and its first session. Refuses a name or an address that somebody has.
+    /// Keeps a new account and its first session. Refuses a name that somebody has, and, for an address that is verified from
+    /// the start, one that somebody has verified.
     pub async fn create(&self, user: &User, hash: Option<&PasswordHash>, first: &Grant) -> Result<(), Error> {
         on!(self, store => store.create(user, hash, first).await)
+    }
+
+    /// Notes the id of a pepper under which passwords are hashed. Returns the ids that were ever noted.
+    pub async fn note_pepper(&self, id: Option<PepperId>) -> Result<Vec<Vec<u8>>, Error> {
+        on!(self, store => store.note_pepper(id).await)
+    }
+
+    /// Counts a try under a key, unless its quota is used up. The inner error is the time until the next try is allowed.
+    pub async fn count_attempt(
+        &self,
+        key: &attempts::Key,
+        quota: attempts::Quota,
+        now: Timestamp,
+    ) -> Result<Result<(), Duration>, Error> {
+        on!(self, store => store.count_attempt(key, quota, now).await)
+    }
+
+    /// Forgets keys whose quota is whole again, at most `limit`. Returns their number.
+    pub async fn sweep_attempts(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
+        on!(self, store => store.sweep_attempts(now, limit).await)
     }
 
     /// The account that signs in with this name or address, and what is kept of its password.
     pub async fn find_login(&self, login: &Login) -> Result<Option<Credentials>, Error> {
         on!(self, store => store.find_login(login).await)
+    }
+
+    /// The living registered accounts with an address: the one that has verified it, the one that is named, and two of the
+    /// others.
+    pub async fn find_claims(
+        &self,
+        email_key: &str,
+        username: Option<&Username>,
+    ) -> Result<Vec<User>, Error> {
+        on!(self, store => store.find_claims(email_key, username).await)
     }
 
     /// A living user, and what is kept of its password.
@@ -207,15 +253,15 @@ impl Store {
         on!(self, store => store.rating_of(user_id).await)
     }
 
-    /// Changes a living user and returns it; `None` when there is no such user. Refuses an address that somebody has,
-    /// interests that there are not, what does not fit together, and to replace an address other than the one, or under
+    /// Changes a living user and returns it; `None` when there is no such user. Refuses interests that there are not, what
+    /// does not fit together, and to replace an address other than the one, or under
     /// another password than the one, of which that was proven.
     pub async fn update_user(&self, update: &Update<'_>) -> Result<Option<User>, Error> {
         on!(self, store => store.update_user(update).await)
     }
 
     /// Deletes a user unless the password verified is not the one in use any more: leaves a tombstone, ends all
-    /// sessions, takes away the reviews by and about the user, and says so in the outbox.
+    /// sessions, takes away the reviews by and about the user, and says so in the outbox. The username rests.
     pub async fn delete_user(
         &self,
         id: UserId,
@@ -250,6 +296,11 @@ impl Store {
     /// The facts after a position, oldest first, as they were written.
     pub async fn facts_after(&self, position: i64, limit: i64) -> Result<Vec<(i64, Vec<u8>)>, Error> {
         on!(self, store => store.facts_after(position, limit).await)
+    }
+
+    /// What there is to say of the facts as a whole, and the fact at a position. Ask after the facts.
+    pub async fn history(&self, position: i64) -> Result<History, Error> {
+        on!(self, store => store.history(position).await)
     }
 
     /// Removes sessions that have ended by themselves, at most so many, and says how many.
@@ -331,6 +382,27 @@ pub struct OwnerProof<'a> {
     pub verified: Option<&'a PasswordHash>,
     /// The mail that tells the old address.
     pub farewell: Option<&'a Errand>,
+    /// The mail that tells the account that has the new address, or nobody.
+    pub notice: Option<&'a Errand>,
+}
+
+/// An account to register.
+#[derive(Debug)]
+pub struct NewAccount<'a> {
+    /// The account.
+    pub user: User,
+    /// What to keep of its password.
+    pub hash: &'a PasswordHash,
+    /// Its first session.
+    pub first: &'a Grant,
+    /// A proof of its address that may have been given.
+    pub proof: Option<&'a AddressProof>,
+    /// True when there must be a proof.
+    pub requires_proof: bool,
+    /// True when no account may have or claim the address.
+    pub requires_unclaimed: bool,
+    /// The mail that tells the account that has the address, or nobody.
+    pub notice: Option<&'a Errand>,
 }
 
 /// What came of a refresh.

@@ -31,6 +31,7 @@ pub(super) struct ProfileRow {
     max_calls_per_day: i64,
     max_call_millis: i64,
     time_zone: String,
+    found_by_email: bool,
     interests: String,
     visible_to: String,
     review_count: i64,
@@ -60,6 +61,7 @@ impl ProfileRow {
                 max_duration: (max_millis > 0).then(|| Duration::from_millis(max_millis)),
             },
             time_zone: said(self.time_zone).map(TimeZoneName::stored),
+            found_by_email: self.found_by_email,
         })
     }
 }
@@ -100,7 +102,8 @@ pub(super) async fn save(
     sqlx::query(
         "UPDATE users SET gender = $2, date_of_birth = $3, language = $4, city = $5, region = $6, country = $7,
                           place_search = $8, video_url = $9, category = $10, visibility = $11,
-                          max_calls_per_day = $12, max_call_millis = $13, time_zone = $14
+                          max_calls_per_day = $12, max_call_millis = $13, time_zone = $14,
+                          found_by_email = $15
          WHERE user_id = $1",
     )
     .bind(id.uuid())
@@ -117,6 +120,7 @@ pub(super) async fn save(
     .bind(i64::from(profile.calls.max_per_day.unwrap_or(0)))
     .bind(i64::try_from(max_duration.as_millis()).unwrap_or(0))
     .bind(profile.time_zone.as_ref().map_or("", TimeZoneName::as_str))
+    .bind(profile.found_by_email)
     .execute(&mut **tx)
     .await?;
     Ok(())
@@ -130,7 +134,7 @@ pub(super) async fn erase(tx: &mut Tx, id: Uuid) -> Result<(), Error> {
         tx,
         "UPDATE users SET gender = 0, date_of_birth = NULL, language = '', city = '', region = '', country = '',
                           place_search = '', video_url = '', category = '', visibility = 1, max_calls_per_day = 0,
-                          max_call_millis = 0, time_zone = ''
+                          max_call_millis = 0, time_zone = '', found_by_email = FALSE
          WHERE user_id = $1",
         id,
     )

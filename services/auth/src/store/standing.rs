@@ -4,7 +4,7 @@ use chassis::clock::Timestamp;
 use sqlx::FromRow;
 use uuid::Uuid;
 
-use super::Tx;
+use super::{Tx, refused};
 use crate::error::Error;
 use crate::standing::Standing;
 use crate::user::User;
@@ -20,7 +20,8 @@ pub(super) async fn keep_standing(tx: &mut Tx, user: &User, before: Standing) ->
         .bind(user.standing.background_check_time.map(Timestamp::as_millis))
         .bind(user.standing.has_replaced_verified)
         .execute(&mut **tx)
-        .await?;
+        .await
+        .map_err(|error| refused(error, None))?;
     Ok(())
 }
 
@@ -29,7 +30,7 @@ pub(super) async fn erase_doors(tx: &mut Tx, id: Uuid) -> Result<(), Error> {
     for sql in [
         "UPDATE users SET email_verify_time = NULL, background_check_time = NULL, has_replaced_verified = FALSE
          WHERE user_id = $1",
-        "DELETE FROM one_time_codes WHERE user_id = $1",
+        "DELETE FROM code_flows WHERE user_id = $1",
         "DELETE FROM provider_links WHERE user_id = $1",
         "DELETE FROM external_accounts WHERE user_id = $1",
         "DELETE FROM background_checks WHERE user_id = $1",

@@ -5,6 +5,8 @@
 
 #[path = "acquaintances.rs"]
 mod acquaintances;
+#[path = "attempts.rs"]
+mod attempts;
 #[path = "background_checks.rs"]
 mod background_checks;
 #[path = "device_keys.rs"]
@@ -19,6 +21,8 @@ mod interests;
 mod links;
 #[path = "listing.rs"]
 mod listing;
+#[path = "names.rs"]
+mod names;
 #[path = "otps.rs"]
 mod otps;
 #[path = "profiles.rs"]
@@ -27,8 +31,15 @@ mod profiles;
 mod reviews;
 #[path = "standing.rs"]
 mod standing;
+#[path = "stream_tickets.rs"]
+mod stream_tickets;
+#[path = "sweep.rs"]
+mod sweep;
+
+use std::time::Duration;
 
 use chassis::clock::Timestamp;
+use chassis::database::facts::History;
 use chassis::database::violates;
 use proto::id::{SessionId, UserId};
 use sqlx::{AssertSqlSafe, FromRow, QueryBuilder};
@@ -37,16 +48,17 @@ use uuid::Uuid;
 use profiles::ProfileRow;
 
 use self::errands::insert_errand;
-use self::links::insert_link;
+use self::links::{insert_link, use_token};
 use self::otps::use_proof;
 use self::standing::{StandingRow, erase_doors, keep_standing};
-use super::super::{Credentials, Login, PasswordChange, Refreshed, SignIn, Update, unreadable};
+use self::sweep::Ending;
+use super::super::{Credentials, Login, NewAccount, PasswordChange, Refreshed, SignIn, Update, unreadable};
 use super::{Db, FOR_UPDATE, Pool, SKIP_LOCKED, Tx, outbox};
 use crate::email::Email;
 use crate::error::Error;
 use crate::external_account::ExternalAccount;
 use crate::fact::Fact;
-use crate::otp::AddressProof;
+use crate::once::Once;
 use crate::password::PasswordHash;
 use crate::providers::Link;
 use crate::publish;
@@ -61,6 +73,8 @@ use crate::username::Username;
 #[derive(Clone, Debug)]
 pub struct Store {
     pool: Pool,
+    /// For how long nobody gets the username of a deleted account.
+    names_rest: Duration,
 }
 
 /// What is read of a user.
@@ -68,7 +82,7 @@ macro_rules! user_columns {
     () => {
         "user_id, kind, username, display_name, email, bio, picture_url, password_hash, create_time, update_time, \
          delete_time, email_verify_time, background_check_time, has_replaced_verified, gender, date_of_birth, language, city, region, country, video_url, category, visibility, \
-         max_calls_per_day, max_call_millis, time_zone, \
+         max_calls_per_day, max_call_millis, time_zone, found_by_email, \
          COALESCE((SELECT string_agg(i.interest_id, ' ') FROM user_interests i WHERE i.user_id = users.user_id), '') \
              AS interests, \
          COALESCE((SELECT string_agg(c.category, ' ') FROM visible_categories c WHERE c.user_id = users.user_id), '') \
@@ -87,12 +101,13 @@ macro_rules! session_columns {
         "s.user_id, s.session_id, s.secret_hash, s.device_name, s.create_time, s.last_use_time, s.expire_time"
     };
 }
+use session_columns;
 
 const USER: &str = concat!("SELECT ", user_columns!(), " FROM users WHERE user_id = $1");
 
 impl Store {
-    pub fn new(pool: Pool) -> Self {
-        Self { pool }
+    pub fn new(pool: Pool, names_rest: Duration) -> Self {
+        Self { pool, names_rest }
     }
 
     pub async fn create(&self, user: &User, hash: Option<&PasswordHash>, first: &Grant) -> Result<(), Error> {
@@ -104,37 +119,41 @@ impl Store {
         user: &User,
         hash: Option<&PasswordHash>,
         first: &Grant,
-        link: Option<&Link>,
+        link: Option<(&Link, &Once)>,
     ) -> Result<(), Error> {
         let mut tx = self.pool.begin().await?;
-        insert_user(&mut tx, user, hash).await?;
-        if let Some(link) = link {
+        self.insert_user(&mut tx, user, hash).await?;
+        if let Some((link, once)) = link {
             insert_link(&mut tx, link).await?;
+            use_token(&mut tx, once, user.create_time).await?;
         }
         insert_session(&mut tx, first).await?;
         tx.commit().await?;
         Ok(())
     }
 
-    pub async fn register(
-        &self,
-        mut user: User,
-        hash: &PasswordHash,
-        first: &Grant,
-        proof: Option<&AddressProof>,
-        requires_proof: bool,
-    ) -> Result<User, Error> {
+    pub async fn register(&self, new: NewAccount<'_>) -> Result<User, Error> {
+        let NewAccount { mut user, hash, first, proof, requires_proof, requires_unclaimed, notice } = new;
         let mut tx = self.pool.begin().await?;
         if let Some(proof) = proof
             && use_proof(&mut tx, proof, user.create_time).await?
         {
             user.standing.email_verify_time = Some(user.create_time);
         }
-        // Before the row is inserted, which tells whether the address is taken.
+        // Before the row is inserted: with a proof that tells whether the address is taken.
         if requires_proof && user.standing.email_verify_time.is_none() {
             return Err(Refusal::EmailNotVerified.into());
         }
-        insert_user(&mut tx, &user, Some(hash)).await?;
+        if requires_unclaimed
+            && let Some(email) = &user.email
+            && is_claimed(&mut tx, email).await?
+        {
+            return Err(Error::EmailTaken);
+        }
+        self.insert_user(&mut tx, &user, Some(hash)).await?;
+        if let Some(errand) = notice {
+            insert_errand(&mut tx, errand).await?;
+        }
         insert_session(&mut tx, first).await?;
         tx.commit().await?;
         Ok(user)
@@ -146,11 +165,37 @@ impl Store {
                 (concat!("SELECT ", user_columns!(), " FROM users WHERE username = $1"), name.as_str())
             }
             Login::Email(key) => {
-                (concat!("SELECT ", user_columns!(), " FROM users WHERE email_key = $1"), key.as_str())
+                // A claim gives way to a proof. Of several claims the oldest counts: a later one of somebody else must
+                // not shut out who has signed in with the address until now. What is no account claims nothing.
+                let sql = concat!(
+                    "SELECT ",
+                    user_columns!(),
+                    " FROM users WHERE email_key = $1 AND kind = 1
+                     ORDER BY (email_verify_time IS NULL), user_id LIMIT 1"
+                );
+                (sql, key.as_str())
             }
         };
         let row: Option<UserRow> = sqlx::query_as(sql).bind(key).fetch_optional(self.pool.read()).await?;
         row.map(UserRow::into_credentials).transpose().map(Option::flatten)
+    }
+
+    pub async fn find_claims(
+        &self,
+        email_key: &str,
+        username: Option<&Username>,
+    ) -> Result<Vec<User>, Error> {
+        let rows: Vec<UserRow> = sqlx::query_as(concat!(
+            "SELECT ",
+            user_columns!(),
+            " FROM users WHERE email_key = $1 AND kind = 1
+             ORDER BY (email_verify_time IS NULL), (username <> $2), user_id LIMIT 4"
+        ))
+        .bind(email_key)
+        .bind(username.map_or("", Username::as_str))
+        .fetch_all(self.pool.read())
+        .await?;
+        rows.into_iter().map(UserRow::into_user).collect()
     }
 
     pub async fn find_credentials(&self, id: UserId) -> Result<Option<Credentials>, Error> {
@@ -333,11 +378,13 @@ impl Store {
         if changes.move_email(&user) {
             let proof = proof.filter(|one| one.email == user.email.as_ref() && one.verified == hash.as_ref());
             let Some(proof) = proof else { return Err(Error::BadCredentials) };
-            if let Some(errand) = proof.farewell {
+            for errand in [proof.farewell, proof.notice].into_iter().flatten() {
                 insert_errand(&mut tx, errand).await?;
             }
         }
         changes.apply_to(&mut user, now)?;
+        // Before the address: the new one is a claim, and is not held against those who have verified it.
+        keep_standing(&mut tx, &user, before.standing).await?;
         sqlx::query(
             "UPDATE users SET display_name = $2, email = $3, email_key = $4, bio = $5, picture_url = $6, search = $7,
                               update_time = $8
@@ -352,10 +399,8 @@ impl Store {
         .bind(user.search_text())
         .bind(now.as_millis())
         .execute(&mut *tx)
-        .await
-        .map_err(|error| refused(error, None))?;
+        .await?;
         profiles::save(&mut tx, id, &user.profile, &changes.profile).await?;
-        keep_standing(&mut tx, &user, before.standing).await?;
         if (&before.display_name, &before.picture) != (&user.display_name, &user.picture) {
             outbox::append(&mut tx, &publish::payload(&Fact::updated(id, now)), now.as_millis()).await?;
         }
@@ -384,19 +429,13 @@ impl Store {
         Ok(outbox::list(&self.pool, position, limit).await?)
     }
 
+    pub async fn history(&self, position: i64) -> Result<History, Error> {
+        Ok(outbox::history(&self.pool, position).await?)
+    }
+
     pub async fn sweep_sessions(&self, now: Timestamp, limit: i64) -> Result<u64, Error> {
-        let mut tx = self.pool.begin().await?;
-        // The condition stands twice: a session that is used between the two must not be taken.
-        let swept = sqlx::query(
-            "DELETE FROM sessions WHERE expire_time <= $1 AND (user_id, session_id) IN
-                 (SELECT user_id, session_id FROM sessions WHERE expire_time <= $1 ORDER BY expire_time LIMIT $2)",
-        )
-        .bind(now.as_millis())
-        .bind(limit)
-        .execute(&mut *tx)
-        .await?;
-        tx.commit().await?;
-        Ok(swept.rows_affected())
+        let rows = Ending { table: "sessions", key: "(user_id, session_id)", time: "expire_time" };
+        self.sweep(rows, now, limit).await
     }
 
     pub async fn sweep_guests(&self, now: Timestamp, limit: i64) -> Result<Vec<UserId>, Error> {
@@ -424,7 +463,18 @@ impl Store {
     }
 }
 
-/// Keeps a new account.
+impl Store {
+    /// Keeps a new account.
+    async fn insert_user(&self, tx: &mut Tx, user: &User, hash: Option<&PasswordHash>) -> Result<(), Error> {
+        insert_user(tx, user, hash).await?;
+        // Afterwards: who waited for a deletion at the same moment sees it now.
+        match &user.username {
+            Some(name) => names::check_free(tx, name, user.create_time.minus(self.names_rest)).await,
+            None => Ok(()),
+        }
+    }
+}
+
 async fn insert_user(tx: &mut Tx, user: &User, hash: Option<&PasswordHash>) -> Result<(), Error> {
     sqlx::query(
         "INSERT INTO users (user_id, kind, username, display_name, email, email_key, bio, picture_url,
@@ -447,6 +497,15 @@ async fn insert_user(tx: &mut Tx, user: &User, hash: Option<&PasswordHash>) -> R
     .await
     .map_err(|error| refused(error, user.username.as_ref()))?;
     keep_standing(tx, user, Standing::default()).await
+}
+
+/// Whether an account has the address or claims it.
+async fn is_claimed(tx: &mut Tx, email: &Email) -> Result<bool, Error> {
+    let accounts: i64 = sqlx::query_scalar("SELECT COUNT(*) FROM users WHERE email_key = $1 AND kind = 1")
+        .bind(email.key())
+        .fetch_one(&mut **tx)
+        .await?;
+    Ok(accounts > 0)
 }
 
 /// A living user, whose row nobody else changes until the transaction ends.
@@ -598,6 +657,7 @@ async fn erase_account(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<(), Erro
     sqlx::query("DELETE FROM sessions WHERE user_id = $1").bind(id).execute(&mut **tx).await?;
     sqlx::query("DELETE FROM device_keys WHERE user_id = $1").bind(id).execute(&mut **tx).await?;
     erase_doors(tx, id).await?;
+    names::release(tx, id, now).await?;
     sqlx::query(
         "UPDATE users SET kind = 0, username = NULL, display_name = '', email = NULL, email_key = NULL, bio = '',
                           picture_url = '', password_hash = NULL, search = '', create_time = 0, update_time = 0,
@@ -613,7 +673,7 @@ async fn erase_account(tx: &mut Tx, id: Uuid, now: Timestamp) -> Result<(), Erro
 
 /// What a unique index has refused, in our words.
 fn refused(error: sqlx::Error, username: Option<&Username>) -> Error {
-    if violates(&error, "users_email_key", "users.email_key") {
+    if violates(&error, "users_verified_email", "users.email_key") {
         return Error::EmailTaken;
     }
     match username {

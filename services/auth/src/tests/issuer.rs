@@ -11,6 +11,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use chassis::clock::Clock;
 use chassis::tasks::Tasks;
+use proto::id::UserId;
 use ring::rand::SystemRandom;
 use ring::rsa::{KeyPair as RsaKeyPair, PublicKeyComponents};
 use ring::signature::{
@@ -157,10 +158,13 @@ impl Issuer {
         Config { oidc: vec![provider], ..config() }
     }
 
-    /// What a good token for somebody says.
+    /// What a good token for somebody says. No two of them are the same.
     pub(super) fn claims(&self, subject: &str) -> Value {
         let now = START.as_millis() / 1000;
-        json!({"iss": self.url, "sub": subject, "aud": "parlor-web", "iat": now, "exp": now + 3600 * 24})
+        let id = UserId::generate().to_string();
+        json!({
+            "iss": self.url, "sub": subject, "aud": "parlor-web", "iat": now, "exp": now + 3600 * 24, "jti": id,
+        })
     }
 
     pub(super) fn token(&self, signer: &Signer, kid: &str, subject: &str) -> String {

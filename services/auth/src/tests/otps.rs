@@ -20,16 +20,22 @@ pub(super) fn ask(email: &str, purpose: pb::OtpPurpose) -> pb::GenerateOtpReques
 
 pub(super) fn verify(email: &str, code: &str) -> pb::VerifyOtpRequest {
     let purpose = pb::OtpPurpose::VerifyEmail.into();
-    pb::VerifyOtpRequest { email: email.to_owned(), code: code.to_owned(), purpose }
+    pb::VerifyOtpRequest { email: email.to_owned(), code: code.to_owned(), purpose, ..Default::default() }
 }
 
 pub(super) fn reset(email: &str, code: &str, new_password: &str) -> pb::ResetPasswordRequest {
     let [email, code, new_password] = [email, code, new_password].map(str::to_owned);
-    pb::ResetPasswordRequest { email, code, new_password }
+    pb::ResetPasswordRequest { email, code, new_password, ..Default::default() }
 }
 
 pub(super) async fn code(world: &World, email: &str, purpose: pb::OtpPurpose) -> String {
     otps(world).generate_otp(ask(email, purpose)).await.unwrap().into_inner().code
+}
+
+/// Proves an address of an account with a code.
+pub(super) async fn prove(world: &World, email: &str) {
+    let code = code(world, email, pb::OtpPurpose::VerifyEmail).await;
+    otps(world).verify_otp(verify(email, &code)).await.unwrap();
 }
 
 /// Six digits that are not these.
@@ -49,7 +55,7 @@ async fn me(world: &mut World, person: &Person) -> pb::User {
 }
 
 /// The secret of the vault.
-const VAULT: &str = "the secret of a vault for tests only";
+pub(super) const VAULT: &str = "the secret of a vault for tests only";
 
 /// A mail server that is away: a port where nobody listens.
 pub(super) fn no_server() -> MailConfig {
@@ -286,31 +292,88 @@ async fn a_network_that_knocks_too_often_waits() {
     assert_refused(guess("203.0.113.7", 9).await, Code::InvalidArgument, "OTP_INVALID");
 }
 
+/// Strangers from many networks ask for codes for an address and try each flow that they can name, as often as they may.
+async fn pester(world: &World, email: &str) {
+    let mut service = otps(world);
+    for network in 1..=20 {
+        let address = format!("192.0.{network}.7");
+        for _ in 0..3 {
+            let asked = from(world, &address, ask(email, pb::OtpPurpose::ResetPassword));
+            service.generate_otp(asked).await.unwrap();
+        }
+        let asked = from(world, &address, ask(email, pb::OtpPurpose::ResetPassword));
+        assert_refused(service.generate_otp(asked).await, Code::ResourceExhausted, "RATE_LIMITED");
+        for _ in 0..6 {
+            let guess = from(world, &address, reset(email, "000000", "a new password"));
+            assert_refused(service.reset_password(guess).await, Code::InvalidArgument, "OTP_INVALID");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_keep_no_owner_from_a_password_reset_on_sqlite() {
+    let (database, _scratch) = testing::sqlite(&MIGRATOR, "auth").await;
+    strangers_keep_no_owner_from_a_password_reset(database).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn strangers_keep_no_owner_from_a_password_reset_on_postgres() {
+    let Some((database, _scratch)) = testing::postgres(&MIGRATOR, "auth").await else { return };
+    strangers_keep_no_owner_from_a_password_reset(database).await;
+}
+
+async fn strangers_keep_no_owner_from_a_password_reset(database: Database) {
+    const HOME: &str = "198.51.100.7";
+    let mut world = World::start(database, config()).await;
+    world.register("ann").await;
+    let (email, purpose) = ("ann@example.org", pb::OtpPurpose::ResetPassword);
+    let mut service = otps(&world);
+    // A code that the owner has keeps its worth, ...
+    let before = service.generate_otp(from(&world, HOME, ask(email, purpose))).await.unwrap().into_inner();
+    assert_eq!((before.code.len(), before.code_length, before.flow_id.as_str()), (6, 6, ""));
+    pester(&world, email).await;
+    service.reset_password(from(&world, HOME, reset(email, &before.code, "a new password"))).await.unwrap();
+    world.login("ann", "a new password").await.unwrap();
+
+    // ... and after the strangers the owner gets another one, which is a token.
+    world.clock.advance(Duration::from_secs(900));
+    pester(&world, email).await;
+    let asked = pb::GenerateOtpRequest { with_flow_id: true, ..ask(email, purpose) };
+    let after = service.generate_otp(from(&world, HOME, asked)).await.unwrap().into_inner();
+    assert_eq!((after.code.len(), after.code_length, after.flow_id.len()), (26, 26, 26));
+    let with = |flow_id: &str| pb::ResetPasswordRequest {
+        flow_id: flow_id.to_owned(),
+        ..reset(email, &after.code, "another password")
+    };
+    // It is right with the id of its flow only, from whatever network.
+    let other =
+        service.generate_otp(pb::GenerateOtpRequest { with_flow_id: true, ..ask(email, purpose) }).await;
+    for flow_id in ["", &other.unwrap().into_inner().flow_id] {
+        let wrong = service.reset_password(from(&world, HOME, with(flow_id))).await;
+        assert_refused(wrong, Code::InvalidArgument, "OTP_INVALID");
+    }
+    service.reset_password(from(&world, "203.0.113.7", with(&after.flow_id))).await.unwrap();
+    world.login("ann", "another password").await.unwrap();
+}
+
 #[tokio::test]
-async fn nobody_is_kept_from_coming_back_by_others() {
+async fn neighbours_in_a_network_do_not_end_a_flow_with_an_id() {
     let (mut world, _scratch) = on_sqlite(config()).await;
     world.register("ann").await;
-    let email = "ann@example.org";
+    let (email, purpose) = ("ann@example.org", pb::OtpPurpose::VerifyEmail);
     let mut service = otps(&world);
-    // Eve asks as often as she may, ...
-    for _ in 0..3 {
-        let asked = from(&world, "203.0.113.7", ask(email, pb::OtpPurpose::ResetPassword));
-        service.generate_otp(asked).await.unwrap();
-    }
-    let asked = from(&world, "203.0.113.9", ask(email, pb::OtpPurpose::ResetPassword));
-    assert_refused(service.generate_otp(asked).await, Code::ResourceExhausted, "RATE_LIMITED");
-    let asked = from(&world, "198.51.100.7", ask(email, pb::OtpPurpose::ResetPassword));
-    let right = service.generate_otp(asked).await.unwrap().into_inner().code;
-    // ... and guesses more often than she may.
+    let asked = pb::GenerateOtpRequest { with_flow_id: true, ..ask(email, purpose) };
+    let own = service.generate_otp(asked).await.unwrap().into_inner();
+    service.generate_otp(ask(email, purpose)).await.unwrap();
     for _ in 0..6 {
-        let guess = from(&world, "203.0.113.7", reset(email, &other_than(&right), "a new password"));
-        assert_refused(service.reset_password(guess).await, Code::InvalidArgument, "OTP_INVALID");
+        let wrong = service.verify_otp(verify(email, &other_than(&own.code))).await;
+        assert_refused(wrong, Code::InvalidArgument, "OTP_INVALID");
     }
-    let late = from(&world, "203.0.113.7", reset(email, &right, "a new password"));
-    assert_refused(service.reset_password(late).await, Code::InvalidArgument, "OTP_INVALID");
-    let anns = from(&world, "198.51.100.7", reset(email, &right, "a new password"));
-    service.reset_password(anns).await.unwrap();
-    world.login("ann", "a new password").await.unwrap();
+    let with =
+        |flow_id: &str| pb::VerifyOtpRequest { flow_id: flow_id.to_owned(), ..verify(email, &own.code) };
+    let refused = service.verify_otp(with("nonsense")).await;
+    assert_eq!(assert_refused(refused, Code::InvalidArgument, "INVALID_FIELD").fields()[0].0, "flow_id");
+    service.verify_otp(with(&own.flow_id)).await.unwrap();
 }
 
 #[tokio::test]
@@ -355,10 +418,15 @@ async fn a_session_alone_sets_no_address() {
     // One was taken away, and its owner is told.
     let later = START.plus(Duration::from_secs(3600));
     let told = store.claim_errands(Kind::Mail, later, Duration::from_secs(60), 10).await.unwrap();
-    let [errand] = told.as_slice() else { panic!("{told:?}") };
-    let Some(Task::Mail(letter)) = errand.open(&Vault::new(VAULT.as_bytes())) else { panic!("no letter") };
-    let letter = serde_json::to_value(letter).unwrap();
-    assert_eq!((&letter["to"], &letter["has_reader"]), (&"ANN@example.org".into(), &true.into()));
+    let letters = told.iter().map(|errand| {
+        let Some(Task::Mail(letter)) = errand.open(&Vault::new(VAULT.as_bytes())) else {
+            panic!("no letter")
+        };
+        serde_json::to_value(letter).unwrap()
+    });
+    let letters: Vec<_> = letters.filter(|letter| letter["has_reader"] == true).collect();
+    let [letter] = letters.as_slice() else { panic!("{letters:?}") };
+    assert_eq!(letter["to"], "ANN@example.org");
     assert!(letter["text"].as_str().unwrap().contains("The account ann does not use"), "{letter}");
 }
 

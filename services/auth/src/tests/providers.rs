@@ -60,8 +60,13 @@ async fn a_life_with_a_provider(database: Database) {
     claims["email"] = json!("Ann@example.org");
     claims["email_verified"] = json!(true);
     claims["name"] = json!("Ann Archer");
-    let token = signer.token(&json!({"alg": "ES256", "kid": "1"}), &claims);
-    let named = pb::LoginWithProviderRequest { username: "ann".to_owned(), ..with(token.clone()) };
+    // Each of them is used once.
+    let token = || {
+        let mut claims = claims.clone();
+        claims["jti"] = json!(UserId::generate().to_string());
+        signer.token(&json!({"alg": "ES256", "kid": "1"}), &claims)
+    };
+    let named = pb::LoginWithProviderRequest { username: "ann".to_owned(), ..with(token()) };
     let (ann, created) = enter(&mut world, named).await.unwrap();
     assert!(created && ann.user.email_verified && ann.session.device_name == "phone");
     assert_eq!((ann.user.username.as_str(), ann.user.display_name.as_str()), ("ann", "Ann Archer"));
@@ -69,7 +74,7 @@ async fn a_life_with_a_provider(database: Database) {
     assert!(world.introspect(&ann.token).await.is_some());
 
     // Who comes again is the same.
-    let (again, created) = enter(&mut world, with(token.clone())).await.unwrap();
+    let (again, created) = enter(&mut world, with(token())).await.unwrap();
     assert!(!created && again.user == ann.user && again.token != ann.token);
     assert_eq!(world.sessions(&ann).await.len(), 2);
     let linked = world.auth.list_linked_providers(ann.asks(pb::ListLinkedProvidersRequest {})).await.unwrap();
@@ -104,30 +109,29 @@ async fn a_life_with_a_provider(database: Database) {
     assert_refused(refused, Code::NotFound, "LINK_NOT_FOUND");
 
     // The identity is nobody's now, and the address is still Ann's.
-    let fault =
-        assert_refused(enter(&mut world, with(token.clone())).await, Code::AlreadyExists, "EMAIL_TAKEN");
+    let fault = assert_refused(enter(&mut world, with(token())).await, Code::AlreadyExists, "EMAIL_TAKEN");
     assert!(fault.text().contains("link the provider"), "{}", fault.text());
 
     // Linking takes the password too.
-    let refused = world.auth.link_provider(ann.asks(link("", &token))).await;
+    let refused = world.auth.link_provider(ann.asks(link("", &token()))).await;
     assert_refused(refused, Code::Unauthenticated, "BAD_CREDENTIALS");
     for _ in 0..2 {
-        let answer = world.auth.link_provider(ann.asks(link("a new password", &token))).await.unwrap();
+        let answer = world.auth.link_provider(ann.asks(link("a new password", &token()))).await.unwrap();
         assert_eq!(answer.into_inner().linked.unwrap().subject, "42");
     }
     let other = issuer.token(&signer, "1", "43");
     let refused = world.auth.link_provider(ann.asks(link("a new password", &other))).await;
     assert_refused(refused, Code::AlreadyExists, "PROVIDER_LINKED");
     let bob = world.register("bob").await;
-    let refused = world.auth.link_provider(bob.asks(link(PASSWORD, &token))).await;
+    let refused = world.auth.link_provider(bob.asks(link(PASSWORD, &token()))).await;
     assert_refused(refused, Code::AlreadyExists, "IDENTITY_TAKEN");
-    let (again, created) = enter(&mut world, with(token.clone())).await.unwrap();
+    let (again, created) = enter(&mut world, with(token())).await.unwrap();
     assert!(!created && again.user.user_id == ann.user.user_id);
 
     // With the account the link goes.
     let delete = ann.asks(pb::DeleteUserRequest { password: "a new password".to_owned() });
     world.users.delete_user(delete).await.unwrap();
-    let (next, created) = enter(&mut world, with(token)).await.unwrap();
+    let (next, created) = enter(&mut world, with(token())).await.unwrap();
     assert!(created && next.user.user_id != ann.user.user_id && next.user.username != "ann");
     assert!(world.unit.tasks.stop(Duration::from_secs(5)).await);
 }
@@ -164,7 +168,7 @@ async fn what_is_no_token_of_the_provider_for_us_opens_nothing() {
     let (mut world, _scratch) = on_sqlite(issuer.config()).await;
     let (now, good) = (START.as_millis() / 1000, issuer.claims("42"));
     let header = json!({"alg": "RS256", "kid": "1"});
-    enter(&mut world, with(signer.token(&header, &good))).await.unwrap();
+    enter(&mut world, with(issuer.token(&signer, "1", "42"))).await.unwrap();
 
     let mut forged = Vec::new();
     for (name, value) in [
@@ -236,17 +240,55 @@ async fn what_is_no_token_of_the_provider_for_us_opens_nothing() {
     assert_refused(enter(&mut world, unknown).await, Code::NotFound, "PROVIDER_NOT_FOUND");
 
     // A nonce that the client remembers must be in the token.
-    let mut claims = good.clone();
+    let mut claims = issuer.claims("42");
     claims["nonce"] = json!("n-1");
     let carrying = signer.token(&header, &claims);
     let nonce = |token: &str, nonce: &str| pb::LoginWithProviderRequest {
         nonce: nonce.to_owned(),
         ..with(token.to_owned())
     };
-    enter(&mut world, nonce(&carrying, "n-1")).await.unwrap();
     for request in [nonce(&carrying, "n-2"), nonce(&token, "n-1")] {
         assert_refused(enter(&mut world, request).await, Code::Unauthenticated, "ID_TOKEN_INVALID");
     }
+    enter(&mut world, nonce(&carrying, "n-1")).await.unwrap();
+    // Neither the token nor its nonce comes twice.
+    claims["jti"] = json!("another");
+    let again = signer.token(&header, &claims);
+    for used in [&carrying, &again] {
+        let refused = enter(&mut world, nonce(used, "n-1")).await;
+        let fault = assert_refused(refused, Code::Unauthenticated, "ID_TOKEN_INVALID");
+        assert!(fault.text().contains("was used before"), "{}", fault.text());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_id_token_is_used_once_and_a_claim_keeps_no_owner_out() {
+    let signer = Signer::ed25519();
+    let issuer = Issuer::start(&[("1", &signer)]).await;
+    let (database, scratch) = testing::sqlite(&MIGRATOR, "auth").await;
+    let mut world = World::start(database, issuer.config()).await;
+    // An account that claims the address, which is the provider's user's.
+    let eve = world.register("ann").await;
+    let mut claims = issuer.claims("42");
+    claims["email"] = json!("ANN@example.org");
+    claims["email_verified"] = json!(true);
+    let token = signer.token(&json!({"alg": "EdDSA", "kid": "1"}), &claims);
+    let (ann, created) = enter(&mut world, with(token.clone())).await.unwrap();
+    assert!(created && ann.user.email_verified && ann.user.user_id != eve.user.user_id);
+    assert_eq!(ann.user.email, "ANN@example.org");
+    let used = enter(&mut world, with(token.clone())).await;
+    let fault = assert_refused(used, Code::Unauthenticated, "ID_TOKEN_INVALID");
+    assert!(fault.text().contains("was used before"), "{}", fault.text());
+    let used = world.auth.link_provider(eve.asks(link(PASSWORD, &token))).await;
+    assert_refused(used, Code::Unauthenticated, "ID_TOKEN_INVALID");
+    assert!(!enter(&mut world, with(issuer.token(&signer, "1", "42"))).await.unwrap().1);
+
+    // The next process knows it too.
+    assert!(world.unit.tasks.stop(Duration::from_secs(5)).await);
+    world.unit.database.unwrap().close().await;
+    let database = Database::open(&scratch.config(), "auth", &MIGRATOR).await.unwrap();
+    let mut world = World::start(database, issuer.config()).await;
+    assert_refused(enter(&mut world, with(token)).await, Code::Unauthenticated, "ID_TOKEN_INVALID");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -361,9 +403,9 @@ async fn a_first_sign_in_makes_no_account_that_could_not_be_registered() {
     assert_refused(enter(&mut world, named("1", "a b")).await, Code::InvalidArgument, "INVALID_FIELD");
 
     // An address that the provider has not verified proves nothing, takes nothing and is in nobody's way.
-    let mut claims = issuer.claims("2");
-    claims["email"] = json!("ann@example.org");
     for verified in [json!(false), Value::Null] {
+        let mut claims = issuer.claims("2");
+        claims["email"] = json!("ann@example.org");
         claims["email_verified"] = verified;
         let token = signer.token(&json!({"alg": "EdDSA", "kid": "1"}), &claims);
         let (person, _) = enter(&mut world, with(token)).await.unwrap();

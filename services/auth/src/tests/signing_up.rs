@@ -1,6 +1,6 @@
 //! Signing up with an address that was verified before, and the names that cannot be had.
 
-use super::otps::{ask, code, from, in_production, no_server, other_than, otps, verify};
+use super::otps::{ask, code, from, in_production, no_server, other_than, otps, prove, verify};
 use super::*;
 use crate::NetworksConfig;
 
@@ -15,6 +15,12 @@ fn registration(username: &str, email: &str) -> pb::RegisterRequest {
         email: email.to_owned(),
         ..Default::default()
     }
+}
+
+/// A code for signing up that is asked for from an address.
+async fn code_for(world: &World, address: &str, email: &str) -> String {
+    let asked = from(world, address, ask(email, pb::OtpPurpose::SignUp));
+    otps(world).generate_otp(asked).await.unwrap().into_inner().code
 }
 
 impl World {
@@ -40,8 +46,8 @@ async fn an_address_is_verified_before_there_is_an_account(database: Database) {
     const HOME: &str = "203.0.113.7";
     let mut world = World::start(database, config()).await;
     let mut service = otps(&world);
-    let (email, purpose) = ("ann@example.org", pb::OtpPurpose::SignUp);
-    let digits = code(&world, email, purpose).await;
+    let email = "ann@example.org";
+    let digits = code_for(&world, HOME, email).await;
     let wrong = service.verify_otp(from(&world, HOME, sign_up(email, &other_than(&digits)))).await;
     assert_refused(wrong, Code::InvalidArgument, "OTP_INVALID");
     let misled = service.verify_otp(from(&world, HOME, verify(email, &digits))).await;
@@ -56,13 +62,13 @@ async fn an_address_is_verified_before_there_is_an_account(database: Database) {
     assert!(world.registers_from(HOME, "ann", email).await.unwrap());
 
     let late = "late@example.org";
-    let digits = code(&world, late, purpose).await;
+    let digits = code_for(&world, HOME, late).await;
     service.verify_otp(from(&world, HOME, sign_up(late, &digits))).await.unwrap();
     world.clock.advance(Duration::from_secs(30 * 60));
     assert!(!world.registers_from(HOME, "late", late).await.unwrap());
 
     let elsewhere = "eve@example.org";
-    let digits = code(&world, elsewhere, purpose).await;
+    let digits = code_for(&world, HOME, elsewhere).await;
     service.verify_otp(from(&world, HOME, sign_up(elsewhere, &digits))).await.unwrap();
     assert!(!world.registers_from("198.51.100.7", "eve", elsewhere).await.unwrap());
 }
@@ -71,6 +77,7 @@ async fn an_address_is_verified_before_there_is_an_account(database: Database) {
 async fn a_code_for_signing_up_says_nothing_that_registering_does_not() {
     let (mut world, _scratch) = on_sqlite(config()).await;
     world.register("ann").await;
+    prove(&world, "ann@example.org").await;
     let mut service = otps(&world);
     for email in ["ann@example.org", "nobody@example.org"] {
         let answer = service.generate_otp(ask(email, pb::OtpPurpose::SignUp)).await.unwrap().into_inner();
@@ -101,6 +108,7 @@ async fn a_required_proof_comes_before_what_is_said_of_an_address(database: Data
     const HOME: &str = "203.0.113.7";
     let mut world = World::start(database, config()).await;
     world.register("ann").await;
+    prove(&world, "ann@example.org").await;
     let (taken, free) = ("ann@example.org", "bob@example.org");
     let registers = async |world: &mut World, address: &str, email: &str| {
         let verified = pb::RegisterRequest { require_verified_email: true, ..registration("bob", email) };
@@ -118,7 +126,7 @@ async fn a_required_proof_comes_before_what_is_said_of_an_address(database: Data
     assert_eq!(fault.fields()[0].0, "email");
 
     for email in [taken, free] {
-        let digits = code(&world, email, pb::OtpPurpose::SignUp).await;
+        let digits = code_for(&world, HOME, email).await;
         otps(&world).verify_otp(from(&world, HOME, sign_up(email, &digits))).await.unwrap();
         let elsewhere = registers(&mut world, "198.51.100.7", email).await;
         assert_refused(elsewhere, Code::FailedPrecondition, "EMAIL_NOT_VERIFIED");
@@ -167,7 +175,9 @@ async fn a_code_has_four_digits_in_development_only() {
 #[tokio::test]
 async fn a_reserved_name_counts_as_taken() {
     let (mut world, _scratch) = on_sqlite(config()).await;
-    for name in ["root", "Admin", "administrator", "superuser", "OWNER", "moderator", "system"] {
+    for name in
+        ["root", "Admin", "administrator", "superuser", "OWNER", "moderator", "system", "support", "adm1n"]
+    {
         let fault = assert_refused(
             world.auth.register(registration(name, "")).await,
             Code::AlreadyExists,

@@ -11,31 +11,48 @@
 //! - A commit that returned is on disk. One that failed may or may not have happened: that is why requests carry ids.
 //! - Nothing waits for ever: a connection 5 s, a lock 2 s, a statement 5 s; then [`is_transient`] is true.
 
+mod audited;
+pub mod facts;
 pub mod postgres;
 pub mod sqlite;
 pub mod testing;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
-use anyhow::{Context, bail, ensure};
+use anyhow::{Context, anyhow, bail, ensure};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize, Serializer};
 use sqlx::migrate::{Migration, Migrator};
-use sqlx::postgres::PgDatabaseError;
+use sqlx::postgres::{PgConnectOptions, PgDatabaseError, PgSslMode};
 use sqlx::sqlite::SqliteError;
 use tokio::time::Instant;
 use tracing::{info, warn};
+
+use crate::config::is_loopback;
+use crate::profile::Profile;
+use crate::tasks::Shutdown;
+
+/// The write that shows that a database takes writes.
+const CHECK_WRITE: &str = "INSERT INTO readiness (id, checks) VALUES (1, 1)
+    ON CONFLICT (id) DO UPDATE SET checks = readiness.checks + 1";
+
+/// Names the history of facts of a database that has no name for it yet.
+const DRAW_EPOCH: &str = "INSERT INTO outbox_history (id, epoch) VALUES (1, $1) ON CONFLICT (id) DO NOTHING";
 
 /// How long an operation waits for a connection of the pool.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long [`Database::close`] waits for the work that still has a connection.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
+/// The interval at which commits are moved from the write-ahead log of SQLite into its file.
+const FOLDING: Duration = Duration::from_secs(1);
 /// A connection that was idle for longer is tried before it is handed out.
 const FRESH: Duration = Duration::from_secs(1);
 
 /// Where a service keeps its data.
-#[derive(Clone, Deserialize, Serialize)]
+#[derive(Clone, Deserialize, Serialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct DatabaseConfig {
     /// `sqlite://<path>` for a file, which is made when it is missing, or `postgres://user:password@host:port/database`,
@@ -74,6 +91,46 @@ impl fmt::Debug for DatabaseConfig {
 }
 
 impl DatabaseConfig {
+    /// Refuses a server that the profile does not allow: in production one that is not on this machine takes TLS, with the
+    /// server's certificate verified, and credentials.
+    ///
+    /// # Errors
+    /// Names what is missing of the URL.
+    pub fn check(&self, profile: Profile) -> anyhow::Result<()> {
+        // The service's name stands in the path or in the name of the database.
+        let url = self.resolve("service")?;
+        if profile.is_development() || url.starts_with("sqlite:") {
+            return Ok(());
+        }
+        let setting = if self.url_file.is_some() { "database.url_file" } else { "database.url" };
+        // The error is not repeated: it may quote the password.
+        let options =
+            PgConnectOptions::from_str(&url).map_err(|_| anyhow!("{setting} holds no database URL"))?;
+        let host = options.get_host();
+        let is_local = options.get_socket().is_some() || host.starts_with('/') || is_loopback(host);
+        if is_local {
+            return Ok(());
+        }
+        ensure!(
+            matches!(options.get_ssl_mode(), PgSslMode::VerifyCa | PgSslMode::VerifyFull),
+            "{setting}: {host} is not on this machine, and production speaks to others with TLS only: add \
+             sslmode=verify-full to the URL, and sslrootcert=FILE unless an authority of the system vouches for it"
+        );
+        ensure!(
+            masked(&url) != url || url.contains("sslcert="),
+            "{setting}: {host} is not on this machine, and production takes credentials for it: add a password to the \
+             URL, or sslcert=FILE and sslkey=FILE"
+        );
+        Ok(())
+    }
+
+    /// The file of a service's database; `None` when it is in a server.
+    pub(crate) fn sqlite_file(&self, service: &str) -> anyhow::Result<Option<PathBuf>> {
+        let url = self.resolve(service)?;
+        let path = url.strip_prefix("sqlite:");
+        Ok(path.map(|path| PathBuf::from(path.strip_prefix("//").unwrap_or(path))))
+    }
+
     fn resolve(&self, service: &str) -> anyhow::Result<String> {
         let url = match &self.url_file {
             None => self.url.clone(),
@@ -117,6 +174,22 @@ fn read_secret(path: &Path) -> anyhow::Result<String> {
         );
     }
     Ok(std::fs::read_to_string(path)?.trim().to_owned())
+}
+
+/// The open connections of a process to a database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Those at work.
+    pub used: u32,
+    /// Those at rest.
+    pub idle: u32,
+}
+
+impl Connections {
+    fn of<D: sqlx::Database>(pool: &sqlx::Pool<D>) -> Self {
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        Self { used: pool.size().saturating_sub(idle), idle }
+    }
 }
 
 /// The database of one service. Clones share its connections.
@@ -189,6 +262,33 @@ impl Database {
         Ok(database)
     }
 
+    /// Opens the database of a service as it is, to look at it or to repair it: nothing is made or migrated, and a file is not
+    /// locked against other processes.
+    ///
+    /// # Errors
+    /// Fails when there is none, or it cannot be reached.
+    pub(crate) async fn attach(config: &DatabaseConfig, service: &str) -> anyhow::Result<Self> {
+        match config.sqlite_file(service)? {
+            Some(path) => Self::attach_file(&path),
+            None => Ok(Self::Postgres(postgres::Pool::attach(&config.resolve(service)?, service).await?)),
+        }
+    }
+
+    /// Keeps other processes from opening the database of a service until the result is dropped. `None` when it is in a
+    /// server, which many processes use at once.
+    ///
+    /// # Errors
+    /// Fails when a process has it open.
+    pub(crate) fn reserve(config: &DatabaseConfig, service: &str) -> anyhow::Result<Option<std::fs::File>> {
+        let path = config.sqlite_file(service)?;
+        path.map(|path| sqlite::Pool::reserve(&path)).transpose()
+    }
+
+    /// Opens a file of SQLite as it is.
+    pub(crate) fn attach_file(path: &Path) -> anyhow::Result<Self> {
+        Ok(Self::Sqlite(sqlite::Pool::attach(path)?))
+    }
+
     /// `sqlite` or `postgres`.
     pub fn kind(&self) -> &'static str {
         match self {
@@ -218,6 +318,39 @@ impl Database {
         match self {
             Self::Sqlite(pool) => pool.ping().await,
             Self::Postgres(pool) => pool.ping().await,
+        }
+    }
+
+    /// Keeps the write-ahead log of SQLite short while the service runs. PostgreSQL sees to its own.
+    pub(crate) async fn fold_log(self, shutdown: Shutdown) {
+        let Self::Sqlite(pool) = self else { return };
+        let mut ticks = tokio::time::interval(FOLDING);
+        loop {
+            tokio::select! {
+                () = shutdown.wait() => return,
+                _ = ticks.tick() => {}
+            }
+            match pool.fold_log().await {
+                Ok(()) => {}
+                Err(sqlx::Error::PoolClosed) => return,
+                Err(error) => warn!(%error, "the write-ahead log was not folded, it will be tried again"),
+            }
+        }
+    }
+
+    /// The connections of this process that are open at this moment.
+    pub fn connections(&self) -> Connections {
+        match self {
+            Self::Sqlite(pool) => pool.connections(),
+            Self::Postgres(pool) => pool.connections(),
+        }
+    }
+
+    /// The bytes that the data takes on disk, indexes included.
+    pub async fn bytes(&self) -> anyhow::Result<i64> {
+        match self {
+            Self::Sqlite(pool) => pool.bytes().await,
+            Self::Postgres(pool) => pool.bytes().await,
         }
     }
 
@@ -261,6 +394,12 @@ fn service_migrations(migrator: &Migrator, database: Dialect) -> Migrator {
     let mut migrator = Migrator::with_migrations(migrator.iter().filter(ours).cloned().collect());
     migrator.set_ignore_missing(true).set_locking(false);
     migrator
+}
+
+/// A random name for a history of facts.
+#[expect(clippy::disallowed_methods, reason = "the name is no id of anything and has no time in it")]
+fn draw_epoch() -> String {
+    uuid::Uuid::new_v4().to_string()
 }
 
 /// Says every five seconds that `work` is still going on.
@@ -341,6 +480,27 @@ pub fn is_transient(error: &sqlx::Error) -> bool {
     false
 }
 
+/// Whether the database refuses the data itself: a value that does not fit, or one that breaks a constraint. The same will
+/// be refused however often it is tried, and other data will not.
+pub fn is_refusal_of_data(error: &sqlx::Error) -> bool {
+    use sqlx::Error;
+    let error = match error {
+        Error::Encode(_) | Error::Decode(_) | Error::ColumnDecode { .. } => return true,
+        Error::Database(error) => error,
+        _ => return false,
+    };
+    if let Some(error) = error.try_downcast_ref::<PgDatabaseError>() {
+        // Data exceptions and violated constraints.
+        return matches!(error.code().get(..2), Some("22" | "23"));
+    }
+    if let Some(error) = error.try_downcast_ref::<SqliteError>() {
+        // TOOBIG, CONSTRAINT, MISMATCH, RANGE.
+        let code = sqlx::error::DatabaseError::code(error).and_then(|code| code.parse::<i32>().ok());
+        return matches!(code.map(|code| code & 0xff), Some(18 | 19 | 20 | 25));
+    }
+    false
+}
+
 #[cfg(test)]
 mod tests {
     use sqlx::SqlStr;
@@ -364,6 +524,40 @@ mod tests {
             let config = DatabaseConfig { url: url.to_owned(), ..DatabaseConfig::default() };
             assert_eq!(serde_json::to_value(&config).unwrap()["url"], expected);
             assert!(format!("{config:?}").contains(expected) && !format!("{config:?}").contains("ret"));
+        }
+    }
+
+    #[test]
+    fn production_takes_tls_and_credentials_for_a_database_elsewhere() {
+        let refused = |url: &str, profile| {
+            let config = DatabaseConfig { url: url.to_owned(), ..DatabaseConfig::default() };
+            config.check(profile).err().map(|error| error.to_string()).unwrap_or_default()
+        };
+        let far = "postgres://parlor:secret@db.example/parlor";
+        for (url, missing) in [
+            (far.to_owned(), "sslmode=verify-full"),
+            (format!("{far}?sslmode=prefer"), "sslmode=verify-full"),
+            (format!("{far}?sslmode=require"), "sslmode=verify-full"),
+            ("postgres://parlor:secret@localhost/parlor?host=db.example".to_owned(), "sslmode=verify-full"),
+            ("postgres://parlor@db.example/parlor?sslmode=verify-full".to_owned(), "credentials"),
+            ("postgres://parlor:secret@db.example:port/parlor".to_owned(), "no database URL"),
+        ] {
+            let said = refused(&url, Profile::Production);
+            assert!(said.starts_with("database.url") && said.contains(missing), "{url}: {said}");
+            assert!(!said.contains("secret"), "{said}");
+            assert_eq!(refused(&url, Profile::Development), "", "{url}");
+        }
+        for url in [
+            format!("{far}?sslmode=verify-full"),
+            format!("{far}?sslmode=verify-ca&sslrootcert=/authority.pem"),
+            "postgres://parlor@db.example/parlor?sslmode=verify-full&sslcert=/a.pem&sslkey=/a.key".to_owned(),
+            "postgres://parlor@localhost/parlor".to_owned(),
+            "postgres://parlor@127.0.0.1:5432/parlor".to_owned(),
+            "postgres://parlor@[::1]/parlor".to_owned(),
+            "postgres:///parlor?host=/var/run/postgresql".to_owned(),
+            "sqlite://data/auth.db".to_owned(),
+        ] {
+            assert_eq!(refused(&url, Profile::Production), "", "{url}");
         }
     }
 

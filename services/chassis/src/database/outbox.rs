@@ -1,14 +1,14 @@
-//! Facts for other services, and how far we have applied theirs. Compiled once per database.
+//! Facts for other services. Compiled once per database.
 //!
-//! The producer calls [`append`] as the last thing in the transaction of the change, and answers a rpc with [`list`].
-//! The consumer asks for what comes after its [`cursor`], and calls [`move_cursor`] as the first thing in the
-//! transaction of the effect: the fact then takes effect exactly once, whoever else tries.
+//! The producer calls [`append`] as the last thing in the transaction of the change, and answers a rpc with [`list`] and
+//! [`history`].
 
 use std::ops::Range;
 
 use sqlx::QueryBuilder;
 
 use super::{Db, Pool, Tx};
+use crate::database::facts::History;
 
 /// The most rows of one INSERT. Batches are cut into powers of two up to this, so that few statement texts exist.
 const BATCH: usize = 64;
@@ -74,35 +74,37 @@ pub async fn list(pool: &Pool, after: i64, limit: i64) -> sqlx::Result<Vec<(i64,
         .await
 }
 
-/// The position up to which this service has applied the facts of the feed with this name; 0 when it has applied none.
-pub async fn cursor(pool: &Pool, name: &str) -> sqlx::Result<i64> {
-    let position = sqlx::query_scalar("SELECT position FROM feed_cursors WHERE name = $1")
-        .bind(name)
-        .fetch_optional(pool.read())
-        .await?;
-    Ok(position.unwrap_or(0))
+/// What there is to say of the facts as a whole, and the fact at a position.
+///
+/// Ask after [`list`]: the head is then at least the last position of that list.
+pub async fn history(pool: &Pool, position: i64) -> sqlx::Result<History> {
+    let (epoch, head, fact) = sqlx::query_as(
+        "SELECT h.epoch, o.position, (SELECT payload FROM outbox WHERE position = $1)
+         FROM outbox_history h CROSS JOIN outbox_head o",
+    )
+    .bind(position)
+    .fetch_one(pool.read())
+    .await?;
+    Ok(History { epoch, head, fact })
 }
 
-/// Moves the cursor from where it was read to where it shall be. `false` when another replica was faster: it has
-/// applied the facts, so roll back and read the cursor again.
-///
-/// Call it before the effect. Whoever else wants to move this cursor waits here until the transaction ends, and then is
-/// told `false`; so two can never apply the same fact.
-pub async fn move_cursor(tx: &mut Tx, name: &str, from: i64, to: i64) -> sqlx::Result<bool> {
-    debug_assert!(from <= to, "a cursor only moves forward");
-    if from == 0 {
-        sqlx::query("INSERT INTO feed_cursors (name, position) VALUES ($1, 0) ON CONFLICT (name) DO NOTHING")
-            .bind(name)
-            .execute(&mut **tx)
-            .await?;
+/// Gives the history of facts another name.
+pub(in crate::database) async fn rename(pool: &Pool, epoch: &str) -> sqlx::Result<()> {
+    let mut tx = pool.begin().await?;
+    sqlx::query("UPDATE outbox_history SET epoch = $1").bind(epoch).execute(&mut *tx).await?;
+    tx.commit().await
+}
+
+/// Runs some statements, all or none.
+pub(in crate::database) async fn run_all(
+    pool: &Pool,
+    statements: &'static [&'static str],
+) -> sqlx::Result<()> {
+    let mut tx = pool.begin().await?;
+    for statement in statements {
+        sqlx::query(*statement).execute(&mut *tx).await?;
     }
-    let moved = sqlx::query("UPDATE feed_cursors SET position = $3 WHERE name = $1 AND position = $2")
-        .bind(name)
-        .bind(from)
-        .bind(to)
-        .execute(&mut **tx)
-        .await?;
-    Ok(moved.rows_affected() == 1)
+    tx.commit().await
 }
 
 #[cfg(test)]
@@ -113,6 +115,7 @@ mod tests {
 
     use super::super::tests::scratch;
     use super::*;
+    use crate::database::{Database, testing};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
     async fn positions_have_no_gap_and_appear_in_order() {
@@ -186,60 +189,22 @@ mod tests {
         assert!(list(&pool, 204, 1000).await.unwrap().is_empty());
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-    async fn two_consumers_apply_each_fact_once() {
-        const FACTS: i64 = 60;
-        let Some((pool, _scratch)) = scratch().await else { return };
-        assert_eq!(cursor(&pool, "auth").await.unwrap(), 0);
-        // The effect is a fact of our own, so that it can be counted. Every fifth attempt fails and must leave nothing.
-        let mut work = JoinSet::new();
-        for replica in 0..2 {
-            let pool = pool.clone();
-            work.spawn(async move {
-                let mut attempts = replica;
-                let mut applied = 0;
-                loop {
-                    let from = cursor(&pool, "auth").await.unwrap();
-                    if from == FACTS {
-                        return applied;
-                    }
-                    let mut tx = pool.begin().await.unwrap();
-                    if !move_cursor(&mut tx, "auth", from, from + 1).await.unwrap() {
-                        tx.rollback().await.unwrap();
-                        continue;
-                    }
-                    append(&mut tx, &from.to_be_bytes(), 1).await.unwrap();
-                    attempts += 1;
-                    if attempts % 5 == 0 {
-                        drop(tx);
-                    } else {
-                        tx.commit().await.unwrap();
-                        applied += 1;
-                    }
-                }
-            });
-        }
-        let mut applied = 0;
-        while let Some(done) = work.join_next().await {
-            applied += done.unwrap();
-        }
-        assert_eq!(applied, FACTS);
-        let effects = list(&pool, 0, 1000).await.unwrap();
-        let expected: Vec<_> = (0..FACTS).map(|n| (n + 1, n.to_be_bytes().to_vec())).collect();
-        assert_eq!(effects, expected);
-    }
-
     #[tokio::test]
-    async fn a_cursor_moves_only_from_where_it_is() {
-        let Some((pool, _scratch)) = scratch().await else { return };
+    async fn a_history_has_one_name_and_a_head() {
+        let Some((pool, scratch)) = scratch().await else { return };
+        let History { epoch, head, fact } = history(&pool, 0).await.unwrap();
+        assert_eq!((epoch.len(), head, fact), (36, 0, None));
         let mut tx = pool.begin().await.unwrap();
-        assert!(!move_cursor(&mut tx, "auth", 3, 4).await.unwrap());
-        assert!(move_cursor(&mut tx, "auth", 0, 4).await.unwrap());
-        assert!(!move_cursor(&mut tx, "auth", 0, 4).await.unwrap());
-        assert!(move_cursor(&mut tx, "auth", 4, 9).await.unwrap());
-        assert!(move_cursor(&mut tx, "conversation", 0, 1).await.unwrap());
+        append_all(&mut tx, &[b"one", b"two"], 7).await.unwrap();
         tx.commit().await.unwrap();
-        assert_eq!(cursor(&pool, "auth").await.unwrap(), 9);
-        assert_eq!(cursor(&pool, "conversation").await.unwrap(), 1);
+        let of =
+            |head, fact: Option<&[u8]>| History { epoch: epoch.clone(), head, fact: fact.map(Vec::from) };
+        assert_eq!(history(&pool, 0).await.unwrap(), of(2, None));
+        assert_eq!(history(&pool, 2).await.unwrap(), of(2, Some(b"two")));
+        assert_eq!(history(&pool, 3).await.unwrap(), of(2, None));
+        // Another start of the service draws no other name.
+        pool.close().await;
+        let database = Database::open(&scratch.config(), "scratch", testing::no_migrations()).await.unwrap();
+        assert_eq!(database.history(1).await.unwrap(), of(2, Some(b"one")));
     }
 }

@@ -10,7 +10,9 @@ use sqlx::{AssertSqlSafe, ConnectOptions, Connection, PgExecutor};
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::{ACQUIRE_TIMEOUT, DatabaseConfig, Dialect, Durability, FRESH};
+use super::{
+    ACQUIRE_TIMEOUT, CHECK_WRITE, Connections, DRAW_EPOCH, DatabaseConfig, Dialect, Durability, FRESH,
+};
 
 /// The database that this text of SQL is compiled for.
 pub type Db = sqlx::Postgres;
@@ -81,6 +83,7 @@ impl Pool {
             ensure_schema(&mut connection, &schema).await?;
             // `run` over a borrowed connection makes a future that is not `Send`; this is what it calls.
             super::own_migrations().run_direct(None, &mut connection, false).await?;
+            sqlx::query(DRAW_EPOCH).bind(super::draw_epoch()).execute(&mut connection).await?;
             super::service_migrations(migrator, Dialect::Postgres)
                 .run_direct(None, &mut connection, false)
                 .await?;
@@ -116,8 +119,25 @@ impl Pool {
         Ok(Self { pool, durability })
     }
 
+    /// Connects to the tables as they are: nothing is migrated.
+    pub(super) async fn attach(url: &str, service: &str) -> anyhow::Result<Self> {
+        let schema = format!("parlor_{service}");
+        let options = PgConnectOptions::from_str(url)
+            .map_err(|error| anyhow!("database.url of {service} is malformed: {error}"))?
+            .options([("search_path", schema.as_str())]);
+        let place = place(&options);
+        let pool = PgPoolOptions::new()
+            .max_connections(2)
+            .acquire_timeout(ACQUIRE_TIMEOUT)
+            .connect_with(options)
+            .await
+            .with_context(|| format!("cannot connect to the database of {service} at {place}"))?;
+        Ok(Self { pool, durability: Durability::Relaxed })
+    }
+
     pub(super) async fn ping(&self) -> anyhow::Result<()> {
         let settings = Settings::read(&self.pool).await.context("the database does not answer")?;
+        sqlx::query(CHECK_WRITE).execute(&self.pool).await.context("the database takes no writes")?;
         if self.durability == Durability::Full {
             let faults = settings.durability_faults();
             ensure!(
@@ -127,6 +147,18 @@ impl Pool {
             );
         }
         Ok(())
+    }
+
+    pub(super) fn connections(&self) -> Connections {
+        Connections::of(&self.pool)
+    }
+
+    /// The size of the tables of the service's schema, with their indexes.
+    pub(super) async fn bytes(&self) -> anyhow::Result<i64> {
+        let query = "SELECT COALESCE(SUM(pg_total_relation_size(class.oid)), 0)::BIGINT
+                     FROM pg_class class JOIN pg_namespace namespace ON namespace.oid = class.relnamespace
+                     WHERE namespace.nspname = current_schema() AND class.relkind = 'r'";
+        sqlx::query_scalar(query).fetch_one(&self.pool).await.context("the size of the schema")
     }
 
     pub(super) async fn close(&self) {
@@ -262,8 +294,16 @@ async fn ensure_schema(connection: &mut PgConnection, schema: &str) -> anyhow::R
 }
 
 #[expect(clippy::duplicate_mod, reason = "one text of SQL, compiled once per database")]
+#[path = "audit.rs"]
+pub(super) mod audit;
+
+#[expect(clippy::duplicate_mod, reason = "one text of SQL, compiled once per database")]
 #[path = "outbox.rs"]
 pub mod outbox;
+
+#[expect(clippy::duplicate_mod, reason = "one text of SQL, compiled once per database")]
+#[path = "feeds.rs"]
+pub mod feeds;
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -307,7 +347,18 @@ pub(super) mod tests {
         .unwrap();
         assert_eq!(
             tables,
-            ["_chassis_migrations", "_sqlx_migrations", "feed_cursors", "outbox", "outbox_head"]
+            [
+                "_chassis_migrations",
+                "_sqlx_migrations",
+                "audit_head",
+                "audit_log",
+                "facts_aside",
+                "feed_cursors",
+                "outbox",
+                "outbox_head",
+                "outbox_history",
+                "readiness"
+            ]
         );
     }
 
@@ -402,6 +453,27 @@ pub(super) mod tests {
         for _ in 0..20 {
             sqlx::query("SELECT 1").execute(pool.read()).await.unwrap();
         }
+    }
+
+    #[tokio::test]
+    async fn a_database_that_takes_no_writes_is_not_ready() {
+        let Some((pool, _scratch)) = scratch().await else { return };
+        pool.ping().await.unwrap();
+        // As after a failover, on every connection that the pool may use.
+        let set = async |setting: &'static str| {
+            let mut connections = Vec::new();
+            for _ in 0..pool.read().options().get_max_connections() {
+                connections.push(pool.read().acquire().await.unwrap());
+            }
+            for connection in &mut connections {
+                sqlx::query(setting).execute(&mut **connection).await.unwrap();
+            }
+        };
+        set("SET default_transaction_read_only = on").await;
+        let refused = format!("{:#}", pool.ping().await.unwrap_err());
+        assert!(refused.starts_with("the database takes no writes"), "{refused}");
+        set("SET default_transaction_read_only = off").await;
+        pool.ping().await.unwrap();
     }
 
     #[tokio::test]

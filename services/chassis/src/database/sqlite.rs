@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions, TryLockError};
 use std::io::{Read, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
@@ -14,7 +15,7 @@ use sqlx::sqlite::{
 };
 use tracing::warn;
 
-use super::{ACQUIRE_TIMEOUT, DatabaseConfig, Dialect, Durability};
+use super::{ACQUIRE_TIMEOUT, CHECK_WRITE, Connections, DRAW_EPOCH, DatabaseConfig, Dialect, Durability};
 
 /// The database that this text of SQL is compiled for.
 pub type Db = sqlx::Sqlite;
@@ -36,7 +37,15 @@ pub struct Pool {
     readers: sqlx::Pool<Db>,
     writer: sqlx::Pool<Db>,
     lock: Arc<File>,
+    changes: Arc<Changes>,
     pub(super) durability: Durability,
+}
+
+/// The number of changes that were begun, and of those that are known to be in the file itself.
+#[derive(Debug, Default)]
+struct Changes {
+    begun: AtomicU64,
+    folded: AtomicU64,
 }
 
 impl Pool {
@@ -52,7 +61,24 @@ impl Pool {
     /// A transient one when the turn does not come within 5 seconds.
     pub async fn begin(&self) -> sqlx::Result<Tx> {
         // IMMEDIATE: a transaction that reads first and writes later could otherwise not become a writer any more.
+        self.changes.begun.fetch_add(1, Ordering::Relaxed);
         self.writer.begin_with("BEGIN IMMEDIATE").await
+    }
+
+    /// Moves what was committed from the write-ahead log into the file, beside readers and the writer, who wait for nothing.
+    /// The log then begins at its start again and stays short. Does nothing when nothing was changed since.
+    pub(super) async fn fold_log(&self) -> sqlx::Result<()> {
+        let begun = self.changes.begun.load(Ordering::Relaxed);
+        if self.changes.folded.load(Ordering::Relaxed) == begun {
+            return Ok(());
+        }
+        // A connection that may not write may do this: https://www.sqlite.org/pragma.html#pragma_query_only
+        let (_, in_log, moved): (i64, i64, i64) =
+            sqlx::query_as("PRAGMA wal_checkpoint(PASSIVE)").fetch_one(&self.readers).await?;
+        if in_log == moved {
+            self.changes.folded.store(begun, Ordering::Relaxed);
+        }
+        Ok(())
     }
 
     pub(super) async fn open(
@@ -77,7 +103,9 @@ impl Pool {
             .pragma("trusted_schema", "OFF")
             // What was deleted is overwritten, also on pages that become free: nobody finds it in the file.
             .pragma("secure_delete", "ON")
-            // 32 MiB between two checkpoints instead of 4: a page that many commits change is copied back once.
+            // Temporary data of a commit stays in memory: the temporary folder of the system is not ours.
+            .pragma("temp_store", "MEMORY")
+            // The log is folded by a task of its own; a writer does it only when the log grows faster than that, to 32 MiB.
             .pragma("wal_autocheckpoint", "8000")
             .pragma("journal_size_limit", "67108864");
         let writing =
@@ -105,6 +133,7 @@ impl Pool {
 
         super::with_progress(&format!("migrating the database of {service}"), async {
             super::own_migrations().run(&writer).await?;
+            sqlx::query(DRAW_EPOCH).bind(super::draw_epoch()).execute(&writer).await?;
             super::service_migrations(migrator, Dialect::Sqlite).run(&writer).await
         })
         .await
@@ -115,12 +144,52 @@ impl Pool {
             .connect_with(options.pragma("query_only", "ON"))
             .await
             .with_context(|| format!("cannot read the data file {}", path.display()))?;
-        Ok(Self { readers, writer, lock: Arc::new(lock), durability })
+        Ok(Self { readers, writer, lock: Arc::new(lock), changes: Arc::default(), durability })
+    }
+
+    /// Opens a file as it is: nothing is migrated, and it is not locked against other processes.
+    pub(super) fn attach(path: &Path) -> anyhow::Result<Self> {
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .create_if_missing(false)
+            .foreign_keys(true)
+            .busy_timeout(Duration::from_secs(5))
+            .pragma("temp_store", "MEMORY");
+        let pool = SqlitePoolOptions::new().acquire_timeout(ACQUIRE_TIMEOUT).max_connections(1);
+        let lock =
+            File::open(path).with_context(|| format!("cannot open the data file {}", path.display()))?;
+        Ok(Self {
+            readers: pool.clone().connect_lazy_with(options.clone().pragma("query_only", "ON")),
+            writer: pool.connect_lazy_with(options),
+            lock: Arc::new(lock),
+            changes: Arc::default(),
+            durability: Durability::Relaxed,
+        })
+    }
+
+    /// Keeps other processes from opening the file until the result is dropped.
+    ///
+    /// # Errors
+    /// Fails when a process has it open.
+    pub(super) fn reserve(path: &Path) -> anyhow::Result<File> {
+        lock(path).with_context(|| format!("cannot use the data file {}", path.display()))
     }
 
     pub(super) async fn ping(&self) -> anyhow::Result<()> {
         sqlx::query("SELECT 1").execute(&self.readers).await.context("the data file cannot be read")?;
+        sqlx::query(CHECK_WRITE).execute(&self.writer).await.context("the data file takes no writes")?;
         Ok(())
+    }
+
+    pub(super) fn connections(&self) -> Connections {
+        let (readers, writer) = (Connections::of(&self.readers), Connections::of(&self.writer));
+        Connections { used: readers.used + writer.used, idle: readers.idle + writer.idle }
+    }
+
+    /// The size of the file; that of the write-ahead log is not in it.
+    pub(super) async fn bytes(&self) -> anyhow::Result<i64> {
+        let query = "SELECT page_count * page_size FROM pragma_page_count(), pragma_page_size()";
+        sqlx::query_scalar(query).fetch_one(&self.readers).await.context("the size of the data file")
     }
 
     pub(super) async fn close(&self) {
@@ -247,8 +316,16 @@ fn private() -> OpenOptions {
 }
 
 #[expect(clippy::duplicate_mod, reason = "one text of SQL, compiled once per database")]
+#[path = "audit.rs"]
+pub(super) mod audit;
+
+#[expect(clippy::duplicate_mod, reason = "one text of SQL, compiled once per database")]
 #[path = "outbox.rs"]
 pub mod outbox;
+
+#[expect(clippy::duplicate_mod, reason = "one text of SQL, compiled once per database")]
+#[path = "feeds.rs"]
+pub mod feeds;
 
 #[cfg(test)]
 pub(super) mod tests {
@@ -293,6 +370,28 @@ pub(super) mod tests {
     }
 
     #[tokio::test]
+    async fn a_log_that_is_folded_stays_short() {
+        let (pool, scratch) = with_table().await;
+        let path = scratch.config().sqlite_file("scratch").unwrap().unwrap().with_extension("db-wal");
+        let log = || std::fs::metadata(&path).unwrap().len();
+        let text = "x".repeat(1000);
+        let mut sizes = Vec::new();
+        for round in 0..2_i64 {
+            for n in 0..300 {
+                let id = 1000 * round + n;
+                insert(&pool, id, id, &format!("{id} {text}")).await.unwrap();
+                if round == 0 && n % 10 == 9 {
+                    pool.fold_log().await.unwrap();
+                }
+            }
+            sizes.push(log());
+        }
+        assert!(sizes[0] < 512 * 1024 && sizes[1] > 3 * sizes[0], "{sizes:?}");
+        pool.fold_log().await.unwrap();
+        assert_eq!(pool.changes.folded.load(Ordering::Relaxed), pool.changes.begun.load(Ordering::Relaxed));
+    }
+
+    #[tokio::test]
     async fn every_connection_is_as_promised() {
         let (pool, _scratch) = with_table().await;
         async fn ask(connection: impl sqlx::SqliteExecutor<'_>, pragma: &'static str) -> i64 {
@@ -331,6 +430,26 @@ pub(super) mod tests {
         let database = Database::open(&lax, "scratch", testing::no_migrations()).await.unwrap();
         assert_eq!(database.durability(), "relaxed");
         database.ping().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_file_that_takes_no_writes_is_not_ready() {
+        let (pool, _scratch) = with_table().await;
+        pool.ping().await.unwrap();
+        sqlx::query("PRAGMA query_only = ON").execute(&pool.writer).await.unwrap();
+        let refused = format!("{:#}", pool.ping().await.unwrap_err());
+        assert!(refused.starts_with("the data file takes no writes"), "{refused}");
+        sqlx::query("PRAGMA query_only = OFF").execute(&pool.writer).await.unwrap();
+        pool.ping().await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn what_a_commit_sets_aside_stays_in_memory() {
+        let (pool, _scratch) = with_table().await;
+        for connections in [&pool.readers, &pool.writer] {
+            let place: i64 = sqlx::query_scalar("PRAGMA temp_store").fetch_one(connections).await.unwrap();
+            assert_eq!(place, 2, "2 is MEMORY");
+        }
     }
 
     #[tokio::test]

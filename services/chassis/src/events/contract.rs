@@ -13,8 +13,9 @@ use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::{Delivery, Events, NatsConfig};
+use super::{Delivery, Events, NatsConfig, NoticeKeys, Participant};
 use crate::admin::Health;
+use crate::clock::Clock;
 
 pub(super) const SOON: Duration = Duration::from_secs(10);
 
@@ -54,6 +55,14 @@ macro_rules! contract {
 
 contract!(local, async { Some(((), Events::local())) });
 contract!(nats, Server::start_with_bus());
+
+/// One who has the key of the subjects in these tests, and of those of messaging.
+pub(super) fn participant() -> Participant {
+    let keys = NoticeKeys::with(&[("", &[KEY]), ("messaging", &[KEY])]);
+    Participant { name: "test".to_owned(), keys, clock: Clock::system() }
+}
+
+pub(super) const KEY: &str = "the key of all subjects in tests";
 
 pub(super) async fn receive(queue: &mut mpsc::Receiver<Delivery>) -> (String, String) {
     let delivery = timeout(SOON, queue.recv()).await.expect("a delivery in time").expect("a delivery");
@@ -287,7 +296,7 @@ impl Server {
 
     pub(super) async fn start_with_bus() -> Option<(Self, Events)> {
         let server = Self::start(&[]).await?;
-        let events = Events::nats(&server.config()).await.expect("a bus");
+        let events = Events::nats(&server.config(), participant()).await.expect("a bus");
         Some((server, events))
     }
 
@@ -314,10 +323,34 @@ impl Server {
         }
     }
 
-    /// Stops or continues it, without its connections being closed.
-    pub(super) fn signal(&self, signal: &str) {
-        let pid = self.process.as_ref().expect("it runs").id().to_string();
-        assert!(Command::new("kill").args([signal, &pid]).status().expect("kill").success());
+    /// Stops it, without its connections being closed, and waits until each of its threads has stopped.
+    pub(super) fn suspend(&self) {
+        self.signal("-STOP");
+        while !self.is_suspended() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Lets it go on after [`Self::suspend`].
+    pub(super) fn resume(&self) {
+        self.signal("-CONT");
+    }
+
+    fn signal(&self, signal: &str) {
+        assert!(Command::new("kill").args([signal, &self.pid()]).status().expect("kill").success());
+    }
+
+    /// True where the system does not tell.
+    fn is_suspended(&self) -> bool {
+        let Ok(threads) = std::fs::read_dir(format!("/proc/{}/task", self.pid())) else { return true };
+        // The state follows the name, which is in parentheses.
+        let is_stopped = |stat: String| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'));
+        let stats = threads.flatten().map(|thread| std::fs::read_to_string(thread.path().join("stat")));
+        stats.flatten().all(is_stopped)
+    }
+
+    fn pid(&self) -> String {
+        self.process.as_ref().expect("it runs").id().to_string()
     }
 
     pub(super) fn config(&self) -> NatsConfig {
@@ -343,6 +376,13 @@ fn program() -> Option<PathBuf> {
     found
 }
 
+/// Waits until a bus over NATS has noticed that its server is away.
+pub(super) async fn loss_noticed(events: &Events) {
+    let Events::Nats(bus) = events else { panic!("a bus over NATS") };
+    until("the loss is noticed", || async { bus.is_away() }).await;
+    assert!(matches!(events.health(), Health::Degraded(_)));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nats_comes_back_and_so_do_the_subscriptions() {
     let Some((mut server, events)) = Server::start_with_bus().await else { return };
@@ -352,7 +392,7 @@ async fn nats_comes_back_and_so_do_the_subscriptions() {
     assert!(matches!(events.health(), Health::Ok(text) if text.starts_with("NATS 2")));
 
     server.kill();
-    until("the loss is noticed", || async { matches!(events.health(), Health::Degraded(_)) }).await;
+    loss_noticed(&events).await;
     let begun = Instant::now();
     let _while = events.subscribe("lounge", sender.clone()).await;
     events.publish("room", "lost".into());
@@ -382,7 +422,7 @@ async fn it_starts_without_nats_and_finds_it_later() {
     server.kill();
     let config = NatsConfig { connect_timeout: Duration::from_millis(300), ..server.config() };
     let begun = Instant::now();
-    let events = Events::nats(&config).await.expect("a bus");
+    let events = Events::nats(&config, participant()).await.expect("a bus");
     let mut interruptions = events.interruptions();
     let (sender, mut queue) = mpsc::channel(8);
     let _subscription = events.subscribe("room", sender).await;
@@ -409,7 +449,7 @@ async fn publishing_never_waits_and_keeps_nothing_for_a_bus_that_is_away() {
     let payload = Bytes::from(vec![7; 10_000]);
 
     // A server that has stopped reading, without closing the connection: what it does not take must not pile up.
-    server.signal("-STOP");
+    server.suspend();
     let begun = Instant::now();
     for _ in 0..50_000 {
         events.publish("room", payload.clone());
@@ -418,11 +458,11 @@ async fn publishing_never_waits_and_keeps_nothing_for_a_bus_that_is_away() {
     let Events::Nats(bus) = &events else { panic!("a bus over NATS") };
     let waiting = bus.waiting();
     assert!((1..=super::nats::BACKLOG.1 + 20_000).contains(&waiting), "{waiting} bytes");
-    server.signal("-CONT");
+    server.resume();
     until("what was kept is written", || async { bus.waiting() == 0 }).await;
 
     server.kill();
-    until("the loss is noticed", || async { matches!(events.health(), Health::Degraded(_)) }).await;
+    loss_noticed(&events).await;
     let begun = Instant::now();
     for _ in 0..50_000 {
         events.publish("room", payload.clone());
@@ -437,7 +477,7 @@ async fn publishing_never_waits_and_keeps_nothing_for_a_bus_that_is_away() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_two_processes_share_is_the_server() {
     let Some((server, events)) = Server::start_with_bus().await else { return };
-    let other = Events::nats(&server.config()).await.expect("another bus");
+    let other = Events::nats(&server.config(), participant()).await.expect("another bus");
     for round in 0..100 {
         let (sender, mut queue) = mpsc::channel(1);
         let subject = format!("round.{round}");
@@ -456,14 +496,14 @@ async fn a_password_is_needed_where_one_is_asked_for() {
     std::fs::write(&file, "hush\n").expect("a file");
     let config = NatsConfig { user: Some("me".into()), password_file: Some(file.clone()), ..server.config() };
     set_mode(&file, 0o644);
-    let error = Events::nats(&config).await.expect_err("a file that everyone can read");
+    let error = Events::nats(&config, participant()).await.expect_err("a file that everyone can read");
     assert!(format!("{error:#}").contains("chmod 600"), "{error:#}");
     set_mode(&file, 0o600);
-    let events = Events::nats(&config).await.expect("a bus");
+    let events = Events::nats(&config, participant()).await.expect("a bus");
     assert!(matches!(events.health(), Health::Ok(_)));
 
     let config = NatsConfig { connect_timeout: Duration::from_millis(300), ..server.config() };
-    let stranger = Events::nats(&config).await.expect("a bus that is away");
+    let stranger = Events::nats(&config, participant()).await.expect("a bus that is away");
     assert!(matches!(stranger.health(), Health::Degraded(_)));
 }
 

@@ -8,19 +8,14 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::contract::{SOON, Server, moves, nothing_more, pair, receive, until};
+use super::contract::{SOON, Server, loss_noticed, moves, nothing_more, pair, participant, receive, until};
 use super::{Events, Expiry};
-use crate::admin::Health;
 
 /// A server, a bus that publishes and a bus that receives.
 async fn two() -> Option<(Server, Events, Events)> {
     let (server, publisher) = Server::start_with_bus().await?;
-    let receiver = Events::nats(&server.config()).await.expect("another bus");
+    let receiver = Events::nats(&server.config(), participant()).await.expect("another bus");
     Some((server, publisher, receiver))
-}
-
-async fn notices_the_loss(events: &Events) {
-    until("the loss is noticed", || async { matches!(events.health(), Health::Degraded(_)) }).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -45,7 +40,7 @@ async fn what_the_client_took_before_the_connection_broke_is_not_published_later
     assert_eq!(receive(&mut queue).await, pair("room", "old"));
     server.kill();
     for events in [&publisher, &receiver] {
-        notices_the_loss(events).await;
+        loss_noticed(events).await;
     }
     is_over.store(true, Ordering::Relaxed);
     publishing.join_all().await;
@@ -74,14 +69,14 @@ async fn what_waits_for_a_server_that_stalls_is_dropped_when_it_is_too_old() {
 
     // Longer than it counts that the server has been heard.
     sleep(Duration::from_millis(500)).await;
-    server.signal("-STOP");
+    server.suspend();
     publisher.publish_with(Expiry::Never, "room", "offer".into());
     publisher.publish_with(Expiry::Moment, "room", "typing".into());
     publisher.publish("room", "event".into());
     sleep(Duration::from_millis(3500)).await;
     publisher.publish_with(Expiry::Moment, "room", "typing again".into());
     publisher.publish_with(Expiry::Never, "room", "candidate".into());
-    server.signal("-CONT");
+    server.resume();
     for text in ["offer", "event", "typing again", "candidate"] {
         assert_eq!(receive(&mut queue).await, pair("room", text));
     }
@@ -96,7 +91,7 @@ async fn what_never_expires_waits_for_a_bus_that_is_away_and_keeps_its_order() {
     let mut heard = receiver.interruptions();
     server.kill();
     for events in [&publisher, &receiver] {
-        notices_the_loss(events).await;
+        loss_noticed(events).await;
     }
     for number in 0..10 {
         publisher.publish_with(Expiry::Never, "room", format!("signal {number}").into());

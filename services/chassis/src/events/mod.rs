@@ -9,7 +9,9 @@
 //! - what one publisher sends on one subject arrives in that order;
 //! - publishing neither waits nor fails, and what is not wanted by anybody costs next to nothing;
 //! - what had to wait at its publisher for longer than its [`Expiry`] allows is dropped there;
-//! - a receiver that is full loses the hint, it holds nobody up, and the interruptions move.
+//! - a receiver that is full loses the hint, it holds nobody up, and the interruptions move;
+//! - what a receiver gets was published by the service that the subject belongs to, on this subject, and no publication
+//!   is received twice. Over NATS it is at most half a minute old.
 
 mod local;
 mod nats;
@@ -23,7 +25,7 @@ use bytes::Bytes;
 use tokio::sync::{Notify, mpsc, watch};
 
 pub use local::Local;
-pub use nats::{Nats, NatsConfig};
+pub use nats::{Nats, NatsConfig, NoticeKeys, Participant};
 
 use crate::admin::{Health, ReadinessCheck};
 use topics::Receiver;
@@ -81,8 +83,8 @@ impl Events {
 
     /// A bus over NATS. Fails when the configuration is wrong or the server too old, not when NATS cannot be reached:
     /// then it goes on trying, and until it succeeds nothing arrives, and publications are dropped unless they never expire.
-    pub async fn nats(config: &NatsConfig) -> anyhow::Result<Self> {
-        Ok(Self::Nats(Arc::new(Nats::connect(config).await?)))
+    pub async fn nats(config: &NatsConfig, participant: Participant) -> anyhow::Result<Self> {
+        Ok(Self::Nats(Arc::new(Nats::connect(config, participant).await?)))
     }
 
     /// Publishes a hint of something that can be read elsewhere. Never waits; what is dropped is counted in
@@ -113,6 +115,17 @@ impl Events {
     /// be woken and not told: hints that come while one is still awake become one, and none is ever dropped.
     pub async fn wake(&self, subject: &str, whom: Arc<Notify>) -> Subscription {
         self.attach(subject, Receiver::Sleeper(whom)).await
+    }
+
+    /// Calls `listener` with what is published on a subject until the subscription is dropped: within one process before
+    /// [`Events::publish`] returns, over NATS before the next hint on the subject is taken. For what must hold before the
+    /// next thing happens. The listener must neither wait nor subscribe.
+    pub async fn listen(
+        &self,
+        subject: &str,
+        listener: impl Fn(&Bytes) + Send + Sync + 'static,
+    ) -> Subscription {
+        self.attach(subject, Receiver::Listener(Box::new(listener))).await
     }
 
     async fn attach(&self, subject: &str, receiver: Receiver) -> Subscription {
@@ -214,3 +227,5 @@ impl fmt::Debug for Subscription {
 mod contract;
 #[cfg(test)]
 mod expiry_tests;
+#[cfg(test)]
+mod forgery_tests;

@@ -18,7 +18,12 @@ pub(super) enum Receiver {
     Queue(mpsc::Sender<Delivery>),
     /// To someone who only wants to be woken.
     Sleeper(Arc<Notify>),
+    /// To a function, which runs while the hint is delivered.
+    Listener(Listener),
 }
+
+/// A function that is told what a hint says. It must not wait, and must not subscribe.
+pub(super) type Listener = Box<dyn Fn(&Bytes) + Send + Sync>;
 
 /// The subjects that somebody in this process wants to hear of. `L` is what links a subject to the world outside: made
 /// for its first receiver, dropped with its last.
@@ -93,6 +98,7 @@ impl<L> Topics<L> {
             for (_, receiver) in &topic.receivers {
                 match receiver {
                     Receiver::Sleeper(sleeper) => sleeper.notify_one(),
+                    Receiver::Listener(listener) => listener(payload),
                     Receiver::Queue(queue) => {
                         let delivery = Delivery { subject: Arc::clone(subject), payload: payload.clone() };
                         // A closed queue belongs to someone who is about to drop the subscription: nothing is lost.

@@ -39,13 +39,23 @@ const CODES: [&str; 17] = [
 ];
 
 /// The rpcs of the contract. Whatever else is asked for is `other`: names that anybody can make up are no labels.
-pub(super) struct Methods {
+pub(crate) struct Methods {
     ours: HashMap<String, Method>,
     other: Method,
 }
 
 impl Methods {
-    pub(super) fn of_the_contract() -> Self {
+    /// As a service answers them.
+    pub(super) fn of_services() -> Self {
+        Self::of_the_contract(Side::Service)
+    }
+
+    /// As their callers see them.
+    pub(crate) fn of_callers() -> Self {
+        Self::of_the_contract(Side::Caller)
+    }
+
+    fn of_the_contract(side: Side) -> Self {
         let methods = proto::pool().services().flat_map(|service| {
             let name = service.full_name().to_owned();
             let methods: Vec<_> = service.methods().collect();
@@ -53,21 +63,40 @@ impl Methods {
                 .into_iter()
                 .map(move |method| (format!("{name}/{}", method.name()), method.is_server_streaming()))
         });
-        let ours = methods.map(|(name, is_stream)| (format!("/{name}"), Method::new(&name, true, is_stream)));
+        let ours =
+            methods.map(|(name, is_stream)| (format!("/{name}"), Method::new(&name, side, true, is_stream)));
         // Of the others some are streams, and all may be counted as such.
-        Self { ours: ours.collect(), other: Method::new("other", false, true) }
+        Self { ours: ours.collect(), other: Method::new("other", side, false, true) }
     }
 
-    pub(super) fn of(&self, path: &str) -> &Method {
+    pub(crate) fn of(&self, path: &str) -> &Method {
         self.ours.get(path).unwrap_or(&self.other)
     }
 }
 
 /// An rpc and its figures, which are looked up once.
 #[derive(Clone)]
-pub(super) struct Method(Arc<Figures>);
+pub(crate) struct Method(Arc<Figures>);
+
+/// The side of a call that counts it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Side {
+    Service,
+    Caller,
+}
+
+impl Side {
+    /// The metrics for the number and the duration of calls.
+    fn names(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Service => (names::RPC_REQUESTS, names::RPC_DURATION),
+            Self::Caller => (names::CLIENT_REQUESTS, names::CLIENT_DURATION),
+        }
+    }
+}
 
 struct Figures {
+    side: Side,
     name: Arc<str>,
     is_ours: bool,
     is_stream: bool,
@@ -76,8 +105,9 @@ struct Figures {
 }
 
 impl Method {
-    fn new(name: &str, is_ours: bool, is_stream: bool) -> Self {
+    fn new(name: &str, side: Side, is_ours: bool, is_stream: bool) -> Self {
         Self(Arc::new(Figures {
+            side,
             name: Arc::from(name),
             is_ours,
             is_stream,
@@ -101,18 +131,24 @@ impl Method {
         self.0.is_ours
     }
 
-    fn took(&self, begun: Instant) {
-        let new = || metrics::histogram!(names::RPC_DURATION, "method" => self.label());
+    pub(crate) fn took(&self, begun: Instant) {
+        let (_, duration) = self.0.side.names();
+        let new = || metrics::histogram!(duration, "method" => self.label());
         self.0.duration.get_or_init(new).record(begun.elapsed());
     }
 
-    fn ended(&self, code: Code) {
+    pub(crate) fn ended(&self, code: Code) {
         // The codes are numbered without gaps, from 0.
         let Some(counter) = self.0.requests.get(code as usize) else { return };
         let label = CODES.get(code as usize).copied().unwrap_or_default();
-        let new = || metrics::counter!(names::RPC_REQUESTS, "method" => self.label(), "code" => label);
+        let (requests, _) = self.0.side.names();
+        let new = || metrics::counter!(requests, "method" => self.label(), "code" => label);
         counter.get_or_init(new).increment(1);
-        tracing::debug!(rpc.code = label, "answered {}: {label}", self.0.name);
+        if self.0.side == Side::Caller {
+            return;
+        }
+        // The access log: the setting `log.level = "info,access=debug"` shows it.
+        tracing::debug!(target: "access", { rpc.code = label }, "{}: {label}", self.0.name);
     }
 }
 
@@ -164,7 +200,8 @@ fn code_of(answer: &Response) -> Option<Code> {
     }
 }
 
-fn code_in(headers: &HeaderMap) -> Option<Code> {
+/// The code among headers or trailers.
+pub(crate) fn code_in(headers: &HeaderMap) -> Option<Code> {
     headers.get(Status::GRPC_STATUS).map(|value| Code::from_bytes(value.as_bytes()))
 }
 

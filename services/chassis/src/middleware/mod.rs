@@ -3,7 +3,7 @@
 //! Whatever happens in here is answered with a gRPC status; nothing ever comes out as an error.
 
 pub mod deadline;
-mod measure;
+pub(crate) mod measure;
 mod panics;
 mod shed;
 
@@ -17,15 +17,18 @@ use std::time::Duration;
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::Request;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tower::{Layer, Service};
 
+use crate::profile::Profile;
+use crate::rates::RatesConfig;
 use crate::trace::{self, request_span};
 use measure::Methods;
 use shed::Gate;
 
 /// How much a service takes on at once, and for how long.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LimitsConfig {
     /// Requests that are worked on at a time. A stream counts until it begins.
@@ -34,11 +37,17 @@ pub struct LimitsConfig {
     pub max_waiting_requests: usize,
     /// How long a request may wait for its turn before it is refused.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub max_wait: Duration,
     /// How long a request may take. A caller may ask for less (`grpc-timeout`), not for more. A stream must begin in
     /// that time, and may then go on.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub deadline: Duration,
+    /// The most streams that a user may have open at a time, in each process of a service.
+    pub max_streams_per_user: usize,
+    /// How often users and addresses may call.
+    pub rates: RatesConfig,
 }
 
 impl Default for LimitsConfig {
@@ -48,14 +57,24 @@ impl Default for LimitsConfig {
             max_waiting_requests: 2048,
             max_wait: Duration::from_millis(500),
             deadline: Duration::from_secs(10),
+            max_streams_per_user: 10,
+            rates: RatesConfig::default(),
         }
+    }
+}
+
+impl LimitsConfig {
+    /// The limits under a profile.
+    #[must_use]
+    pub fn in_profile(self, profile: Profile) -> Self {
+        Self { rates: self.rates.in_profile(profile), ..self }
     }
 }
 
 /// The middleware of one service. All routes that it is put around share its limits.
 pub fn stack(limits: &LimitsConfig) -> Stack {
     Stack(Arc::new(Shared {
-        methods: Methods::of_the_contract(),
+        methods: Methods::of_services(),
         gate: Gate::new(limits.max_concurrent_requests, limits.max_waiting_requests, limits.max_wait),
         deadline: limits.deadline,
     }))
@@ -134,7 +153,9 @@ where
     let work = panics::caught(method, work);
     // Counts what the caller sees, so nothing that answers may be outside of it.
     let work = measure::counted(method, work);
-    Ok(trace::scope(context, span, work).await)
+    let mut answer = trace::scope(context, span, work).await;
+    trace::name_request(answer.headers_mut(), context);
+    Ok(answer)
 }
 
 #[cfg(test)]

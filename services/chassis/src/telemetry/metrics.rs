@@ -7,8 +7,19 @@
 //! | `rpc_shed_total` | | requests refused because too much was waiting already |
 //! | `panics_total` | `method` | requests that ended in a panic of ours |
 //! | `events_published_total` | | hints handed to the bus |
-//! | `events_dropped_total` | `reason` | hints lost: `receiver_full`, `slow_consumer`, `disconnected`, `expired`, `backlog`, `refused` |
+//! | `events_dropped_total` | `reason` | hints lost: `receiver_full`, `slow_consumer`, `disconnected`, `expired`, `backlog`, `refused`, `unsealed` (no key to publish with), `forged` (not sealed by the service that speaks there), `stale` (older than half a minute), `repeated` |
 //! | `feed_failures_total` | `feed` | failed steps of a background feed |
+//! | `feed_behind_seconds` | `feed` | the time since a background feed had read everything; 0 while it has |
+//! | `feed_restarts_total` | `feed` | how often the facts of a producer were read anew because its database was another or an older one |
+//! | `facts_put_aside_total` | `feed` | facts that could not be read or applied |
+//! | `facts_waiting` | `feed` | facts that are put aside at this moment |
+//! | `rpc_client_requests_total` | `method`, `code` | calls of other services, as their caller sees them |
+//! | `rpc_client_duration_seconds` | `method` | time of such a call until its answer begins |
+//! | `build_info` | `version`, `build` | always 1 |
+//! | `check_healthy` | `check` | 1 while a check of `/readyz` is well, else 0; `events` is the connection to NATS |
+//! | `database_connections` | `service`, `state` | connections to a database that are `used` or `idle` |
+//! | `database_bytes` | `service` | the size of a database |
+//! | `process_*` | | processor, memory, threads and files of the process |
 //!
 //! A service describes its own in its `lib.rs`, with the same `metrics::describe_*`. A label never takes a value that
 //! somebody outside can choose: every value is a time series for ever.
@@ -16,7 +27,7 @@
 use std::sync::OnceLock;
 use std::time::Duration;
 
-use metrics::{Unit, describe_counter, describe_histogram};
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 
 /// Requests answered, by method and code.
@@ -33,6 +44,19 @@ pub const EVENTS_PUBLISHED: &str = "events_published_total";
 pub const EVENTS_DROPPED: &str = "events_dropped_total";
 /// Failed steps of a feed, by feed.
 pub const FEED_FAILURES: &str = "feed_failures_total";
+
+/// The time since a feed had read everything, by feed.
+pub const FEED_BEHIND: &str = "feed_behind_seconds";
+/// How often the facts of a producer were read anew, by feed.
+pub const FEED_RESTARTS: &str = "feed_restarts_total";
+/// Facts that could not be read or applied, by feed.
+pub const FACTS_ASIDE: &str = "facts_put_aside_total";
+/// Facts that are put aside at this moment, by feed.
+pub const FACTS_WAITING: &str = "facts_waiting";
+/// Calls of other services, by method and code.
+pub const CLIENT_REQUESTS: &str = "rpc_client_requests_total";
+/// Time of a call of another service until its answer begins, by method.
+pub const CLIENT_DURATION: &str = "rpc_client_duration_seconds";
 
 /// Every `*_seconds` histogram has these upper bounds.
 const SECONDS: [f64; 14] =
@@ -72,6 +96,20 @@ fn describe() {
     describe_counter!(EVENTS_PUBLISHED, Unit::Count, "Hints handed to the bus.");
     describe_counter!(EVENTS_DROPPED, Unit::Count, "Hints lost.");
     describe_counter!(FEED_FAILURES, Unit::Count, "Failed steps of a background feed.");
+    describe_gauge!(FEED_BEHIND, Unit::Seconds, "Time since a background feed had read everything.");
+    describe_counter!(
+        FEED_RESTARTS,
+        Unit::Count,
+        "Facts read anew because their producer's database was replaced."
+    );
+    describe_counter!(FACTS_ASIDE, Unit::Count, "Facts that could not be read or applied.");
+    describe_gauge!(FACTS_WAITING, Unit::Count, "Facts that are put aside at this moment.");
+    describe_counter!(CLIENT_REQUESTS, Unit::Count, "Calls of other services, as their caller sees them.");
+    describe_histogram!(
+        CLIENT_DURATION,
+        Unit::Seconds,
+        "Time of a call of another service until its answer."
+    );
 }
 
 /// A thread, and not a task: it must outlive every runtime of the process, and has nothing to wait for.

@@ -1,17 +1,17 @@
 //! Logs, metrics and traces of a process.
 //!
 //! The log goes to standard error: one line per event, that reads alone and carries fields. Traces go to a collector
-//! when one is configured and the program was built with the feature `otlp`; without, every line still has the id of
-//! its trace ([`crate::trace`]).
+//! when one is configured; without, every line still has the id of its trace ([`crate::trace`]).
 
+mod gauges;
 pub mod metrics;
-#[cfg(feature = "otlp")]
 mod otlp;
 mod panics;
 
 use std::io::IsTerminal;
 
 use anyhow::Context;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tracing::Span;
 use tracing_subscriber::fmt::MakeWriter;
@@ -19,6 +19,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
+pub use gauges::Gauges;
 pub use metrics::handle as metrics_handle;
 
 use crate::trace::TraceContext;
@@ -29,7 +30,7 @@ const QUIET: &str =
     "async_nats=off,h2=warn,hyper=warn,hyper_util=warn,tower=warn,rustls=warn,sqlx=warn,opentelemetry=warn";
 
 /// What a process writes to its log, and where traces go.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct LogConfig {
     /// What is worth a line: a level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module such as
@@ -48,7 +49,7 @@ impl Default for LogConfig {
 }
 
 /// How a line of the log looks.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum LogFormat {
     /// For people.
@@ -69,7 +70,7 @@ pub fn init(process: &'static str, config: &LogConfig) -> anyhow::Result<()> {
         EnvFilter::try_new(format!("{QUIET},{level}")).with_context(|| format!("log.level: {level}"))?;
     let mut layers: Vec<Box<dyn Layer<Registry> + Send + Sync>> = vec![lines(config.format, std::io::stderr)];
     if let Some(endpoint) = &config.otlp_endpoint {
-        layers.push(spans(process, endpoint)?);
+        layers.push(otlp::layer(process, endpoint)?);
     }
     tracing_subscriber::registry()
         .with(layers.with_filter(filter))
@@ -94,32 +95,20 @@ where
     }
 }
 
-#[cfg(feature = "otlp")]
-fn spans(process: &'static str, endpoint: &str) -> anyhow::Result<Box<dyn Layer<Registry> + Send + Sync>> {
-    otlp::layer(process, endpoint)
-}
-
-#[cfg(not(feature = "otlp"))]
-fn spans(_: &'static str, _: &str) -> anyhow::Result<Box<dyn Layer<Registry> + Send + Sync>> {
-    anyhow::bail!("log.otlp_endpoint is set, but this program was built without the feature `otlp`")
-}
-
 /// Sends what is still to be sent. The last thing a process does; may take a few seconds when the collector is away.
 pub fn flush() {
-    #[cfg(feature = "otlp")]
     otlp::flush();
+}
+
+/// True when traces are sent to a collector.
+pub(crate) fn has_collector() -> bool {
+    otlp::has_collector()
 }
 
 /// Puts a span under the one that its request came with, in the traces that are sent to a collector. Returns the place
 /// of the new span; `None` when there is no collector.
 pub(crate) fn adopt(span: &Span, came_with: Option<TraceContext>) -> Option<TraceContext> {
-    #[cfg(feature = "otlp")]
-    return otlp::adopt(span, came_with);
-    #[cfg(not(feature = "otlp"))]
-    {
-        let _ = (span, came_with);
-        None
-    }
+    otlp::adopt(span, came_with)
 }
 
 #[cfg(test)]
@@ -200,14 +189,5 @@ mod tests {
         let filter = EnvFilter::try_new(format!("{QUIET},trace,h2=debug")).expect("a filter").to_string();
         assert!(filter.contains("h2=debug") && !filter.contains("h2=warn"), "{filter}");
         assert!(filter.contains("hyper=warn"), "{filter}");
-    }
-
-    #[cfg(not(feature = "otlp"))]
-    #[test]
-    fn an_endpoint_that_nothing_is_sent_to_is_refused() {
-        let config =
-            LogConfig { otlp_endpoint: Some("http://localhost:4317".to_owned()), ..LogConfig::default() };
-        let error = init("test", &config).expect_err("refused");
-        assert!(error.to_string().contains("feature"), "{error}");
     }
 }

@@ -41,6 +41,11 @@ pub(super) fn layer(
     Ok(tracing_opentelemetry::layer().with_tracer(tracer).boxed())
 }
 
+/// True when traces are sent to a collector.
+pub(super) fn has_collector() -> bool {
+    PROVIDER.get().is_some()
+}
+
 /// See [`super::adopt`].
 pub(super) fn adopt(span: &Span, came_with: Option<TraceContext>) -> Option<TraceContext> {
     PROVIDER.get()?;

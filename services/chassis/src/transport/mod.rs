@@ -4,6 +4,7 @@
 
 mod body;
 mod failure;
+mod measure;
 mod repeat;
 mod replica;
 mod replicas;
@@ -80,7 +81,9 @@ impl Service<http::Request<Body>> for Transport {
     fn call(&mut self, mut request: http::Request<Body>) -> Self::Future {
         trace::inject(request.headers_mut());
         deadline::inject(request.headers_mut());
-        self.0.call(request)
+        let path = request.uri().path().to_owned();
+        let call = self.0.call(request);
+        Box::pin(async move { measure::counted(&path, call).await })
     }
 }
 

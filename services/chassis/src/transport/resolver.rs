@@ -3,7 +3,7 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use http::Uri;
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
@@ -30,6 +30,12 @@ impl Target {
         let parsed: Uri = url.parse().with_context(context)?;
         let host = parsed.host().with_context(context)?.to_owned();
         let port = parsed.port_u16().unwrap_or(if tls.is_some() { 443 } else { 80 });
+        let is_https = parsed.scheme_str() == Some("https");
+        ensure!(is_https || tls.is_none(), "{url} must begin with https://: peers.tls is set");
+        ensure!(
+            !is_https || tls.is_some(),
+            "{url} needs peers.tls: certificate_file, key_file and authority_file"
+        );
         let tls = tls.map(client_tls).transpose()?;
         let target = Self { url: parsed, host, port, tls };
         // Faults of the settings are said at the start.

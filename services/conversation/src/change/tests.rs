@@ -288,13 +288,28 @@ fn who_went_out_muted_comes_back_muted() {
         panic!()
     };
     assert_eq!(members[0].role, Role::Muted);
-    fixture.situation.conversation.member_count = 0;
-    let Step::Admit(members) =
-        &fixture.decide(fixture.stranger, &Change::Join { namespace: None }).unwrap()[0]
-    else {
-        panic!()
-    };
-    assert_eq!(members[0].role, Role::Owner, "somebody has to answer for it");
+}
+
+#[test]
+fn one_who_comes_into_an_empty_conversation_does_not_own_it() {
+    let namespace = Namespace::known("allo".to_owned());
+    for (kind, namespace) in
+        [(Kind::Room, None), (Kind::Room, Some(namespace.clone())), (Kind::Group, Some(namespace))]
+    {
+        let mut fixture = Fixture::new(kind);
+        fixture.situation.members.clear();
+        fixture.situation.owners = 0;
+        fixture.situation.conversation.member_count = 0;
+        fixture.situation.conversation.external_namespace = namespace.clone();
+        fixture.situation.conversation.public_read = namespace.is_some();
+        let stranger = fixture.stranger;
+        let join = Change::Join { namespace };
+        let newcomer = Member { user_id: stranger, role: Role::Member, join_time: NOW };
+        assert_eq!(fixture.decide(stranger, &join).unwrap(), [Step::Admit(vec![newcomer])]);
+        fixture.situation.muted_before.insert(stranger);
+        let muted = Member { role: Role::Muted, ..newcomer };
+        assert_eq!(fixture.decide(stranger, &join).unwrap(), [Step::Admit(vec![muted])]);
+    }
 }
 
 #[test]

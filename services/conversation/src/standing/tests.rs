@@ -111,7 +111,17 @@ impl Two {
                 assert!(waiting.is_none_or(|request| request.state == State::Withheld));
             }
             for n in [0, 1] {
-                assert_eq!(self.writing(n), Writing::Refused);
+                let blocks = standing.blocked_by(self.people[n]).is_some();
+                let waits = standing.waiting(Kind::Message).filter(|request| request.from == self.people[n]);
+                let request_version =
+                    waits.and_then(|request| request.message).map(|place| place.request_version);
+                let expected = match request_version {
+                    _ if blocks => Writing::Refused,
+                    // As one who asks, and once it has asked, as one who waits.
+                    None => Writing::Needed,
+                    Some(request_version) => Writing::Unheard { request_version },
+                };
+                assert_eq!(self.writing(n), expected);
             }
         }
         if standing.connected.is_some() {
@@ -466,6 +476,29 @@ fn who_is_blocked_is_not_told() {
     assert!(again.changes.iter().all(|change| !change.told));
     let cancelled = two.act(0, Act::Cancel(Kind::Message)).unwrap();
     assert!(cancelled.changes.iter().all(|change| change.told), "its message goes with it");
+}
+
+#[test]
+fn one_who_is_blocked_asks_and_waits_and_reaches_nobody() {
+    let mut two = two_with([false, false]);
+    two.act(1, Act::Block).unwrap();
+    two.direct.gated = true;
+    assert_eq!(two.writing(0), Writing::Needed);
+    let asked = two.act(0, Act::Write).unwrap();
+    assert_eq!(asked.answer.map(|request| request.state), Some(State::Pending));
+    assert!(asked.changes.iter().all(|change| change.news().is_none()), "nobody is told");
+    assert_eq!(two.writing(0), Writing::Unheard { request_version: 2 });
+    assert_eq!(two.standing.last(Kind::Message).unwrap().clone().seen_by(two.people[1]), None);
+    let again = two.act(0, Act::Write).unwrap();
+    assert!(again.changes.is_empty(), "it is the one request");
+    let cancelled = two.act(0, Act::Cancel(Kind::Message)).unwrap();
+    assert!(cancelled.changes.iter().all(|change| change.news().is_none()), "no message went with it");
+    assert_eq!(two.writing(0), Writing::Needed);
+
+    // Lifted, the block leaves one who waits with its one message.
+    two.act(0, Act::Write).unwrap();
+    two.act(1, Act::Unblock).unwrap();
+    assert_eq!(two.writing(0), Writing::Waiting { request_version: 3 });
 }
 
 #[test]

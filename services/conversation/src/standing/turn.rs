@@ -68,9 +68,10 @@ impl Turn<'_> {
         if let Some(theirs) = self.now().waiting(Kind::Message).cloned() {
             self.outcome.standing.open = true;
             self.end(theirs, State::Accepted, true);
-        } else if self.at.other.gated {
+        } else if self.at.other.gated || between.blocked {
             let place = Place { conversation_id: direct.id, request_version: direct.membership_version + 1 };
-            self.ask(Kind::Message, Some(place), None, State::Pending)?;
+            let state = if between.blocked { State::Withheld } else { State::Pending };
+            self.ask(Kind::Message, Some(place), None, state)?;
             self.outcome.begins_round = true;
         } else {
             // Who takes nobody unasked and writes first wants to be answered.
@@ -220,9 +221,10 @@ impl Turn<'_> {
         }
     }
 
-    /// Takes back what the other never saw, or sees no longer. It is told of only where there is a message to go with it.
+    /// Takes back what the other never saw, or sees no longer. It is told of only where there is a message to go with it:
+    /// with what was withheld from the beginning none was taken.
     fn end_withheld(&mut self, request: Request) {
-        let told = request.kind == Kind::Message;
+        let told = request.kind == Kind::Message && request.version > 1;
         self.end(request, State::Cancelled, told);
     }
 

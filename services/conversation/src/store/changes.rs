@@ -64,15 +64,17 @@ pub async fn situation(
                 .await?;
     }
     if *change == Change::EndAccount {
-        // Moderators first, the muted last, and among equals who has been there longest.
+        // The highest role first, and among equals the one who has been in for longest. Rights over others do not pass to one
+        // from whom a moderator has taken the right to write.
         let heir: Option<Uuid> = sqlx::query_scalar(
             "SELECT user_id FROM members
-             WHERE conversation_id = $1 AND user_id <> $2
-             ORDER BY CASE role WHEN 4 THEN 0 WHEN 3 THEN 1 WHEN 2 THEN 2 ELSE 3 END, join_time, user_id
+             WHERE conversation_id = $1 AND user_id <> $2 AND role >= $3
+             ORDER BY role DESC, join_time, user_id
              LIMIT 1",
         )
         .bind(id.uuid())
         .bind(actor.uuid())
+        .bind(code::of_role(Role::Member))
         .fetch_optional(&mut **tx)
         .await?;
         situation.heir = heir.map(UserId::from);

@@ -8,6 +8,7 @@ mod sqlite;
 use std::collections::HashMap;
 
 use chassis::clock::Timestamp;
+use chassis::database::facts::{Claim, History};
 use chassis::database::{self, Database};
 use proto::id::{ConversationId, UserId};
 
@@ -124,9 +125,9 @@ impl Store {
     }
 
     /// Ends some memberships of a user whose account is deleted, and lets nobody bring the user in again. When there are
-    /// no more, moves the cursor of auth's facts with the last of them.
-    pub async fn end_account(&self, ended: EndedAccount, at: Timestamp) -> Result<Ending, Error> {
-        either!(self, store => store.end_account(ended, at))
+    /// no more, takes the claim with the last of them.
+    pub async fn end_account(&self, user_id: UserId, claim: &Claim, at: Timestamp) -> Result<Ending, Error> {
+        either!(self, store => store.end_account(user_id, claim, at))
     }
 
     /// Does what one of two people does about the other if it is allowed, under the lock of both.
@@ -247,19 +248,14 @@ impl Store {
         either!(self, store => store.sweep_presence(now, limit))
     }
 
-    /// Moves the cursor over a fact that has no effect here. `false` when it was not where it was thought to be.
-    pub async fn pass_over(&self, from: i64, to: i64) -> Result<bool, Error> {
-        either!(self, store => store.pass_over(from, to))
-    }
-
-    /// Up to which position auth's facts have been applied.
-    pub async fn cursor(&self) -> Result<i64, Error> {
-        either!(self, store => store.cursor())
-    }
-
     /// Our own facts after a position, oldest first.
     pub async fn facts(&self, after: i64, limit: i64) -> Result<Vec<(i64, Vec<u8>)>, Error> {
         either!(self, store => store.facts(after, limit))
+    }
+
+    /// What there is to say of our facts as a whole, and the fact at a position. Ask after the facts.
+    pub async fn history(&self, position: i64) -> Result<History, Error> {
+        either!(self, store => store.history(position))
     }
 }
 
@@ -306,25 +302,14 @@ pub struct Changed {
     pub has_facts: bool,
 }
 
-/// A fact of auth: an account is deleted.
-#[derive(Clone, Copy, Debug)]
-pub struct EndedAccount {
-    /// Whose.
-    pub user_id: UserId,
-    /// The position up to which auth's facts are applied.
-    pub from: i64,
-    /// The position of this fact.
-    pub to: i64,
-}
-
 /// How far the memberships of a deleted user have ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// All of them, and the cursor has moved.
+    /// All of them, and the fact is claimed.
     Complete,
     /// There are more: call again.
     Partial,
-    /// Another replica has moved the cursor; nothing was done.
+    /// Another replica has claimed the fact.
     Overtaken,
 }
 

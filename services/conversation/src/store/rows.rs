@@ -158,6 +158,7 @@ pub struct AccessRow {
     pub conversation_id: Uuid,
     pub user_id: Uuid,
     kind: i64,
+    member_count: i64,
     membership_version: i64,
     slow_mode_millis: i64,
     secure: bool,
@@ -166,6 +167,7 @@ pub struct AccessRow {
     gated: bool,
     connect_time: Option<i64>,
     is_open: Option<bool>,
+    low_user_id: Option<Uuid>,
     low_block_time: Option<i64>,
     high_block_time: Option<i64>,
     from_user_id: Option<Uuid>,
@@ -190,6 +192,8 @@ impl AccessRow {
             slow_mode: SlowMode::from_millis(self.slow_mode_millis),
             secure: self.secure,
             public_read: self.public_read,
+            // Nobody leaves a direct conversation but with the account.
+            peer_gone: kind == Kind::Direct && self.member_count < 2,
             writing,
         })
     }
@@ -202,8 +206,12 @@ impl AccessRow {
             }
             _ => None,
         };
+        let blocks = (self.low_block_time.is_some(), self.high_block_time.is_some());
+        let (blocks, blocked) =
+            if self.low_user_id == Some(self.user_id) { blocks } else { (blocks.1, blocks.0) };
         Ok(Between {
-            blocked: self.low_block_time.is_some() || self.high_block_time.is_some(),
+            blocks,
+            blocked,
             open: self.connect_time.is_some() || self.is_open == Some(true),
             waits,
             own_gated: gated(self.own_first_contact)?,

@@ -14,14 +14,15 @@ mod rows;
 use std::collections::{BTreeSet, HashMap};
 
 use chassis::clock::Timestamp;
+use chassis::database::facts::{Claim, History};
 use proto::id::{ConversationId, UserId};
 use sqlx::QueryBuilder;
 use uuid::Uuid;
 
 use self::changes::{apply, insert_members, situation};
 use self::rows::{AccessRow, BanRow, MemberRow, MembershipRow, ViewRow};
-use super::super::{Bounds, Changed, EndedAccount, Ending, Pair as UserSomewhere, batches, code, padded};
-use super::{Db, FOR_UPDATE, Pool, SKIP_LOCKED, Tx, outbox};
+use super::super::{Bounds, Changed, Ending, Pair as UserSomewhere, batches, code, padded};
+use super::{Db, FOR_UPDATE, Pool, SKIP_LOCKED, Tx, feeds, outbox};
 use crate::change::Change;
 use crate::conversation::{Conversation, Namespace, SlowMode, View};
 use crate::create::{Created, Plan, Sole};
@@ -31,9 +32,6 @@ use crate::member::{Access, Ban, Member, Memberships};
 use crate::paging::Page;
 use crate::publish;
 use crate::role::Role;
-
-/// The name of the cursor over auth's facts.
-const AUTH: &str = "auth";
 
 /// The most rows that one INSERT writes.
 const ROWS: usize = 64;
@@ -319,8 +317,8 @@ impl Store {
                 row.push_bind(conversation_id.uuid()).push_bind(user_id.uuid());
             });
             query.push(
-                ") SELECT a.conversation_id, a.user_id, c.kind, c.membership_version, c.slow_mode_millis, c.secure,
-                        c.public_read, m.role, c.gated, p.connect_time, p.is_open, p.low_block_time, p.high_block_time, r.from_user_id,
+                ") SELECT a.conversation_id, a.user_id, c.kind, c.member_count, c.membership_version, c.slow_mode_millis, c.secure,
+                        c.public_read, m.role, c.gated, c.low_user_id, p.connect_time, p.is_open, p.low_block_time, p.high_block_time, r.from_user_id,
                         r.state AS request_state, r.request_version,
                         CASE WHEN c.gated THEN
                             (SELECT first_contact FROM people WHERE user_id = a.user_id)
@@ -395,8 +393,7 @@ impl Store {
         Ok(Changed { situation, has_facts })
     }
 
-    pub async fn end_account(&self, ended: EndedAccount, at: Timestamp) -> Result<Ending, Error> {
-        let EndedAccount { user_id, from, to } = ended;
+    pub async fn end_account(&self, user_id: UserId, claim: &Claim, at: Timestamp) -> Result<Ending, Error> {
         // Committed before the memberships are read: whoever brings the user in afterwards is refused, and whoever did
         // so before is seen.
         let mut tx = self.pool.begin().await?;
@@ -420,7 +417,7 @@ impl Store {
         .fetch_all(&mut *tx)
         .await?;
         let is_last = i64::try_from(ids.len()).is_ok_and(|count| count < ENDINGS);
-        if is_last && !outbox::move_cursor(&mut tx, AUTH, from, to).await? {
+        if is_last && !feeds::claim(&mut tx, claim).await? {
             tx.rollback().await?;
             return Ok(Ending::Overtaken);
         }
@@ -441,19 +438,12 @@ impl Store {
         Ok(if is_last { Ending::Complete } else { Ending::Partial })
     }
 
-    pub async fn pass_over(&self, from: i64, to: i64) -> Result<bool, Error> {
-        let mut tx = self.pool.begin().await?;
-        let moved = outbox::move_cursor(&mut tx, AUTH, from, to).await?;
-        tx.commit().await?;
-        Ok(moved)
-    }
-
-    pub async fn cursor(&self) -> Result<i64, Error> {
-        Ok(outbox::cursor(&self.pool, AUTH).await?)
-    }
-
     pub async fn facts(&self, after: i64, limit: i64) -> Result<Vec<(i64, Vec<u8>)>, Error> {
         Ok(outbox::list(&self.pool, after, limit).await?)
+    }
+
+    pub async fn history(&self, position: i64) -> Result<History, Error> {
+        Ok(outbox::history(&self.pool, position).await?)
     }
 }
 

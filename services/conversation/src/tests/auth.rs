@@ -10,7 +10,7 @@ use prost::Message;
 use proto::Incoming;
 use proto::auth::v1 as pb;
 use proto::codec::Codec;
-use proto::id::{SessionId, UserId};
+use proto::id::{EventId, SessionId, UserId};
 use tonic::{Code, Request, Response, Status};
 use tower::service_fn;
 
@@ -25,6 +25,8 @@ pub struct Auth(Arc<Mutex<State>>);
 struct State {
     users: BTreeMap<UserId, bool>,
     guests: BTreeSet<UserId>,
+    /// Those with a device key in use.
+    with_key: BTreeSet<UserId>,
     /// The namespaces of external accounts.
     externals: BTreeMap<UserId, String>,
     /// The display names of those who have one.
@@ -38,7 +40,20 @@ struct State {
     lookups: usize,
 }
 
+/// A fact that an account is deleted, as it is sent.
+pub fn deletion_of(user: UserId) -> Vec<u8> {
+    let payload = Some(pb::user_fact::Payload::UserDeleted(pb::UserDeleted {}));
+    pb::UserFact { user_id: user.to_string(), payload, ..Default::default() }.encode_to_vec()
+}
+
 impl State {
+    fn tell(&mut self, user: UserId, payload: Option<pb::user_fact::Payload>) {
+        let position = i64::try_from(self.facts.len()).unwrap() + 1;
+        let event_id = EventId::generate().to_string();
+        let user_id = user.to_string();
+        self.facts.push(pb::UserFact { position, event_id, user_id, payload, ..Default::default() });
+    }
+
     fn kind(&self, user: UserId) -> pb::UserKind {
         if self.guests.contains(&user) {
             pb::UserKind::Guest
@@ -76,6 +91,11 @@ impl Auth {
         user
     }
 
+    /// Gives users a device key.
+    pub fn give_device_keys(&self, users: &[UserId]) {
+        self.state().with_key.extend(users);
+    }
+
     /// Gives somebody a display name.
     pub fn name(&self, user: UserId, name: &str) {
         self.state().names.insert(user, name.to_owned());
@@ -100,17 +120,22 @@ impl Auth {
     pub fn delete(&self, user: UserId) {
         let mut state = self.state();
         state.users.insert(user, false);
-        let position = i64::try_from(state.facts.len()).unwrap() + 1;
-        let payload = Some(pb::user_fact::Payload::UserDeleted(pb::UserDeleted {}));
-        state.facts.push(pb::UserFact { position, user_id: user.to_string(), payload, ..Default::default() });
+        state.tell(user, Some(pb::user_fact::Payload::UserDeleted(pb::UserDeleted {})));
+    }
+
+    /// Tells what only the next release knows.
+    pub fn tell_of_something_new(&self, user: UserId) {
+        self.state().tell(user, None);
+    }
+
+    /// Puts a copy back that was made when there were so many facts.
+    pub fn is_restored_to(&self, facts: usize) {
+        self.state().facts.truncate(facts);
     }
 
     /// Changes the name of a user.
     pub fn rename(&self, user: UserId) {
-        let mut state = self.state();
-        let position = i64::try_from(state.facts.len()).unwrap() + 1;
-        let payload = Some(pb::user_fact::Payload::UserUpdated(pb::UserUpdated {}));
-        state.facts.push(pb::UserFact { position, user_id: user.to_string(), payload, ..Default::default() });
+        self.state().tell(user, Some(pb::user_fact::Payload::UserUpdated(pb::UserUpdated {})));
     }
 
     /// Makes it answer nothing about users from now on, or again.
@@ -125,7 +150,7 @@ impl Auth {
 
     /// The way to it.
     pub fn transport(&self) -> Transport {
-        let [introspect, batch, facts, reviews] = std::array::from_fn(|_| self.clone());
+        let [introspect, batch, facts, reviews, keys] = std::array::from_fn(|_| self.clone());
         Transport::local(
             Router::new()
                 .route(
@@ -135,6 +160,10 @@ impl Auth {
                 .route(
                     "/parlor.auth.v1.UserService/BatchGetUsers",
                     rpc(move |request| batch.batch_get_users(&request)),
+                )
+                .route(
+                    "/parlor.auth.v1.UserService/ListDeviceKeys",
+                    rpc(move |request| keys.list_device_keys(&request)),
                 )
                 .route(
                     "/parlor.auth.v1.AuthService/ListUserFacts",
@@ -194,6 +223,20 @@ impl Auth {
         Ok(pb::BatchGetUsersResponse { users: asked.filter_map(user).collect() })
     }
 
+    /// Everyone had a key once, which is revoked.
+    fn list_device_keys(
+        &self,
+        request: &Request<pb::ListDeviceKeysRequest>,
+    ) -> Result<pb::ListDeviceKeysResponse, Status> {
+        is_conversation(request)?;
+        let user = UserId::parse(&request.get_ref().user_id).ok();
+        let has_key = user.is_some_and(|user| self.state().with_key.contains(&user));
+        let revoked =
+            pb::DeviceKey { revoke_time: Some(prost_types::Timestamp::default()), ..Default::default() };
+        let in_use = has_key.then(pb::DeviceKey::default);
+        Ok(pb::ListDeviceKeysResponse { device_keys: std::iter::once(revoked).chain(in_use).collect() })
+    }
+
     fn record_acquaintance(
         &self,
         request: &Request<pb::RecordAcquaintanceRequest>,
@@ -214,8 +257,14 @@ impl Auth {
     ) -> Result<pb::ListUserFactsResponse, Status> {
         is_conversation(request)?;
         let after = request.get_ref().after_position;
-        let facts = self.state().facts.iter().filter(|fact| fact.position > after).cloned().collect();
-        Ok(pb::ListUserFactsResponse { facts })
+        let state = self.state();
+        let at = state.facts.iter().find(|fact| fact.position == after);
+        Ok(pb::ListUserFactsResponse {
+            facts: state.facts.iter().filter(|fact| fact.position > after).cloned().collect(),
+            epoch: "the only one".to_owned(),
+            head_position: i64::try_from(state.facts.len()).unwrap(),
+            after_event_id: at.map(|fact| fact.event_id.clone()).unwrap_or_default(),
+        })
     }
 }
 

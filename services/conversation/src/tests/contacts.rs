@@ -281,9 +281,9 @@ async fn who_is_blocked_learns_nothing() {
     world.clock.advance(Duration::from_secs(60));
     assert_eq!(world.block_user(bob, ann).await.unwrap(), block, "a second time changes nothing");
     assert!(world.connections(ann).await.is_empty());
-    // As if the connection had just ended.
+    // As if the connection had just ended, and Bob took strangers after a request only.
     let contact = world.check_contact(ann, bob).await.unwrap();
-    let expected = pb::Contact { user_id: bob.to_string(), ..Default::default() };
+    let expected = pb::Contact { user_id: bob.to_string(), request_needed: true, ..Default::default() };
     assert_eq!(contact, expected);
     assert!(world.check_contact(bob, ann).await.unwrap().blocked);
 

@@ -73,6 +73,7 @@ async fn the_first_message_waits_for_an_answer() {
     // Both see it, wherever they look.
     let request = world.get(bob, &id).await.unwrap().request.unwrap();
     assert_eq!((&request.request_id, &request.conversation_id), (&told[0].request_id, &id));
+    world.auth.give_device_keys(&[ann, bob]);
     for user in [ann, bob] {
         let batch = pb::BatchGetConversationsRequest {
             user_id: user.to_string(),
@@ -210,8 +211,13 @@ async fn a_block_beats_everything() {
     let id = world.direct(ann, bob).await;
     world.connect(ann, bob).await;
     world.block_user(ann, bob).await.unwrap();
-    assert_eq!((world.may(&id, ann).await, world.may(&id, bob).await), (REFUSED, REFUSED));
-    assert!(!world.open_message_request(bob, &id).await.unwrap().may_write);
+    assert_eq!((world.may(&id, ann).await, world.may(&id, bob).await), (REFUSED, NEEDED));
+    let told = world.told().await.len();
+    let access = world.open_message_request(bob, &id).await.unwrap();
+    assert_eq!((access.may_write, access.request_unheard, access.request_version), (false, true, 2));
+    assert_eq!(world.open_message_request(bob, &id).await.unwrap(), access, "a retry changes nothing");
+    assert_eq!(world.told().await.len(), told);
+    assert!(!world.open_message_request(ann, &id).await.unwrap().request_unheard);
     let seen = world.access(&[(&id, ann), (&id, bob)]).await;
     assert!(seen.iter().all(|access| access.may_read), "what was said stays");
     for (by, other) in [(ann, bob), (bob, ann)] {
@@ -220,8 +226,10 @@ async fn a_block_beats_everything() {
         assert_eq!(Fault::of(&refused).metadata()["user_id"], other.to_string());
         assert_eq!(refusal::<()>(Err(refused)), is(Code::FailedPrecondition, "CONTACT_NOT_ACCEPTED"));
     }
+    world.cancel_message_request(bob, ann).await.unwrap();
     world.unblock(ann, bob).await.unwrap();
     assert_eq!((world.may(&id, ann).await, world.may(&id, bob).await), (FREE, FREE), "both take everyone");
+    assert_eq!(world.told().await.len(), told);
     world.stop().await;
 }
 
@@ -302,5 +310,26 @@ async fn a_block_lets_no_direct_conversation_come_to_be() {
     assert_eq!(found.conversation_id, there);
     world.unblock(bob, ann).await.unwrap();
     world.makes_direct("scheduling", ann, bob).await.unwrap();
+    world.stop().await;
+}
+
+#[tokio::test]
+async fn nobody_writes_to_one_whose_account_is_gone() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let id = world.direct(ann, bob).await;
+    assert_eq!(world.may(&id, ann).await, FREE);
+    world.auth.delete(bob);
+    world.events.publish(proto::subject::AUTH_FACTS, bytes::Bytes::new());
+    world
+        .until("the conversation to know", async || {
+            world.access(&[(&id, ann)]).await[0].peer_gone.then_some(())
+        })
+        .await;
+    assert_eq!(world.may(&id, ann).await, REFUSED);
+    let seen = world.access(&[(&id, ann)]).await.remove(0);
+    assert!(seen.may_read && seen.visible, "what was said stays");
+    let access = world.open_message_request(ann, &id).await;
+    assert_eq!(refusal(access), is(Code::NotFound, "USER_NOT_FOUND"));
     world.stop().await;
 }

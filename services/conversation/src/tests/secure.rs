@@ -28,6 +28,7 @@ impl World {
 async fn what_is_found_becomes_secure_when_it_is_asked_for_and_stays_so() {
     let world = World::start().await;
     let [ann, bob] = world.people();
+    world.auth.give_device_keys(&[ann, bob]);
     for kind in [pb::ConversationKind::Direct, pb::ConversationKind::Discussion] {
         let plain = world.create(ann, kind, &[bob]).await;
         assert!(!plain.secure);
@@ -59,9 +60,42 @@ async fn what_is_found_becomes_secure_when_it_is_asked_for_and_stays_so() {
 }
 
 #[tokio::test]
+async fn one_who_has_no_device_key_is_not_silenced() {
+    let world = World::start().await;
+    let [ann, bob, cem] = world.people();
+    let [guest, other_guest] = [world.auth.welcome(), world.auth.welcome()];
+    world.auth.give_device_keys(&[ann, bob]);
+    let missing = is(Code::FailedPrecondition, "DEVICE_KEY_MISSING");
+    let (direct, discussion) = (pb::ConversationKind::Direct, pb::ConversationKind::Discussion);
+    for (by, kind, others) in [
+        (ann, direct, vec![guest]),
+        (other_guest, direct, vec![ann]),
+        (ann, direct, vec![cem]),
+        (ann, discussion, vec![bob, cem]),
+    ] {
+        // Neither a new one nor one that is there.
+        assert_eq!(refusal(world.create_secure(by, kind, &others).await), missing);
+        let plain = world.create(by, kind, &others).await;
+        let refused = world.create_secure(by, kind, &others).await.unwrap_err();
+        let without = others.last().filter(|other| **other != ann).unwrap_or(&by);
+        assert_eq!(Fault::of(&refused).metadata().get("user_id"), Some(&without.to_string()));
+        assert_eq!(refusal::<()>(Err(refused)), missing);
+        assert!(!world.get(by, &plain.conversation_id).await.unwrap().secure);
+    }
+    world.auth.give_device_keys(&[cem]);
+    assert!(world.create_secure(ann, direct, &[cem]).await.unwrap().conversation.unwrap().secure);
+    assert!(world.create_secure(cem, discussion, &[ann, bob]).await.unwrap().conversation.unwrap().secure);
+    // The owner of a group answers for who can write there.
+    let group = world.create_secure(ann, pb::ConversationKind::Group, &[guest]).await.unwrap();
+    assert!(group.conversation.unwrap().secure);
+    world.stop().await;
+}
+
+#[tokio::test]
 async fn who_is_muted_does_not_make_a_discussion_secure() {
     let world = World::start().await;
     let [ann, bob] = world.people();
+    world.auth.give_device_keys(&[ann, bob]);
     let discussion = pb::ConversationKind::Discussion;
     let id = world.create(ann, discussion, &[bob]).await.conversation_id;
     world.set_role(ann, &id, bob, pb::MemberRole::Muted).await.unwrap();
@@ -76,6 +110,7 @@ async fn every_kind_can_be_made_secure() {
     use pb::ConversationKind::{Channel, Direct, Discussion, Group, Room};
     let world = World::start().await;
     let [ann, bob] = world.people();
+    world.auth.give_device_keys(&[ann, bob]);
     for kind in [Direct, Group, Discussion, Channel, Room] {
         let made = world.create_secure(ann, kind, &[bob]).await.unwrap();
         assert!(made.created && made.conversation.unwrap().secure, "{kind:?}");

@@ -13,6 +13,7 @@ use tonic::{Code, Status};
 
 use crate::config::{Config, DialectsConfig};
 use crate::http::error::Problem;
+use crate::http::middleware::strangers::Asker;
 use crate::upstream::Upstream;
 use crate::upstream::clients::OnBehalf;
 
@@ -41,15 +42,6 @@ impl From<&Actor> for Authority {
     }
 }
 
-impl Authority {
-    fn address(&self) -> IpAddr {
-        match self {
-            Self::User(actor) => actor.address,
-            Self::Anonymous(address) => *address,
-        }
-    }
-}
-
 /// The services behind a dialect. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Backend {
@@ -68,9 +60,12 @@ impl Backend {
         &self.config.dialects
     }
 
-    /// The largest body of a request, in bytes.
-    pub(crate) fn max_body_bytes(&self) -> usize {
-        self.config.max_body_bytes
+    /// The largest body of a request, in bytes. That of a stranger is no message.
+    pub(crate) fn max_body_bytes(&self, asker: Option<&Asker>) -> usize {
+        match asker {
+            Some(Asker::Stranger) => self.config.max_body_bytes,
+            Some(Asker::User | Asker::Unverified) | None => self.config.dialect_body_bytes(),
+        }
     }
 
     /// True in the profile for one developer's machine.
@@ -114,7 +109,7 @@ impl Backend {
         R: Rpc,
     {
         let authority = authority.into();
-        self.count(&authority, &request)?;
+        self.count(&authority)?;
         let patience = self.config.request_timeout;
         let on_behalf = match &authority {
             Authority::User(actor) => {
@@ -154,7 +149,6 @@ impl Backend {
 
     /// Sends a message over the stream that carries the sends of all connections.
     pub(crate) async fn send(&self, actor: &Actor, request: SendMessageRequest) -> Result<Message, Problem> {
-        self.count(&Authority::from(actor), &request)?;
         // The sends of one user go over one stream, so that they arrive in their order.
         let lane = actor.user_id.uuid().as_u64_pair().1;
         let sent = self.upstream.send_stream().send(lane, actor.token.clone(), request);
@@ -164,16 +158,12 @@ impl Backend {
         Ok(outcome?.message.unwrap_or_default())
     }
 
-    fn count<R: Rpc>(&self, authority: &Authority, request: &R) -> Result<(), Problem> {
-        let limits = self.upstream.limits();
-        if let Authority::Anonymous(address) = authority {
-            limits.anonymous(*address)?;
+    /// Counts what is asked without a session. The services count what users ask.
+    fn count(&self, authority: &Authority) -> Result<(), Problem> {
+        match authority {
+            Authority::Anonymous(address) => Ok(self.upstream.limits().anonymous(*address)?),
+            Authority::User(_) => Ok(()),
         }
-        let user = match authority {
-            Authority::User(actor) => Some(actor.user_id),
-            Authority::Anonymous(_) => None,
-        };
-        Ok(limits.rpc(request, user, authority.address())?)
     }
 
     /// A token that stands for no session counts like no token, so that guessing tokens is slowed down.

@@ -163,7 +163,8 @@ async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Resul
     if dialect == Dialect::Talkamie && talkamie::socket::is_at(request.uri().path()) {
         return talkamie::socket::open(dialects, request).await;
     }
-    let request = HttpRequest::read(request, dialects.backend.max_body_bytes()).await?;
+    let max_body = dialects.backend.max_body_bytes(request.extensions().get());
+    let request = HttpRequest::read(request, max_body).await?;
     // Each in a box of its own size: together they are too large for the stack of a worker.
     let answered = match dialect {
         Dialect::Allo => allo::answer(&dialects, &request).boxed(),

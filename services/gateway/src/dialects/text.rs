@@ -7,7 +7,7 @@ use proto::messaging::v1::{CallOutcome, Content};
 /// The longest text that a dialect takes, in bytes.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// The text of a message: line ends become LF; control characters, too much text and only white space are refused.
+/// The text of a message: line ends become LF; control characters, too much text and what shows nothing are refused.
 pub(crate) fn message(field: &str, text: &str) -> Result<String, Fault> {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     if text.len() > MAX_BYTES {
@@ -16,10 +16,12 @@ pub(crate) fn message(field: &str, text: &str) -> Result<String, Fault> {
     if text.chars().any(|letter| letter.is_control() && !matches!(letter, '\n' | '\t')) {
         return Err(Fault::invalid(field, "must not contain control characters"));
     }
-    if text.trim().is_empty() {
-        return Err(Fault::invalid(field, "must not be empty"));
-    }
-    Ok(text)
+    visible(field, text)
+}
+
+/// A text that shows something.
+pub(crate) fn visible(field: &str, text: String) -> Result<String, Fault> {
+    if chassis::text::is_blank(&text) { Err(Fault::invalid(field, chassis::text::VISIBLE)) } else { Ok(text) }
 }
 
 /// An address that a message carries: https only.
@@ -86,7 +88,7 @@ mod tests {
 
     #[test]
     fn control_characters_blanks_and_long_texts_are_refused() {
-        for text in ["", " \r\n ", "a\0b", "\u{7}", &"x".repeat(MAX_BYTES + 1)] {
+        for text in ["", " \r\n ", "\u{200b}\u{2800}", "a\0b", "\u{7}", &"x".repeat(MAX_BYTES + 1)] {
             assert_eq!(message("text", text).expect_err("refused").fields()[0].0, "text");
         }
         assert!(message("text", &"x".repeat(MAX_BYTES)).is_ok());

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error;
-use std::sync::{Arc, LazyLock, PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use axum::Router;
 use axum::extract::Path;
@@ -12,10 +12,13 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use bytes::Bytes;
 use chassis::fault::Fault;
+use chassis::profile::Profile;
+use http::HeaderMap;
 use http::header::{self, HeaderValue};
 use utoipa_swagger_ui::Config;
 
 use crate::http::error::Problem;
+use crate::http::static_file::StaticFile;
 
 /// Scripts, pictures and requests: from here and nowhere else.
 const POLICY: HeaderValue = HeaderValue::from_static(
@@ -23,77 +26,83 @@ const POLICY: HeaderValue = HeaderValue::from_static(
      connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
 );
 
-static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
-    let config = Config::from("/openapi.json")
+/// The settings of the page. In development the browser keeps the token that was entered, for the next visit.
+fn settings(profile: Profile) -> Config<'static> {
+    Config::from("/openapi.json")
         .try_it_out_enabled(true)
-        .persist_authorization(true)
+        .persist_authorization(profile.is_development())
         .deep_linking(true)
         .display_request_duration(true)
         .filter(true)
         .show_extensions(true)
         .default_models_expand_depth(0)
         .doc_expansion("none")
-        // Would send the document to somebody else to have it checked.
-        .validator_url("none");
-    Arc::new(config)
-});
+        // A validator would be sent the document.
+        .validator_url("none")
+}
 
 /// The routes below `/docs`.
-pub(crate) fn router<S: Clone + Send + Sync + 'static>() -> Router<S> {
+pub(crate) fn router<S: Clone + Send + Sync + 'static>(profile: Profile) -> Router<S> {
+    let pages = Arc::new(Pages::new(profile));
+    let index = {
+        let pages = Arc::clone(&pages);
+        async move |headers: HeaderMap| pages.answer("index.html", &headers)
+    };
+    let file = async move |Path(name): Path<String>, headers: HeaderMap| pages.answer(&name, &headers);
     Router::new()
         .route("/docs", get(|| async { Redirect::permanent("/docs/") }))
-        .route("/docs/", get(|| async { file("index.html") }))
-        .route("/docs/{*file}", get(|Path(name): Path<String>| async move { file(&name) }))
+        .route("/docs/", get(index))
+        .route("/docs/{*file}", get(file))
 }
 
-/// The files that have been asked for. All answers share the bytes of a file.
-static FILES: LazyLock<RwLock<HashMap<String, File>>> = LazyLock::new(RwLock::default);
-
-/// A file of the page.
-#[derive(Clone)]
-struct File {
-    content_type: HeaderValue,
-    bytes: Bytes,
+/// The files of the page. All answers share the bytes of a file.
+struct Pages {
+    settings: Arc<Config<'static>>,
+    /// The files that have been asked for.
+    files: RwLock<HashMap<String, Arc<StaticFile>>>,
 }
 
-impl File {
+impl Pages {
+    fn new(profile: Profile) -> Self {
+        Self { settings: Arc::new(settings(profile)), files: RwLock::default() }
+    }
+
     /// The file with this name, when there is one.
-    fn named(name: &str) -> Result<Option<Self>, Box<dyn Error>> {
+    fn named(&self, name: &str) -> Result<Option<Arc<StaticFile>>, Box<dyn Error>> {
         // All files lie in one folder. Another way to write a name would be remembered as another file.
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_name) {
             return Ok(None);
         }
-        if let Some(known) = FILES.read().unwrap_or_else(PoisonError::into_inner).get(name) {
-            return Ok(Some(known.clone()));
+        if let Some(known) = self.files.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return Ok(Some(Arc::clone(known)));
         }
-        let Some(served) = utoipa_swagger_ui::serve(name, CONFIG.clone())? else { return Ok(None) };
+        let Some(served) = utoipa_swagger_ui::serve(name, Arc::clone(&self.settings))? else {
+            return Ok(None);
+        };
         let bytes = match served.bytes {
             Cow::Borrowed(bytes) => Bytes::from_static(bytes),
             Cow::Owned(bytes) => Bytes::from(bytes),
         };
-        let file = Self { content_type: HeaderValue::try_from(served.content_type)?, bytes };
-        // When two ask for it first, both get the one that is kept.
-        let mut files = FILES.write().unwrap_or_else(PoisonError::into_inner);
-        Ok(Some(files.entry(name.to_owned()).or_insert(file).clone()))
+        let file = Arc::new(StaticFile::new(HeaderValue::try_from(served.content_type)?, bytes));
+        // Of two that ask for it first, both get the one that is kept.
+        let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
+        Ok(Some(Arc::clone(files.entry(name.to_owned()).or_insert(file))))
     }
-}
 
-fn file(name: &str) -> Response {
-    let file = match File::named(name) {
-        Ok(Some(file)) => file,
-        Ok(None) => return Problem::route_not_found().into_response(),
-        Err(error) => {
-            tracing::error!(error, name, "a page of the documentation cannot be served");
-            return Problem::from(Fault::internal()).into_response();
-        }
-    };
-    let mut response = file.bytes.into_response();
-    let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, file.content_type);
-    headers.insert(header::CONTENT_SECURITY_POLICY, POLICY);
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
+    fn answer(&self, name: &str, headers: &HeaderMap) -> Response {
+        let file = match self.named(name) {
+            Ok(Some(file)) => file,
+            Ok(None) => return Problem::route_not_found().into_response(),
+            Err(error) => {
+                tracing::error!(error, name, "a page of the documentation cannot be served");
+                return Problem::from(Fault::internal()).into_response();
+            }
+        };
+        let mut response = file.respond(headers);
+        response.headers_mut().insert(header::CONTENT_SECURITY_POLICY, POLICY);
+        response
+    }
 }
 
 #[cfg(test)]
@@ -104,7 +113,11 @@ mod tests {
     use super::*;
 
     async fn served(name: &str) -> (StatusCode, String) {
-        let response = file(name);
+        served_in(Profile::Development, name).await
+    }
+
+    async fn served_in(profile: Profile, name: &str) -> (StatusCode, String) {
+        let response = Pages::new(profile).answer(name, &HeaderMap::new());
         let status = response.status();
         let body = response.into_body().collect().await.expect("a body").to_bytes();
         (status, String::from_utf8_lossy(&body).into_owned())
@@ -126,6 +139,14 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn production_keeps_no_token_in_the_browser() {
+        for (profile, is_kept) in [(Profile::Development, true), (Profile::Production, false)] {
+            let (_, start) = served_in(profile, "swagger-initializer.js").await;
+            assert_eq!(start.contains("\"persistAuthorization\": true"), is_kept, "{start}");
+        }
+    }
+
+    #[tokio::test]
     async fn what_the_page_needs_is_here() {
         for name in ["swagger-ui.css", "index.css", "swagger-ui-bundle.js", "swagger-ui-standalone-preset.js"]
         {
@@ -138,8 +159,11 @@ mod tests {
 
     #[tokio::test]
     async fn all_answers_share_the_bytes_of_a_file() {
+        let pages = Pages::new(Profile::Development);
         for name in ["swagger-ui-bundle.js", "swagger-initializer.js"] {
-            let bytes = async || file(name).into_body().collect().await.expect("a body").to_bytes();
+            let bytes = async || {
+                pages.answer(name, &HeaderMap::new()).into_body().collect().await.expect("a body").to_bytes()
+            };
             assert_eq!(bytes().await.as_ptr(), bytes().await.as_ptr(), "{name}");
         }
     }

@@ -4,10 +4,12 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
-use chassis::fault::Fault;
+use chassis::fault::{Fault, code_name};
+use chassis::trace;
 use http::header::{self, HeaderValue};
 use http::{HeaderMap, Method, StatusCode};
 use proto::gateway::v1::{Error, ErrorReason, FieldViolation};
+use proto::messaging::v1 as messaging;
 use tonic::{Code, Status};
 
 use crate::json;
@@ -31,7 +33,7 @@ impl Problem {
             .into()
     }
 
-    /// This path does not take this method.
+    /// This path takes other methods than that of the request.
     pub(crate) fn method_not_allowed(allow: &[Method]) -> Self {
         let allow = allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         let fault = Fault::new(Code::Unimplemented, ErrorReason::MethodNotAllowed.as_str_name())
@@ -41,6 +43,16 @@ impl Problem {
         if let Ok(allow) = HeaderValue::try_from(allow) {
             problem.headers.insert(header::ALLOW, allow);
         }
+        problem
+    }
+
+    /// The body is compressed or otherwise encoded.
+    pub(crate) fn unsupported_encoding() -> Self {
+        let fault = Fault::new(Code::InvalidArgument, ErrorReason::UnsupportedMediaType.as_str_name())
+            .message("send the body as it is, without content-encoding")
+            .field("content-encoding", "must be absent or identity");
+        let mut problem = Self::with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE, fault);
+        problem.headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         problem
     }
 
@@ -138,7 +150,17 @@ impl Problem {
 
 impl From<Fault> for Problem {
     fn from(fault: Fault) -> Self {
-        Self::with_status(http_status(fault.code()), fault)
+        let status = status_of_reason(fault.reason()).unwrap_or_else(|| http_status(fault.code()));
+        Self::with_status(status, fault)
+    }
+}
+
+/// The status of a reason that HTTP has a closer word for than the code says.
+fn status_of_reason(reason: &str) -> Option<StatusCode> {
+    match messaging::ErrorReason::from_str_name(reason)? {
+        messaging::ErrorReason::UploadTooSlow => Some(StatusCode::REQUEST_TIMEOUT),
+        messaging::ErrorReason::StorageFull => Some(StatusCode::PAYLOAD_TOO_LARGE),
+        _ => None,
     }
 }
 
@@ -230,7 +252,8 @@ fn deadline_exceeded() -> Fault {
 
 /// The body that tells a client what a service said, on the socket.
 pub(crate) fn body(status: &Status) -> Error {
-    error_of(&fault_of(status))
+    let request_id = trace::current().map(|context| context.trace_id.to_string());
+    Error { request_id, ..error_of(&fault_of(status)) }
 }
 
 /// The body that tells a client of a fault.
@@ -247,6 +270,7 @@ fn error_of(fault: &Fault) -> Error {
             .collect(),
         retry_after: fault.wait().and_then(|wait| prost_types::Duration::try_from(wait).ok()),
         metadata: fault.metadata().clone(),
+        request_id: None,
     }
 }
 
@@ -264,29 +288,6 @@ fn http_status(code: Code) -> StatusCode {
         Code::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Code::DeadlineExceeded | Code::Cancelled => StatusCode::GATEWAY_TIMEOUT,
         Code::Internal | Code::Unknown | Code::DataLoss => StatusCode::INTERNAL_SERVER_ERROR,
-    }
-}
-
-/// The name of a gRPC code, as the specification spells it.
-fn code_name(code: Code) -> &'static str {
-    match code {
-        Code::Ok => "OK",
-        Code::Cancelled => "CANCELLED",
-        Code::Unknown => "UNKNOWN",
-        Code::InvalidArgument => "INVALID_ARGUMENT",
-        Code::DeadlineExceeded => "DEADLINE_EXCEEDED",
-        Code::NotFound => "NOT_FOUND",
-        Code::AlreadyExists => "ALREADY_EXISTS",
-        Code::PermissionDenied => "PERMISSION_DENIED",
-        Code::ResourceExhausted => "RESOURCE_EXHAUSTED",
-        Code::FailedPrecondition => "FAILED_PRECONDITION",
-        Code::Aborted => "ABORTED",
-        Code::OutOfRange => "OUT_OF_RANGE",
-        Code::Unimplemented => "UNIMPLEMENTED",
-        Code::Internal => "INTERNAL",
-        Code::Unavailable => "UNAVAILABLE",
-        Code::DataLoss => "DATA_LOSS",
-        Code::Unauthenticated => "UNAUTHENTICATED",
     }
 }
 

@@ -4,23 +4,26 @@ pub(crate) mod authorization;
 mod calendar;
 mod docs;
 pub(crate) mod error;
+pub(crate) mod etag;
 mod export;
 mod files;
 mod home;
 pub(crate) mod middleware;
 pub(crate) mod rest;
 pub(crate) mod server;
+pub(crate) mod static_file;
 
 use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::FromRef;
+use chassis::profile::Profile;
 
 use crate::config::Config;
 use crate::upstream::Upstream;
 
 /// All routes of HTTP. Fails when the contract has a rule that cannot be followed.
-pub(crate) fn router<S>() -> anyhow::Result<Router<S>>
+pub(crate) fn router<S>(profile: Profile) -> anyhow::Result<Router<S>>
 where
     S: Clone + Send + Sync + 'static,
     Upstream: FromRef<S>,
@@ -28,7 +31,7 @@ where
 {
     let described = described();
     let routes = rest::router(&described)?
-        .merge(docs::router())
+        .merge(docs::router(profile))
         .merge(home::router())
         .merge(files::router())
         .merge(export::router())

@@ -13,7 +13,7 @@ use chassis::newest::Newest;
 use chassis::tasks::{Shutdown, Tasks};
 use prost::Message as _;
 use proto::gateway::v1::server_frame::Frame as Body;
-use proto::id::{CallId, UserId};
+use proto::id::{CallId, SessionId, UserId};
 use proto::scheduling::v1::CallEvent;
 use proto::scheduling::v1::call_event::Event;
 use tokio::sync::{OnceCell, mpsc};
@@ -138,6 +138,11 @@ impl CallEvents {
                         // The other device must not be able to fill the queue.
                         connection.push_if_quick(&frame);
                     }
+                }
+            }
+            Some(Event::DeviceMissed(missed)) => {
+                if let Ok(session) = SessionId::parse(&missed.session_id) {
+                    self.registry.look_at_device((user, session));
                 }
             }
             // A newer service says something that we do not know.

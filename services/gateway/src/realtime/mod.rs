@@ -9,11 +9,14 @@
 //! resume         from a known sequence to live               subscriber         one view on the logs, typed
 //! watermarks     which receipts are late
 //! presence       reports connected users to conversation     call_events        hands out calls
+//! devices        reports connected devices to scheduling
 //! websocket      the canonical socket, and its transport     sse                the event stream
 //! ```
 
 pub(crate) mod call_events;
 pub(crate) mod connection;
+mod delivery_times;
+mod devices;
 pub(crate) mod frame;
 mod frame_json;
 pub(crate) mod handshake;
@@ -79,7 +82,7 @@ impl Realtime {
         let (disconnects, disconnected) = tokio::sync::mpsc::unbounded_channel();
         let registry = ConnectionRegistry::new(disconnects);
         Self(Arc::new(Inner {
-            hub: Hub::new(upstream.clients().clone(), events.clone()),
+            hub: Hub::new(upstream.clients().clone(), events.clone(), clock.clone()),
             call_events: Arc::new(CallEvents::new(registry.clone(), disconnected, events.clone())),
             registry,
             waiting: Waiting::default(),
@@ -99,6 +102,7 @@ impl Realtime {
         self.0.call_events.start(tasks);
         session_watch::start(self, tasks);
         presence::start(self, tasks);
+        devices::start(self, tasks);
         let realtime = self.clone();
         tasks.spawn("sockets", |shutdown| drain(realtime, shutdown));
     }
@@ -190,6 +194,11 @@ fn describe() {
     metrics::describe_gauge!("sockets_open", "Connections of clients, WebSocket and SSE.");
     metrics::describe_counter!("socket_frames_total", "Frames, by direction.");
     metrics::describe_counter!("sockets_closed_total", "Connections that the gateway has closed, by reason.");
+    metrics::describe_histogram!(
+        "delivery_seconds",
+        metrics::Unit::Seconds,
+        "Time from an event until it is handed to connections."
+    );
     metrics::describe_counter!("log_repairs_total", "Reads of a log because hints were missing.");
     metrics::describe_counter!(
         "log_head_checks_total",

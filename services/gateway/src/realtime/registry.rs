@@ -9,7 +9,7 @@ use std::time::Duration;
 use chassis::fault::Fault;
 use metrics::Gauge;
 use proto::gateway::v1::ErrorReason;
-use proto::id::UserId;
+use proto::id::{SessionId, UserId};
 use tokio::sync::{Notify, mpsc};
 use tonic::Code;
 
@@ -41,6 +41,9 @@ struct Places {
     anonymous: HashMap<u64, Arc<Connection>>,
     /// Users whose first connection was opened, or whose last one was closed, since [`ConnectionRegistry::changed`].
     changed: HashSet<UserId>,
+    /// Devices whose first connection was opened, or whose last one was closed, since
+    /// [`ConnectionRegistry::changed_devices`].
+    changed_devices: HashSet<(UserId, SessionId)>,
     total: usize,
 }
 
@@ -105,6 +108,21 @@ impl ConnectionRegistry {
         changed.into_iter().map(|user| (user, places.users.contains_key(&user))).collect()
     }
 
+    /// The devices that connected or disconnected since the last call, and whether they are connected now.
+    pub(crate) fn changed_devices(&self) -> Vec<((UserId, SessionId), bool)> {
+        let mut places = self.lock();
+        let changed = std::mem::take(&mut places.changed_devices);
+        changed.into_iter().map(|device| (device, places.has_device(device))).collect()
+    }
+
+    /// Counts a device as one that has changed if it is connected.
+    pub(crate) fn look_at_device(&self, device: (UserId, SessionId)) {
+        let mut places = self.lock();
+        if places.has_device(device) {
+            places.changed_devices.insert(device);
+        }
+    }
+
     /// Admits no more connections.
     pub(crate) fn close(&self) {
         self.lock().closed = true;
@@ -128,6 +146,11 @@ impl ConnectionRegistry {
         };
         if let Entry::Occupied(mut user) = places.users.entry(user_id) {
             user.get_mut().retain(|other| other.number() != connection.number());
+            if let Some(device) = device_of(connection)
+                && !user.get().iter().any(|other| device_of(other) == Some(device))
+            {
+                places.changed_devices.insert(device);
+            }
             if user.get().is_empty() {
                 user.remove();
                 places.changed.insert(user_id);
@@ -167,7 +190,10 @@ impl ConnectionSlot {
                 return Err(too_many("user"));
             }
             let is_first = others.is_empty();
+            let device = device_of(connection);
+            let is_first_of_device = !others.iter().any(|other| device_of(other) == device);
             others.push(Arc::clone(connection));
+            places.changed_devices.extend(device.filter(|_| is_first_of_device));
             if is_first {
                 places.changed.insert(user);
             }
@@ -210,6 +236,19 @@ impl Slot {
     fn connections(&self) -> MutexGuard<'_, Vec<Arc<Connection>>> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+impl Places {
+    fn has_device(&self, device: (UserId, SessionId)) -> bool {
+        let connections = self.users.get(&device.0).into_iter().flatten();
+        connections.into_iter().any(|connection| device_of(connection) == Some(device))
+    }
+}
+
+/// The user and the session of a connection.
+fn device_of(connection: &Connection) -> Option<(UserId, SessionId)> {
+    let Viewer::User(user) = connection.viewer() else { return None };
+    connection.identity().map(|identity| (user, identity.session_id()))
 }
 
 fn is_of_user(connection: &Arc<Connection>) -> bool {
@@ -325,6 +364,33 @@ mod tests {
         places.pop();
         assert_eq!(registry.changed(), [(user, false)]);
         assert!(registry.users().is_empty());
+    }
+
+    #[test]
+    fn the_first_connection_of_a_device_and_the_end_of_the_last_are_told() {
+        let config = SocketsConfig { per_user: 3, ..config() };
+        let (registry, user) = (open(), UserId::generate());
+        let slots: Vec<_> = (1..3).map(|n| registry.admit(address(n), &config).expect("a slot")).collect();
+        let [one, other] = [1, 2].map(|number| someone(number, user));
+        let device = device_of(&one).expect("a device");
+        slots[0].attach(&one, &config).expect("signed in");
+        assert_eq!(registry.changed_devices(), [(device, true)]);
+        slots[1].attach(&other, &config).expect("signed in");
+        let second = device_of(&other).expect("a device");
+        let expected = if second == device { vec![] } else { vec![(second, true)] };
+        assert_eq!(registry.changed_devices(), expected);
+        registry.look_at_device(device);
+        assert_eq!(registry.changed_devices(), [(device, true)]);
+        slots[0].detach(&one);
+        slots[1].detach(&other);
+        let mut gone = registry.changed_devices();
+        gone.sort_unstable();
+        let mut both = vec![(device, false), (second, false)];
+        both.sort_unstable();
+        both.dedup();
+        assert_eq!(gone, both);
+        registry.look_at_device(device);
+        assert!(registry.changed_devices().is_empty(), "it is not connected");
     }
 
     #[test]

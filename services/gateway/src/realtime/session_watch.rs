@@ -12,13 +12,15 @@ use chassis::tasks::{Shutdown, Tasks};
 use chassis::transport::as_service;
 use futures_util::{StreamExt, stream};
 use prost::Message as _;
-use proto::auth::v1::{IntrospectRequest, SessionsEnded};
+use proto::auth::v1::{
+    CallerInfo, IntrospectRequest, RedeemStreamTicketRequest, RedeemStreamTicketResponse, SessionsEnded,
+};
 use proto::id::{SessionId, UserId};
 use tokio::sync::mpsc;
 use tonic::{Code, Status};
 
 use super::connection::{Connection, End};
-use super::identity::{SignedIn, Ticket};
+use super::identity::{Credential, SessionProof, SignedIn, StreamKey};
 use crate::realtime::Realtime;
 use crate::upstream::clients::Clients;
 
@@ -45,24 +47,78 @@ const WAITING_HINTS: usize = 4096;
 
 /// Whose session a token stands for.
 pub(crate) async fn sign_in(clients: &Clients, token: &str) -> Result<SignedIn, Status> {
-    look_up(clients, token, PATIENCE).await?.ok_or_else(|| unauthenticated().into())
+    introspect(clients, token, PATIENCE).await?.ok_or_else(|| unauthenticated().into())
 }
 
-async fn look_up(clients: &Clients, token: &str, patience: Duration) -> Result<Option<SignedIn>, Status> {
+/// The session that a ticket for an event stream stands for, together with the key that the client has shown. Its first use
+/// binds the ticket to a new key.
+pub(crate) async fn redeem_ticket(
+    clients: &Clients,
+    ticket: &str,
+    shown: Option<&StreamKey>,
+) -> Result<SignedIn, Status> {
+    redeem(clients, ticket, shown, PATIENCE).await?.ok_or_else(|| unauthenticated().into())
+}
+
+/// The session that a secret stands for at this moment.
+async fn look_up(
+    clients: &Clients,
+    credential: &Credential,
+    patience: Duration,
+) -> Result<Option<SignedIn>, Status> {
+    match credential {
+        Credential::Token(token) => introspect(clients, token, patience).await,
+        Credential::StreamTicket { ticket, key } => redeem(clients, ticket, Some(key), patience).await,
+    }
+}
+
+async fn introspect(clients: &Clients, token: &str, patience: Duration) -> Result<Option<SignedIn>, Status> {
     if token.is_empty() || token.len() > 256 {
         return Ok(None);
     }
     let mut request =
         as_service(IntrospectRequest { session_token: token.to_owned() }, clients.credential(), None);
     request.set_timeout(patience);
-    let answer = tokio::time::timeout(patience, async { clients.auth().introspect(request).await }).await;
-    let answer = answer.map_err(|_| Status::deadline_exceeded("auth takes too long"))??;
+    let answer = in_time(patience, async { clients.auth().introspect(request).await }).await?;
     let Some(caller) = answer.into_inner().caller else { return Ok(None) };
+    signed_in(&caller, Credential::Token(Arc::from(token))).map(Some)
+}
+
+async fn redeem(
+    clients: &Clients,
+    ticket: &str,
+    shown: Option<&StreamKey>,
+    patience: Duration,
+) -> Result<Option<SignedIn>, Status> {
+    if ticket.is_empty() || ticket.len() > 64 {
+        return Ok(None);
+    }
+    let stream_key = shown.map(|key| key.as_bytes().to_vec()).unwrap_or_default();
+    let message = RedeemStreamTicketRequest { ticket: ticket.to_owned(), stream_key };
+    let mut request = as_service(message, clients.credential(), None);
+    request.set_timeout(patience);
+    let answer = in_time(patience, async { clients.auth().redeem_stream_ticket(request).await }).await?;
+    let RedeemStreamTicketResponse { caller, stream_key } = answer.into_inner();
+    let Some(caller) = caller else { return Ok(None) };
+    let key = <[u8; 16]>::try_from(stream_key.as_slice())
+        .map_err(|_| Status::new(Code::Internal, "auth has answered with a key that is none"))?;
+    let credential = Credential::StreamTicket { ticket: Arc::from(ticket), key: key.into() };
+    signed_in(&caller, credential).map(Some)
+}
+
+async fn in_time<T>(
+    patience: Duration,
+    answer: impl Future<Output = Result<T, Status>>,
+) -> Result<T, Status> {
+    let answer = tokio::time::timeout(patience, answer).await;
+    answer.map_err(|_| Status::deadline_exceeded("auth takes too long"))?
+}
+
+fn signed_in(caller: &CallerInfo, credential: Credential) -> Result<SignedIn, Status> {
     match (UserId::parse(&caller.user_id), SessionId::parse(&caller.session_id)) {
         (Ok(user_id), Ok(session_id)) => {
-            let ticket =
-                Ticket { token: Arc::from(token), expires: Timestamp::from_millis(caller.expire_millis) };
-            Ok(Some(SignedIn { user_id, session_id, ticket }))
+            let expires = Timestamp::from_millis(caller.expire_millis);
+            Ok(SignedIn { user_id, session_id, proof: SessionProof { credential, expires } })
         }
         _ => Err(Status::new(Code::Internal, "auth has answered with ids that are none")),
     }
@@ -159,15 +215,15 @@ async fn look_at(realtime: &Realtime, connections: Vec<Arc<Connection>>, doubt: 
         .for_each_concurrent(AT_A_TIME, |connection| async move {
             // The anonymous viewer has no session that could end.
             let Some(identity) = connection.identity() else { return };
-            let token = identity.token();
-            match look_up(realtime.upstream().clients(), &token, doubt.patience()).await {
+            let credential = identity.credential();
+            match look_up(realtime.upstream().clients(), &credential, doubt.patience()).await {
                 Ok(Some(who)) if who.session_id == identity.session_id() => {
                     // It may have been signed in anew meanwhile.
-                    if identity.token() == token {
-                        identity.renew(who.ticket);
+                    if identity.credential() == credential {
+                        identity.renew(who.proof);
                     }
                 }
-                Ok(_) if identity.token() != token => {}
+                Ok(_) if identity.credential() != credential => {}
                 Ok(_) => connection.end(End::SignedOut),
                 Err(_) if doubt == Doubt::Ended => connection.end(End::SignedOut),
                 Err(status) => {

@@ -31,6 +31,7 @@ use proto::policy::Access;
 use proto::rpc::Rpc;
 use proto::scheduling::v1::ListScheduledMessagesRequest;
 use proto::scheduling::v1::calendar_service_client::CalendarServiceClient;
+use proto::scheduling::v1::call_service_client::CallServiceClient;
 use proto::scheduling::v1::export_service_client as scheduling;
 use proto::scheduling::v1::scheduled_message_service_client::ScheduledMessageServiceClient;
 use tonic::metadata::{Ascii, MetadataValue};
@@ -159,6 +160,11 @@ impl Clients {
     /// Everything that scheduling keeps about a person.
     pub fn scheduling_export(&self) -> scheduling::ExportServiceClient<Transport> {
         scheduling::ExportServiceClient::new(self.scheduling.clone())
+    }
+
+    /// Calls.
+    pub fn calls(&self) -> CallServiceClient<Transport> {
+        CallServiceClient::new(self.scheduling.clone())
     }
 
     /// Messages to be sent later.

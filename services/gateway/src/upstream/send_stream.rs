@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use chassis::fault::Fault;
 use chassis::tasks::{Shutdown, Tasks};
-use chassis::trace::TraceContext;
+use chassis::trace::{self, TraceContext};
 use chassis::transport::as_service;
 use prost::Message as _;
 use proto::gateway::v1::ErrorReason;
@@ -39,9 +39,10 @@ const STREAMS: usize = 2;
 /// How many sends may wait for a stream.
 const WAITING: usize = 4096;
 
-/// How many sends one message carries at most, and how many bytes before no more is added to it.
+/// The number of sends that one message carries at most.
 const BATCH: usize = 256;
-const BATCH_BYTES: usize = 1 << 20;
+/// The bytes of a message to which no more sends are added. With one more, the largest, it is below what messaging takes.
+const BATCH_BYTES: usize = 768 << 10;
 
 /// How many messages may be on their way before messaging has taken them.
 const AHEAD: usize = 4;
@@ -66,6 +67,8 @@ struct Waiting {
     token: Arc<str>,
     request: SendMessageRequest,
     answer: Answer,
+    /// The trace of the command that it belongs to.
+    trace: TraceContext,
     /// True for one that was under way when a stream broke.
     is_second: bool,
 }
@@ -96,7 +99,8 @@ impl SendStream {
     ) -> impl Future<Output = Result<SendMessageResponse, Status>> + Send + use<> {
         let (answer, answered) = oneshot::channel();
         let place = usize::try_from(lane % STREAMS as u64).unwrap_or(0);
-        let taken = self.streams[place].try_send(Waiting { token, request, answer, is_second: false });
+        let trace = trace::current().unwrap_or_else(TraceContext::generate);
+        let taken = self.streams[place].try_send(Waiting { token, request, answer, trace, is_second: false });
         async move {
             match taken {
                 // Dropped unanswered when the stream broke.
@@ -171,6 +175,7 @@ struct SendStreamTask<'a> {
 struct UnderWay {
     token: Arc<str>,
     answer: Answer,
+    trace: TraceContext,
     /// The request that goes once more when the stream breaks.
     again: Option<SendMessageRequest>,
 }
@@ -237,18 +242,17 @@ impl<'a> SendStreamTask<'a> {
             fits
         };
         let count = waiting.iter().take_while(fits).count();
-        let sends = waiting.drain(..count).map(|Waiting { token, request, answer, is_second }| {
+        let sends = waiting.drain(..count).map(|Waiting { token, request, answer, trace, is_second }| {
             self.tickets += 1;
             let goes_again = !is_second && !request.client_message_id.is_empty();
             let again = goes_again.then(|| request.clone());
             let session_token = token.to_string();
-            self.under_way.insert(self.tickets, UnderWay { token, answer, again });
+            self.under_way.insert(self.tickets, UnderWay { token, answer, trace, again });
             CarriedSend {
                 ticket: self.tickets,
                 session_token,
                 request: Some(request),
-                // Each send is the beginning of a trace: none has come with a request of its own.
-                traceparent: TraceContext::generate().to_string(),
+                traceparent: trace.to_string(),
             }
         });
         SendMessagesRequest { sends: sends.collect() }
@@ -278,10 +282,10 @@ impl<'a> SendStreamTask<'a> {
         );
         let mut stopped = HashSet::new();
         let mut again = Vec::new();
-        for UnderWay { token, answer, again: request } in self.under_way.into_values() {
+        for UnderWay { token, answer, trace, again: request } in self.under_way.into_values() {
             match request {
                 Some(request) if !stopped.contains(&token) => {
-                    again.push(Waiting { token, request, answer, is_second: true });
+                    again.push(Waiting { token, request, answer, trace, is_second: true });
                 }
                 _ => {
                     stopped.insert(token);

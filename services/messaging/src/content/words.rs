@@ -12,8 +12,8 @@ const MAX_URL_BYTES: usize = 2048;
 /// How an https address begins.
 const HTTPS: &str = "https://";
 
-/// Normalises a text (NFC) and checks it: 1 to 16,384 bytes, not only white space, and no control characters but tab and
-/// line feed. Says which rule it breaks otherwise.
+/// Normalises a text (NFC) and checks it: 1 to 16,384 bytes, something that can be seen, and no control characters but tab
+/// and line feed. Says which rule it breaks otherwise.
 pub fn text(text: &mut String) -> Result<(), &'static str> {
     normalise(text);
     if text.len() > MAX_TEXT_BYTES {
@@ -27,7 +27,8 @@ pub fn text(text: &mut String) -> Result<(), &'static str> {
 pub fn paragraph(text: &mut String, max_chars: usize) -> Result<(), &'static str> {
     normalise(text);
     fits(text, max_chars)?;
-    uncontrolled(text)
+    uncontrolled(text)?;
+    visible_or_empty(text)
 }
 
 /// Normalises what stands on one line, such as a title or the name of a file, and checks it; it may be empty. What turns
@@ -38,15 +39,16 @@ pub fn line(text: &mut String, max_chars: usize) -> Result<(), &'static str> {
     if text.chars().any(|c| c.is_control() || turns_direction(c)) {
         return Err("must be one line without control characters");
     }
-    Ok(())
+    visible_or_empty(text)
 }
 
-/// Refuses what is empty or only white space.
+/// Refuses what is empty or shows nothing.
 pub fn something(text: &str) -> Result<(), &'static str> {
-    if text.chars().all(char::is_whitespace) {
-        return Err("must have something besides white space");
-    }
-    Ok(())
+    if chassis::text::is_blank(text) { Err(chassis::text::VISIBLE) } else { Ok(()) }
+}
+
+fn visible_or_empty(text: &str) -> Result<(), &'static str> {
+    if chassis::text::is_filled_with_blanks(text) { Err(chassis::text::VISIBLE_OR_EMPTY) } else { Ok(()) }
 }
 
 /// Checks an address: https with a host, without a user's name or password, and without what one reader of addresses

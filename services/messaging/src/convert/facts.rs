@@ -1,4 +1,4 @@
-//! The facts of others in our words. One that cannot be read is logged and left out.
+//! The facts of others in our words. The reader of facts puts aside one that cannot be read.
 
 use chassis::clock::Timestamp;
 use prost::Message as _;
@@ -11,15 +11,19 @@ use proto::messaging::v1 as pb;
 use uuid::Uuid;
 
 use crate::alert::{Effect, News};
-use crate::error::Error;
 use crate::event::{Fact, FactKind};
 use crate::people::PersonFact;
 use crate::request::{RequestChange, Waits};
 
-impl TryFrom<ConversationFact> for Fact {
-    type Error = Error;
+/// A fact that says what this version does not know, or what makes no sense.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("a fact that this version does not know, or one about nobody")]
+pub struct Unreadable;
 
-    fn try_from(fact: ConversationFact) -> Result<Self, Error> {
+impl TryFrom<ConversationFact> for Fact {
+    type Error = Unreadable;
+
+    fn try_from(fact: ConversationFact) -> Result<Self, Unreadable> {
         use conversation_fact::Payload as From;
         use pb::event::Payload as To;
         let occur_time = fact_time(fact.occur_time.as_ref());
@@ -29,7 +33,7 @@ impl TryFrom<ConversationFact> for Fact {
                 let since = member.join_time.as_ref().and_then(Timestamp::from_proto).unwrap_or(occur_time);
                 gained.push((fact_user(&member.user_id)?, since));
             }
-            Ok::<_, Error>(())
+            Ok::<_, Unreadable>(())
         };
         let (kind, payload) = match fact.payload {
             Some(From::ConversationCreated(created)) => {
@@ -54,12 +58,11 @@ impl TryFrom<ConversationFact> for Fact {
             Some(From::MemberRoleChanged(changed)) => (FactKind::RoleChanged, To::MemberRoleChanged(changed)),
             // What is between people is none of the conversation's log.
             Some(From::RequestChanged(_) | From::ContactBlocked(_)) | None => {
-                return Err(unreadable(fact.position));
+                return Err(Unreadable);
             }
         };
         Ok(Self {
-            conversation: ConversationId::parse(&fact.conversation_id)
-                .map_err(|InvalidId| unreadable(fact.position))?,
+            conversation: ConversationId::parse(&fact.conversation_id).map_err(|InvalidId| Unreadable)?,
             membership_version: fact.membership_version,
             occur_time,
             actor: UserId::parse(&fact.actor_user_id).ok(),
@@ -72,12 +75,11 @@ impl TryFrom<ConversationFact> for Fact {
 }
 
 impl TryFrom<ConversationFact> for RequestChange {
-    type Error = Error;
+    type Error = Unreadable;
 
-    fn try_from(fact: ConversationFact) -> Result<Self, Error> {
-        let unreadable = || unreadable(fact.position);
+    fn try_from(fact: ConversationFact) -> Result<Self, Unreadable> {
         let Some(conversation_fact::Payload::RequestChanged(changed)) = &fact.payload else {
-            return Err(unreadable());
+            return Err(Unreadable);
         };
         let only = match changed.only_user_id.as_str() {
             "" => None,
@@ -88,22 +90,22 @@ impl TryFrom<ConversationFact> for RequestChange {
             RequestState::Accepted => pb::AlertState::RequestAccepted,
             RequestState::Rejected => pb::AlertState::RequestRejected,
             RequestState::Cancelled => pb::AlertState::RequestCancelled,
-            RequestState::Unspecified => return Err(unreadable()),
+            RequestState::Unspecified => return Err(Unreadable),
         };
         let (kind, waits) = match changed.kind() {
             RequestKind::Connection => (pb::AlertKind::ConnectionRequest, None),
             RequestKind::Message => {
                 let conversation =
-                    ConversationId::parse(&fact.conversation_id).map_err(|InvalidId| unreadable())?;
+                    ConversationId::parse(&fact.conversation_id).map_err(|InvalidId| Unreadable)?;
                 let (request_version, membership_version) =
                     (changed.request_version, fact.membership_version);
                 let waits = Waits { conversation, request_version, membership_version };
                 (pb::AlertKind::MessageRequest, Some(waits))
             }
-            RequestKind::Unspecified => return Err(unreadable()),
+            RequestKind::Unspecified => return Err(Unreadable),
         };
         Ok(Self {
-            request: Uuid::try_parse(&changed.request_id).map_err(|_| unreadable())?,
+            request: Uuid::try_parse(&changed.request_id).map_err(|_| Unreadable)?,
             kind,
             from: fact_user(&changed.from_user_id)?,
             to: fact_user(&changed.to_user_id)?,
@@ -117,34 +119,29 @@ impl TryFrom<ConversationFact> for RequestChange {
 }
 
 impl TryFrom<UserFact> for PersonFact {
-    type Error = Error;
+    type Error = Unreadable;
 
-    /// Of a fact that does not concern us this is an error, too.
-    fn try_from(fact: UserFact) -> Result<Self, Error> {
-        let unreadable = || {
-            tracing::error!(fact.position, "a fact of auth cannot be read");
-            Error::Internal
-        };
-        let user = UserId::parse(&fact.user_id).map_err(|InvalidId| unreadable())?;
+    fn try_from(fact: UserFact) -> Result<Self, Unreadable> {
+        let user = UserId::parse(&fact.user_id).map_err(|InvalidId| Unreadable)?;
         let changed = match fact.payload {
             Some(user_fact::Payload::UserDeleted(_)) => return Ok(Self::Gone(user)),
             Some(user_fact::Payload::ReviewChanged(changed)) => changed,
             Some(user_fact::Payload::UserUpdated(_)) => {
                 return Ok(Self::ProfileChanged { user, time: fact_time(fact.occur_time.as_ref()) });
             }
-            None => return Err(unreadable()),
+            None => return Err(Unreadable),
         };
         let state = match changed.change() {
             ReviewChange::Written => pb::AlertState::ReviewWritten,
             ReviewChange::Updated => pb::AlertState::ReviewUpdated,
             ReviewChange::Deleted => pb::AlertState::ReviewDeleted,
-            ReviewChange::Unspecified => return Err(unreadable()),
+            ReviewChange::Unspecified => return Err(Unreadable),
         };
-        let reviewer = UserId::parse(&changed.reviewer_user_id).map_err(|InvalidId| unreadable())?;
+        let reviewer = UserId::parse(&changed.reviewer_user_id).map_err(|InvalidId| Unreadable)?;
         Ok(Self::Reviewed(News {
             user,
             kind: pb::AlertKind::Review,
-            subject: Uuid::try_parse(&changed.review_id).map_err(|_| unreadable())?,
+            subject: Uuid::try_parse(&changed.review_id).map_err(|_| Unreadable)?,
             state,
             version: changed.version,
             actor: Some(reviewer),
@@ -161,11 +158,6 @@ fn fact_time(time: Option<&prost_types::Timestamp>) -> Timestamp {
     time.and_then(Timestamp::from_proto).unwrap_or(Timestamp::from_millis(0))
 }
 
-fn fact_user(text: &str) -> Result<UserId, Error> {
-    UserId::parse(text).map_err(|InvalidId| unreadable(0))
-}
-
-fn unreadable(position: i64) -> Error {
-    tracing::error!(position, "a fact of conversation cannot be read");
-    Error::Internal
+fn fact_user(text: &str) -> Result<UserId, Unreadable> {
+    UserId::parse(text).map_err(|InvalidId| Unreadable)
 }

@@ -36,7 +36,7 @@ impl UploadService for UploadApi {
         let caller = Caller::of(&request)?;
         let request = request.into_inner();
         let plan = Plan::parse(request.name, &request.media_type, request.size)?;
-        let (upload, way) = self.uploads.create(caller.user_id, plan).await?;
+        let (upload, way) = self.uploads.create(&caller, plan).await?;
         Ok(Response::new(pb::CreateUploadResponse {
             upload: Some(upload.into()),
             upload_url: way.url,
@@ -48,7 +48,7 @@ impl UploadService for UploadApi {
     async fn get_upload(&self, request: Request<pb::GetUploadRequest>) -> Answer<pb::GetUploadResponse> {
         let caller = Caller::of(&request)?;
         let id = upload_id(&request.into_inner().upload_id)?;
-        let (upload, way) = self.uploads.get(caller.user_id, id).await?;
+        let (upload, way) = self.uploads.get(&caller, id).await?;
         let mut response = pb::GetUploadResponse { upload: Some(upload.into()), ..Default::default() };
         if let Some(way) = way {
             (response.download_url, response.ticket) = (way.url, way.ticket);
@@ -91,7 +91,7 @@ impl UploadService for UploadApi {
 }
 
 async fn write(uploads: Uploads, mut pieces: Streaming<pb::WriteUploadRequest>) -> Result<Upload, Status> {
-    let first = pieces.message().await?.unwrap_or_default();
+    let first = uploads.first(pieces.message()).await??.unwrap_or_default();
     let id = upload_id(&first.upload_id)?;
     // A stream that breaks off is one with fewer bytes than were said.
     let rest = pieces.map(move |piece| match piece {

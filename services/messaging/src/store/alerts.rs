@@ -119,6 +119,42 @@ pub(super) async fn tell(tx: &mut Tx, news: &[News]) -> Result<Vec<UserEvent>, F
     Ok(events)
 }
 
+/// The unread mentions in a conversation: of whom, by which message.
+pub(super) async fn unread_mentions(
+    tx: &mut Tx,
+    conversation: ConversationId,
+) -> Result<Vec<(UserId, MessageId)>, Failure> {
+    let rows = sqlx::query::<Db>(
+        "SELECT user_id, subject FROM alerts WHERE conversation_id = $1 AND kind = $2 AND read_time IS NULL",
+    )
+    .bind(conversation.uuid())
+    .bind(i64::from(i32::from(AlertKind::Mention)))
+    .fetch_all(&mut **tx)
+    .await?;
+    rows.iter().map(|row| Ok((user_at(row, 0)?, MessageId::from(row.try_get::<Uuid, _>(1)?)))).collect()
+}
+
+/// Makes mentions read that are there no more, or whose messages are not, and tells the users.
+pub(super) async fn settle_mentions(
+    tx: &mut Tx,
+    mentions: &[(UserId, MessageId)],
+    time: Timestamp,
+) -> Result<Vec<UserEvent>, Failure> {
+    if mentions.is_empty() {
+        return Ok(Vec::new());
+    }
+    let gone = lock_present(tx, &mentions.iter().map(|(user, _)| *user).collect()).await?;
+    let mut happened = Vec::with_capacity(mentions.len());
+    for (user, message) in mentions.iter().filter(|(user, _)| !gone.contains(user)) {
+        let before = by_subject(tx, *user, AlertKind::Mention, message.uuid()).await?;
+        let Some(before) = before.filter(|alert| alert.read_time.is_none()) else { continue };
+        let after = Alert { read_time: Some(time), update_time: time, ..before };
+        update(tx, &after).await?;
+        happened.push((*user, time, changed(&after)));
+    }
+    append_user_events(tx, happened).await
+}
+
 /// Adds its message to the alert of a message request, and tells the user, the head of whose log is locked.
 pub(super) async fn attach(
     tx: &mut Tx,

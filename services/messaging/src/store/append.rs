@@ -13,8 +13,8 @@ use super::log::{Advance, advance_heads};
 use super::search::{Searchable, index};
 use super::user_log::lock_users;
 use super::{
-    Db, PLACEHOLDERS, Store, Tx, conversation_at, message, message_columns, messages, padded, requests,
-    time_at, uploads, user_at,
+    Db, PLACEHOLDERS, Store, Tx, conversation_at, message, message_columns, messages, paces, padded,
+    requests, uploads,
 };
 use crate::alert::Alert;
 use crate::error::Error;
@@ -28,13 +28,6 @@ static INSERT_MESSAGES: Rows = Rows::new(
          fingerprint, content, reply_to, create_time, expire_time, details) VALUES",
     12,
     "ON CONFLICT DO NOTHING",
-);
-
-static UPSERT_PACES: Rows = Rows::new(
-    PLACEHOLDERS,
-    "INSERT INTO paces (conversation_id, user_id, send_time) VALUES",
-    3,
-    "ON CONFLICT (conversation_id, user_id) DO UPDATE SET send_time = excluded.send_time",
 );
 
 /// What a sender's key identifies: the conversation, the sender and its own id for the message.
@@ -101,7 +94,9 @@ impl Store {
         let locks = open.iter().map(|&index| (posts[index].letter.conversation, Advance::LOCK));
         advance_heads(&mut tx, &locks.collect()).await?;
         let known = known_keys(&mut tx, posts, &open, now).await?;
-        let mut paces = last_sends(&mut tx, posts, &open).await?;
+        let paced = open.iter().map(|&index| &posts[index]).filter(|post| post.access.pace.is_some());
+        let paced: Vec<_> = paced.map(|post| (post.letter.conversation, post.letter.sender)).collect();
+        let mut last_writes = paces::last_writes(&mut tx, &paced).await?;
         let files = open.iter().flat_map(|&index| posts[index].letter.content.upload_ids());
         let missing = uploads::hold(&mut tx, &files.collect()).await?;
         let requests: Vec<_> = open.iter().filter_map(|&index| requests::place(&posts[index])).collect();
@@ -142,11 +137,11 @@ impl Store {
             }
             if let Some(pace) = post.access.pace {
                 let place = (post.letter.conversation, post.letter.sender);
-                if let Some(wait) = wait_for_pace(pace, paces.get(&place).copied(), now) {
+                if let Some(wait) = wait_for_pace(pace, last_writes.get(&place).copied(), now) {
                     outcomes[index] = Some(Err(Error::SlowMode { wait }));
                     continue;
                 }
-                paces.insert(place, now);
+                last_writes.insert(place, now);
             }
             if let Some(key) = key(post.letter) {
                 firsts.insert(key, index);
@@ -164,13 +159,7 @@ impl Store {
             .filter(|&&index| posts[index].access.pace.is_some() && matches!(outcomes[index], Some(Ok(_))))
             .map(|&index| (posts[index].letter.conversation, posts[index].letter.sender))
             .collect();
-        for (text, part) in UPSERT_PACES.parts(&Vec::from_iter(paced)) {
-            let mut query = sqlx::query::<Db>(text);
-            for (conversation, user) in part {
-                query = query.bind(conversation.uuid()).bind(user.uuid()).bind(now.as_millis());
-            }
-            query.execute(&mut *tx).await?;
-        }
+        paces::remember(&mut tx, paced, now).await?;
         tx.commit().await?;
         for (index, first) in again {
             outcomes[index] = match &outcomes[first] {
@@ -404,29 +393,4 @@ async fn known_of<'c>(
         }
     }
     Ok(known)
-}
-
-/// When the senders of these posts last wrote, where slow mode asks.
-async fn last_sends(
-    tx: &mut Tx,
-    posts: &[Post<'_>],
-    open: &[usize],
-) -> Result<HashMap<(ConversationId, UserId), Timestamp>, Failure> {
-    let mut found = HashMap::new();
-    let paced = open.iter().map(|&index| &posts[index]).filter(|post| post.access.pace.is_some());
-    let paced: Vec<_> = paced.map(|post| (post.letter.conversation, post.letter.sender)).collect();
-    for part in paced.chunks(MAX_ROWS) {
-        let mut query = QueryBuilder::<Db>::new("WITH wanted(conversation_id, user_id) AS (");
-        query.push_values(padded(part), |mut row, (conversation, user)| {
-            row.push_bind(conversation.uuid()).push_bind(user.uuid());
-        });
-        query.push(
-            ") SELECT p.conversation_id, p.user_id, p.send_time FROM wanted w CROSS JOIN paces p
-             WHERE p.conversation_id = w.conversation_id AND p.user_id = w.user_id",
-        );
-        for row in query.build().fetch_all(&mut **tx).await? {
-            found.insert((conversation_at(&row, 0)?, user_at(&row, 1)?), time_at(&row, 2)?);
-        }
-    }
-    Ok(found)
 }

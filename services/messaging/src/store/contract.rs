@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use chassis::clock::Clock;
+use chassis::database::facts::Claim;
 use chassis::database::testing::{self, Scratch};
 use proto::messaging::v1::DeletionReason;
 use tokio::task::JoinSet;
@@ -56,6 +57,7 @@ mod history;
 mod marks;
 mod preview;
 mod reports;
+mod stream_checkpoints;
 mod subjects;
 mod uploads;
 
@@ -69,6 +71,7 @@ promises! {
     a_key_is_its_sender_s_in_its_conversation
     a_reply_needs_its_message
     slow_mode_lets_one_through_and_a_retry_is_no_second
+    slow_mode_holds_for_edits
     an_edit_is_an_event_and_shows_what_is_now
     a_deleted_text_is_nowhere
     a_refused_revision_leaves_no_gap
@@ -124,6 +127,11 @@ async fn two_replicas_write_one_log() {
 
 fn text(text: &str) -> Content {
     Content::text(text)
+}
+
+/// A claim that is taken once: in a feed of its own.
+fn once() -> Claim {
+    Claim::forward(Box::leak(UserId::generate().to_string().into_boxed_str()), 0, 1)
 }
 
 fn letter(conversation: ConversationId, sender: UserId, says: &str, key: Option<&str>) -> Letter {
@@ -368,6 +376,32 @@ async fn slow_mode_lets_one_through_and_a_retry_is_no_second(store: Store) {
     assert_eq!(log_of(&store, conversation).await.len(), 3);
 }
 
+async fn slow_mode_holds_for_edits(store: Store) {
+    let (conversation, [ann, bob]) = (ConversationId::generate(), [UserId::generate(), UserId::generate()]);
+    let slow = Access { pace: Some(std::time::Duration::from_secs(10)), ..Access::member() };
+    let sent = append_with(&store, &[letter(conversation, ann, "one", None)], &slow, NOW).await;
+    let message = sent[0].as_ref().unwrap().message.clone();
+    let revise = async |by: UserId, change: Change, access: &Access, now| {
+        store.revise(&revision(&message, by, change), access, now).await
+    };
+    let early = revise(ann, edit("two"), &slow, later(4_000)).await;
+    assert!(matches!(early, Err(Error::SlowMode { wait }) if wait.as_secs() == 6));
+    let same = revise(ann, edit("one"), &slow, later(4_000)).await.unwrap();
+    assert!(same.event.is_none(), "an edit that changes nothing is none");
+    let foreign = revise(bob, edit("two"), &slow, later(4_000)).await;
+    assert!(matches!(foreign, Err(Error::NotAuthor(_))), "another refusal comes first");
+    assert!(revise(ann, edit("two"), &slow, later(10_000)).await.unwrap().event.is_some());
+    // The edit counts: for the next edit and for the next send.
+    let next = revise(ann, edit("three"), &slow, later(15_000)).await;
+    assert!(matches!(next, Err(Error::SlowMode { wait }) if wait.as_secs() == 5));
+    let outcomes =
+        append_with(&store, &[letter(conversation, ann, "four", None)], &slow, later(15_000)).await;
+    assert!(matches!(outcomes[0], Err(Error::SlowMode { .. })));
+    assert!(revise(ann, edit("three"), &Access::member(), later(15_000)).await.unwrap().event.is_some());
+    let deleted = revise(ann, Change::Delete(DeletionReason::Deleted), &slow, later(15_001)).await;
+    assert!(deleted.is_ok(), "a deletion waits for nothing");
+}
+
 fn revision(message: &Message, by: UserId, change: Change) -> Revision {
     Revision {
         conversation: message.conversation,
@@ -375,6 +409,7 @@ fn revision(message: &Message, by: UserId, change: Change) -> Revision {
         by,
         change,
         mentions: Vec::new(),
+        is_signed: false,
     }
 }
 
@@ -592,14 +627,15 @@ async fn facts_become_events_once(store: Store) {
     let mut work = JoinSet::new();
     for _ in 0..4 {
         let (store, facts) = (store.clone(), facts.clone());
-        work.spawn(async move { store.apply(0, 3, &facts, &[]).await.unwrap() });
+        work.spawn(
+            async move { store.apply(&Claim::forward("conversation", 0, 3), &facts, &[]).await.unwrap() },
+        );
     }
     let mut applied = Vec::new();
     while let Some(done) = work.join_next().await {
         applied.extend(done.unwrap());
     }
     assert_eq!(applied.len(), 1);
-    assert_eq!(store.facts_cursor().await.unwrap(), 3);
     assert_eq!(applied[0].events.len(), 3);
     assert_eq!(applied[0].user_events.len(), 3);
     let log = log_of(&store, conversation).await;
@@ -636,13 +672,21 @@ async fn a_member_s_log_says_where_to_begin(store: Store) {
         .unwrap();
     assert_eq!(watermarks[0].watermark.delivered.get(), 1);
     store
-        .apply(0, 1, &[fact(conversation, FactKind::MemberRemoved, &[], &[bob])], &[])
+        .apply(
+            &Claim::forward("conversation", 0, 1),
+            &[fact(conversation, FactKind::MemberRemoved, &[], &[bob])],
+            &[],
+        )
         .await
         .unwrap()
         .unwrap();
     assert!(store.receipts(conversation, None, 10).await.unwrap().is_empty());
     store
-        .apply(1, 2, &[fact(conversation, FactKind::MembersAdded, &[bob], &[])], &[])
+        .apply(
+            &Claim::forward("conversation", 1, 2),
+            &[fact(conversation, FactKind::MembersAdded, &[bob], &[])],
+            &[],
+        )
         .await
         .unwrap()
         .unwrap();
@@ -659,7 +703,7 @@ async fn a_deleted_conversation_keeps_one_event_and_takes_no_more(store: Store) 
     }
     let message = send(&store, gone, ann, "y").await;
     let facts = [fact(gone, FactKind::Updated, &[], &[]), fact(gone, FactKind::Deleted, &[], &[ann])];
-    store.apply(0, 2, &facts, &[]).await.unwrap().unwrap();
+    store.apply(&Claim::forward("conversation", 0, 2), &facts, &[]).await.unwrap().unwrap();
     let log = store.events(gone, Sequence::NONE, 10).await.unwrap();
     assert_eq!(log.len(), 1);
     assert_eq!((log[0].sequence.get(), log[0].what.kind()), (4, "conversation_deleted"));
@@ -681,7 +725,11 @@ async fn a_deleted_conversation_keeps_one_event_and_takes_no_more(store: Store) 
         .await;
     assert!(matches!(late, Err(Error::ConversationNotFound(_))));
     // What is told of it later is passed over.
-    let applied = store.apply(2, 3, &[fact(gone, FactKind::Updated, &[], &[])], &[]).await.unwrap().unwrap();
+    let applied = store
+        .apply(&Claim::forward("conversation", 2, 3), &[fact(gone, FactKind::Updated, &[], &[])], &[])
+        .await
+        .unwrap()
+        .unwrap();
     assert!(applied.events.is_empty());
 }
 

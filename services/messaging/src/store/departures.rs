@@ -28,7 +28,7 @@ use crate::store::{Failure, MAX_ROWS};
 const ROWS: i64 = 256;
 
 /// What only the user has seen, some rows at a time.
-const REST: [&str; 7] = [
+const REST: [&str; 9] = [
     "DELETE FROM watermarks WHERE user_id = $1 AND conversation_id IN
          (SELECT conversation_id FROM watermarks WHERE user_id = $1 LIMIT $2)",
     "DELETE FROM alerts WHERE user_id = $1 AND alert_id IN
@@ -39,9 +39,12 @@ const REST: [&str; 7] = [
          (SELECT conversation_id FROM paces WHERE user_id = $1 LIMIT $2)",
     "DELETE FROM user_events WHERE user_id = $1 AND sequence IN
          (SELECT sequence FROM user_events WHERE user_id = $1 ORDER BY sequence LIMIT $2)",
+    "DELETE FROM stream_checkpoints WHERE user_id = $1 AND checkpoint_id IN
+         (SELECT checkpoint_id FROM stream_checkpoints WHERE user_id = $1 LIMIT $2)",
     // A report that names itself as who made it was made by nobody: so each is still the only one of its maker.
     "UPDATE reports SET reporter_id = report_id WHERE reporter_id = $1 AND report_id IN
          (SELECT report_id FROM reports WHERE reporter_id = $1 LIMIT $2)",
+    "DELETE FROM upload_usage WHERE user_id = $1 AND $2 > 0",
     // What others' messages refer to stays for as long as they do.
     "UPDATE uploads SET sweep_time = 0 WHERE user_id = $1 AND upload_id IN
          (SELECT u.upload_id FROM uploads u WHERE u.user_id = $1 AND (u.sweep_time IS NULL OR u.sweep_time <> 0)
@@ -332,6 +335,7 @@ impl Store {
                 by: departure.user,
                 change: Change::Mark(one.undo.clone()),
                 mentions: Vec::new(),
+                is_signed: false,
             };
             let version = versions.get(&conversation).copied().unwrap_or(one.membership_version);
             let access = Access::of_the_service(version);

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use chassis::clock::Timestamp;
+use chassis::database::facts::Claim;
 use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::{AlertState, DeletionReason};
 use sqlx::{QueryBuilder, Row as _};
@@ -14,7 +15,7 @@ use super::departures::{depart, lock_present};
 use super::erase::{Going, tombstone};
 use super::log::{Advance, advance_heads, insert_events};
 use super::user_log::{append_user_events, lock_users};
-use super::{Db, Store, Tx, outbox, padded, requests, uploads};
+use super::{Db, Store, Tx, feeds, padded, requests, uploads};
 use crate::alert::News;
 use crate::event::{Event, Fact, FactKind, Happening, UserEvent, UserHappening};
 use crate::message::{Deletion, Sequence};
@@ -22,29 +23,18 @@ use crate::people::PersonFact;
 use crate::request::{RequestChange, Waits};
 use crate::store::{Applied, Failure, MAX_ROWS};
 
-/// The name of the cursor of conversation's facts.
-const FEED: &str = "conversation";
-
-/// The name of the cursor of auth's facts.
-const PEOPLE: &str = "auth";
-
 /// Clocks of two machines may differ by so much: who came in then and who wrote then is told with some to spare.
 const SKEW: Duration = Duration::from_secs(1);
 
 impl Store {
-    pub async fn facts_cursor(&self) -> Result<i64, Failure> {
-        Ok(outbox::cursor(&self.pool, FEED).await?)
-    }
-
     pub async fn apply(
         &self,
-        from: i64,
-        to: i64,
+        claim: &Claim,
         facts: &[Fact],
         requests: &[RequestChange],
     ) -> Result<Option<Applied>, Failure> {
         let mut tx = self.pool.begin().await?;
-        if !outbox::move_cursor(&mut tx, FEED, from, to).await? {
+        if !feeds::claim(&mut tx, claim).await? {
             tx.rollback().await?;
             return Ok(None);
         }
@@ -132,19 +122,14 @@ impl Store {
         Ok(Some(Applied { events, user_events }))
     }
 
-    pub async fn person_facts_cursor(&self) -> Result<i64, Failure> {
-        Ok(outbox::cursor(&self.pool, PEOPLE).await?)
-    }
-
     pub async fn apply_to_people(
         &self,
-        from: i64,
-        to: i64,
+        claim: &Claim,
         facts: &[PersonFact],
         now: Timestamp,
     ) -> Result<Option<Vec<UserEvent>>, Failure> {
         let mut tx = self.pool.begin().await?;
-        if !outbox::move_cursor(&mut tx, PEOPLE, from, to).await? {
+        if !feeds::claim(&mut tx, claim).await? {
             tx.rollback().await?;
             return Ok(None);
         }

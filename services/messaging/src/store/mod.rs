@@ -14,7 +14,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use chassis::clock::{Clock, Timestamp};
 use chassis::database::Database;
-use proto::id::{AlertId, ConversationId, MessageId, ObjectId, ReportId, UploadId, UserId};
+use chassis::database::facts::Claim;
+use proto::id::{
+    AlertId, ConversationId, MessageId, ObjectId, ReportId, StreamCheckpointId, UploadId, UserId,
+};
 use proto::messaging::v1::{AlertKind, MessageKind};
 use uuid::Uuid;
 
@@ -33,7 +36,7 @@ use crate::report::{Complaint, Report, Resolution};
 use crate::request::RequestChange;
 use crate::revision::Revision;
 use crate::revisions::Edition;
-use crate::uploads::{Bytes, Completion, Upload};
+use crate::uploads::{Bounds, Bytes, Completion, Excess, Upload};
 
 /// The most rows that one statement adds. Longer lists become several statements of one transaction.
 pub const MAX_ROWS: usize = 256;
@@ -57,6 +60,12 @@ impl Failure {
     /// Whether the same may work when it is tried again soon.
     pub fn is_transient(&self) -> bool {
         self.source.as_ref().is_some_and(chassis::database::is_transient)
+    }
+
+    /// Whether it will fail however often it is tried, and only for what was to be written: the database refuses the data,
+    /// or something stored that it concerns cannot be read.
+    pub fn is_permanent(&self) -> bool {
+        self.source.as_ref().is_none_or(chassis::database::is_refusal_of_data)
     }
 
     /// Writes it to the log, once however many it concerns.
@@ -124,6 +133,17 @@ pub struct Purged {
     pub up_to: Sequence,
     /// The event, unless nothing changed.
     pub event: Option<Event>,
+    /// The mentions that count as read since.
+    pub alerts: Vec<UserEvent>,
+}
+
+/// The outcome of erasing messages whose time is over.
+#[derive(Clone, Debug, Default)]
+pub struct Swept {
+    /// That they are gone.
+    pub events: Vec<Event>,
+    /// The mentions that count as read since.
+    pub alerts: Vec<UserEvent>,
 }
 
 /// A message whose time is over and that is still stored.
@@ -431,38 +451,26 @@ impl Store {
         either!(self.marks_of(user, places))
     }
 
-    /// The position up to which the facts of conversation have been applied.
-    pub async fn facts_cursor(&self) -> Result<i64, Failure> {
-        either!(self.facts_cursor())
-    }
-
-    /// Turns facts into events, and what became of requests into alerts, and moves the cursor, all at once; `None` when
+    /// Claims facts and turns them into events, and what became of requests into alerts, all at once; `None` when
     /// another replica was faster. A message request that is cancelled takes its message along.
     pub async fn apply(
         &self,
-        from: i64,
-        to: i64,
+        claim: &Claim,
         facts: &[Fact],
         requests: &[RequestChange],
     ) -> Result<Option<Applied>, Failure> {
-        either!(self.apply(from, to, facts, requests))
+        either!(self.apply(claim, facts, requests))
     }
 
-    /// The position up to which the facts of auth have been applied.
-    pub async fn person_facts_cursor(&self) -> Result<i64, Failure> {
-        either!(self.person_facts_cursor())
-    }
-
-    /// Turns what happened to people into alerts, takes note of the accounts that are gone, and moves the cursor, all at
+    /// Claims what happened to people and turns it into alerts, and takes note of the accounts that are gone, all at
     /// once; `None` when another replica was faster.
     pub async fn apply_to_people(
         &self,
-        from: i64,
-        to: i64,
+        claim: &Claim,
         facts: &[PersonFact],
         now: Timestamp,
     ) -> Result<Option<Vec<UserEvent>>, Failure> {
-        either!(self.apply_to_people(from, to, facts, now))
+        either!(self.apply_to_people(claim, facts, now))
     }
 
     /// Refuses what one whose message request waits may not write: a second message, or one after the answer.
@@ -726,7 +734,7 @@ impl Store {
         overdue: &[Overdue],
         versions: &HashMap<ConversationId, i64>,
         now: Timestamp,
-    ) -> Result<Vec<Event>, Failure> {
+    ) -> Result<Swept, Failure> {
         either!(self.sweep(overdue, versions, now))
     }
 
@@ -844,14 +852,16 @@ impl Store {
         either!(self.secret(name, fresh))
     }
 
-    /// Makes a place for a file, which the sweeper may take away after this time when nothing refers to it.
-    pub async fn create_upload(&self, upload: &Upload, sweep_time: Timestamp) -> Result<(), Failure> {
-        either!(self.create_upload(upload, sweep_time))
-    }
-
-    /// How many files a user has begun since then and not finished.
-    pub async fn pending_uploads(&self, user: UserId, since: Timestamp) -> Result<i64, Failure> {
-        either!(self.pending_uploads(user, since))
+    /// Makes a place for a file, which the sweeper may take away after this time when nothing refers to it. Makes none when
+    /// that would break a bound of its user; places from before `writable_from` can be written no more and do not count.
+    pub async fn create_upload(
+        &self,
+        upload: &Upload,
+        sweep_time: Timestamp,
+        writable_from: Timestamp,
+        bounds: &Bounds,
+    ) -> Result<Option<Excess>, Failure> {
+        either!(self.create_upload(upload, sweep_time, writable_from, bounds))
     }
 
     /// Files. Those that are not there are left out.
@@ -860,13 +870,16 @@ impl Store {
     }
 
     /// Takes note of an object before its first byte is written: who does not finish it until then leaves it to the sweeper.
+    /// Its bytes count for the user's day, unless that would break a bound.
     pub async fn begin_object(
         &self,
-        upload: UploadId,
+        upload: &Upload,
         object: ObjectId,
+        now: Timestamp,
         sweep_time: Timestamp,
-    ) -> Result<(), Failure> {
-        either!(self.begin_object(upload, object, sweep_time))
+        bounds: &Bounds,
+    ) -> Result<Option<Excess>, Failure> {
+        either!(self.begin_object(upload, object, now, sweep_time, bounds))
     }
 
     /// Makes an object the bytes of a file, unless it has others.
@@ -942,6 +955,38 @@ impl Store {
         wanted: &[(ConversationId, MessageId)],
     ) -> Result<HashMap<MessageId, Message>, Failure> {
         either!(self.messages_for(user, wanted))
+    }
+
+    /// Keeps the positions of an event stream. The same id again changes nothing. Of more than `most` of the user, the
+    /// one unused for longest goes. Nothing is kept for a user who is gone.
+    pub async fn create_stream_checkpoint(
+        &self,
+        user: UserId,
+        id: StreamCheckpointId,
+        positions: &[u8],
+        most: i64,
+        now: Timestamp,
+    ) -> Result<(), Failure> {
+        either!(self.create_stream_checkpoint(user, id, positions, most, now))
+    }
+
+    /// The positions of an event stream of a user, which count as used now.
+    pub async fn use_stream_checkpoint(
+        &self,
+        user: UserId,
+        id: StreamCheckpointId,
+        now: Timestamp,
+    ) -> Result<Option<Vec<u8>>, Failure> {
+        either!(self.use_stream_checkpoint(user, id, now))
+    }
+
+    /// Removes positions that have not been used after an instant, at most `limit`, and returns how many.
+    pub async fn sweep_stream_checkpoints(
+        &self,
+        unused_since: Timestamp,
+        limit: i64,
+    ) -> Result<u64, Failure> {
+        either!(self.sweep_stream_checkpoints(unused_since, limit))
     }
 }
 

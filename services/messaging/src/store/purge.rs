@@ -10,6 +10,7 @@ use proto::messaging::v1::{self as pb, DeletionReason};
 use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
+use super::alerts::{settle_mentions, unread_mentions};
 use super::erase::erase;
 use super::log::{Advance, advance_heads, insert_events};
 use super::{Db, Store, conversation_at, sequence_at};
@@ -45,7 +46,7 @@ impl Store {
         if row.try_get::<Option<i64>, _>(1)?.is_none() {
             let up_to = sequence_at(&row, 0)?;
             tx.rollback().await?;
-            return Ok(Purged { up_to, event: None });
+            return Ok(Purged { up_to, event: None, alerts: Vec::new() });
         }
         let up_to = Sequence::new(last - 1);
         sqlx::query::<Db>(
@@ -70,8 +71,10 @@ impl Store {
             what: Happening::ToConversation { kind: FactKind::Purged, payload: payload.encode_to_vec() },
         };
         insert_events(&mut tx, &[&event]).await?;
+        let mentions = unread_mentions(&mut tx, conversation).await?;
+        let alerts = settle_mentions(&mut tx, &mentions, now).await?;
         tx.commit().await?;
-        Ok(Purged { up_to, event: Some(event) })
+        Ok(Purged { up_to, event: Some(event), alerts })
     }
 
     pub async fn purged_conversations(

@@ -1,23 +1,23 @@
 //! Changing messages.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chassis::clock::Timestamp;
 use proto::id::UserId;
 
-use super::alerts::raise;
+use super::alerts::{raise, settle_mentions};
 use super::erase::erase;
 use super::history::message_by_id;
 use super::log::{Advance, advance_heads, insert_events};
 use super::revisions::keep;
 use super::search::index_again;
-use super::{Db, Store, Tx, marks, requests, uploads};
+use super::{Db, Store, Tx, marks, paces, requests, uploads};
 use crate::alert::Alert;
 use crate::content::Content;
 use crate::conversations::Access;
 use crate::error::Error;
 use crate::event::{Event, UserEvent};
-use crate::message::{Message, Sequence};
+use crate::message::{Message, Sequence, wait_for_pace};
 use crate::revision::{Change, Revision};
 use crate::store::Revised;
 
@@ -57,6 +57,17 @@ pub(super) enum Revising {
     Changed { message: Message, event: Event, alerts: Vec<UserEvent> },
 }
 
+/// Holds an edit to slow mode, like a send: a changed text reaches everyone as a new one does.
+async fn keep_pace(tx: &mut Tx, revision: &Revision, access: &Access, now: Timestamp) -> Result<(), Error> {
+    let Some(pace) = access.pace else { return Ok(()) };
+    let place = (revision.conversation, revision.by);
+    let last_write = paces::last_writes(tx, &[place]).await?.get(&place).copied();
+    if let Some(wait) = wait_for_pace(pace, last_write, now) {
+        return Err(Error::SlowMode { wait });
+    }
+    Ok(paces::remember(tx, BTreeSet::from([place]), now).await?)
+}
+
 /// Changes a message under the lock of its conversation's head, and says so at this place of the log.
 pub(super) async fn rewrite(
     tx: &mut Tx,
@@ -76,6 +87,9 @@ pub(super) async fn rewrite(
     let Some(after) = revision.apply(&before, &beside, access, now)? else {
         return Ok(Revising::Same(before));
     };
+    if matches!(revision.change, Change::Edit { .. }) {
+        keep_pace(tx, revision, access, now).await?;
+    }
     sqlx::query::<Db>(
         "UPDATE messages SET content = $3, edit_time = $4, delete_time = $5, deleted_by = $6, version = $7,
              delete_reason = $8, details = $9
@@ -115,6 +129,10 @@ pub(super) async fn rewrite(
     // Who is asked to take a message has its alert: that of the request.
     let called = called.filter(|_| access.request_version == 0);
     let alerts: Vec<_> = called.map(|user| Alert::mention(*user, &after)).collect();
-    let alerts = raise(tx, &alerts).await?;
+    let mut alerts = raise(tx, &alerts).await?;
+    let mentions = |message: &Message, user: &UserId| message.details.mentions.contains(user);
+    let no_more = before.details.mentions.iter().filter(|user| !mentions(&after, user));
+    let no_more: Vec<_> = no_more.map(|user| (*user, message_id)).collect();
+    alerts.extend(settle_mentions(tx, &no_more, now).await?);
     Ok(Revising::Changed { message: after, event, alerts })
 }

@@ -21,6 +21,8 @@ mod log;
 mod marks;
 #[path = "own.rs"]
 mod own;
+#[path = "paces.rs"]
+mod paces;
 #[path = "period.rs"]
 mod period;
 #[path = "preview.rs"]
@@ -37,6 +39,8 @@ mod revise;
 mod revisions;
 #[path = "search.rs"]
 mod search;
+#[path = "stream_checkpoints.rs"]
+mod stream_checkpoints;
 #[path = "sweep.rs"]
 mod sweep;
 #[path = "uploads.rs"]
@@ -52,7 +56,7 @@ use proto::messaging::v1::DeletionReason;
 use sqlx::Row as _;
 use uuid::Uuid;
 
-use super::{Db, FOR_UPDATE, LISTED, MATCHES, MATCHING, PLACEHOLDERS, Pool, Row, Tx, outbox};
+use super::{Db, FOR_UPDATE, LISTED, MATCHES, MATCHING, PLACEHOLDERS, Pool, Row, Tx, feeds};
 use crate::content::Content;
 use crate::details::Details;
 use crate::event::{Event, FactKind, Happening, MessageChange};

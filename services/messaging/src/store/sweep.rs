@@ -1,7 +1,7 @@
 //! Erasing the messages whose time is over. Nobody has read them since that instant: this is about what the disk holds, and
 //! about telling those who follow.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use chassis::clock::Timestamp;
 use proto::id::{ConversationId, MessageId};
@@ -9,12 +9,13 @@ use proto::messaging::v1::DeletionReason;
 use sqlx::{QueryBuilder, Row as _};
 use uuid::Uuid;
 
+use super::alerts::{settle_mentions, unread_mentions};
 use super::erase::{erase, push_places};
 use super::log::{Advance, advance_heads, insert_events};
 use super::{Db, Store, conversation_at, sequence_at, time_at, user_at};
 use crate::event::{Event, Happening};
 use crate::message::Sequence;
-use crate::store::{Failure, MAX_ROWS, Overdue};
+use crate::store::{Failure, MAX_ROWS, Overdue, Swept};
 
 impl Store {
     pub async fn overdue(&self, now: Timestamp, limit: i64) -> Result<Vec<Overdue>, Failure> {
@@ -58,12 +59,14 @@ impl Store {
         overdue: &[Overdue],
         versions: &HashMap<ConversationId, i64>,
         now: Timestamp,
-    ) -> Result<Vec<Event>, Failure> {
-        let mut events = Vec::with_capacity(overdue.len());
+    ) -> Result<Swept, Failure> {
+        let mut swept = Swept::default();
         for part in overdue.chunks(MAX_ROWS) {
-            events.extend(self.sweep_part(part, versions, now).await?);
+            let Swept { events, alerts } = self.sweep_part(part, versions, now).await?;
+            swept.events.extend(events);
+            swept.alerts.extend(alerts);
         }
-        Ok(events)
+        Ok(swept)
     }
 
     async fn sweep_part(
@@ -71,7 +74,7 @@ impl Store {
         overdue: &[Overdue],
         versions: &HashMap<ConversationId, i64>,
         now: Timestamp,
-    ) -> Result<Vec<Event>, Failure> {
+    ) -> Result<Swept, Failure> {
         let mut tx = self.pool.begin().await?;
         let locks = overdue.iter().map(|one| (one.conversation, Advance::LOCK));
         advance_heads(&mut tx, &locks.collect()).await?;
@@ -88,9 +91,10 @@ impl Store {
         let rows = query.build().fetch_all(&mut *tx).await?;
         if rows.is_empty() {
             tx.rollback().await?;
-            return Ok(Vec::new());
+            return Ok(Swept::default());
         }
         let mut gone = Vec::with_capacity(rows.len());
+        let mut messages = BTreeSet::new();
         let mut events = Vec::with_capacity(rows.len());
         let mut advances: BTreeMap<ConversationId, Advance> = BTreeMap::new();
         for row in &rows {
@@ -99,6 +103,7 @@ impl Store {
             let sent_under: i64 = row.try_get(3)?;
             advances.entry(conversation).or_insert(Advance::events(0)).events += 1;
             gone.push((conversation, sequence));
+            messages.insert(message_id);
             events.push(Event {
                 conversation,
                 sequence: Sequence::NONE,
@@ -129,7 +134,13 @@ impl Store {
         query.push(")").build().execute(&mut *tx).await?;
         erase(&mut tx, &gone).await?;
         insert_events(&mut tx, &Vec::from_iter(&events)).await?;
+        let mut mentions = Vec::new();
+        for conversation in next.keys() {
+            mentions.extend(unread_mentions(&mut tx, *conversation).await?);
+        }
+        mentions.retain(|(_, message)| messages.contains(message));
+        let alerts = settle_mentions(&mut tx, &mentions, now).await?;
         tx.commit().await?;
-        Ok(events)
+        Ok(Swept { events, alerts })
     }
 }

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::message::{Message, Sequence};
 use crate::store::rows::Rows;
 use crate::store::{Failure, MAX_ROWS};
-use crate::uploads::{Bytes, Completion, Upload};
+use crate::uploads::{Bounds, Bytes, Completion, Excess, Upload, day};
 
 static INSERT_REFERENCES: Rows = Rows::new(
     PLACEHOLDERS,
@@ -60,8 +60,18 @@ impl Store {
         Ok(value)
     }
 
-    pub async fn create_upload(&self, upload: &Upload, sweep_time: Timestamp) -> Result<(), Failure> {
+    pub async fn create_upload(
+        &self,
+        upload: &Upload,
+        sweep_time: Timestamp,
+        writable_from: Timestamp,
+        bounds: &Bounds,
+    ) -> Result<Option<Excess>, Failure> {
         let mut tx = self.pool.begin().await?;
+        if let Some(excess) = excess(&mut tx, upload, writable_from, bounds).await? {
+            tx.rollback().await?;
+            return Ok(Some(excess));
+        }
         sqlx::query::<Db>(
             "INSERT INTO uploads (upload_id, user_id, name, media_type, size, create_time, sweep_time)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",
@@ -75,14 +85,8 @@ impl Store {
         .bind(sweep_time.as_millis())
         .execute(&mut *tx)
         .await?;
-        Ok(tx.commit().await?)
-    }
-
-    pub async fn pending_uploads(&self, user: UserId, since: Timestamp) -> Result<i64, Failure> {
-        let count = sqlx::query_scalar(
-            "SELECT COUNT(*) FROM uploads WHERE user_id = $1 AND create_time > $2 AND object_id IS NULL",
-        );
-        Ok(count.bind(user.uuid()).bind(since.as_millis()).fetch_one(self.pool.read()).await?)
+        tx.commit().await?;
+        Ok(None)
     }
 
     pub async fn uploads(&self, ids: &[UploadId]) -> Result<Vec<Upload>, Failure> {
@@ -103,20 +107,27 @@ impl Store {
 
     pub async fn begin_object(
         &self,
-        upload: UploadId,
+        upload: &Upload,
         object: ObjectId,
+        now: Timestamp,
         sweep_time: Timestamp,
-    ) -> Result<(), Failure> {
+        bounds: &Bounds,
+    ) -> Result<Option<Excess>, Failure> {
         let mut tx = self.pool.begin().await?;
+        if use_day(&mut tx, upload.user, now, upload.size).await? > bounds.per_day {
+            tx.rollback().await?;
+            return Ok(Some(Excess::PerDay));
+        }
         sqlx::query::<Db>(
             "INSERT INTO upload_objects (object_id, upload_id, sweep_time) VALUES ($1, $2, $3)",
         )
         .bind(object.uuid())
-        .bind(upload.uuid())
+        .bind(upload.upload_id.uuid())
         .bind(sweep_time.as_millis())
         .execute(&mut *tx)
         .await?;
-        Ok(tx.commit().await?)
+        tx.commit().await?;
+        Ok(None)
     }
 
     pub async fn complete_upload(&self, upload: UploadId, bytes: &Bytes) -> Result<Completion, Failure> {
@@ -230,6 +241,42 @@ impl Store {
             .await?;
         Ok(tx.commit().await?)
     }
+}
+
+/// Counts bytes for a user's day, and locks the user's row. Answers how many bytes that makes.
+async fn use_day(tx: &mut Tx, user: UserId, now: Timestamp, bytes: i64) -> Result<i64, Failure> {
+    let used = sqlx::query_scalar(
+        "INSERT INTO upload_usage (user_id, day, bytes) VALUES ($1, $2, $3)
+         ON CONFLICT (user_id) DO UPDATE SET day = excluded.day, bytes = excluded.bytes +
+             CASE WHEN upload_usage.day = excluded.day THEN upload_usage.bytes ELSE 0 END
+         RETURNING bytes",
+    );
+    Ok(used.bind(user.uuid()).bind(day(now)).bind(bytes).fetch_one(&mut **tx).await?)
+}
+
+/// The bound that a new file would break.
+async fn excess(
+    tx: &mut Tx,
+    upload: &Upload,
+    writable_from: Timestamp,
+    bounds: &Bounds,
+) -> Result<Option<Excess>, Failure> {
+    let used = use_day(tx, upload.user, upload.create_time, 0).await?;
+    let row = sqlx::query::<Db>(
+        "SELECT COUNT(*) FILTER (WHERE object_id IS NULL), CAST(COALESCE(SUM(size), 0) AS BIGINT) FROM uploads
+         WHERE user_id = $1 AND (object_id IS NOT NULL OR create_time > $2)",
+    );
+    let row = row.bind(upload.user.uuid()).bind(writable_from.as_millis()).fetch_one(&mut **tx).await?;
+    let (pending, stored): (i64, i64) = (row.try_get(0)?, row.try_get(1)?);
+    Ok(if pending >= bounds.pending {
+        Some(Excess::Pending)
+    } else if used.saturating_add(upload.size) > bounds.per_day {
+        Some(Excess::PerDay)
+    } else if stored.saturating_add(upload.size) > bounds.stored {
+        Some(Excess::Stored)
+    } else {
+        None
+    })
 }
 
 pub(super) fn upload(row: &Row) -> Result<Upload, Failure> {

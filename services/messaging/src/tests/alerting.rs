@@ -89,13 +89,58 @@ async fn an_edit_alerts_whom_it_newly_mentions() {
     let edited = world.edits_text(ann, &message, "nobody").await.unwrap();
     assert!(edited.mentioned_user_ids.is_empty());
     world.edits_text(ann, &message, "@bob").await.unwrap();
-    assert_eq!((world.alerts_of(bob).await.len(), world.told(bob).await.len()), (1, 1));
+    // Its mention was settled meanwhile, and does not become unread again: edits call nobody again and again.
+    assert_eq!((world.alerts_of(bob).await.len(), world.told(bob).await.len()), (1, 2));
     // Somebody else's edit is refused and alerts nobody.
     assert_eq!(
         refusal(world.edits_text(bob, &message, "@cyd").await),
         refused(Code::PermissionDenied, "NOT_AUTHOR")
     );
-    assert_eq!(world.told(cy).await.len(), 1);
+    assert_eq!(world.told(cy).await.len(), 2);
+}
+
+#[tokio::test]
+async fn a_mention_that_is_gone_counts_as_read() {
+    let world = World::sweeping(ending::ALWAYS).await;
+    let [ann, bob] = ["ann", "bob"].map(|name| world.others.register_as(name));
+    let group = world.group(&[ann, bob]);
+    world.others.set_role(group, ann, MemberRole::Owner);
+    let unread = async || world.list_alerts(bob, pb::ListAlertsRequest::default()).await.unread_count;
+    let settled = async |times: usize| {
+        while unread().await > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        let told = world.told(bob).await;
+        assert!(
+            told.len() == 2 * times && told.last().is_some_and(|alert| alert.read_time.is_some()),
+            "{told:?}"
+        );
+    };
+
+    let edited = world.says(ann, group, "@bob").await;
+    assert_eq!(unread().await, 1);
+    world.edits_text(ann, &edited, "no one").await.unwrap();
+    settled(1).await;
+    let unsent = world.says(ann, group, "@bob").await;
+    world.unsend(ann, &unsent).await.unwrap();
+    settled(2).await;
+    let request = pb::SendMessageRequest {
+        expire_after: Some(prost_types::Duration { seconds: 1, nanos: 0 }),
+        ..keyed(group, "@bob", "brief")
+    };
+    world.send(ann, request).await.unwrap();
+    assert_eq!(unread().await, 1);
+    world.clock.advance(Duration::from_secs(1));
+    settled(3).await;
+    world.says(ann, group, "@bob").await;
+    world.purge(ann, group).await.unwrap();
+    settled(4).await;
+    // A mention that was read stays as it was.
+    let read = world.says(ann, group, "@bob").await;
+    world.mark(bob, pb::MarkAlertsRequest { all: true, ..Default::default() }).await.unwrap();
+    let told = world.told(bob).await.len();
+    world.unsend(ann, &read).await.unwrap();
+    assert_eq!(world.told(bob).await.len(), told);
 }
 
 #[tokio::test]

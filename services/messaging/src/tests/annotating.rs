@@ -191,7 +191,7 @@ async fn only_an_emoji_is_a_reaction_and_only_twenty_fit() {
     let world = World::start().await;
     let [ann] = world.people();
     let message = Marked::text(&world, ann, world.group(&[ann])).await;
-    for bad in ["", "a", "1", " ", "👍👍", "\0", "\u{200d}", &"👍".repeat(17), &"x".repeat(1 << 20)] {
+    for bad in ["", "a", "1", " ", "👍👍", "\0", "\u{200d}", &"👍".repeat(17), &"x".repeat(1 << 19)] {
         refused_field(message.react(ann, bad).await, "emoji");
         refused_field(message.unreact(ann, bad).await, "emoji");
     }
@@ -377,7 +377,7 @@ async fn who_may_not_gets_the_same_refusal_everywhere() {
 
 #[tokio::test]
 async fn what_is_gone_shows_nothing_and_takes_nothing() {
-    let world = World::start().await;
+    let world = World::sweeping(ending::ALWAYS).await;
     let [ann, bob] = world.people();
     let group = world.group(&[ann, bob]);
     world.has_heard(ann, 1).await;
@@ -396,6 +396,14 @@ async fn what_is_gone_shows_nothing_and_takes_nothing() {
     }
     deleted.delete(ann).await;
     world.clock.advance(Duration::from_secs(5));
+    // The sweeper tells of the expired one; from then on nothing moves the head.
+    let is_expiry = |event: &pb::Event| match &event.payload {
+        Some(pb::event::Payload::MessageDeleted(deleted)) => deleted.reason() == pb::DeletionReason::Expired,
+        _ => false,
+    };
+    while !world.events(ann, group, 0).await.events.last().is_some_and(is_expiry) {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
     let head = world.events(ann, group, 0).await.head_sequence;
     let gone = refused(Code::FailedPrecondition, "MESSAGE_DELETED");
     for message in [&deleted, &expired] {
@@ -413,7 +421,8 @@ async fn what_is_gone_shows_nothing_and_takes_nothing() {
         assert_eq!(message.unpin(bob).await.unwrap(), shown);
     }
     assert!(world.pinned(bob, group).await.unwrap().is_empty());
-    assert_eq!(world.events(ann, group, 0).await.head_sequence, head);
+    let events = world.events(ann, group, 0).await;
+    assert_eq!(events.head_sequence, head, "{:?}", events.events.last());
     let events = world.events(bob, group, 0).await.events;
     let shown = format!("{events:?}");
     assert!(

@@ -204,9 +204,9 @@ async fn long_texts_come_back_in_several_answers() {
     let [ann] = world.people();
     let group = world.group(&[ann]);
     let mut gateway = Gateway::connect(&world).await;
-    for round in 0..2 {
-        let send = |n: i64| carried(round * 120 + n, ann, to(group, &"x".repeat(16_384)));
-        gateway.carry((0..120).map(send).collect()).await;
+    for round in 0..6 {
+        let send = |n: i64| carried(round * 40 + n, ann, to(group, &"x".repeat(16_384)));
+        gateway.carry((0..40).map(send).collect()).await;
     }
     let outcomes = gateway.outcomes(240).await;
     let refused: Vec<_> = outcomes.values().filter_map(|outcome| outcome.as_ref().err()).collect();

@@ -40,8 +40,9 @@ async fn a_copy_says_where_it_comes_from_and_everybody_there_reads_it() {
     let answer = world.forwards(bob, forwarding(&source, there, "k")).await.unwrap();
     let copy = answer.message.unwrap();
     assert!(!answer.repeated);
+    // Those who read it there need not be in the first conversation.
     let origin = pb::Origin {
-        conversation_id: here.to_string(),
+        conversation_id: String::new(),
         message_id: source.message_id.clone(),
         sender_id: ann.to_string(),
     };
@@ -56,6 +57,45 @@ async fn a_copy_says_where_it_comes_from_and_everybody_there_reads_it() {
     assert_eq!(on.forwarded_from, Some(origin));
     let again = world.forwards(ann, forwarding(&source, here, "")).await.unwrap().message.unwrap();
     assert_eq!((again.version, again.conversation_id), (1, here.to_string()));
+    assert_eq!(again.forwarded_from.unwrap().conversation_id, here.to_string());
+    for (reader, conversation) in [(eve, there), (eve, next)] {
+        let heard = format!("{:?}", world.events(reader, conversation, 0).await);
+        assert!(!heard.contains(&here.to_string()), "{heard}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_is_not_edited_by_new_words_or_another_file() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let (here, there) = (world.group(&[ann, bob]), world.group(&[ann, bob]));
+    let source = world.says(ann, here, "hello").await;
+    let copy = world.forwards(bob, forwarding(&source, there, "")).await.unwrap().message.unwrap();
+    let swapped = world.uploaded(bob, b"another file").await;
+    let attachment = pb::Attachment {
+        kind: pb::AttachmentKind::Image.into(),
+        media: Some(pb::Media { source: Some(pb::media::Source::UploadId(swapped)) }),
+        ..Default::default()
+    };
+    let kind = Some(Kind::Text("hello".to_owned()));
+    for content in [content("other words").unwrap(), pb::Content { kind, attachments: vec![attachment] }] {
+        let request = pb::EditMessageRequest {
+            conversation_id: there.to_string(),
+            message_id: copy.message_id.clone(),
+            content: Some(content),
+            expected_version: 0,
+        };
+        let outcome = world.messaging().edit_message(bob.says(request)).await;
+        assert_eq!(refusal(outcome), refused(Code::FailedPrecondition, "NOT_EDITABLE"));
+    }
+    assert_eq!(
+        world
+            .list(bob, pb::ListMessagesRequest { conversation_id: there.to_string(), ..Default::default() })
+            .await
+            .unwrap()
+            .messages,
+        [copy]
+    );
 }
 
 #[tokio::test]

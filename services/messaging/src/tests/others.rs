@@ -2,7 +2,7 @@
 
 mod telling;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
@@ -41,6 +41,8 @@ struct State {
     lookups: usize,
     slow_tokens: bool,
     device_keys: BTreeMap<UserId, Vec<auth::DeviceKey>>,
+    guests: BTreeSet<UserId>,
+    sessions: BTreeMap<UserId, SessionId>,
     conversations: BTreeMap<ConversationId, Conversation>,
     versions: BTreeMap<UserId, i64>,
     facts: Vec<pb::ConversationFact>,
@@ -100,6 +102,21 @@ impl Others {
         let user = UserId::generate();
         self.state().users.push(user);
         user
+    }
+
+    /// The session of a user; a new one when there is none.
+    fn session_of(&self, user: UserId) -> SessionId {
+        *self.state().sessions.entry(user).or_insert_with(SessionId::generate)
+    }
+
+    /// Ends the session of a user.
+    pub fn sign_out(&self, user: UserId) {
+        self.state().sessions.remove(&user);
+    }
+
+    /// Makes a user one who has not registered.
+    pub fn make_guest(&self, user: UserId) {
+        self.state().guests.insert(user);
     }
 
     /// Gives a user's device a key, or puts another in the place of the one with this id.
@@ -243,8 +260,11 @@ impl Others {
                 let known = user.filter(|user| others.state().users.contains(user));
                 let caller = known.map(|user| auth::CallerInfo {
                     user_id: user.to_string(),
-                    session_id: SessionId::generate().to_string(),
-                    kind: auth::UserKind::Registered.into(),
+                    session_id: others.session_of(user).to_string(),
+                    kind: match others.state().guests.contains(&user) {
+                        true => auth::UserKind::Guest.into(),
+                        false => auth::UserKind::Registered.into(),
+                    },
                     ..Default::default()
                 });
                 Ok(auth::IntrospectResponse { caller })
@@ -254,6 +274,7 @@ impl Others {
         let router = Router::new()
             .route("/parlor.auth.v1.AuthService/Introspect", introspect)
             .route("/parlor.auth.v1.AuthService/ListUserFacts", self.rpc(Self::list_user_facts))
+            .route("/parlor.auth.v1.AuthService/ListSessions", self.rpc(Self::list_sessions))
             .route(&users("GetUser"), self.rpc(Self::get_user))
             .route(&users("ListDeviceKeys"), self.rpc(Self::list_device_keys))
             .route(&users("BatchGetUsers"), self.rpc(Self::batch_get_users));
@@ -264,6 +285,20 @@ impl Others {
         let id = self.known_user(request, &request.get_ref().user_id)?;
         let user = auth::User { user_id: id.to_string(), ..Default::default() };
         Ok(auth::GetUserResponse { user: Some(user) })
+    }
+
+    fn list_sessions(
+        &self,
+        request: &Request<auth::ListSessionsRequest>,
+    ) -> Result<auth::ListSessionsResponse, Status> {
+        let user = request.metadata().get("x-parlor-on-behalf-of").expect("on behalf of somebody");
+        let state = self.state();
+        if state.auth_is_down {
+            return Err(Status::unavailable("down"));
+        }
+        let session = state.sessions.get(&user_id(user.to_str().unwrap())).copied();
+        let session = session.map(|id| auth::Session { session_id: id.to_string(), ..Default::default() });
+        Ok(auth::ListSessionsResponse { sessions: session.into_iter().collect() })
     }
 
     fn list_device_keys(
@@ -319,8 +354,14 @@ impl Others {
         request: &Request<auth::ListUserFactsRequest>,
     ) -> Result<auth::ListUserFactsResponse, Status> {
         let after = usize::try_from(request.get_ref().after_position).unwrap();
-        let facts = self.state().user_facts.iter().skip(after).take(3).cloned().collect();
-        Ok(auth::ListUserFactsResponse { facts })
+        let state = self.state();
+        let at = after.checked_sub(1).and_then(|index| state.user_facts.get(index));
+        Ok(auth::ListUserFactsResponse {
+            facts: state.user_facts.iter().skip(after).take(3).cloned().collect(),
+            epoch: "the only one".to_owned(),
+            head_position: state.user_facts.len() as i64,
+            after_event_id: at.map(|fact| fact.event_id.clone()).unwrap_or_default(),
+        })
     }
 
     /// The way to conversation.
@@ -505,7 +546,7 @@ impl Others {
         let state = self.state();
         let facts =
             state.facts.iter().skip(after).take(if state.facts_held { 0 } else { 3 }).cloned().collect();
-        Ok(pb::ListConversationFactsResponse { facts })
+        Ok(pb::ListConversationFactsResponse { facts, ..Default::default() })
     }
 }
 
@@ -542,7 +583,9 @@ fn access(state: &State, id: ConversationId, user: UserId) -> pb::Access {
         exists: true,
         visible: role.is_some() || conversation.public_read || conversation.kind == ConversationKind::Room,
         may_read: role.is_some() || conversation.public_read,
-        may_write: role.is_some_and(|role| role > MemberRole::Muted) && !is_refused,
+        may_write: role.is_some_and(|role| role > MemberRole::Muted)
+            && !is_refused
+            && (conversation.kind != ConversationKind::Direct || conversation.members.len() > 1),
         role: role.unwrap_or(MemberRole::Unspecified).into(),
         kind: conversation.kind.into(),
         membership_version: conversation.version,
@@ -553,6 +596,8 @@ fn access(state: &State, id: ConversationId, user: UserId) -> pb::Access {
             _ => 0,
         },
         request_needed: matches!(stranger, Some(Stranger::Unknown)),
+        request_unheard: false,
+        peer_gone: conversation.kind == ConversationKind::Direct && conversation.members.len() < 2,
     }
 }
 

@@ -258,6 +258,7 @@ async fn a_copy_is_asked_about_as_one_and_what_is_said_instead_has_no_old_marks(
     judge.is(Mood::Replaces(content("no polls here").unwrap()));
     let copy = forward().await.unwrap().message.unwrap();
     assert_eq!((text_of(&copy), copy.poll_result.as_ref()), ("no polls here", None));
+    assert_eq!(copy.forwarded_from, None, "the policy's words are not those of the origin");
     judge.is(Mood::Refuses("no copies"));
     assert_eq!(refusal(forward().await), refused(Code::PermissionDenied, "MESSAGE_REFUSED"));
 }

@@ -261,6 +261,41 @@ async fn a_gateway_repairs_for_a_user_and_sees_no_more_than_the_user() {
     assert_eq!(world.sync().list_heads(ann.says(heads)).await.unwrap_err().code(), Code::PermissionDenied);
 }
 
+#[tokio::test]
+async fn the_gateway_keeps_the_positions_of_streams_for_their_user_while_they_are_used() {
+    let world = World::sweeping(ending::ALWAYS).await;
+    let [ann, bob] = world.people();
+    let checkpoint_id = proto::id::StreamCheckpointId::generate().to_string();
+    let create =
+        pb::CreateStreamCheckpointRequest { checkpoint_id: checkpoint_id.clone(), positions: vec![1, 2, 3] };
+    let get = |by: Service| {
+        let request = pb::GetStreamCheckpointRequest { checkpoint_id: checkpoint_id.clone() };
+        let mut sync = world.sync();
+        async move {
+            sync.get_stream_checkpoint(by.says(request)).await.map(|answer| answer.into_inner().positions)
+        }
+    };
+    let gateway = |user| Service("gateway", user);
+    world.sync().create_stream_checkpoint(gateway(Some(ann)).says(create.clone())).await.unwrap();
+    assert_eq!(get(gateway(Some(ann))).await.unwrap(), [1, 2, 3]);
+    assert!(get(gateway(Some(bob))).await.unwrap().is_empty());
+    assert_eq!(get(gateway(None)).await.unwrap_err().code(), Code::Unauthenticated);
+    assert_eq!(get(Service("scheduling", Some(ann))).await.unwrap_err().code(), Code::PermissionDenied);
+    let of_user = world.sync().create_stream_checkpoint(ann.says(create)).await;
+    assert_eq!(of_user.unwrap_err().code(), Code::PermissionDenied);
+
+    // Each use counts from then on.
+    for _ in 0..2 {
+        world.clock.advance(crate::stream_checkpoints::UNUSED - Duration::from_secs(1));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(get(gateway(Some(ann))).await.unwrap(), [1, 2, 3]);
+    }
+    world.clock.advance(crate::stream_checkpoints::UNUSED);
+    // The sweeper looks every 10 ms.
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    assert!(get(gateway(Some(ann))).await.unwrap().is_empty());
+}
+
 async fn sync(world: &World, user: UserId, request: pb::SyncRequest) -> pb::SyncResponse {
     world.sync().sync(user.says(request)).await.unwrap().into_inner()
 }
@@ -306,6 +341,15 @@ async fn sync_brings_the_differences_and_says_what_is_missing() {
 
     for other in ["another", ""] {
         let answer = sync(&world, bob, pb::SyncRequest { epoch: other.to_owned(), ..request.clone() }).await;
+        assert!(answer.full_sync_required && answer.differences.is_empty());
+    }
+    // Beyond the log of a conversation, and beyond the user's own.
+    for beyond in [
+        pb::SyncRequest { heads: vec![head(quiet, 1), head(busy, 232)], ..request.clone() },
+        pb::SyncRequest { heads: vec![head(quiet, 2)], only_listed: true, ..request.clone() },
+        pb::SyncRequest { user_sequence: 5, ..request.clone() },
+    ] {
+        let answer = sync(&world, bob, beyond).await;
         assert!(answer.full_sync_required && answer.differences.is_empty());
     }
     let everything = sync(&world, bob, pb::SyncRequest::default()).await;

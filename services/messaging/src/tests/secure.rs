@@ -79,6 +79,10 @@ async fn without_keys_it_is_relayed_as_it_comes_and_with_keys_it_must_be_signed(
     let secure = pb::SecureContent { signature: vec![7; 10], ..unsigned() };
     let sent = world.send(ann, seals(group, "", secure.clone())).await.unwrap().message.unwrap();
     assert_eq!(sent.content.unwrap().kind, Some(Kind::Secure(secure)));
+    // The name of a key is a claim: a sender without keys names no other's.
+    let claims = pb::SecureContent { device_key_id: Device::new(3).id.to_string(), ..unsigned() };
+    assert_signature_invalid(world.send(ann, seals(group, "", claims.clone())).await);
+    assert_signature_invalid(world.send(ann, checked(seals(group, "", claims))).await);
 
     let (device, foreign) = (Device::new(1), Device::new(2));
     world.others.set_device_key(ann, device.registered());
@@ -167,6 +171,30 @@ async fn an_edit_is_signed_anew_under_the_first_client_message_id() {
 }
 
 #[tokio::test]
+async fn what_was_unsigned_before_is_signed_when_it_is_edited_in_a_secure_conversation() {
+    let world = World::start().await;
+    let [ann] = world.people();
+    let group = world.group(&[ann]);
+    let sent = world.send(ann, seals(group, "k", unsigned())).await.unwrap().message.unwrap();
+    world.others.set_secure(group);
+    let edit = |secure: pb::SecureContent| {
+        let request = pb::EditMessageRequest {
+            conversation_id: group.to_string(),
+            message_id: sent.message_id.clone(),
+            content: Some(pb::Content { kind: Some(Kind::Secure(secure)), ..Default::default() }),
+            expected_version: 0,
+        };
+        ann.says(request)
+    };
+    let other = pb::SecureContent { ciphertext: vec![2], ..unsigned() };
+    assert_signature_invalid(world.messaging().edit_message(edit(other)).await);
+    let device = Device::new(1);
+    world.others.set_device_key(ann, device.registered());
+    let signed = edit(device.signs(group, ann, "k", b"two"));
+    assert!(world.messaging().edit_message(signed).await.is_ok());
+}
+
+#[tokio::test]
 async fn a_secure_conversation_takes_nothing_that_everybody_could_read() {
     let world = World::start().await;
     let [ann, bob] = world.people();
@@ -188,7 +216,19 @@ async fn a_secure_conversation_takes_nothing_that_everybody_could_read() {
     // What was sent before it was secure is answered again.
     assert!(world.send(ann, keyed(group, "before", "k")).await.unwrap().repeated);
 
-    assert!(world.send(ann, seals(group, "s", unsigned())).await.is_ok());
+    // Nothing unsigned by another name: of a sender without keys, by no way.
+    assert_signature_invalid(world.send(ann, seals(group, "s", unsigned())).await);
+    assert_signature_invalid(world.send(ann, checked(seals(group, "s", unsigned()))).await);
+    let for_ann = Service("scheduling", Some(ann)).says(seals(group, "s", unsigned()));
+    assert_signature_invalid(world.messaging().send_message(for_ann).await);
+    let device = Device::new(1);
+    world.others.set_device_key(ann, device.registered());
+    let signed = device.signs(group, ann, "s", b"sealed");
+    let sent = world.send(ann, seals(group, "s", signed.clone())).await.unwrap();
+    let revoked = DeviceKey { revoke_time: Some(world.clock.now().to_proto()), ..device.registered() };
+    world.others.set_device_key(ann, revoked);
+    let again = world.send(ann, seals(group, "s", signed)).await.unwrap();
+    assert_eq!((again.repeated, again.message), (true, sent.message));
     let system = Kind::System(pb::SystemContent { text: "Bob came in".to_owned() });
     let content = Some(pb::Content { kind: Some(system), ..Default::default() });
     let request = pb::SendMessageRequest { content, ..to(group, "") };

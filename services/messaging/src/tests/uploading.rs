@@ -198,7 +198,9 @@ async fn all_bytes_have_to_come_and_no_more() {
 #[tokio::test]
 async fn bytes_may_be_slow_but_not_silent() {
     let max_silence = Duration::from_secs(1);
-    let world = World::with_uploads(UploadsConfig { max_silence, ..UploadsConfig::default() }).await;
+    // Each byte earns a second.
+    let uploads = UploadsConfig { max_silence, min_bytes_per_second: 1, ..UploadsConfig::default() };
+    let world = World::with_uploads(uploads).await;
     let [ann] = world.people();
     let place = world.create(ann, "", "image/png", 5).await.unwrap();
     let slowly = |wait: Duration| {
@@ -209,7 +211,8 @@ async fn bytes_may_be_slow_but_not_silent() {
         })
     };
     let silent = world.write_pieces(slowly(max_silence * 3)).await;
-    assert_eq!(refusal(silent), refused(Code::FailedPrecondition, "UPLOAD_INCOMPLETE"));
+    assert_eq!(refusal(silent), refused(Code::DeadlineExceeded, "UPLOAD_TOO_SLOW"));
+    assert_eq!(world.objects(), 0);
     assert!(world.write_pieces(slowly(max_silence / 4)).await.unwrap().complete, "all in all it took longer");
 }
 
@@ -222,7 +225,11 @@ async fn of_many_writers_one_is_heard() {
     let (first, second) = tokio::join!(world.write(&place, &ones), world.write(&place, &twos));
     let winner = match (&first, &second) {
         (Ok(_), Err(late)) | (Err(late), Ok(_)) => {
-            assert_eq!(refusal::<()>(Err(late.clone())), refused(Code::AlreadyExists, "UPLOAD_COMPLETE"));
+            let outcomes = [
+                refused(Code::AlreadyExists, "UPLOAD_COMPLETE"),
+                refused(Code::Aborted, "UPLOAD_IN_PROGRESS"),
+            ];
+            assert!(outcomes.contains(&refusal::<()>(Err(late.clone()))), "{late}");
             first.or(second).unwrap()
         }
         other => panic!("{other:?}"),
@@ -259,7 +266,8 @@ async fn what_may_be_uploaded_has_bounds() {
         world.create(ann, "", "image/png", 100).await.unwrap();
     }
     let fault = Fault::of(&world.create(ann, "", "image/png", 1).await.unwrap_err());
-    assert_eq!((fault.code(), fault.reason()), (Code::ResourceExhausted, "ERROR_REASON_RATE_LIMITED"));
+    assert_eq!((fault.code(), fault.reason()), (Code::ResourceExhausted, "ERROR_REASON_TOO_MANY_UPLOADS"));
+    assert_eq!(fault.metadata().get("rule").map(String::as_str), Some("uploads.max_pending"));
     assert!(fault.wait().is_some());
     assert!(world.create(bob, "", "image/png", 1).await.is_ok());
     world.clock.advance(Duration::from_secs(3600));
@@ -267,6 +275,105 @@ async fn what_may_be_uploaded_has_bounds() {
         world.create(ann, "", "image/png", 1).await.is_ok(),
         "what cannot be written any more is not counted"
     );
+}
+
+#[tokio::test]
+async fn bytes_that_drip_are_refused_and_cost_their_sender_only() {
+    let max_silence = Duration::from_secs(1);
+    let uploads = UploadsConfig { max_silence, min_bytes_per_second: 1000, ..UploadsConfig::default() };
+    let world = World::with_uploads(uploads).await;
+    let [ann] = world.people();
+    let place = world.create(ann, "", "image/png", 100).await.unwrap();
+    // Never silent for as long as a second, and never a hundred bytes in all.
+    let drops = tokio_stream::iter(pieces(&place, &[1; 100], 1)).then(move |piece| async move {
+        tokio::time::sleep(max_silence / 10).await;
+        piece
+    });
+    let fault = Fault::of(&world.write_pieces(drops).await.unwrap_err());
+    assert_eq!((fault.code(), fault.reason()), (Code::DeadlineExceeded, "ERROR_REASON_UPLOAD_TOO_SLOW"));
+    assert_eq!(fault.metadata().get("least").map(String::as_str), Some("1000"));
+    assert!(world.write(&place, &[1; 100]).await.unwrap().complete, "it can be tried again");
+}
+
+/// A writer that brings the ticket and waits, until it is stopped. It begins anew when another one was there before it.
+fn begins(
+    world: &World,
+    place: &pb::CreateUploadResponse,
+    writers: &mut tokio::task::JoinSet<()>,
+) -> tokio::task::AbortHandle {
+    let (uploads, first) = (world.uploads(), pieces(place, b"", 1).remove(0));
+    writers.spawn(async move {
+        loop {
+            let (sender, receiver) = tokio::sync::mpsc::channel(1);
+            sender.try_send(first.clone()).unwrap();
+            let pieces = tokio_stream::wrappers::ReceiverStream::new(receiver);
+            let refused = uploads.clone().write_upload(pieces).await.unwrap().into_inner().message().await;
+            assert_eq!(refusal(refused), self::refused(Code::Aborted, "UPLOAD_IN_PROGRESS"));
+            drop(sender);
+        }
+    })
+}
+
+#[tokio::test]
+async fn a_ticket_has_one_writer_and_a_user_three() {
+    let world = World::start().await;
+    let [ann, bob] = world.people();
+    let mut places = Vec::new();
+    for _ in 0..4 {
+        places.push(world.create(ann, "", "image/png", 2).await.unwrap());
+    }
+    // Too few bytes: what gets in changes nothing.
+    let tries = async |place: &pb::CreateUploadResponse| refusal(world.write(place, b"1").await);
+    let (mut tasks, mut writers) = (tokio::task::JoinSet::new(), Vec::new());
+    for place in &places[..3] {
+        writers.push(begins(&world, place, &mut tasks));
+        eventually(async || tries(place).await == refused(Code::Aborted, "UPLOAD_IN_PROGRESS")).await;
+    }
+    let fault = Fault::of(&world.write(&places[3], b"12").await.unwrap_err());
+    assert_eq!((fault.code(), fault.reason()), (Code::ResourceExhausted, "ERROR_REASON_TOO_MANY_UPLOADS"));
+    assert_eq!(fault.metadata().get("rule").map(String::as_str), Some("uploads.max_writers_per_user"));
+    assert!(fault.wait().is_some());
+    world.uploaded(bob, PICTURE).await;
+    // An ended stream leaves a place.
+    writers.remove(2).abort();
+    let incomplete = refused(Code::FailedPrecondition, "UPLOAD_INCOMPLETE");
+    eventually(async || tries(&places[2]).await == incomplete).await;
+    assert!(world.write(&places[3], b"12").await.unwrap().complete);
+    tasks.shutdown().await;
+}
+
+#[tokio::test]
+async fn a_user_brings_and_stores_so_many_bytes_and_a_guest_fewer() {
+    let uploads = UploadsConfig {
+        max_bytes_per_day: 8,
+        max_bytes_per_day_of_guests: 4,
+        max_stored_bytes: 12,
+        max_stored_bytes_of_guests: 6,
+        ..UploadsConfig::default()
+    };
+    let world = World::with_uploads(uploads).await;
+    let [ann, guest] = world.people();
+    world.others.make_guest(guest);
+    let quota = refused(Code::ResourceExhausted, "UPLOAD_QUOTA");
+    let create = async |user, size| world.create(user, "", "image/png", size).await;
+    for (user, daily) in [(ann, 8_usize), (guest, 4)] {
+        world.uploaded(user, &vec![1; daily / 2]).await;
+        assert_eq!(refusal(create(user, daily as i64).await), quota);
+        // Of two places that are there, one gets its bytes: an attempt counts.
+        let [first, second] = [create(user, daily as i64 / 2).await, create(user, daily as i64 / 2).await];
+        let (first, second) = (first.unwrap(), second.unwrap());
+        world.write(&first, &vec![1; daily / 2]).await.unwrap();
+        assert_eq!(refusal(world.write(&second, &vec![1; daily / 2]).await), quota);
+        let fault = Fault::of(&create(user, 1).await.unwrap_err());
+        assert_eq!(fault.metadata().get("most"), Some(&daily.to_string()));
+        assert!(fault.wait().is_some_and(|wait| wait <= Duration::from_secs(24 * 3600)));
+    }
+    world.clock.advance(Duration::from_secs(24 * 3600));
+    for (user, left) in [(ann, 4), (guest, 2)] {
+        let full = refused(Code::FailedPrecondition, "STORAGE_FULL");
+        assert_eq!(refusal(create(user, left + 1).await), full);
+        assert!(create(user, left).await.is_ok());
+    }
 }
 
 #[tokio::test]
@@ -299,6 +406,46 @@ async fn only_members_of_a_conversation_with_the_file_fetch_it() {
     world.sweep().await;
     assert_eq!(world.objects(), 0);
     assert_eq!(refusal(world.file(ann, &id).await), not_found);
+}
+
+#[tokio::test]
+async fn a_ticket_allows_nothing_that_its_holder_may_not_do_any_more() {
+    let world = World::start().await;
+    let [ann, bob, eve] = world.people();
+    let (group, other) = (world.group(&[ann, bob, eve]), world.group(&[ann, bob]));
+    let id = world.uploaded(ann, PICTURE).await;
+    let brief = pb::SendMessageRequest {
+        expire_after: Some(prost_types::Duration { seconds: 60, nanos: 0 }),
+        ..showing(group, &[&id])
+    };
+    world.send(ann, brief).await.unwrap();
+    let ticket = async |user| world.file(user, &id).await.unwrap().ticket;
+    let (of_bob, of_eve, own) = (ticket(bob).await, ticket(eve).await, ticket(ann).await);
+    let read = async |ticket: &str| world.read(ticket, &id, 0, 0).await;
+    for ticket in [&of_bob, &of_eve, &own] {
+        assert_eq!(read(ticket).await.unwrap(), PICTURE);
+    }
+    let not_found = refused(Code::NotFound, "UPLOAD_NOT_FOUND");
+    let invalid = refused(Code::PermissionDenied, "TICKET_INVALID");
+    // Whoever has left, or was put out, reads no more; the others do.
+    world.others.remove(group, bob);
+    assert_eq!(refusal(read(&of_bob).await), not_found);
+    assert_eq!(read(&of_eve).await.unwrap(), PICTURE);
+    // Where the file is for another reason, there is another ticket.
+    world.sends_file(ann, other, &id).await;
+    assert_eq!(refusal(read(&of_bob).await), not_found);
+    assert_eq!(read(&ticket(bob).await).await.unwrap(), PICTURE);
+    // A message that expires takes the right along.
+    world.clock.advance(Duration::from_secs(60));
+    assert_eq!(refusal(read(&of_eve).await), not_found);
+    assert_eq!(read(&own).await.unwrap(), PICTURE);
+    // A session that ends takes its tickets along, those to write too.
+    let place = world.create(ann, "", "image/png", 3).await.unwrap();
+    world.others.sign_out(ann);
+    assert_eq!(refusal(read(&own).await), invalid);
+    assert_eq!(refusal(world.write(&place, b"abc").await), invalid);
+    world.others.set_auth_down(true);
+    assert_eq!(read(&own).await.unwrap_err().code(), Code::Unavailable, "nobody can say whether it lives");
 }
 
 #[tokio::test]

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use anyhow::{Context as _, ensure};
 use chassis::config::Secret;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::media::MediaTypes;
 
 /// Where the bytes of files are, and which files there may be.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UploadsConfig {
     /// `file://<folder>`, made when it is missing and the same one for all replicas, or `s3://<bucket>/<prefix>`. Absent
@@ -25,15 +26,33 @@ pub struct UploadsConfig {
     pub media_types: Vec<String>,
     /// How many files of one user may wait for their bytes at a time.
     pub max_pending: u32,
-    /// How long the next bytes of a file may take to come, such as `30s`.
+    /// How many files a process writes at a time; one more is refused with 503. Each keeps less than a megabyte in memory
+    /// on its way to a folder, and up to 10 MiB on its way to a bucket.
+    pub max_writers: u32,
+    /// How many files of one user a process writes at a time; one more is refused with 429.
+    pub max_writers_per_user: u32,
+    /// How long the next bytes of a file may take to come, such as `30s`, and how much longer all of them may take than
+    /// `min_bytes_per_second` allows. What is slower is refused with 408.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub max_silence: Duration,
+    /// How fast the bytes of a file have to come on the whole.
+    pub min_bytes_per_second: u64,
+    /// How many bytes a user may bring on a day (UTC); more are refused with 429. Every attempt counts as many as its file
+    /// has.
+    pub max_bytes_per_day: u64,
+    /// The same for guests.
+    pub max_bytes_per_day_of_guests: u64,
+    /// How many bytes of a user are stored; more are refused with 413. What no message refers to counts until it is swept.
+    pub max_stored_bytes: u64,
+    /// The same for guests.
+    pub max_stored_bytes_of_guests: u64,
     /// What is needed for `s3://`.
     pub s3: S3Config,
 }
 
 /// How to reach buckets.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct S3Config {
     /// The server, such as `https://s3.example`; absent means Amazon's for the region. `http://` is for a private network:
@@ -66,7 +85,14 @@ impl Default for UploadsConfig {
             max_bytes: 50 << 20,
             media_types: media_types.map(str::to_owned).to_vec(),
             max_pending: 20,
+            max_writers: 64,
+            max_writers_per_user: 3,
             max_silence: Duration::from_secs(30),
+            min_bytes_per_second: 8 << 10,
+            max_bytes_per_day: 2 << 30,
+            max_bytes_per_day_of_guests: 100 << 20,
+            max_stored_bytes: 10 << 30,
+            max_stored_bytes_of_guests: 200 << 20,
             s3: S3Config::default(),
         }
     }
@@ -108,7 +134,19 @@ impl UploadsConfig {
             (1..=64 << 30).contains(&self.max_bytes),
             "uploads.max_bytes must be between 1 and 68719476736"
         );
-        ensure!(self.max_pending >= 1, "uploads.max_pending must be at least 1");
+        for (name, value) in [
+            ("max_pending", u64::from(self.max_pending)),
+            ("max_writers", u64::from(self.max_writers)),
+            ("max_writers_per_user", u64::from(self.max_writers_per_user)),
+            ("min_bytes_per_second", self.min_bytes_per_second),
+            ("max_bytes_per_day", self.max_bytes_per_day),
+            ("max_bytes_per_day_of_guests", self.max_bytes_per_day_of_guests),
+            ("max_stored_bytes", self.max_stored_bytes),
+            ("max_stored_bytes_of_guests", self.max_stored_bytes_of_guests),
+        ] {
+            ensure!(value >= 1, "uploads.{name} must be at least 1");
+            ensure!(i64::try_from(value).is_ok(), "uploads.{name} must be at most {}", i64::MAX);
+        }
         ensure!(!self.max_silence.is_zero(), "uploads.max_silence must be more than nothing");
         let base_url = self.base_url.as_deref().unwrap_or("https://");
         ensure!(
@@ -171,6 +209,8 @@ mod tests {
         assert!(UploadsConfig::default().check().is_ok());
         assert!(UploadsConfig { max_bytes: 0, ..UploadsConfig::default() }.check().is_err());
         assert!(UploadsConfig { max_pending: 0, ..UploadsConfig::default() }.check().is_err());
+        assert!(UploadsConfig { min_bytes_per_second: 0, ..UploadsConfig::default() }.check().is_err());
+        assert!(UploadsConfig { max_stored_bytes: u64::MAX, ..UploadsConfig::default() }.check().is_err());
         let base_url = Some("chat.example".to_owned());
         assert!(UploadsConfig { base_url, ..UploadsConfig::default() }.check().is_err());
         let media_types = vec!["everything".to_owned()];

@@ -23,15 +23,48 @@ use super::config::{Place, S3Config, UploadsConfig};
 use super::connector::Connector;
 use crate::error::Error;
 
-/// What is larger is sent in parts of this size while it comes. S3 takes no smaller ones, and no more than ten thousand.
-const PART: usize = 8 << 20;
+/// What is larger goes to a folder in parts of this size while it comes.
+const FOLDER_PART: usize = 256 << 10;
 
-/// How many parts of a file are on their way at a time.
-const PARTS: usize = 2;
+/// What is larger goes to a bucket in parts of at least this size while it comes: S3 takes no smaller ones.
+const BUCKET_PART: usize = 5 << 20;
+
+/// S3 takes no more parts of one object.
+const BUCKET_PARTS: usize = 10_000;
 
 /// Where the bytes of files are.
 #[derive(Clone, Debug)]
-pub struct Depot(Arc<dyn ObjectStore>);
+pub struct Depot {
+    store: Arc<dyn ObjectStore>,
+    kind: Kind,
+}
+
+/// The way in which an object is cut.
+#[derive(Clone, Copy, Debug)]
+enum Kind {
+    Folder,
+    Bucket,
+}
+
+impl Kind {
+    /// The size of the parts of an object of this size. So much of it is in memory before the first part goes.
+    fn part(self, size: i64) -> usize {
+        match self {
+            Self::Folder => FOLDER_PART,
+            Self::Bucket => {
+                BUCKET_PART.max(usize::try_from(size).unwrap_or(usize::MAX).div_ceil(BUCKET_PARTS))
+            }
+        }
+    }
+
+    /// The number of parts of an object that are on their way at a time.
+    const fn parts_at_once(self) -> usize {
+        match self {
+            Self::Folder => 2,
+            Self::Bucket => 1,
+        }
+    }
+}
 
 impl Depot {
     /// Opens the place that the configuration names.
@@ -50,7 +83,7 @@ impl Depot {
         making.recursive(true).create(folder).with_context(context)?;
         let store = LocalFileSystem::new_with_prefix(folder).with_context(context)?;
         // What was acknowledged is there after a power cut.
-        Ok(Self(Arc::new(store.with_fsync(true))))
+        Ok(Self { store: Arc::new(store.with_fsync(true)), kind: Kind::Folder })
     }
 
     fn in_bucket(bucket: &str, prefix: &str, config: &S3Config) -> anyhow::Result<Self> {
@@ -72,12 +105,13 @@ impl Depot {
             builder = builder.with_endpoint(endpoint);
         }
         let store = builder.build().context("uploads.s3 does not fit together")?;
-        Ok(Self(Arc::new(PrefixStore::new(store, prefix))))
+        Ok(Self { store: Arc::new(PrefixStore::new(store, prefix)), kind: Kind::Bucket })
     }
 
-    /// Begins an object.
-    pub fn writer(&self, object: ObjectId) -> Writer {
-        Writer { depot: self.clone(), path: path(object), first: Vec::new(), held: 0, rest: None }
+    /// Begins an object of this size.
+    pub fn writer(&self, object: ObjectId, size: i64) -> Writer {
+        let part = self.kind.part(size);
+        Writer { depot: self.clone(), path: path(object), part, first: Vec::new(), held: 0, rest: None }
     }
 
     /// A part of an object.
@@ -88,7 +122,7 @@ impl Depot {
         range: Range<u64>,
     ) -> Result<BoxStream<'static, Result<Bytes, Error>>, Error> {
         let options = GetOptions { range: Some(GetRange::Bounded(range)), ..GetOptions::default() };
-        match self.0.get_opts(&path(object), options).await {
+        match self.store.get_opts(&path(object), options).await {
             Ok(found) => Ok(found.into_stream().map_err(failed).boxed()),
             // Swept away a moment ago.
             Err(object_store::Error::NotFound { .. }) => Err(Error::UploadNotFound(upload)),
@@ -98,7 +132,7 @@ impl Depot {
 
     /// Removes an object, if it is there.
     pub async fn remove(&self, object: ObjectId) -> Result<(), Error> {
-        match self.0.delete(&path(object)).await {
+        match self.store.delete(&path(object)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(error) => Err(failed(error)),
         }
@@ -120,7 +154,8 @@ fn failed(error: object_store::Error) -> Error {
 pub struct Writer {
     depot: Depot,
     path: Path,
-    /// What has come as long as it is little.
+    part: usize,
+    /// What has come as long as it is less than a part.
     first: Vec<Bytes>,
     held: usize,
     /// Takes everything once it is more.
@@ -131,15 +166,15 @@ impl Writer {
     /// Adds bytes.
     pub async fn write(&mut self, bytes: Bytes) -> Result<(), Error> {
         if let Some(rest) = &mut self.rest {
-            rest.wait_for_capacity(PARTS).await.map_err(failed)?;
+            rest.wait_for_capacity(self.depot.kind.parts_at_once()).await.map_err(failed)?;
             rest.put(bytes);
             return Ok(());
         }
         self.held += bytes.len();
         self.first.push(bytes);
-        if self.held > PART {
-            let begun = self.depot.0.put_multipart(&self.path).await.map_err(failed)?;
-            let mut rest = WriteMultipart::new_with_chunk_size(begun, PART);
+        if self.held > self.part {
+            let begun = self.depot.store.put_multipart(&self.path).await.map_err(failed)?;
+            let mut rest = WriteMultipart::new_with_chunk_size(begun, self.part);
             self.first.drain(..).for_each(|bytes| rest.put(bytes));
             self.rest = Some(rest);
         }
@@ -150,7 +185,9 @@ impl Writer {
     pub async fn finish(self) -> Result<(), Error> {
         match self.rest {
             Some(rest) => rest.finish().await.map_err(failed)?,
-            None => self.depot.0.put(&self.path, PutPayload::from_iter(self.first)).await.map_err(failed)?,
+            None => {
+                self.depot.store.put(&self.path, PutPayload::from_iter(self.first)).await.map_err(failed)?
+            }
         };
         Ok(())
     }
@@ -213,13 +250,15 @@ mod tests {
     async fn keeps_its_promises(depot: Depot) {
         let upload = UploadId::generate();
         // One that comes at once, one in parts, and one of nothing.
-        for size in [5, PART * 2 + 12_345, 0] {
+        for size in [5, depot.kind.part(0) * 2 + 12_345, 0] {
             let object = ObjectId::generate();
             let bytes: Vec<u8> = (0..size).map(|n| (n % 251) as u8).collect();
-            let mut writer = depot.writer(object);
+            let mut writer = depot.writer(object, size as i64);
             for piece in bytes.chunks(100_000) {
                 writer.write(Bytes::copy_from_slice(piece)).await.unwrap();
+                assert!(writer.held <= depot.kind.part(0) + 100_000, "the rest is not held in memory");
             }
+            assert_eq!(writer.rest.is_some(), size > depot.kind.part(0));
             assert!(read(&depot, object, 0..1).await.is_none(), "nothing is there before the end");
             writer.finish().await.unwrap();
             if size > 0 {
@@ -233,9 +272,9 @@ mod tests {
             let gone = depot.read(upload, object, 0..1).await.err().expect("nothing there");
             assert!(matches!(gone, Error::UploadNotFound(id) if id == upload));
         }
-        for size in [5, PART * 2] {
+        for size in [5, depot.kind.part(0) * 2] {
             let object = ObjectId::generate();
-            let mut writer = depot.writer(object);
+            let mut writer = depot.writer(object, size as i64);
             writer.write(Bytes::from(vec![1; size])).await.unwrap();
             writer.abort().await;
             assert!(read(&depot, object, 0..1).await.is_none(), "what was given up is not there");
@@ -273,9 +312,17 @@ mod tests {
         };
         let config = UploadsConfig { url: Some("s3://bucket".to_owned()), s3, ..UploadsConfig::default() };
         let depot = Depot::open(&config).unwrap();
-        let mut writer = depot.writer(ObjectId::generate());
+        let mut writer = depot.writer(ObjectId::generate(), 3);
         writer.write(Bytes::from_static(b"abc")).await.unwrap();
         assert!(matches!(writer.finish().await, Err(Error::Unavailable(_))));
+    }
+
+    #[test]
+    fn parts_are_small_and_a_large_object_has_not_too_many() {
+        assert_eq!((Kind::Folder.part(64 << 30), Kind::Bucket.part(5)), (FOLDER_PART, BUCKET_PART));
+        let large: i64 = 64 << 30;
+        let part = Kind::Bucket.part(large);
+        assert!((large as usize).div_ceil(part) <= BUCKET_PARTS && part < 8 << 20);
     }
 
     #[test]

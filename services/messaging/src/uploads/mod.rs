@@ -4,34 +4,43 @@
 //! bucket (`depot`); a ticket says that somebody was let in a moment ago (`ticket`), so that bytes can come and go without
 //! a session; what nothing refers to is swept away (`sweep`).
 
+mod bounds;
 mod config;
 mod connector;
 pub mod depot;
 mod media;
+mod pace;
 mod sweep;
 mod ticket;
+mod writers;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use chassis::caller::{Caller, CallerKind};
 use chassis::clock::{Clock, Timestamp};
 use chassis::config::Secret;
 use futures_util::stream::{self, BoxStream};
 use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use proto::id::{ConversationId, ObjectId, UploadId, UserId};
 use sha2::{Digest as _, Sha256};
-use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout};
 
+pub use bounds::{Bounds, Excess, day};
 pub use config::{S3Config, UploadsConfig};
 pub use sweep::Sweeper;
 
 use crate::conversations::Conversations;
 use crate::error::Error;
+use crate::people::People;
 use crate::store::Store;
+use bounds::BoundsByKind;
 use depot::Depot;
 use media::{MediaType, MediaTypes, name};
-use ticket::{Grant, Key};
+use pace::Pace;
+use ticket::{Grant, Holder, Key};
+use writers::Writers;
 
 /// How long a ticket to write holds.
 const WRITING: Duration = Duration::from_secs(3600);
@@ -41,9 +50,6 @@ const READING: Duration = Duration::from_secs(300);
 
 /// What no message refers to goes after this; and the bytes of an attempt that nobody finished.
 const UNUSED: Duration = Duration::from_secs(24 * 3600);
-
-/// How many files are written at a time. Each keeps a few megabytes in memory.
-const WRITERS: usize = 64;
 
 /// The largest piece of a file in one message of a stream.
 const PIECE: usize = 256 * 1024;
@@ -123,10 +129,11 @@ pub struct Way {
 pub struct Uploads {
     store: Store,
     conversations: Conversations,
+    people: People,
     clock: Clock,
     depot: Depot,
     key: Key,
-    writers: Arc<Semaphore>,
+    writers: Writers,
     rules: Arc<Rules>,
 }
 
@@ -135,8 +142,9 @@ struct Rules {
     base_url: String,
     max_bytes: i64,
     media_types: MediaTypes,
-    max_pending: i64,
+    bounds: BoundsByKind,
     max_silence: Duration,
+    min_bytes_per_second: u64,
 }
 
 impl Uploads {
@@ -145,23 +153,26 @@ impl Uploads {
         config: &UploadsConfig,
         store: Store,
         conversations: Conversations,
+        people: People,
         clock: Clock,
     ) -> anyhow::Result<Self> {
         let rules = Rules {
             base_url: config.base_url.clone().unwrap_or_default().trim_end_matches('/').to_owned(),
             max_bytes: i64::try_from(config.max_bytes)?,
             media_types: MediaTypes::parse(&config.media_types)?,
-            max_pending: i64::from(config.max_pending),
+            bounds: BoundsByKind::of(config)?,
             max_silence: config.max_silence,
+            min_bytes_per_second: config.min_bytes_per_second,
         };
         let key = Secret::new(store.secret("upload_key", Secret::random()?.expose()).await?);
         Ok(Self {
             depot: Depot::open(config)?,
             key: Key::new(&key),
-            writers: Arc::new(Semaphore::new(WRITERS)),
+            writers: Writers::new(config.max_writers, config.max_writers_per_user),
             rules: Arc::new(rules),
             store,
             conversations,
+            people,
             clock,
         })
     }
@@ -172,39 +183,44 @@ impl Uploads {
     }
 
     /// Makes a place for a file.
-    pub async fn create(&self, user: UserId, plan: Plan) -> Result<(Upload, Way), Error> {
+    pub async fn create(&self, caller: &Caller, plan: Plan) -> Result<(Upload, Way), Error> {
         if !self.rules.media_types.allow(&plan.media_type) {
             return Err(Error::Invalid { field: "media_type", rule: "must be one that is allowed here" });
         }
         if plan.size > self.rules.max_bytes {
             return Err(Error::Invalid { field: "size", rule: "must not be larger than files may be here" });
         }
+        let holder = Holder::of(caller)?;
         let now = self.clock.now();
-        // Older ones can be written no more.
-        let pending = self.store.pending_uploads(user, now.minus(WRITING)).await?;
-        if pending >= self.rules.max_pending {
-            return Err(Error::RateLimited { wait: Duration::from_secs(60) });
-        }
         let upload = Upload {
             upload_id: UploadId::generate(),
-            user,
+            user: caller.user_id,
             name: plan.name,
             media_type: plan.media_type.into_string(),
             size: plan.size,
             create_time: now,
             bytes: None,
         };
-        self.store.create_upload(&upload, now.plus(UNUSED)).await?;
-        let way = self.way(&upload, Grant::Write, now.plus(WRITING));
+        let bounds = self.rules.bounds.for_kind(caller.kind);
+        // What was begun before can be written no more.
+        let writable_from = now.minus(WRITING);
+        if let Some(excess) =
+            self.store.create_upload(&upload, now.plus(UNUSED), writable_from, bounds).await?
+        {
+            return Err(bounds.refusal(excess, now));
+        }
+        let grant = Grant::Write { is_guest: caller.kind == CallerKind::Guest };
+        let way = self.way(&upload, grant, holder, now.plus(WRITING));
         Ok((upload, way))
     }
 
     /// A file, and the way to its bytes when they are there.
-    pub async fn get(&self, user: UserId, id: UploadId) -> Result<(Upload, Option<Way>), Error> {
+    pub async fn get(&self, caller: &Caller, id: UploadId) -> Result<(Upload, Option<Way>), Error> {
+        let (user, holder) = (caller.user_id, Holder::of(caller)?);
         let upload = self.find(id).await?;
         let reader = if upload.user == user { None } else { Some(self.conversation_for(user, id).await?) };
         let until = self.clock.now().plus(READING);
-        let way = upload.bytes.map(|_| self.way(&upload, Grant::Read(reader), until));
+        let way = upload.bytes.map(|_| self.way(&upload, Grant::Read(reader), holder, until));
         Ok((upload, way))
     }
 
@@ -227,17 +243,20 @@ impl Uploads {
         ticket: &str,
         bytes: impl Stream<Item = Result<bytes::Bytes, Error>> + Send,
     ) -> Result<Upload, Error> {
-        match self.key.open(ticket, id, self.clock.now()) {
-            Some(Grant::Write) => {}
-            Some(Grant::Read(_)) | None => return Err(Error::TicketInvalid),
-        }
-        let _place = self.writers.try_acquire().map_err(|_| Error::Overloaded)?;
+        let Some((Grant::Write { is_guest }, holder)) = self.key.open(ticket, id, self.clock.now()) else {
+            return Err(Error::TicketInvalid);
+        };
+        self.check_session(holder).await?;
         let mut upload = self.find(id).await?;
         if upload.bytes.is_some() {
             return Err(Error::UploadComplete(id));
         }
-        let object = ObjectId::generate();
-        self.store.begin_object(id, object, self.clock.now().plus(UNUSED)).await?;
+        let _writing = self.writers.enter(id, upload.user)?;
+        let (object, now) = (ObjectId::generate(), self.clock.now());
+        let bounds = self.rules.bounds.for_guest(is_guest);
+        if let Some(excess) = self.store.begin_object(&upload, object, now, now.plus(UNUSED), bounds).await? {
+            return Err(bounds.refusal(excess, now));
+        }
         let outcome = match self.take(&upload, object, bytes).await {
             Ok(sha256) => self.complete(id, Bytes { object, sha256 }).await,
             Err(error) => Err(error),
@@ -250,6 +269,11 @@ impl Uploads {
         }
         upload.bytes = Some(outcome?);
         Ok(upload)
+    }
+
+    /// Waits for what comes first, as long as bytes may take.
+    pub async fn first<T>(&self, coming: impl Future<Output = T> + Send) -> Result<T, Error> {
+        timeout(self.rules.max_silence, coming).await.map_err(|_| self.rules.too_slow())
     }
 
     async fn complete(&self, id: UploadId, bytes: Bytes) -> Result<Bytes, Error> {
@@ -267,15 +291,20 @@ impl Uploads {
         object: ObjectId,
         bytes: impl Stream<Item = Result<bytes::Bytes, Error>> + Send,
     ) -> Result<[u8; 32], Error> {
-        let mut writer = self.depot.writer(object);
+        let mut writer = self.depot.writer(object, upload.size);
+        let mut pace = Pace::new(self.rules.max_silence, self.rules.min_bytes_per_second);
         let mut left = usize::try_from(upload.size).unwrap_or(usize::MAX);
         let mut sum = Sha256::new();
         let mut bytes = std::pin::pin!(bytes);
         let outcome = loop {
-            let next = match tokio::time::timeout(self.rules.max_silence, bytes.next()).await {
+            let waiting = Instant::now();
+            let next = match timeout(pace.patience(), bytes.next()).await {
                 Ok(next) => next.transpose(),
-                Err(_) => Err(Error::UploadIncomplete(upload.upload_id)),
+                Err(_) => Err(self.rules.too_slow()),
             };
+            if let Ok(Some(piece)) = &next {
+                pace.note(waiting.elapsed(), piece.len());
+            }
             match next {
                 Ok(Some(piece)) => match left.checked_sub(piece.len()) {
                     Some(rest) => {
@@ -310,16 +339,13 @@ impl Uploads {
         offset: u64,
         length: u64,
     ) -> Result<(Upload, BoxStream<'static, Result<bytes::Bytes, Error>>), Error> {
-        let reader = match self.key.open(ticket, id, self.clock.now()) {
-            Some(Grant::Read(reader)) => reader,
-            Some(Grant::Write) | None => return Err(Error::TicketInvalid),
+        let Some((Grant::Read(from), holder)) = self.key.open(ticket, id, self.clock.now()) else {
+            return Err(Error::TicketInvalid);
         };
+        self.check_session(holder).await?;
         let upload = self.find(id).await?;
-        // A message that has gone since takes the right along.
-        if let Some(conversation) = reader
-            && !self.store.has_upload(conversation, id).await?
-        {
-            return Err(Error::UploadNotFound(id));
+        if let Some(conversation) = from {
+            self.check_reading(id, conversation, holder.user).await?;
         }
         let Some(Bytes { object, .. }) = upload.bytes else { return Err(Error::UploadNotFound(id)) };
         let size = u64::try_from(upload.size).unwrap_or_default();
@@ -347,15 +373,51 @@ impl Uploads {
         stream::once(async move { depot.read(id, object, 0..size).await }).try_flatten().boxed()
     }
 
+    /// Refuses a ticket whose session has ended: the user signed out, or the account is gone.
+    async fn check_session(&self, holder: Holder) -> Result<(), Error> {
+        match self.people.has_session(holder.user, holder.session).await? {
+            true => Ok(()),
+            false => Err(Error::TicketInvalid),
+        }
+    }
+
+    /// Refuses one who is not in the conversation any more, and a file whose message there has gone.
+    async fn check_reading(
+        &self,
+        id: UploadId,
+        conversation: ConversationId,
+        user: UserId,
+    ) -> Result<(), Error> {
+        let access = self.conversations.access(conversation, user).await?;
+        match access.is_member && self.store.has_upload(conversation, id).await? {
+            true => Ok(()),
+            false => Err(Error::UploadNotFound(id)),
+        }
+    }
+
     async fn find(&self, id: UploadId) -> Result<Upload, Error> {
         self.store.uploads(&[id]).await?.pop().ok_or(Error::UploadNotFound(id))
     }
 
-    fn way(&self, upload: &Upload, grant: Grant, expire_time: Timestamp) -> Way {
+    fn way(&self, upload: &Upload, grant: Grant, holder: Holder, expire_time: Timestamp) -> Way {
         let id = upload.upload_id;
-        let ticket = self.key.ticket(grant, id, expire_time);
+        let ticket = self.key.ticket(grant, holder, id, expire_time);
         let url = format!("{}/v1/uploads/{id}/content?ticket={ticket}", self.rules.base_url);
         Way { url, ticket, expire_time }
+    }
+}
+
+impl Holder {
+    /// A caller with a session of its own.
+    fn of(caller: &Caller) -> Result<Self, Error> {
+        let session = caller.session_id.ok_or(Error::SessionEnded)?;
+        Ok(Self { user: caller.user_id, session })
+    }
+}
+
+impl Rules {
+    const fn too_slow(&self) -> Error {
+        Error::UploadTooSlow { least: self.min_bytes_per_second }
     }
 }
 

@@ -206,7 +206,7 @@ fn judged(status: Status, other: UserId) -> Error {
     match Answer::<()>::from(status.clone()) {
         Answer::Refused(reason) => refusal(&reason, other).into(),
         Answer::Taken(()) | Answer::Again { .. } => {
-            Error::Unavailable { service: "messaging", source: Box::new(status) }
+            Error::Neighbour { service: "messaging", source: Box::new(status) }
         }
     }
 }
@@ -274,11 +274,11 @@ mod tests {
         let other_field = judged(Fault::invalid("target", "must not").into(), other);
         assert!(matches!(other_field, Error::Misunderstood(_)), "{other_field:?}");
         for away in [Status::unavailable("down"), Status::deadline_exceeded("slow")] {
-            assert!(matches!(judged(away, other), Error::Unavailable { .. }));
+            assert!(matches!(judged(away, other), Error::Neighbour { .. }));
         }
         let slow = Fault::new(Code::ResourceExhausted, pb::ErrorReason::RateLimited.as_str_name())
             .retry_after(Duration::from_secs(1));
-        assert!(matches!(judged(slow.into(), other), Error::Unavailable { .. }));
+        assert!(matches!(judged(slow.into(), other), Error::Neighbour { .. }));
     }
 
     #[test]
@@ -292,8 +292,8 @@ mod tests {
         let fault = Fault::new(Code::FailedPrecondition, "ERROR_REASON_CONTACT_NOT_ACCEPTED");
         let pending = refused(Denial::Refused(fault));
         assert!(matches!(pending, Refusal::ContactNotAccepted(user) if user == other));
-        let away = Error::Unavailable { service: "conversation", source: Box::new(Status::unavailable("")) };
+        let away = Error::Neighbour { service: "conversation", source: Box::new(Status::unavailable("")) };
         let away = denied(Denial::Failed(away), other);
-        assert!(matches!(away, Error::Unavailable { service: "conversation", .. }));
+        assert!(matches!(away, Error::Neighbour { service: "conversation", .. }));
     }
 }

@@ -9,7 +9,8 @@ use tokio::time::{Instant, sleep};
 use crate::calendar::error::Refusal;
 use crate::calendar::limits::Limit;
 use crate::calendar::schedule::{
-    BadTime, Changes, Draft, Filter, Listed, Listing, Plan, Schedule, Standing, State, check_time,
+    BadTime, Changes, Draft, Filter, Listed, Listing, Plan, Schedule, Standing, State, Times, check_length,
+    check_time,
 };
 use crate::calendar::slots::{self, Span};
 use crate::calendar::zone::Zone;
@@ -68,8 +69,8 @@ impl Calendar {
             recurrence: draft.recurrence,
             reminders: draft.reminders,
         };
-        let times = self.times(&plan, now, NEW)?;
-        let schedule = Schedule::new(booker, draft.attendee, plan, &times, now);
+        let times = Times::new(self.times(&plan, now, NEW)?);
+        let schedule = Schedule::new(booker, draft.attendee, plan, &times.all, now);
         let hours = self.hours_of(attendee).await?;
         if let Err(refused) = self.may_be_booked(&schedule, &times, &hours, now).await {
             // What stands in the way may be what an earlier try of the same call has booked meanwhile.
@@ -77,12 +78,18 @@ impl Calendar {
             return first.map_or(Err(refused), outcome);
         }
         let (gap, daily) = (hours.availability.weekly.terms.gap(), hours.daily());
-        let booking = Booking { schedule: &schedule, times: &times, gap, daily: daily.as_ref() };
+        let booking = Booking {
+            schedule: &schedule,
+            times: &times.all,
+            wanted: &times.all,
+            gap,
+            daily: daily.as_ref(),
+        };
         match self.store.book(booking, draft.retry.as_ref(), self.max_upcoming).await? {
             Booked::Already(first) => outcome(*first),
             Booked::New => {
                 tracing::info!(
-                    schedule.id = %schedule.id, user.id = %booker, times = times.len(),
+                    schedule.id = %schedule.id, user.id = %booker, times = times.all.len(),
                     "booked schedule {} from {}", schedule.id, schedule.plan.first.start
                 );
                 outcome(self.told(schedule, booker, now).await?)
@@ -117,18 +124,29 @@ impl Calendar {
                 return Ok(before);
             }
             let moves = changes.moves() && is_elsewhen(&plan, &before.plan);
-            let times =
-                if moves { self.times(&plan, now, UPDATED)? } else { self.store.times(&before).await? };
-            let schedule = before.changed(plan, user, &times, now);
+            let times = match moves {
+                true => self.moved_times(&before, &plan, now).await?,
+                false => Times::new(self.store.times(&before).await?),
+            };
+            let schedule = before.changed(plan, user, &times.all, now);
             let (mut gap, mut daily) = (Duration::ZERO, None);
             if moves {
                 let attendee = self.people.get(schedule.attendee).await?;
                 let hours = self.hours_of(attendee).await?;
                 self.accepts(&schedule, &times, &hours, now).await?;
-                (gap, daily) = (hours.availability.weekly.terms.gap(), hours.daily());
+                gap = hours.availability.weekly.terms.gap();
+                // A call that is under way is counted already.
+                daily = hours.daily().filter(|_| !times.to_come.is_empty());
             }
             self.can_be_told(&schedule, user).await?;
-            let booking = Booking { schedule: &schedule, times: &times, gap, daily: daily.as_ref() };
+            let wanted = times.wanted();
+            let booking = Booking {
+                schedule: &schedule,
+                times: &times.all,
+                wanted: &wanted,
+                gap,
+                daily: daily.as_ref(),
+            };
             if self.store.rebook(booking, moves).await? {
                 return outcome(self.told(schedule, user, now).await?);
             }
@@ -183,27 +201,45 @@ impl Calendar {
         let booker = self.people.anybody(schedule.booker).await?;
         let attendee = self.people.anybody(schedule.attendee).await?;
         let times = self.store.times(&schedule).await?;
-        let text = ical::render(&schedule, &times, &booker, &attendee);
-        Ok((id, text.map_err(|_| Error::Lost)?))
+        Ok((id, ical::render(&schedule, &times, &booker, &attendee)))
+    }
+
+    /// When a booking takes place after a change, if it may. One that has begun keeps its start.
+    async fn moved_times(&self, before: &Schedule, plan: &Plan, now: Timestamp) -> Result<Times, Error> {
+        let is_longer_only = plan.first.start == before.plan.first.start
+            && plan.recurrence == before.plan.recurrence
+            && plan.zone == before.plan.zone;
+        if !is_longer_only || plan.first.start > now {
+            return Ok(Times::new(self.times(plan, now, UPDATED)?));
+        }
+        check_length(plan.first).map_err(|bad| self.bad_time(bad, UPDATED))?;
+        let after = plan.recurrence.times(plan.first, &plan.zone);
+        let after = after.map_err(|rule| Error::Field { field: UPDATED.rule, rule })?;
+        let times = Times::lengthened(&self.store.times(before).await?, &after, now);
+        times.map_err(|bad| self.bad_time(bad, UPDATED))
     }
 
     /// When a plan takes place, if it may.
     fn times(&self, plan: &Plan, now: Timestamp, fields: Fields) -> Result<Vec<Span>, Error> {
         let horizon = Duration::from_secs(u64::from(self.horizon_days) * 24 * 60 * 60);
-        check_time(plan.first, now, horizon).map_err(|bad| match bad {
+        check_time(plan.first, now, horizon).map_err(|bad| self.bad_time(bad, fields))?;
+        let times = plan.recurrence.times(plan.first, &plan.zone);
+        times.map_err(|rule| Error::Field { field: fields.rule, rule })
+    }
+
+    fn bad_time(&self, bad: BadTime, fields: Fields) -> Error {
+        match bad {
             BadTime::Start(rule) => Error::Field { field: fields.start, rule },
             BadTime::End(rule) => Error::Field { field: fields.end, rule },
             BadTime::TooFar => Error::TooFarAhead { field: fields.start, days: self.horizon_days },
-        })?;
-        let times = plan.recurrence.times(plan.first, &plan.zone);
-        times.map_err(|rule| Error::Field { field: fields.rule, rule })
+        }
     }
 
     /// Whether something new can be booked, as far as one can say before it is written.
     async fn may_be_booked(
         &self,
         schedule: &Schedule,
-        times: &[Span],
+        times: &Times,
         hours: &Hours,
         now: Timestamp,
     ) -> Result<(), Error> {
@@ -217,13 +253,14 @@ impl Calendar {
     async fn accepts(
         &self,
         schedule: &Schedule,
-        times: &[Span],
+        times: &Times,
         hours: &Hours,
         now: Timestamp,
     ) -> Result<(), Error> {
-        let Some((first, last)) = times.first().zip(times.last()) else { return Ok(()) };
+        let wanted = times.wanted();
+        let Some((first, last)) = wanted.first().zip(wanted.last()) else { return Ok(()) };
         let attendee = schedule.attendee;
-        if hours.limits.is_too_long(first.length()) {
+        if hours.limits.is_too_long(schedule.plan.first.length()) {
             let limit = Limit::MaxDuration;
             return Err(Refusal::CallLimit { user: attendee, limit, start: first.start }.into());
         }
@@ -234,7 +271,7 @@ impl Calendar {
         let theirs = self.store.busy(attendee, near, Some(schedule.id)).await?;
         let own = self.store.busy(schedule.booker, whole, Some(schedule.id)).await?;
         for (user, busy) in [(attendee, &theirs), (schedule.booker, &own)] {
-            if let Some(time) = times.iter().find(|time| slots::is_busy(busy, **time)) {
+            if let Some(time) = wanted.iter().find(|time| slots::is_busy(busy, **time)) {
                 return Err(Refusal::SlotTaken { user, start: time.start }.into());
             }
         }
@@ -244,12 +281,12 @@ impl Calendar {
         let is_free = |time: &Span| {
             slots::covers(&free, *time)
                 && !slots::is_busy(&kept, *time)
-                && (terms.notice.is_zero() || time.start >= earliest)
+                && (terms.notice.is_zero() || time.start >= earliest || times.added == Some(*time))
         };
-        if let Some(time) = times.iter().find(|time| !is_free(time)) {
+        if let Some(time) = wanted.iter().find(|time| !is_free(time)) {
             return Err(Refusal::SlotNotFree { user: attendee, start: time.start }.into());
         }
-        match daily.and_then(|daily| daily.first_too_many(times, &theirs)) {
+        match daily.and_then(|daily| daily.first_too_many(&times.to_come, &theirs)) {
             Some(time) => {
                 let limit = Limit::MaxCallsPerDay;
                 Err(Refusal::CallLimit { user: attendee, limit, start: time.start }.into())

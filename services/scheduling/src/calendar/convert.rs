@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chassis::clock::Timestamp;
 use chassis::page::{self, Token};
+use chassis::text::fold;
 use prost::Message;
 use proto::id::{ScheduleId, UserId};
 use proto::scheduling::v1 as pb;
@@ -369,7 +370,7 @@ impl Query {
             pb::ScheduleFilter::Upcoming => Filter::Upcoming,
             pb::ScheduleFilter::Cancelled => Filter::Cancelled,
         };
-        let keyword = request.keyword.trim().to_lowercase();
+        let keyword = fold(request.keyword.trim());
         let bound_to = [
             user.uuid().as_bytes().to_vec(),
             vec![u8::try_from(request.filter).unwrap_or(0)],

@@ -67,9 +67,9 @@ impl CalendarService for Grpc {
         &self,
         request: Request<pb::ListFreeSlotsRequest>,
     ) -> Result<Response<pb::ListFreeSlotsResponse>, Status> {
-        Caller::of(&request)?;
+        let caller = Caller::of(&request)?;
         let (user, window, length) = convert::slots_wanted(request.get_ref())?;
-        let slots = self.calendar.free_slots(user, window, length).await?;
+        let slots = self.calendar.free_slots(caller.user_id, user, window, length).await?;
         let slots = slots.into_iter().map(convert::slot).collect();
         Ok(Response::new(pb::ListFreeSlotsResponse { slots }))
     }

@@ -26,6 +26,7 @@ pub use grpc::Grpc;
 
 use crate::calendar::announce::Announcer;
 use crate::calendar::availability::{Availability, CustomChanges, Weekly};
+use crate::calendar::error::Refusal;
 use crate::calendar::limits::{Daily, Limits};
 use crate::calendar::people::{People, Person};
 use crate::calendar::slots::Span;
@@ -118,14 +119,22 @@ impl Calendar {
         Ok(zone.local(self.store.now().await?).day.plus(-1))
     }
 
-    /// The slots at which somebody can be booked, of this length when one is given.
+    /// The slots at which a user can be booked by the viewer, of this length when one is given. They are shown to those who
+    /// may book them.
     pub async fn free_slots(
         &self,
+        viewer: UserId,
         user: UserId,
         window: Span,
         length: Option<Duration>,
     ) -> Result<Vec<Span>, Error> {
         let person = self.people.get(user).await?;
+        if viewer != user {
+            let is_unaccepted = self.conversations.is_unaccepted(viewer, user).await;
+            if is_unaccepted.map_err(|denial| announce::denied(denial, user))? {
+                return Err(Refusal::ContactNotAccepted(user).into());
+            }
+        }
         let hours = self.hours_of(person).await?;
         let terms = &hours.availability.weekly.terms;
         let free = slots::free(&hours.availability, &hours.zone, window);

@@ -72,7 +72,7 @@ impl People {
             Ok(answer) => answer.into_inner().user.ok_or(Error::Misunderstood("auth has told of nobody")),
             Err(status) => match Fault::of(&status).code() {
                 Code::NotFound => Err(Refusal::UserNotFound(id).into()),
-                _ => Err(Error::Unavailable { service: "auth", source: Box::new(status) }),
+                _ => Err(Error::Neighbour { service: "auth", source: Box::new(status) }),
             },
         }
     }

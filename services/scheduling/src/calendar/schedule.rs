@@ -43,8 +43,8 @@ impl Title {
     /// With the rule that is broken.
     pub fn parse(text: &str) -> Result<Self, &'static str> {
         let text = text.trim();
-        if text.is_empty() {
-            return Err("must have something besides white space");
+        if chassis::text::is_blank(text) {
+            return Err(chassis::text::VISIBLE);
         }
         if text.chars().count() > LONGEST_TITLE {
             return Err("must be at most 255 characters");
@@ -220,12 +220,7 @@ pub enum BadTime {
 /// # Errors
 /// With the rule that is broken, and where.
 pub fn check_time(first: Span, now: Timestamp, horizon: Duration) -> Result<(), BadTime> {
-    if first.end <= first.start {
-        return Err(BadTime::End("must be after the start"));
-    }
-    if !LENGTHS.contains(&first.length()) {
-        return Err(BadTime::End("must be 5 minutes to 24 hours after the start"));
-    }
+    check_length(first)?;
     // To the second, as the times of calls are.
     if first.start.as_millis().div_euclid(1000) < now.as_millis().div_euclid(1000) {
         return Err(BadTime::Start("must not be in the past"));
@@ -234,6 +229,67 @@ pub fn check_time(first: Span, now: Timestamp, horizon: Duration) -> Result<(), 
         return Err(BadTime::TooFar);
     }
     Ok(())
+}
+
+/// Judges the length of a call.
+///
+/// # Errors
+/// With the rule that is broken.
+pub fn check_length(first: Span) -> Result<(), BadTime> {
+    if first.end <= first.start {
+        return Err(BadTime::End("must be after the start"));
+    }
+    if !LENGTHS.contains(&first.length()) {
+        return Err(BadTime::End("must be 5 minutes to 24 hours after the start"));
+    }
+    Ok(())
+}
+
+/// When a booking takes place after a change, and what of that is new to the two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Times {
+    /// When it takes place.
+    pub all: Vec<Span>,
+    /// The times that have not begun.
+    pub to_come: Vec<Span>,
+    /// The addition to the time that is under way.
+    pub added: Option<Span>,
+}
+
+impl Times {
+    /// Those of a plan that has not begun.
+    pub fn new(all: Vec<Span>) -> Self {
+        Self { to_come: all.clone(), all, added: None }
+    }
+
+    /// Those of a plan that has begun, of which only the length is another one. What is over stays as it was; what is under
+    /// way ends in the future.
+    ///
+    /// # Errors
+    /// With the rule that is broken.
+    pub fn lengthened(before: &[Span], after: &[Span], now: Timestamp) -> Result<Self, BadTime> {
+        let mut times = Self { all: Vec::with_capacity(after.len()), to_come: Vec::new(), added: None };
+        for (old, new) in before.iter().zip(after) {
+            if old.end <= now {
+                times.all.push(*old);
+                continue;
+            }
+            times.all.push(*new);
+            if old.start > now {
+                times.to_come.push(*new);
+            } else if new.end <= now {
+                return Err(BadTime::End("must not be in the past"));
+            } else {
+                times.added = (new.end > old.end).then_some(Span::new(old.end, new.end));
+            }
+        }
+        Ok(times)
+    }
+
+    /// What both have to be free for, in order.
+    pub fn wanted(&self) -> Vec<Span> {
+        self.added.into_iter().chain(self.to_come.iter().copied()).collect()
+    }
 }
 
 /// A booked call.
@@ -386,7 +442,7 @@ pub struct Listing {
     pub user: UserId,
     /// Which of them.
     pub filter: Filter,
-    /// Only those whose title has this in it, in small letters.
+    /// Only those whose title has this in it, folded.
     pub keyword: String,
     /// Only those after this place.
     pub after: Option<Place>,

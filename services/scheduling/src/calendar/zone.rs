@@ -4,6 +4,7 @@ use std::fmt;
 use std::ops::Range;
 
 use chassis::clock::Timestamp;
+use chassis::time_zone;
 use jiff::civil::{Date, DateTime, Time};
 use jiff::tz::TimeZone;
 
@@ -42,8 +43,8 @@ pub struct Steady {
 impl Zone {
     /// The zone of this IANA name, in either case; `None` when there is none.
     pub fn parse(name: &str) -> Option<Self> {
-        let zone = TimeZone::get(name).ok()?;
-        (zone.iana_name().is_some() && !zone.is_unknown()).then_some(Self(zone))
+        let zone = TimeZone::get(name).ok().filter(|zone| !zone.is_unknown())?;
+        zone.iana_name().is_some_and(time_zone::is_of_people).then_some(Self(zone))
     }
 
     /// Coordinated universal time.
@@ -234,8 +235,17 @@ mod tests {
             assert_eq!(Zone::parse(name).unwrap().name(), name);
         }
         assert_eq!(Zone::parse("europe/lisbon").unwrap().name(), "Europe/Lisbon");
-        for name in ["", " ", "Mars/Olympus", "+02:00", "CET-1CEST,M3.5.0,M10.5.0/3", "Etc/Unknown", "../etc"]
-        {
+        for name in [
+            "",
+            " ",
+            "Mars/Olympus",
+            "+02:00",
+            "CET-1CEST,M3.5.0,M10.5.0/3",
+            "Etc/Unknown",
+            "Factory",
+            "localtime",
+            "../etc",
+        ] {
             assert!(Zone::parse(name).is_none(), "{name}");
         }
     }

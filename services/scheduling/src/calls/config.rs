@@ -3,23 +3,27 @@
 use std::time::Duration;
 
 use anyhow::ensure;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::machine::Spans;
 
 /// What can be set about calls.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct CallsConfig {
     /// How long a call rings before it is missed, from 1 s to 5 min.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub ring_timeout: Duration,
     /// How long the devices may take to be connected once a call is accepted, and to come back when one has lost the
-    /// other. From 1 s to 10 min.
+    /// other, or its last connection to us. From 1 s to 10 min.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub connect_timeout: Duration,
     /// How long a call may last, whatever its devices say: longer than `connect_timeout`, at most 7 days.
     #[serde(with = "humantime_serde")]
+    #[schemars(with = "String")]
     pub longest: Duration,
     /// How many calls a user may begin per minute.
     pub per_minute: u32,

@@ -6,12 +6,13 @@ use chassis::caller::Caller;
 use chassis::clock::Timestamp;
 use chassis::page::{self, Token};
 use prost::Message as _;
-use proto::id::{CallId, ConversationId, UserId};
+use proto::id::{CallId, ConversationId, SessionId, UserId};
 use proto::scheduling::v1 as pb;
 use sha2::{Digest as _, Sha256};
 use uuid::Uuid;
 
 use super::Listed;
+use super::devices::Report;
 use super::error::CallError;
 use super::machine::{Call, Device, Ending, Media, Outcome, Stage, nobody};
 use super::start::{Begun, Request, Target};
@@ -29,6 +30,30 @@ pub fn call_id(text: &str) -> Result<CallId, Error> {
 pub fn device(caller: &Caller) -> Result<Device, Error> {
     let session = caller.session_id.ok_or(CallError::NoSession)?;
     Ok(Device { user: caller.user_id, session })
+}
+
+impl TryFrom<pb::ReportDevicesRequest> for Report {
+    type Error = Error;
+
+    fn try_from(request: pb::ReportDevicesRequest) -> Result<Self, Error> {
+        Ok(Self { came: devices("came", &request.came)?, left: devices("left", &request.left)? })
+    }
+}
+
+fn devices(field: &str, devices: &[pb::CallDevice]) -> Result<Vec<Device>, Error> {
+    let device = |(place, device): (usize, &pb::CallDevice)| match (
+        UserId::parse(&device.user_id),
+        SessionId::parse(&device.session_id),
+    ) {
+        (Ok(user), Ok(session)) => Ok(Device { user, session }),
+        (Err(_), _) => {
+            Err(Error::Item { field: format!("{field}[{place}].user_id"), rule: "must be a UUID" })
+        }
+        (_, Err(_)) => {
+            Err(Error::Item { field: format!("{field}[{place}].session_id"), rule: "must be a UUID" })
+        }
+    };
+    devices.iter().enumerate().map(device).collect()
 }
 
 /// A time that a device says.

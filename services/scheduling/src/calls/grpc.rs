@@ -10,8 +10,8 @@ use tonic::{Request, Response, Status};
 
 use super::Calls;
 use super::convert::{self, Query, call_id, device, render, time};
+use super::devices::Report;
 use super::machine::Act;
-use super::stream::session_token;
 
 type Answer<T> = Result<Response<T>, Status>;
 
@@ -98,12 +98,21 @@ impl CallService for CallGrpc {
         Ok(Response::new(query.answer(&listed)))
     }
 
+    async fn report_devices(
+        &self,
+        request: Request<pb::ReportDevicesRequest>,
+    ) -> Answer<pb::ReportDevicesResponse> {
+        let report = Report::try_from(request.into_inner())?;
+        self.calls.report(&report).await?;
+        Ok(Response::new(pb::ReportDevicesResponse {}))
+    }
+
     async fn stream_calls(
         &self,
         request: Request<pb::StreamCallsRequest>,
     ) -> Answer<Self::StreamCallsStream> {
         let device = device(&Caller::of(&request)?)?;
-        let stream = self.calls.stream(device, session_token(&request)).await?;
+        let stream = self.calls.stream(device).await?;
         Ok(Response::new(Box::pin(stream)))
     }
 }

@@ -1,17 +1,22 @@
 //! How a call stands, and what may become of it. No I/O: the time comes in, and what changed goes out.
 //!
 //! ```text
-//!            accept (one device)            end, both lost, one lost for too long
+//!            accept (one device)            end, both lost, one lost or away for too long, session ended
 //!  Ringing ----------------------> Accepted ------------------------------------> Ended
-//!     | caller ends: Cancelled         | not both connected, longest time: Failed
+//!     | caller ends, or its device      | not both connected, longest time: Failed
+//!     |   is away for too long: Cancelled
 //!     | callee rejects: Rejected
 //!     | time: Missed                        (Busy, and Missed when the callee is offline, are over from the start)
 //! ```
+//!
+//! A device is away from the end of its last connection to us until it connects again. One that never had a connection is
+//! not away. That it has lost the other device is another thing, which it says itself.
 //!
 //! Whatever is live has a deadline, and time alone leads from it to an end: nothing rings or talks for ever because a
 //! device has gone. The deadline is applied before anything else, so that what comes too late finds the call over,
 //! whether a timer has said so before or not.
 
+mod away;
 mod talk;
 mod wish;
 
@@ -21,6 +26,7 @@ use chassis::clock::Timestamp;
 use proto::id::{CallId, ConversationId, SessionId, UserId};
 use uuid::Uuid;
 
+pub use away::Away;
 pub use talk::Talk;
 use talk::within;
 pub use wish::{Wish, wish};
@@ -80,6 +86,8 @@ pub struct Call {
     pub ring_until: Timestamp,
     /// How it stands.
     pub stage: Stage,
+    /// Those of its devices that are away.
+    pub away: Away,
 }
 
 /// How a call stands.
@@ -140,6 +148,14 @@ pub enum Act {
     Connected(Device, Option<Timestamp>),
     /// A device has lost the other, then or now.
     Disconnected(Device, Option<Timestamp>),
+    /// The last connection of a device is gone.
+    Left(Device),
+    /// A device is connected again.
+    Back(Device),
+    /// The session of a device has ended.
+    SessionEnded(Device),
+    /// All sessions of one of the two have ended.
+    SessionsEnded(UserId),
     /// The account of one of the two is gone.
     Gone(UserId),
     /// One of the two blocks the other: as if that one had ended it, on whatever device.
@@ -211,6 +227,7 @@ impl Call {
             create_time: now,
             ring_until: now.plus(spans.ring),
             stage: Stage::Ringing,
+            away: Away::default(),
         }
     }
 
@@ -237,11 +254,12 @@ impl Call {
 
     /// When time alone changes it; `None` when it is over.
     pub fn deadline(&self) -> Option<Timestamp> {
-        match &self.stage {
-            Stage::Ringing => Some(self.ring_until),
-            Stage::Accepted(talk) => Some(talk.deadline),
-            Stage::Over(_) => None,
-        }
+        let deadline = match &self.stage {
+            Stage::Ringing => self.ring_until,
+            Stage::Accepted(talk) => talk.deadline,
+            Stage::Over(_) => return None,
+        };
+        Some(self.away.until().map_or(deadline, |until| until.min(deadline)))
     }
 
     /// What is known of the talk, when it was answered.
@@ -293,7 +311,10 @@ impl Call {
             Act::End(device) => self.end(device.user, now),
             Act::Connected(device, time) => self.connected(device, time, now),
             Act::Disconnected(device, time) => self.disconnected(device, time, now, spans),
-            Act::Gone(user) => self.gone(user, now),
+            Act::Left(device) => Ok(self.left(device, now, spans)),
+            Act::Back(device) => Ok(self.back(device)),
+            Act::SessionEnded(device) => Ok(self.session_ended(device, now)),
+            Act::SessionsEnded(user) | Act::Gone(user) => self.gone(user, now),
             Act::Blocked(user) => self.end(user, now),
         };
         Acted { changed: passed || done == Ok(true), refusal: done.err() }
@@ -328,7 +349,10 @@ impl Call {
     /// What time has done. Says whether it has done something.
     fn pass(&mut self, now: Timestamp) -> bool {
         let Some(deadline) = self.deadline().filter(|deadline| now >= *deadline) else { return false };
+        let is_away = self.away.until() == Some(deadline);
         let outcome = match &self.stage {
+            Stage::Ringing if is_away => Outcome::Cancelled,
+            Stage::Accepted(talk) if is_away && talk.both_connected() => Outcome::Ended,
             // One has lost the other, and has not come back.
             Stage::Accepted(talk) if talk.is_lost() && deadline < talk.longest_until => Outcome::Ended,
             Stage::Accepted(_) => Outcome::Failed,
@@ -478,6 +502,7 @@ impl Call {
         // Nothing waits for a deadline any more.
         let talk = self.talk().map(|talk| Talk { deadline: talk.longest_until, ..talk.clone() });
         let duration = talk.as_ref().and_then(|talk| talk.duration(outcome, time));
+        self.away = Away::default();
         self.change(Stage::Over(Ending { outcome, time, by, talk, duration }));
         true
     }

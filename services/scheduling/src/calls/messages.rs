@@ -86,7 +86,7 @@ fn refusal(status: Status, pair: &Pair) -> Error {
         Some(_) if matches!(fault.code(), Code::PermissionDenied | Code::FailedPrecondition) => {
             CallError::Refused(fault.text()).into()
         }
-        _ => Error::Unavailable { service: "messaging", source: Box::new(status) },
+        _ => Error::Neighbour { service: "messaging", source: Box::new(status) },
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
             (Code::Unavailable, "POLICY_UNAVAILABLE"),
         ] {
             let error = refused(code, reason);
-            assert!(matches!(error, Error::Unavailable { service: "messaging", .. }), "{error:?}");
+            assert!(matches!(error, Error::Neighbour { service: "messaging", .. }), "{error:?}");
         }
     }
 }

@@ -4,6 +4,7 @@
 //! machine   the rules, without I/O            messages       the permission to call, and the message afterwards
 //! start     beginning one, or meeting         acquaintances  that two people had a call
 //! fire      what time does, and what follows  stream, limit  the feed, and how many signals
+//! devices   which of them are there
 //! publish   who is told live
 //! ```
 //!
@@ -14,6 +15,7 @@
 mod acquaintances;
 mod config;
 mod convert;
+mod devices;
 pub mod error;
 mod fire;
 mod grpc;
@@ -29,8 +31,9 @@ mod tests;
 
 use std::sync::Arc;
 
+use chassis::database::facts::Claim;
 use chassis::events::Events;
-use chassis::identity::{ServiceCredential, Verifier};
+use chassis::identity::ServiceCredential;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use proto::id::{CallId, UserId};
@@ -44,7 +47,7 @@ use self::error::CallError;
 use self::grpc::CallGrpc;
 use self::limit::Signals;
 use self::machine::{Act, Call, Device, Spans};
-use crate::conversations::{Conversations, Happening};
+use crate::conversations::{Block, Conversations};
 use crate::error::Error;
 use crate::messaging::Messaging;
 use crate::store::calling::{Changed, Listing, Place};
@@ -69,8 +72,6 @@ pub struct CallDeps {
     pub auth: Transport,
     /// How this service proves to the others who it is.
     pub credential: ServiceCredential,
-    /// Says whether a session goes on.
-    pub verifier: Verifier,
     /// What the timers go by.
     pub timing: Timing,
     /// Among which its tasks run.
@@ -86,7 +87,6 @@ pub struct Calls {
     conversations: Conversations,
     acquaintances: Acquaintances,
     users: Users,
-    verifier: Verifier,
     deadlines: Timer,
     outcomes: Timer,
     spans: Spans,
@@ -107,8 +107,7 @@ pub struct Listed {
 impl Calls {
     /// Puts it together and starts its timers.
     pub fn start(config: &CallsConfig, deps: CallDeps) -> Self {
-        let CallDeps { store, events, messaging, conversations, auth, credential, verifier, timing, tasks } =
-            deps;
+        let CallDeps { store, events, messaging, conversations, auth, credential, timing, tasks } = deps;
         let timer = |kind| Timer::new(kind, timing.clone(), store.clone(), tasks.clone());
         let calls = Self {
             deadlines: timer(Kind::CallDeadline),
@@ -119,7 +118,6 @@ impl Calls {
             conversations,
             acquaintances: Acquaintances::new(auth.clone(), credential.clone()),
             users: Users::new(auth, credential),
-            verifier,
             spans: config.spans(),
             per_minute: config.per_minute,
             signals: Arc::new(Signals::new(config.signals_per_second, config.signals_burst)),
@@ -217,8 +215,8 @@ impl Calls {
 
     /// Applies what conversation says about two people, and tells them of the call that ends by it. Says how many bookings
     /// were cancelled; `None` when another replica was faster.
-    pub async fn part(&self, from: i64, happening: Happening) -> Result<Option<usize>, Error> {
-        match self.store.part(from, happening, &self.spans).await? {
+    pub async fn part(&self, claim: &Claim, block: Block) -> Result<Option<usize>, Error> {
+        match self.store.part(claim, block, &self.spans).await? {
             Parted::Overtaken => Ok(None),
             Parted::Done { call, cancelled } => {
                 if let Some(changed) = &call {

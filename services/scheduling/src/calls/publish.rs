@@ -29,6 +29,12 @@ impl Calls {
         self.tell(Expiry::Never, to.user, Event::Signal(signal));
     }
 
+    /// Asks the gateways whether a device is connected to one of them.
+    pub(super) fn publish_missed(&self, device: Device) {
+        let missed = pb::DeviceMissed { session_id: device.session.to_string() };
+        self.tell(Expiry::Hint, device.user, Event::DeviceMissed(missed));
+    }
+
     fn tell(&self, expiry: Expiry, user: UserId, event: Event) {
         if user != nobody() {
             let event = pb::CallEvent { event: Some(event) };

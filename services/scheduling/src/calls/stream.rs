@@ -14,9 +14,8 @@ use proto::scheduling::v1::call_event::Event;
 use proto::scheduling::v1::stream_calls_response::Update;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
-use tokio::time::{MissedTickBehavior, interval};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Status};
+use tonic::Status;
 
 use super::error::CallError;
 use super::machine::Device;
@@ -28,8 +27,8 @@ use crate::store::calling::Listing;
 const HINTS: usize = 256;
 const WAITING: usize = 256;
 
-/// How often the session is looked at.
-const LOOK: Duration = Duration::from_secs(10);
+/// The longest wait for a slow reader to take the reason for the end of its stream.
+const LAST_WORD: Duration = Duration::from_secs(10);
 
 type Item = Result<pb::StreamCallsResponse, Status>;
 
@@ -38,7 +37,6 @@ impl Calls {
     pub(super) async fn stream(
         &self,
         device: Device,
-        token: Option<String>,
     ) -> Result<impl Stream<Item = Item> + Send + use<>, Error> {
         let (hints, heard) = mpsc::channel(HINTS);
         // Before the look at what there is, so that nothing falls in between.
@@ -48,7 +46,7 @@ impl Calls {
         let call = active.calls.first().map(|call| convert::render(call, device.user));
         // There is room for the first.
         let _ = updates.try_send(Ok(answer(Update::CallChanged(pb::CallNotice { call }))));
-        let feed = Feed { calls: self.clone(), device, token, updates, _subscription: subscription };
+        let feed = Feed { calls: self.clone(), device, updates, _subscription: subscription };
         self.tasks.spawn("stream-calls", |shutdown| feed.run(heard, shutdown));
         Ok(ReceiverStream::new(taken))
     }
@@ -57,34 +55,30 @@ impl Calls {
 struct Feed {
     calls: Calls,
     device: Device,
-    token: Option<String>,
     updates: mpsc::Sender<Item>,
     _subscription: Subscription,
 }
 
 impl Feed {
     async fn run(self, mut heard: mpsc::Receiver<Delivery>, shutdown: Shutdown) {
+        self.calls.tell_of_device(self.device, true);
         let end = self.feed(&mut heard, shutdown).await;
+        // One whose feed was interrupted calls again, and is missed if it does not.
+        self.calls.tell_of_device(self.device, false);
         if let Some(error) = end {
             // Whoever reads slowly still learns why, unless it takes nothing at all.
-            let _ = tokio::time::timeout(LOOK, self.updates.send(Err(Status::from(error)))).await;
+            let _ = tokio::time::timeout(LAST_WORD, self.updates.send(Err(Status::from(error)))).await;
         }
     }
 
     /// Feeds until something ends it; says what, when there is somebody to be told.
     async fn feed(&self, heard: &mut mpsc::Receiver<Delivery>, shutdown: Shutdown) -> Option<Error> {
         let mut interruptions = self.calls.events.interruptions();
-        let mut look = interval(LOOK);
-        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let hint = tokio::select! {
                 () = shutdown.wait() => return Some(CallError::Interrupted.into()),
                 () = self.updates.closed() => return None,
                 Ok(()) = interruptions.changed() => return Some(CallError::Interrupted.into()),
-                _ = look.tick() => match self.session_goes_on().await {
-                    true => continue,
-                    false => return Some(CallError::NoSession.into()),
-                },
                 hint = heard.recv() => hint?,
             };
             let Some(update) = self.read(&hint) else { continue };
@@ -105,6 +99,12 @@ impl Feed {
                 let is_mine = signal.to_session_id.is_empty() || signal.to_session_id == own;
                 is_mine.then_some(Update::CallSignal(signal))
             }
+            Ok(pb::CallEvent { event: Some(Event::DeviceMissed(missed)) }) => {
+                if missed.session_id == self.device.session.to_string() {
+                    self.calls.tell_of_device(self.device, true);
+                }
+                None
+            }
             // A newer process says something that we do not know.
             Ok(pb::CallEvent { event: None }) => None,
             Err(error) => {
@@ -113,20 +113,8 @@ impl Feed {
             }
         }
     }
-
-    /// Whether the device is still signed in. While auth cannot be asked, it is.
-    async fn session_goes_on(&self) -> bool {
-        let Some(token) = &self.token else { return true };
-        !matches!(self.calls.verifier.verify(token).await, Ok(None))
-    }
 }
 
 fn answer(update: Update) -> pb::StreamCallsResponse {
     pb::StreamCallsResponse { update: Some(update) }
-}
-
-/// The token that a request came with.
-pub(super) fn session_token<T>(request: &Request<T>) -> Option<String> {
-    let (scheme, token) = request.metadata().get("authorization")?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim().to_owned())
 }

@@ -1,18 +1,21 @@
 //! Calls through the door of the service: its own routes with all their middleware, over other services that are made
 //! for the purpose.
 
+mod devices;
 mod peers;
 
 use std::collections::HashSet;
 use std::time::Duration;
 
 use chassis::clock::{Clock, Timestamp};
+use chassis::config::Secret;
 use chassis::database::Database;
 use chassis::database::testing::{self, Scratch};
 use chassis::events::{Delivery, Events, Subscription};
 use chassis::fault::Fault;
-use chassis::identity::{AcceptedServices, Verifier};
+use chassis::identity::AcceptedServices;
 use chassis::middleware::LimitsConfig;
+use chassis::rates::RatesConfig;
 use chassis::tasks::Tasks;
 use chassis::transport::Transport;
 use chassis::unit::Unit;
@@ -39,6 +42,9 @@ use crate::{Config, Deps, MIGRATOR, NAME};
 
 /// Gives it up when a condition has not come true after this.
 const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What the gateway shows of itself.
+const GATEWAY: &str = "the secret of the gateway";
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -69,16 +75,32 @@ struct Ear {
 }
 
 impl Ear {
+    /// The next that is meant for the user, and not for gateways.
     async fn next(&mut self) -> Event {
-        let hint = tokio::time::timeout(PATIENCE, self.heard.recv()).await.expect("something").unwrap();
-        pb::CallEvent::decode(hint.payload).unwrap().event.unwrap()
+        loop {
+            let hint = tokio::time::timeout(PATIENCE, self.heard.recv()).await.expect("something").unwrap();
+            match pb::CallEvent::decode(hint.payload).unwrap().event.unwrap() {
+                Event::DeviceMissed(_) => {}
+                event => return event,
+            }
+        }
+    }
+
+    /// The session of the device that gateways are asked for next.
+    async fn missed(&mut self) -> String {
+        loop {
+            let hint = tokio::time::timeout(PATIENCE, self.heard.recv()).await.expect("something").unwrap();
+            if let Event::DeviceMissed(missed) = pb::CallEvent::decode(hint.payload).unwrap().event.unwrap() {
+                return missed.session_id;
+            }
+        }
     }
 
     /// The next change of a call.
     async fn call(&mut self) -> pb::Call {
         match self.next().await {
             Event::Changed(notice) => notice.call.unwrap(),
-            Event::Signal(signal) => panic!("{signal:?}"),
+            event => panic!("{event:?}"),
         }
     }
 
@@ -127,8 +149,8 @@ async fn start(
         conversation: peers.conversation(),
         auth: peers.auth(),
         credential: Others::credential(),
-        accepted: AcceptedServices::default(),
-        limits: LimitsConfig::default(),
+        accepted: AcceptedServices::with_secrets([("gateway", &Secret::new(GATEWAY))]),
+        limits: LimitsConfig { rates: RatesConfig::unlimited(), ..LimitsConfig::default() },
     };
     let mut unit = crate::start(config, deps).await.unwrap();
     let client = CallServiceClient::new(Transport::local(unit.grpc.take().unwrap()));
@@ -567,7 +589,7 @@ async fn signals_reach_the_device_they_are_for_and_are_not_changed() {
     let (mut to_ann, mut to_bob) = (world.listen(ann.user).await, world.listen(bob.user).await);
     let signal = |event| match event {
         Event::Signal(signal) => signal,
-        Event::Changed(notice) => panic!("{notice:?}"),
+        event => panic!("{event:?}"),
     };
     // While it rings: to all devices of the one who is called, and back to the one that calls.
     world.signal(ann, &id, OFFER).await.unwrap();
@@ -763,7 +785,6 @@ async fn everything_about_a_user_can_be_taken_along() {
         conversations: Conversations::new(world.peers.conversation(), Others::credential()),
         auth: world.peers.auth(),
         credential: Others::credential(),
-        verifier: Verifier::new(world.peers.auth(), Some(Others::credential())),
         timing: config().timing(),
         tasks: tasks.clone(),
     };

@@ -5,6 +5,7 @@
 //! hard way, and what is counted here from changing.
 
 use chassis::clock::Timestamp;
+use chassis::text::fold;
 use proto::id::{ScheduleId, UserId};
 use sqlx::{AssertSqlSafe, QueryBuilder};
 use uuid::Uuid;
@@ -86,7 +87,7 @@ impl Store {
         .bind(schedule.id.uuid())
         .bind(schedule.version - 1)
         .bind(plan.title.as_str())
-        .bind(plan.title.as_str().to_lowercase())
+        .bind(fold(plan.title.as_str()))
         .bind(plan.media == Media::Video)
         .bind(plan.first.start.as_millis())
         .bind(plan.first.end.as_millis())
@@ -189,7 +190,10 @@ async fn keep_apart(tx: &mut Tx, booking: Booking<'_>) -> Result<(), Error> {
     }
     let attendee = booking.schedule.attendee;
     // Others reach as far before and after themselves.
-    let within = whole(booking.times).widened(gap, gap);
+    if booking.wanted.is_empty() {
+        return Ok(());
+    }
+    let within = whole(booking.wanted).widened(gap, gap);
     let within = booking.daily.map_or(within, |daily| daily.reach(within));
     let rows: Vec<(i64, i64)> = sqlx::query_as(BUSY)
         .bind(attendee.uuid())
@@ -201,13 +205,13 @@ async fn keep_apart(tx: &mut Tx, booking: Booking<'_>) -> Result<(), Error> {
         .await?;
     let busy: Vec<Span> = rows.into_iter().map(|(start, end)| span(start, end)).collect();
     let kept = slots::widened(&busy, gap);
-    if first_meeting(booking.times, &busy).is_some() {
+    if first_meeting(booking.wanted, &busy).is_some() {
         return Ok(());
     }
-    if let Some(time) = first_meeting(booking.times, &kept) {
+    if let Some(time) = first_meeting(booking.wanted, &kept) {
         return Err(Refusal::SlotNotFree { user: attendee, start: time.start }.into());
     }
-    match booking.daily.and_then(|daily| daily.first_too_many(booking.times, &busy)) {
+    match booking.daily.and_then(|daily| daily.first_too_many(booking.wanted, &busy)) {
         Some(time) => {
             let limit = Limit::MaxCallsPerDay;
             Err(Refusal::CallLimit { user: attendee, limit, start: time.start }.into())
@@ -233,7 +237,7 @@ async fn insert(tx: &mut Tx, schedule: &Schedule, retry: Option<&Retry>) -> sqlx
     .bind(schedule.booker.uuid())
     .bind(schedule.attendee.uuid())
     .bind(plan.title.as_str())
-    .bind(plan.title.as_str().to_lowercase())
+    .bind(fold(plan.title.as_str()))
     .bind(plan.media == Media::Video)
     .bind(plan.first.start.as_millis())
     .bind(plan.first.end.as_millis())

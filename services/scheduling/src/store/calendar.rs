@@ -46,6 +46,8 @@ pub struct Booking<'a> {
     pub schedule: &'a Schedule,
     /// When it takes place; in order of time.
     pub times: &'a [Span],
+    /// What of that is new to the attendee; in order of time.
+    pub wanted: &'a [Span],
     /// What lies at least between this and every other booking of the attendee.
     pub gap: Duration,
     /// How many calls the attendee takes a day, when that is limited.

@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use super::super::super::super::Failure;
 use super::super::super::super::calling::StateName;
-use crate::calls::machine::{Call, Device, Ending, Media, Outcome, Stage, Talk};
+use crate::calls::machine::{Away, Call, Device, Ending, Media, Outcome, Stage, Talk};
 use crate::error::Error;
 
 /// What a [`Call`] is made of, after `$before` and before `$after`; the table is `c`.
@@ -18,7 +18,8 @@ macro_rules! call_columns {
             $before,
             " c.call_id, c.conversation_id, c.caller_id, c.caller_session, c.callee_id, c.media, c.state, c.version,
               c.create_time, c.ring_until, c.deadline, c.callee_session, c.accept_time, c.longest_until,
-              c.connect_time, c.caller_connected, c.callee_connected, c.caller_lost_time, c.callee_lost_time, c.end_time, c.ended_by, c.duration ",
+              c.connect_time, c.caller_connected, c.callee_connected, c.caller_lost_time, c.callee_lost_time, c.end_time, c.ended_by, c.duration,
+              c.caller_away_until, c.callee_away_until, c.talk_deadline ",
             $after
         )
     };
@@ -48,6 +49,9 @@ pub(super) struct Record {
     end_time: Option<i64>,
     ended_by: Option<Uuid>,
     duration: Option<i64>,
+    caller_away_until: Option<i64>,
+    callee_away_until: Option<i64>,
+    talk_deadline: Option<i64>,
 }
 
 const CORRUPT: Error = Error::Store(Failure::Corrupt("a call without what belongs to its state"));
@@ -59,7 +63,7 @@ impl Record {
             (Some(session), Some(accept_time), Some(longest_until)) => Some(Talk {
                 session: session.into(),
                 accept_time: time(accept_time),
-                deadline: time(self.deadline.unwrap_or(longest_until)),
+                deadline: time(self.talk_deadline.or(self.deadline).unwrap_or(longest_until)),
                 longest_until: time(longest_until),
                 connect_time: self.connect_time.map(time),
                 caller_connected: self.caller_connected,
@@ -93,6 +97,7 @@ impl Record {
             create_time: time(self.create_time),
             ring_until: time(self.ring_until),
             stage,
+            away: Away { caller: self.caller_away_until.map(time), callee: self.callee_away_until.map(time) },
         })
     }
 }

@@ -146,6 +146,11 @@ impl Store {
         either!(self, store => store.live_call(user))
     }
 
+    /// The calls of these users that were live when they were written down last, each once.
+    pub async fn live_calls(&self, users: &[UserId]) -> Result<Vec<Call>, Error> {
+        either!(self, store => store.live_calls(users))
+    }
+
     /// Some of somebody's calls, newest first, and one more when there is one.
     pub async fn calls(&self, listing: &Listing) -> Result<Vec<Call>, Error> {
         either!(self, store => store.calls(listing))

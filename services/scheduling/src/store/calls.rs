@@ -67,6 +67,26 @@ impl Store {
         record.map(Record::read).transpose()
     }
 
+    pub async fn live_calls(&self, users: &[UserId]) -> Result<Vec<Call>, Error> {
+        let mut live = Vec::new();
+        for users in users.chunks(USERS) {
+            let mut sql = QueryBuilder::<Db>::new(LIST_LIVE);
+            let mut list = sql.separated(", ");
+            for user in users {
+                list.push_bind(user.uuid());
+            }
+            sql.push(")");
+            let records: Vec<Record> = sql.build_query_as().fetch_all(self.pool.read()).await?;
+            for record in records {
+                live.push(record.read()?);
+            }
+        }
+        // A call of two of them is found twice.
+        live.sort_by_key(|call| call.id);
+        live.dedup_by_key(|call| call.id);
+        Ok(live)
+    }
+
     pub async fn calls(&self, listing: &Listing) -> Result<Vec<Call>, Error> {
         // After the last place: no time is as late, and no id as large.
         let (time, id) =
@@ -245,6 +265,15 @@ const READ_LIVE: &str = call_columns!(
     "FROM call_members m JOIN calls c ON c.call_id = m.call_id WHERE m.user_id = $1 AND m.live"
 );
 
+/// Those of several users, who are to be bound next.
+const LIST_LIVE: &str = call_columns!(
+    "SELECT",
+    "FROM call_members m JOIN calls c ON c.call_id = m.call_id WHERE m.live AND m.user_id IN ("
+);
+
+/// As many users are asked for at once.
+const USERS: usize = 256;
+
 fn position(live: &[Call], user: UserId) -> Option<usize> {
     live.iter().position(|call| call.has(user))
 }
@@ -381,7 +410,8 @@ async fn write(tx: &mut Tx, before: i64, call: &Call, now: Timestamp) -> sqlx::R
         "UPDATE calls
          SET state = $3, version = $4, deadline = $5, callee_session = $6, accept_time = $7, longest_until = $8,
              connect_time = $9, caller_lost_time = $10, callee_lost_time = $11, end_time = $12, ended_by = $13,
-             duration = $14, caller_connected = $15, callee_connected = $16
+             duration = $14, caller_connected = $15, callee_connected = $16, caller_away_until = $17,
+             callee_away_until = $18, talk_deadline = $19
          WHERE call_id = $1 AND version = $2",
     )
     .bind(call.id.uuid())
@@ -404,6 +434,9 @@ async fn write(tx: &mut Tx, before: i64, call: &Call, now: Timestamp) -> sqlx::R
     )
     .bind(talk.is_some_and(|talk| talk.caller_connected))
     .bind(talk.is_some_and(|talk| talk.callee_connected))
+    .bind(millis(call.away.caller))
+    .bind(millis(call.away.callee))
+    .bind(millis(talk.filter(|_| call.away.until().is_some()).map(|talk| talk.deadline)))
     .execute(&mut **tx)
     .await?;
     if written.rows_affected() == 0 {

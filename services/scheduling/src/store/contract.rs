@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chassis::clock::{Clock, Timestamp};
 use chassis::database::Database;
+use chassis::database::facts;
 use chassis::database::testing::{self, Scratch};
 use proto::id::{ConversationId, MessageId, ScheduledMessageId, UserId};
 use tokio::task::JoinSet;
@@ -15,7 +16,6 @@ use crate::MIGRATOR;
 use crate::error::Error;
 use crate::scheduled_message::{Changes, Content, Draft, Listing, Retry, ScheduledMessage, State, StateName};
 use crate::timer::{Claim, Kind, Return};
-use crate::users::Happening;
 
 const KIND: Kind = Kind::ScheduledMessage;
 const LEASE: Duration = Duration::from_secs(30);
@@ -577,9 +577,8 @@ async fn a_deleted_user_leaves_nothing(world: World) {
     let pending = world.schedule(ann, now.plus(SECOND)).await;
     let of_bob = world.schedule(bob, now.plus(SECOND)).await;
 
-    let deleted = Happening { position: 1, deleted: Some(ann) };
-    let applied = world.store.apply(0, deleted, now).await.unwrap();
-    assert_eq!(applied, Applied::Ended { user_id: ann, cancelled: 1 });
+    let applied = world.store.apply(&facts::Claim::forward("auth", 0, 1), ann, now).await.unwrap();
+    assert_eq!(applied, Applied::Ended { cancelled: 1 });
     let read = world.get(&pending).await;
     assert_eq!((read.state, read.content), (State::Cancelled, None));
     assert_eq!(world.get(&failed_before).await.content, None);
@@ -599,21 +598,16 @@ async fn a_fact_takes_effect_once(world: World) {
     let ann = UserId::generate();
     let now = world.now().await;
     world.schedule(ann, now.plus(SECOND)).await;
-    assert_eq!(world.store.cursor().await.unwrap(), 0);
-    let nothing = Happening { position: 1, deleted: None };
-    assert_eq!(world.store.apply(0, nothing, now).await.unwrap(), Applied::Nothing);
-    assert_eq!(world.store.apply(0, nothing, now).await.unwrap(), Applied::Overtaken);
     let mut replicas = JoinSet::new();
     for _ in 0..4 {
         let store = world.store.clone();
-        replicas.spawn(async move {
-            store.apply(1, Happening { position: 2, deleted: Some(ann) }, now).await.unwrap()
-        });
+        replicas
+            .spawn(async move { store.apply(&facts::Claim::forward("auth", 0, 2), ann, now).await.unwrap() });
     }
     let outcomes = replicas.join_all().await;
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Applied::Overtaken).count(), 3);
-    assert!(outcomes.contains(&Applied::Ended { user_id: ann, cancelled: 1 }));
-    assert_eq!(world.store.cursor().await.unwrap(), 2);
+    assert!(outcomes.contains(&Applied::Ended { cancelled: 1 }));
+    assert_eq!(world.database.feed_cursor("auth").await.unwrap().position, 2);
 }
 
 async fn a_restart_in_the_middle_loses_nothing(world: World) {

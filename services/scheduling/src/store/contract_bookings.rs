@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chassis::clock::{Clock, Timestamp};
 use chassis::database::Database;
+use chassis::database::facts;
 use chassis::database::testing::{self, Scratch};
 use proto::id::{ConversationId, MessageId, UserId};
 use tokio::sync::Semaphore;
@@ -22,12 +23,11 @@ use crate::calendar::schedule::{Filter, Listing, Media, Plan, Reminders, Schedul
 use crate::calendar::slots::Span;
 use crate::calendar::zone::{Day, Zone};
 use crate::calls::CallsConfig;
-use crate::conversations::{self, Block};
+use crate::conversations::Block;
 use crate::error::Error;
 use crate::scheduled_message::Retry;
 use crate::store::Parted;
 use crate::timer::{Claim, Kind};
-use crate::users::Happening;
 
 const MINUTE: Duration = Duration::from_secs(60);
 const HOUR: Duration = Duration::from_secs(60 * 60);
@@ -40,7 +40,7 @@ struct World {
     store: Store,
     /// When the test began: what is planned is counted from here, however long the test takes.
     begin: Timestamp,
-    _database: Database,
+    database: Database,
     _scratch: Scratch,
 }
 
@@ -74,7 +74,8 @@ impl Made {
     }
 
     fn booking(&self) -> Booking<'_> {
-        Booking { schedule: &self.schedule, times: &self.times, gap: Duration::ZERO, daily: None }
+        let (times, wanted) = (&self.times, &self.times);
+        Booking { schedule: &self.schedule, times, wanted, gap: Duration::ZERO, daily: None }
     }
 }
 
@@ -83,7 +84,7 @@ impl World {
         let clock = Clock::manual(Timestamp::from_millis(1_800_000_000_000));
         let store = Store::new(database.clone(), clock);
         let begin = store.now().await.unwrap();
-        Self { store, begin, _database: database, _scratch: scratch }
+        Self { store, begin, database, _scratch: scratch }
     }
 
     async fn made(&self, people: [UserId; 2], after: Duration, rule: &str) -> Made {
@@ -150,7 +151,7 @@ macro_rules! on_both {
 
 on_both! {
     what_was_booked_can_be_read,
-    the_database_refuses_what_meets,
+    thedatabase_refuses_what_meets,
     what_is_refused_leaves_nothing,
     a_thousand_bookers_get_two_hundred_slots_once,
     whatever_is_done_nobody_is_in_two_calls,
@@ -188,7 +189,7 @@ async fn what_was_booked_can_be_read(world: World) {
     assert_eq!(over.next, None);
 }
 
-async fn the_database_refuses_what_meets(world: World) {
+async fn thedatabase_refuses_what_meets(world: World) {
     let [ann, bob] = people();
     let cem = UserId::generate();
     world.book([ann, bob], 10 * HOUR, "FREQ=DAILY;COUNT=3").await.unwrap();
@@ -635,8 +636,7 @@ async fn who_is_gone_is_in_no_call(world: World) {
     let with_her = world.book([cem, ann], 3 * HOUR, "").await.unwrap();
     let other = world.book([cem, bob], 5 * HOUR, "").await.unwrap();
     let now = world.begin;
-    let deleted = Happening { position: 1, deleted: Some(ann) };
-    world.store.apply(0, deleted, now).await.unwrap();
+    world.store.apply(&facts::Claim::forward("auth", 0, 1), ann, now).await.unwrap();
     assert!(world.store.is_gone(ann).await.unwrap() && !world.store.is_gone(bob).await.unwrap());
     for made in [&booked, &with_her] {
         let id = made.schedule.id;
@@ -648,8 +648,7 @@ async fn who_is_gone_is_in_no_call(world: World) {
     assert_eq!((world.busy(ann).await, world.busy(bob).await), (vec![], other.times));
     let refused = world.book([bob, ann], 9 * HOUR, "").await;
     assert!(matches!(refused, Err(Error::Calendar(Refusal::UserNotFound(user))) if user == ann));
-    let deleted = Happening { position: 2, deleted: Some(bob) };
-    world.store.apply(1, deleted, now).await.unwrap();
+    world.store.apply(&facts::Claim::forward("auth", 1, 2), bob, now).await.unwrap();
     assert_eq!(world.store.schedule_of(bob, booked.schedule.id, now).await.unwrap(), None);
     assert!(world.store.schedule_of(bob, other.schedule.id, now).await.unwrap().is_some());
 }
@@ -664,14 +663,12 @@ async fn a_block_takes_effect_once_and_in_silence(world: World) {
     // Somebody is telling of it at this moment, and has not written that down.
     let telling = world.store.claim_delivery(&by_her.schedule, LEASE).await.unwrap().unwrap();
     let block = Block { blocker: bob, blocked: ann };
-    let blocked = conversations::Happening { position: 4, block: Some(block) };
-    assert_eq!(world.store.blocks_cursor().await.unwrap(), 0);
     let mut replicas = JoinSet::new();
     for _ in 0..4 {
         let store = world.store.clone();
         replicas.spawn(async move {
             loop {
-                match store.part(0, blocked, &spans).await {
+                match store.part(&facts::Claim::forward("conversation", 0, 4), block, &spans).await {
                     // As any feed would.
                     Err(Error::Store(Failure::Transient(_))) => {}
                     parted => return parted.unwrap(),
@@ -682,7 +679,7 @@ async fn a_block_takes_effect_once_and_in_silence(world: World) {
     let outcomes = replicas.join_all().await;
     assert_eq!(outcomes.iter().filter(|outcome| **outcome == Parted::Overtaken).count(), 3);
     assert!(outcomes.contains(&Parted::Done { call: None, cancelled: 2 }));
-    assert_eq!(world.store.blocks_cursor().await.unwrap(), 4);
+    assert_eq!(world.database.feed_cursor("conversation").await.unwrap().position, 4);
     assert!(!world.store.finish_delivery(&telling, 1, None).await.unwrap());
     for made in [&by_her, &by_him] {
         let found = world.get(made).await;
@@ -696,8 +693,4 @@ async fn a_block_takes_effect_once_and_in_silence(world: World) {
     assert_eq!((world.busy(ann).await, world.busy(bob).await), (vec![], other.times.clone()));
     let reminders = world.claims(Kind::Reminder, world.begin.plus(9 * DAY)).await;
     assert_eq!(reminders.iter().map(|claim| claim.key.id).collect::<Vec<_>>(), [other.schedule.id.uuid()]);
-    // What is done once is not done again, and what concerns nobody only moves the cursor.
-    let nothing = conversations::Happening { position: 5, block: None };
-    let done = world.store.part(4, nothing, &spans).await.unwrap();
-    assert_eq!(done, Parted::Done { call: None, cancelled: 0 });
 }

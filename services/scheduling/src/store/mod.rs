@@ -12,16 +12,15 @@ mod sqlite;
 use std::time::Duration;
 
 use chassis::clock::{Clock, Timestamp};
-use chassis::database::{self, Database};
+use chassis::database::{self, Database, facts};
 use proto::id::{ScheduledMessageId, UserId};
 
 use crate::calls::machine::Spans;
-use crate::conversations::Happening as Blocking;
+use crate::conversations::Block;
 use crate::error::Error;
 use crate::scheduled_message::{Changes, Listing, Retry, ScheduledMessage, State};
 use crate::store::calling::Changed;
 use crate::timer::{Claim, Kind, Return};
-use crate::users::Happening;
 
 /// The store of this service.
 #[derive(Clone)]
@@ -157,30 +156,20 @@ impl Store {
 
 /// Facts of others.
 impl Store {
-    /// Up to which position auth's facts have been applied.
-    pub async fn cursor(&self) -> Result<i64, Error> {
-        either!(self, store => store.cursor())
-    }
-
-    /// Applies a fact of auth and moves the cursor. The pending messages of a deleted user are cancelled, all content is
+    /// Claims and applies the fact that a user is deleted. The pending messages of the user are cancelled, all content is
     /// erased, and nothing can be scheduled for the user any more. What is being sent at that moment finds its end by
     /// itself; messaging knows that its author is gone.
-    pub async fn apply(&self, from: i64, happening: Happening, now: Timestamp) -> Result<Applied, Error> {
-        either!(self, store => store.apply(from, happening, now))
+    pub async fn apply(&self, claim: &facts::Claim, user: UserId, now: Timestamp) -> Result<Applied, Error> {
+        either!(self, store => store.apply(claim, user, now))
     }
 }
 
 /// What one person no longer wants to have with another.
 impl Store {
-    /// Up to which position conversation's facts have been applied.
-    pub async fn blocks_cursor(&self) -> Result<i64, Error> {
-        either!(self, store => store.blocks_cursor())
-    }
-
-    /// Applies a fact of conversation and moves the cursor. A block ends the live call of the two as the one who blocks
+    /// Claims and applies the fact that one person blocks another. A block ends the live call of the two as the one who blocks
     /// would, and cancels their bookings with each other in that one's name, of which nobody is told.
-    pub async fn part(&self, from: i64, happening: Blocking, spans: &Spans) -> Result<Parted, Error> {
-        either!(self, store => store.part(from, happening, spans))
+    pub async fn part(&self, claim: &facts::Claim, block: Block, spans: &Spans) -> Result<Parted, Error> {
+        either!(self, store => store.part(claim, block, spans))
     }
 }
 
@@ -218,16 +207,12 @@ pub enum Begun {
 /// What came of a fact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Applied {
-    /// It has no effect here.
-    Nothing,
     /// A user is no more.
     Ended {
-        /// Who.
-        user_id: UserId,
         /// How many messages were cancelled.
         cancelled: u64,
     },
-    /// Another replica has moved the cursor; nothing was done.
+    /// Another replica has claimed the fact; nothing was done.
     Overtaken,
 }
 
@@ -241,7 +226,7 @@ pub enum Parted {
         /// How many bookings were cancelled.
         cancelled: usize,
     },
-    /// Another replica has moved the cursor; nothing was done.
+    /// Another replica has claimed the fact; nothing was done.
     Overtaken,
 }
 

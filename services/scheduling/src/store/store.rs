@@ -19,21 +19,18 @@ mod schedules;
 use std::time::Duration;
 
 use chassis::clock::{Clock, Timestamp};
+use chassis::database::facts;
 use proto::id::{ScheduledMessageId, UserId};
 use sqlx::AssertSqlSafe;
 use tokio::time::Instant;
 use uuid::Uuid;
 
 use super::super::{Applied, Begun, Failure, Scheduled, Tried, code};
-use super::{FOR_UPDATE, Pool, SKIP_LOCKED, Tx, outbox};
+use super::{FOR_UPDATE, Pool, SKIP_LOCKED, Tx, feeds};
 use crate::error::Error;
 use crate::scheduled_message::{self, Changes, Content, Listing, Retry, ScheduledMessage, State, StateName};
 use crate::timer::{Claim, Entry, Key, Kind, Return};
-use crate::users::Happening;
 use deliveries::{arm, disarm, silence};
-
-/// The name of the cursor over auth's facts.
-const AUTH: &str = "auth";
 
 /// What a [`ScheduledMessage`] is made of, after `$before` and before `$after`.
 macro_rules! with_columns {
@@ -535,21 +532,14 @@ impl Store {
 
 /// Facts of others.
 impl Store {
-    pub async fn cursor(&self) -> Result<i64, Error> {
-        Ok(outbox::cursor(&self.pool, AUTH).await?)
-    }
-
-    pub async fn apply(&self, from: i64, happening: Happening, now: Timestamp) -> Result<Applied, Error> {
+    pub async fn apply(&self, claim: &facts::Claim, user: UserId, now: Timestamp) -> Result<Applied, Error> {
         let mut tx = self.pool.begin().await?;
-        if !outbox::move_cursor(&mut tx, AUTH, from, happening.position).await? {
+        if !feeds::claim(&mut tx, claim).await? {
             return Ok(Applied::Overtaken);
         }
-        let applied = match happening.deleted {
-            None => Applied::Nothing,
-            Some(user_id) => Applied::Ended { user_id, cancelled: end(&mut tx, user_id, now).await? },
-        };
+        let cancelled = end(&mut tx, user, now).await?;
         tx.commit().await?;
-        Ok(applied)
+        Ok(Applied::Ended { cancelled })
     }
 }
 

@@ -15,6 +15,7 @@ use chassis::database::testing::{self, Scratch};
 use chassis::events::Events;
 use chassis::identity::AcceptedServices;
 use chassis::middleware::LimitsConfig;
+use chassis::rates::RatesConfig;
 use chassis::transport::Transport;
 use chassis::unit::Unit;
 use proto::id::UserId;
@@ -66,7 +67,7 @@ async fn start(
         auth: neighbours.auth(),
         credential: Others::credential(),
         accepted: AcceptedServices::default(),
-        limits: LimitsConfig::default(),
+        limits: LimitsConfig { rates: RatesConfig::unlimited(), ..LimitsConfig::default() },
     };
     crate::start(config, deps).await.unwrap()
 }

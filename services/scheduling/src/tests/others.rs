@@ -16,7 +16,7 @@ use prost::Message;
 use proto::Incoming;
 use proto::auth::v1 as auth;
 use proto::codec::Codec;
-use proto::id::{ConversationId, MessageId, SessionId, UserId};
+use proto::id::{ConversationId, EventId, MessageId, SessionId, UserId};
 use proto::messaging::v1 as messaging;
 use tokio::sync::watch;
 use tonic::{Code, Request, Response, Status};
@@ -98,20 +98,30 @@ impl Others {
             state.users.remove(&user);
             state.members.retain(|(_, member), _| *member != user);
         }
-        self.tell_of(user, auth::user_fact::Payload::UserDeleted(auth::UserDeleted {}));
+        self.tell_of(user, Some(auth::user_fact::Payload::UserDeleted(auth::UserDeleted {})));
+    }
+
+    /// Tells what only the next release knows.
+    pub fn tell_of_something_new(&self, user: UserId) {
+        self.tell_of(user, None);
+    }
+
+    /// Puts a copy of auth back that was made when there were so many facts.
+    pub fn is_restored_to(&self, facts: usize) {
+        self.state().facts.truncate(facts);
     }
 
     /// Changes the name of a user.
     pub fn rename(&self, user: UserId) {
-        self.tell_of(user, auth::user_fact::Payload::UserUpdated(auth::UserUpdated {}));
+        self.tell_of(user, Some(auth::user_fact::Payload::UserUpdated(auth::UserUpdated {})));
     }
 
-    fn tell_of(&self, user: UserId, payload: auth::user_fact::Payload) {
+    fn tell_of(&self, user: UserId, payload: Option<auth::user_fact::Payload>) {
         let mut state = self.state();
         let position = i64::try_from(state.facts.len()).unwrap() + 1;
-        let payload = Some(payload);
         state.facts.push(auth::UserFact {
             position,
+            event_id: EventId::generate().to_string(),
             user_id: user.to_string(),
             payload,
             ..Default::default()
@@ -211,8 +221,14 @@ impl Others {
     ) -> Result<auth::ListUserFactsResponse, Status> {
         is_scheduling(request)?;
         let after = request.get_ref().after_position;
-        let facts = self.state().facts.iter().filter(|fact| fact.position > after).cloned().collect();
-        Ok(auth::ListUserFactsResponse { facts })
+        let state = self.state();
+        let at = state.facts.iter().find(|fact| fact.position == after);
+        Ok(auth::ListUserFactsResponse {
+            facts: state.facts.iter().filter(|fact| fact.position > after).cloned().collect(),
+            epoch: "the only one".to_owned(),
+            head_position: i64::try_from(state.facts.len()).unwrap(),
+            after_event_id: at.map(|fact| fact.event_id.clone()).unwrap_or_default(),
+        })
     }
 
     async fn send_message(

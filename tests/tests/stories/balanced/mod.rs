@@ -23,7 +23,7 @@ const BEHIND_THE_BALANCER: &[(&str, &str)] = &[
     ("profile", "production"),
     ("auth.registration_open", "true"),
     ("gateway.trusted_proxies", "127.0.0.1"),
-    ("gateway.rates.guests_per_address_per_hour", "1"),
+    ("limits.rates.guests_per_address_per_hour", "1"),
 ];
 
 /// The networks of the clients. The balancer tells addresses of IPv4 apart by their first three numbers.

@@ -81,7 +81,7 @@ async fn malformed_frames_are_answered(world: Arc<World>) {
         socket.refused(frame, status).await;
     }
     // A frame over the bound of the gateway closes the socket.
-    socket.sends(says("x", &"x".repeat(200_000))).await;
+    socket.sends(says("x", &"x".repeat(600_000))).await;
     assert_eq!(socket.is_closed().await, 1009);
 }
 

@@ -159,6 +159,8 @@ async fn malformed_requests_are_refused(world: Arc<World>) {
         (Method::POST, ann.path("/connection"), json!({}), 400, "id"),
         (Method::POST, ann.path("/message/request"), json!({"text": "hi"}), 400, ""),
         (Method::POST, ann.path("/message/request"), json!({"text": " "}), 400, "text"),
+        (Method::POST, ann.path("/message/request"), json!({"text": "\u{200b}\u{2800}"}), 400, "text"),
+        (Method::PUT, ann.path(""), json!({"name": "\u{3164}"}), 400, "name"),
         (Method::POST, "/availability/weekly".to_owned(), json!({"monday": []}), 400, "monday"),
         (Method::POST, "/otp".to_owned(), json!({"email": "nowhere"}), 400, "email"),
         (Method::POST, "/auth/sign-up".to_owned(), json!({"email": "a@b.example"}), 400, "password"),
@@ -189,13 +191,18 @@ async fn only_oneself_is_changed(world: Arc<World>) {
 }
 
 async fn people_are_found_and_connected(world: Arc<World>) {
-    let (ann, bob) = Client::pair(&world).await;
+    let ann = Client::sign_up(&world, "Ann Archer", "senior").await;
+    let bob = Client::sign_up_verified(&world, "Bob Baker", "volunteer").await;
     // Signed out one learns of no address whether it has an account.
     let out = Client { token: String::new(), ..ann.clone() };
     assert_eq!(data(out.get(&format!("/users?email={}", ann.email)).await), json!([]));
     refused(out.get("/users?keyword=ann").await, 401);
     let found = data(ann.get(&format!("/users?email={}&type=&keyword=", bob.email)).await);
     assert_eq!(found[0]["id"], json!(bob.id), "{found}");
+    // An address that was not verified is found by its owner only.
+    let search = format!("/users?email={}", ann.email);
+    assert_eq!(data(bob.get(&search).await), json!([]));
+    assert_eq!(data(ann.get(&search).await)[0]["id"], json!(ann.id));
 
     let asked = data(ann.post(&bob.path("/connection"), json!({})).await);
     assert_eq!((&asked["status"], &asked["to"]["id"]), (&json!("pending"), &json!(bob.id)));

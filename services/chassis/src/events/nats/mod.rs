@@ -8,11 +8,16 @@
 //!
 //! The connections are shared by all, so nothing that a caller does may wait for them: publications are dropped when
 //! NATS is away or too far behind, subscriptions are told to the server from their own task.
+//!
+//! Everyone who reaches NATS can publish, so nothing that comes is believed unless the service that speaks there has sealed it
+//! ([`seal`]).
 
 mod barrier;
 mod config;
+mod keys;
 mod outgoing;
 mod queue;
+mod seal;
 mod watch;
 
 use std::future::Future;
@@ -31,12 +36,15 @@ use tokio::task::AbortHandle;
 use tokio::time::timeout;
 
 pub use config::NatsConfig;
+pub use keys::NoticeKeys;
 
 use super::Expiry;
 use super::topics::{Receiver, Topics, dropped_because};
 use crate::admin::Health;
+use crate::clock::Clock;
 use barrier::Barrier;
 use outgoing::{Outgoing, Publisher};
+use seal::{Heard, Seals};
 use watch::{Condition, Watch};
 
 /// How much may wait to be written before publications are dropped, in messages and in bytes.
@@ -45,9 +53,21 @@ pub(super) const BACKLOG: (usize, u64) = (8192, 16 << 20);
 /// How long a subscriber waits for the server's confirmation before it goes on without.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// As whom a process is on the bus.
+#[derive(Debug)]
+pub struct Participant {
+    /// The name of its service.
+    pub name: String,
+    /// The keys of what it publishes and hears.
+    pub keys: NoticeKeys,
+    /// Tells the time of what it publishes, and how old is what it hears.
+    pub clock: Clock,
+}
+
 /// The bus over NATS.
 pub struct Nats {
     topics: Arc<Topics<Link>>,
+    seals: Arc<Seals>,
     line: Line,
     barrier: Barrier,
     condition: Arc<Condition>,
@@ -78,11 +98,13 @@ impl Line {
 
 impl Nats {
     /// Connects, or begins to: see [`super::Events::nats`].
-    pub(super) async fn connect(config: &NatsConfig) -> anyhow::Result<Self> {
+    pub(super) async fn connect(config: &NatsConfig, participant: Participant) -> anyhow::Result<Self> {
         // For TLS there must be exactly one provider of cryptography in the process; whoever was first has decided.
         let _ = async_nats::rustls::crypto::ring::default_provider().install_default();
         let (noticed, notices) = mpsc::channel(256);
-        let (options, addresses) = (config.options().await?, config.addresses()?);
+        let Participant { name, keys, clock } = participant;
+        let seals = Arc::new(Seals::new(keys, clock)?);
+        let (options, addresses) = (config.options(&name).await?, config.addresses()?);
         let complaints = noticed.clone();
         let publishing = options.clone().event_callback(move |event| {
             // Whether the connection stands the publisher sees itself.
@@ -105,11 +127,12 @@ impl Nats {
         let topics = Arc::new(Topics::new());
         let condition = Arc::new(Condition::default());
         let (barrier, echoes) = Barrier::new(line.clone());
-        let outgoing = Arc::new(Outgoing::new(Arc::clone(&topics)));
+        let outgoing = Arc::new(Outgoing::new(Arc::clone(&topics), Arc::clone(&seals)));
         let publisher =
             Publisher { outgoing: Arc::clone(&outgoing), line: line.clone(), addresses, options: publishing };
         let mut bus = Self {
             topics: Arc::clone(&topics),
+            seals,
             line: line.clone(),
             barrier: barrier.clone(),
             condition: Arc::clone(&condition),
@@ -146,6 +169,7 @@ impl Nats {
                 self.line.client.clone(),
                 self.barrier.clone(),
                 Arc::clone(&self.topics),
+                Arc::clone(&self.seals),
                 Arc::clone(&effect),
             );
             Link { effect, task: spawn(feed) }
@@ -176,6 +200,12 @@ impl Nats {
     #[cfg(test)]
     pub(super) fn waiting(&self) -> u64 {
         self.outgoing.waiting()
+    }
+
+    /// True once both connections have noticed the loss of the server. One notices it before the other.
+    #[cfg(test)]
+    pub(super) fn is_away(&self) -> bool {
+        !self.line.is_up() && !self.outgoing.is_up()
     }
 
     pub(super) async fn flush(&self) {
@@ -241,8 +271,15 @@ async fn feed(
     client: Client,
     barrier: Barrier,
     topics: Arc<Topics<Link>>,
+    seals: Arc<Seals>,
     effect: Arc<Effect>,
 ) {
+    let mut heard = Heard::default();
+    let mut deliver = |sealed: &Bytes| {
+        if let Some(payload) = seals.open(&subject, sealed, &mut heard) {
+            topics.deliver(&subject, &payload);
+        }
+    };
     let mut subscriber = match client.subscribe(Subject::from(&*subject)).await {
         Ok(subscriber) => subscriber,
         Err(error) => return tracing::error!(%error, subject = &*subject, "cannot subscribe to {subject}"),
@@ -253,7 +290,7 @@ async fn feed(
             tokio::select! {
                 () = &mut confirmed => break,
                 message = subscriber.next() => match message {
-                    Some(message) => topics.deliver(&subject, &message.payload),
+                    Some(message) => deliver(&message.payload),
                     None => return,
                 },
             }
@@ -264,6 +301,6 @@ async fn feed(
         topics.interrupted();
     }
     while let Some(message) = subscriber.next().await {
-        topics.deliver(&subject, &message.payload);
+        deliver(&message.payload);
     }
 }

@@ -24,6 +24,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::config::delay;
 use super::queue::{Publication, Queue};
+use super::seal::Seals;
 use super::{Line, Link, PATIENCE};
 use crate::events::Expiry;
 use crate::events::topics::{Topics, dropped_because};
@@ -47,6 +48,7 @@ pub(super) struct Outgoing {
     emptied: Notify,
     opened: Notify,
     topics: Arc<Topics<Link>>,
+    seals: Arc<Seals>,
     disconnected: Counter,
     backlog: Counter,
     refused: Counter,
@@ -71,13 +73,14 @@ fn is_up(client: &Client) -> bool {
 }
 
 impl Outgoing {
-    pub(super) fn new(topics: Arc<Topics<Link>>) -> Self {
+    pub(super) fn new(topics: Arc<Topics<Link>>, seals: Arc<Seals>) -> Self {
         Self {
             state: Mutex::default(),
             filled: Notify::new(),
             emptied: Notify::new(),
             opened: Notify::new(),
             topics,
+            seals,
             disconnected: dropped_because("disconnected"),
             backlog: dropped_because("backlog"),
             refused: dropped_because("refused"),
@@ -181,7 +184,12 @@ impl Outgoing {
         let Some(client) = client.as_ref().filter(|client| is_up(client)) else { return };
         for _ in 0..BATCH {
             let Some(next) = queue.front() else { break };
-            let published = client.publish(next.subject.clone(), next.payload.clone());
+            // Sealed now and not when it was taken: it is as old as it is on its way.
+            let Some(sealed) = self.seals.seal(&next.subject, &next.payload) else {
+                queue.pop();
+                continue;
+            };
+            let published = client.publish(next.subject.clone(), sealed);
             // Ready at once when there is room. Not subject to the budget of the task: it would look like no room.
             match unconstrained(published).now_or_never() {
                 Some(Ok(())) => self.topics.published(),
@@ -323,15 +331,15 @@ mod tests {
 
     use super::*;
     use crate::events::Events;
-    use crate::events::contract::{Server, nothing_more, until};
+    use crate::events::contract::{Server, nothing_more, participant, until};
 
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn a_client_whose_connection_breaks_ends_with_all_that_it_has_taken() {
         let Some((mut server, Events::Nats(bus))) = Server::start_with_bus().await else { return };
         let config = server.config();
         let (addresses, options) =
-            (config.addresses().expect("addresses"), config.options().await.expect("options"));
-        let outgoing = Arc::new(Outgoing::new(Arc::new(Topics::new())));
+            (config.addresses().expect("addresses"), config.options("test").await.expect("options"));
+        let outgoing = Arc::new(Outgoing::new(Arc::new(Topics::new()), Arc::clone(&bus.seals)));
         let publisher = Publisher { outgoing, line: bus.line.clone(), addresses, options };
         let Connection { client, .. } = publisher.connect().await.expect("a connection");
         server.kill();
@@ -341,7 +349,7 @@ mod tests {
         until("the client has ended", || async { publish().await.is_err() }).await;
 
         server.go().await;
-        let receiver = Events::nats(&config).await.expect("a bus");
+        let receiver = Events::nats(&config, participant()).await.expect("a bus");
         let (sender, mut queue) = mpsc::channel(8);
         let _subscription = receiver.subscribe("room", sender).await;
         nothing_more(&mut queue).await;

@@ -72,7 +72,8 @@ impl Condition {
     }
 
     pub(super) fn without_echo(&self) {
-        let complaint = "NATS does not echo: allow this user to publish and subscribe to _INBOX.>";
+        let complaint =
+            "NATS does not echo: allow this user to publish and subscribe to _INBOX.<its service>.>";
         if self.complain(complaint) {
             tracing::warn!("{complaint}; until then every new subscription takes {PATIENCE:?}");
         }

@@ -268,7 +268,7 @@ async fn what_was_open_stays_open_until_a_block(world: World) {
     assert_eq!(world.writing(id, [ann, bob]).await, ([Writing::Free; 2], 1));
     assert!(!world.acts(ann, bob, Act::Write).await.unwrap().is_new);
     world.acts(bob, ann, Act::Block).await.unwrap();
-    assert_eq!(world.writing(id, [ann, bob]).await, ([Writing::Refused; 2], 1));
+    assert_eq!(world.writing(id, [ann, bob]).await, ([Writing::Needed, Writing::Refused], 1));
     world.acts(bob, ann, Act::Unblock).await.unwrap();
     assert_eq!(world.writing(id, [ann, bob]).await, ([Writing::Needed; 2], 1));
     // Who takes nobody unasked and writes is answered.
@@ -294,7 +294,8 @@ async fn a_block_is_felt_at_once_and_told_to_nobody(world: World) {
     let over = |kind| (kind, pb::RequestState::Cancelled, bob.to_string());
     let both = [pb::RequestKind::Connection, pb::RequestKind::Message].map(over);
     assert_eq!(alone.collect::<Vec<_>>(), both, "but what waits for who blocks is over");
-    assert_eq!(world.writing(id, [ann, bob]).await.0, [Writing::Refused; 2]);
+    let unheard = Writing::Unheard { request_version: 2 };
+    assert_eq!(world.writing(id, [ann, bob]).await.0, [unheard, Writing::Refused]);
     let page = Page { after: None, limit: 10 };
     for kind in [Asked::Connection, Asked::Message] {
         for (user, direction, count) in [(ann, Direction::Outgoing, 1), (bob, Direction::Incoming, 0)] {

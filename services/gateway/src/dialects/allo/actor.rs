@@ -38,7 +38,10 @@ pub(super) fn read(field: &str, text: &str) -> Result<Named, Problem> {
     if let Some(id) = id {
         return Ok(Named::User(UserId::from(id)));
     }
-    if text.is_empty() || text.chars().count() > MAX_NAME || text.chars().any(char::is_control) {
+    if chassis::text::is_blank(text) {
+        return Err(chassis::fault::Fault::invalid(field, chassis::text::VISIBLE).into());
+    }
+    if text.chars().count() > MAX_NAME || text.chars().any(char::is_control) {
         let rule = format!("must have 1 to {MAX_NAME} characters, none of them a control character");
         return Err(chassis::fault::Fault::invalid(field, rule).into());
     }

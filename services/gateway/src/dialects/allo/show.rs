@@ -80,7 +80,10 @@ pub(super) fn of_message(message: &Message, people: &Named) -> Value {
         put("editedAt", json!(time::iso(message.edit_time)));
     }
     if let Some(origin) = &message.forwarded_from {
-        put("forwardedFrom", json!(origin.conversation_id));
+        // The conversation of a copy from elsewhere is not told; its message stands for it.
+        let from =
+            if origin.conversation_id.is_empty() { &origin.message_id } else { &origin.conversation_id };
+        put("forwardedFrom", json!(from));
     }
     if !message.reply_to_message_id.is_empty() {
         put("replyTo", json!(message.reply_to_message_id));

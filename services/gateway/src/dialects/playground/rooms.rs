@@ -19,6 +19,7 @@ use super::{actor, reader, room_id, show as view};
 use crate::dialects::Dialects;
 use crate::dialects::backend::{Actor, Authority};
 use crate::dialects::request::{HttpRequest, ok};
+use crate::dialects::text;
 use crate::http::error::Problem;
 
 /// The slow mode of a new room, in seconds, and the longest one.
@@ -46,7 +47,7 @@ pub(super) async fn create(dialects: &Dialects, request: &HttpRequest) -> Result
     let fields = request.fields();
     let create = CreateConversationRequest {
         kind: ConversationKind::Room.into(),
-        title: fields.required("name")?,
+        title: text::visible("name", fields.required("name")?)?,
         topic: fields.text("description")?.unwrap_or_default(),
         public_read: true,
         ..CreateConversationRequest::default()
@@ -102,9 +103,7 @@ pub(super) async fn update(
     set(changes.name.is_some(), "title");
     set(changes.description.is_some(), "topic");
     set(changes.slow_mode.is_some(), "slow_mode");
-    if changes.name.as_deref().is_some_and(|name| name.trim().is_empty()) {
-        return Err(Fault::invalid("name", "must not be empty").into());
-    }
+    let title = changes.name.map(|name| text::visible("name", name)).transpose()?;
     let seconds = changes.slow_mode.unwrap_or_default();
     if !(0..=MAX_SLOW_MODE).contains(&seconds) {
         let rule = format!("must be a number of seconds between 0 and {MAX_SLOW_MODE}");
@@ -113,7 +112,7 @@ pub(super) async fn update(
     let update = UpdateConversationRequest {
         conversation_id: room.to_string(),
         conversation: Some(ConversationChanges {
-            title: changes.name.unwrap_or_default(),
+            title: title.unwrap_or_default(),
             topic: changes.description.unwrap_or_default(),
             slow_mode: (seconds > 0).then_some(prost_types::Duration { seconds, nanos: 0 }),
             ..ConversationChanges::default()

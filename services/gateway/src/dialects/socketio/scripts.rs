@@ -1,41 +1,53 @@
 //! The client library, for pages that load it from the server: the build of `socket.io-client` in `web/socket.io`.
 
-use axum::http::HeaderValue;
-use axum::response::{IntoResponse, Response};
-use http::header;
+use std::sync::LazyLock;
 
-/// Browsers and proxies may keep it: a new version comes with a new release only.
-const KEPT: HeaderValue = HeaderValue::from_static("public, max-age=3600");
+use axum::response::Response;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
 
-/// The file that stands at a path below `/socket.io/`.
-pub(super) fn script(path: &str) -> Option<Response> {
-    let text = match path.strip_prefix("/socket.io/")? {
-        "socket.io.js" => include_str!("../../../web/socket.io/socket.io.js"),
-        "socket.io.min.js" => include_str!("../../../web/socket.io/socket.io.min.js"),
-        "socket.io.esm.min.js" => include_str!("../../../web/socket.io/socket.io.esm.min.js"),
-        _ => return None,
+use crate::http::static_file::StaticFile;
+
+static SCRIPTS: LazyLock<[(&str, StaticFile); 3]> = LazyLock::new(|| {
+    let file = |text: &'static str| {
+        StaticFile::new(
+            HeaderValue::from_static("text/javascript; charset=utf-8"),
+            Bytes::from_static(text.as_bytes()),
+        )
     };
-    let headers = [
-        (header::CONTENT_TYPE, HeaderValue::from_static("text/javascript; charset=utf-8")),
-        (header::CACHE_CONTROL, KEPT),
-    ];
-    Some((headers, text).into_response())
+    [
+        ("socket.io.js", file(include_str!("../../../web/socket.io/socket.io.js"))),
+        ("socket.io.min.js", file(include_str!("../../../web/socket.io/socket.io.min.js"))),
+        ("socket.io.esm.min.js", file(include_str!("../../../web/socket.io/socket.io.esm.min.js"))),
+    ]
+});
+
+/// The file that stands at a path below `/socket.io/`, for a request with these headers.
+pub(super) fn script(path: &str, headers: &HeaderMap) -> Option<Response> {
+    let name = path.strip_prefix("/socket.io/")?;
+    SCRIPTS.iter().find(|(known, _)| *known == name).map(|(_, file)| file.respond(headers))
 }
 
 #[cfg(test)]
 mod tests {
+    use http::header;
+
     use super::*;
 
     #[test]
     fn every_build_is_served_with_its_notice() {
         for name in ["socket.io.js", "socket.io.min.js", "socket.io.esm.min.js"] {
-            let response = script(&format!("/socket.io/{name}")).expect(name);
+            let response = script(&format!("/socket.io/{name}"), &HeaderMap::new()).expect(name);
             assert_eq!(response.headers()[header::CONTENT_TYPE], "text/javascript; charset=utf-8");
         }
         assert!(
             include_str!("../../../web/socket.io/socket.io.min.js")
                 .contains("Released under the MIT License")
         );
-        assert!(script("/socket.io/").is_none() && script("/socket.io/socket.io.js.map").is_none());
+        assert!(
+            ["/socket.io/", "/socket.io/socket.io.js.map"]
+                .iter()
+                .all(|path| script(path, &HeaderMap::new()).is_none())
+        );
     }
 }

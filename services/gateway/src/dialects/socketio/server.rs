@@ -69,7 +69,7 @@ impl Server {
         let (cuts, workers) = (Cuts::default(), TaskTracker::new());
         let parser = ParserConfig::common()
             .max_incoming_binaries(MAX_ATTACHMENTS)
-            .max_incoming_binary_buf_size(config.max_frame_bytes)
+            .max_incoming_binary_buf_size(config.frame_bytes())
             .packet_completion_timeout(config.idle_timeout);
         let (service, io) = SocketIo::builder()
             .req_path(PATH)
@@ -78,10 +78,10 @@ impl Server {
                 config.idle_timeout.saturating_sub(config.ping_interval).max(Duration::from_secs(1)),
             )
             .connect_timeout(CONNECT_TIMEOUT)
-            .max_payload(config.max_frame_bytes as u64)
+            .max_payload(config.frame_bytes() as u64)
             // The transport refuses what is larger with the right code; this is for what it would let pass.
-            .ws_max_message_size(config.max_frame_bytes)
-            .ws_max_frame_size(config.max_frame_bytes)
+            .ws_max_message_size(config.frame_bytes())
+            .ws_max_frame_size(config.frame_bytes())
             .ws_read_buffer_size(READ_BUFFER)
             .with_parser(parser)
             .build_with_inner_svc(Router::new());
@@ -175,7 +175,7 @@ impl Server {
         let upgraded = hyper::upgrade::on(&mut request);
         let head = detached(request.map(|_| ()));
         let (mut service, tasks) = (self.0.service.clone(), self.0.tasks.clone());
-        let max_message = self.0.realtime.config().sockets.max_frame_bytes;
+        let max_message = self.0.realtime.config().sockets.frame_bytes();
         self.0.tasks.spawn("socketio-upgrade", |_| async move {
             let stream = match upgraded.await {
                 Ok(stream) => TokioIo::new(stream),
@@ -206,7 +206,7 @@ pub(crate) async fn serve(State(server): State<Server>, request: Request, next: 
     if is_ours {
         return server.answer(request).await.unwrap_or_else(IntoResponse::into_response);
     }
-    match script(path) {
+    match script(path, request.headers()) {
         Some(response) if matches!(*request.method(), Method::GET | Method::HEAD) => response,
         Some(_) => Problem::method_not_allowed(&[Method::GET, Method::HEAD]).into_response(),
         None => next.run(request).await,

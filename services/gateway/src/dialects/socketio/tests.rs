@@ -20,7 +20,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 
 use crate::config::{Config, SocketsConfig};
-use crate::{Deps, start};
+use crate::{Deps, reserve, start};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -42,10 +42,10 @@ impl World {
             verifier: Verifier::new(nowhere, None),
             events: Events::local(),
             clock: Clock::system(),
-            profile,
         };
         let config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..config };
-        let unit = start(config, deps).await.expect("a unit");
+        let reserved = reserve(config, profile).expect("ports");
+        let unit = start(reserved, deps).await.expect("a unit");
         Self { address: unit.listening[0].1, unit }
     }
 
@@ -275,7 +275,7 @@ async fn a_message_beyond_the_bound_closes_its_connection_only() {
     other.is_alive().await;
 
     let sid = world.polling().await;
-    assert_eq!(world.post(&sid, "x".repeat(129 * 1024)).await, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(world.post(&sid, "x".repeat(600 * 1024)).await, StatusCode::PAYLOAD_TOO_LARGE);
     other.is_alive().await;
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use chassis::fault::Fault;
 use chassis::tasks::Shutdown;
+use chassis::trace;
 use futures_util::FutureExt;
 use proto::gateway::v1::ErrorReason;
 use serde_json::Value;
@@ -164,7 +165,7 @@ impl Worker {
                     metrics::counter!("socket_frames_total", "direction" => "in").increment(1);
                     heard_at = Instant::now();
                     match session.is_send(&event) || budget.take(heard_at) {
-                        true => Box::pin(session.hear(event)).await,
+                        true => trace::begin("socketio", Box::pin(session.hear(event))).await,
                         false => session.refuse(&event, &too_many_events()),
                     }
                 }

@@ -73,9 +73,11 @@ pub(crate) fn described() -> Map<String, Value> {
     let write = json!({
         "operationId": "UploadService_PutContent",
         "summary": "Brings the bytes of a file",
-        "description": "All bytes in one body, exactly as many as were said. They may come slowly, but not stay away for \
-            half a minute. Asks for the ticket of `CreateUpload` and nothing else. Fails with TICKET_INVALID, \
-            UPLOAD_NOT_FOUND, UPLOAD_COMPLETE, UPLOAD_INCOMPLETE (fewer or more bytes than were said).",
+        "description": "All bytes in one body, exactly as many as were said. They may pause, but not for half a minute, \
+            and come at the least rate on the whole. A ticket has one writer at a time, and a user three. Asks for the \
+            ticket of `CreateUpload` and nothing else. Fails with TICKET_INVALID, UPLOAD_NOT_FOUND, UPLOAD_COMPLETE, \
+            UPLOAD_INCOMPLETE (fewer or more bytes than were said), UPLOAD_IN_PROGRESS, TOO_MANY_UPLOADS, UPLOAD_QUOTA, \
+            UPLOAD_TOO_SLOW.",
         "tags": ["UploadService"],
         "security": [],
         "x-authz": {"access": "anyone"},
@@ -91,6 +93,7 @@ pub(crate) fn described() -> Map<String, Value> {
             "400": problem("Problem"),
             "403": problem("Problem"),
             "404": problem("Problem"),
+            "408": problem("Problem"),
             "409": problem("Problem"),
             "413": problem("Problem"),
             "429": problem("Later"),

@@ -16,6 +16,7 @@ use axum::extract::{FromRef, MatchedPath, Path, RawQuery, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use chassis::fault::Fault;
+use chassis::transport::as_service;
 use futures_util::stream::{self, BoxStream, Stream, StreamExt as _};
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Method, StatusCode};
@@ -27,6 +28,7 @@ pub(crate) use described::described;
 
 use crate::config::Config;
 use crate::http::error::Problem;
+use crate::http::etag;
 use crate::http::middleware::client_ip::ClientAddress;
 use crate::json;
 use crate::upstream::Upstream;
@@ -35,7 +37,8 @@ use range::{Asked, Part};
 /// Where the bytes of a file come and go.
 pub(crate) const PATH: &str = "/v1/uploads/{upload_id}/content";
 
-/// How long the next bytes from a client may take to come.
+/// How long the next bytes from a client may take to come. Messaging, whose settings say how slowly all of them may come,
+/// sees only what has come.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// The largest piece of a file in one message to messaging.
@@ -44,8 +47,8 @@ const PIECE: usize = 256 * 1024;
 /// Nothing in a file runs, loads anything or is shown in a frame, whatever a browser takes it for.
 const POLICY: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'");
 
-/// As long as the ticket holds.
-const CACHE: HeaderValue = HeaderValue::from_static("private, max-age=300");
+/// What a browser keeps it shows only after it has asked whether it still may.
+const CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
 /// The route of the bytes.
 pub(crate) fn router<S>() -> Router<S>
@@ -86,6 +89,7 @@ async fn upload(
     let rest = bytes.map(|data| pb::WriteUploadRequest { data: data.into(), ..Default::default() });
     let written = async {
         let requests = stream::once(async { first }).chain(rest);
+        let requests = as_service(requests, upstream.clients().credential(), None);
         let mut answers = upstream.clients().uploads().write_upload(requests).await?.into_inner();
         answers.message().await?.ok_or_else(|| Status::from(Fault::unavailable("messaging")))
     };
@@ -119,7 +123,7 @@ fn pieces(
                     let reason = ErrorReason::InvalidField.as_str_name();
                     Fault::new(Code::InvalidArgument, reason).message("the body breaks off").into()
                 }
-                Err(_) => Problem::deadline_exceeded().without_the_rest(),
+                Err(_) => too_slow(),
             };
             let _ = broken.set(problem);
             None
@@ -130,6 +134,13 @@ fn pieces(
             (!chunk.is_empty()).then(|| chunk.split_to(PIECE.min(chunk.len())))
         }))
     })
+}
+
+/// The bytes stay away.
+fn too_slow() -> Problem {
+    let fault = Fault::new(Code::DeadlineExceeded, pb::ErrorReason::UploadTooSlow.as_str_name())
+        .message(format!("no bytes have come for {} s", SILENCE.as_secs()));
+    Problem::from(fault).without_the_rest()
 }
 
 async fn download(
@@ -192,7 +203,7 @@ impl Wanted<'_> {
         let size = u64::try_from(file.size).unwrap_or_default();
         let part = asked.map(|asked| asked.within(size).ok_or(size)).transpose();
         let part = part.map_err(|size| Refusal::Problem(Box::new(Problem::range_not_satisfiable(size))))?;
-        if headers.get(header::IF_NONE_MATCH).is_some_and(|known| *known == etag(&file)) {
+        if etag::is_known(headers, &etag(&file)) {
             return Ok((StatusCode::NOT_MODIFIED, head(&file)).into_response());
         }
         let mut head = head(&file);
@@ -219,8 +230,10 @@ impl Wanted<'_> {
             offset: i64::try_from(offset).unwrap_or(i64::MAX),
             length: i64::try_from(length).unwrap_or(i64::MAX),
         };
+        let clients = self.upstream.clients();
+        let request = as_service(request, clients.credential(), None);
         let mut answers: Streaming<pb::ReadUploadResponse> =
-            self.upstream.clients().uploads().read_upload(request).await?.into_inner();
+            clients.uploads().read_upload(request).await?.into_inner();
         let first = answers.message().await?.unwrap_or_default();
         let file = first.upload.ok_or_else(|| Status::from(Fault::unavailable("messaging")))?;
         let bytes = answers.map(|answer| answer.map(|answer| bytes::Bytes::from(answer.data)));

@@ -19,7 +19,9 @@ const REQUEST_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, grpc-timeout, traceparent");
 
 /// The headers of an answer that a page may read.
-const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static("retry-after, allow, www-authenticate");
+const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
+    "retry-after, allow, www-authenticate, etag, content-disposition, content-range, accept-ranges, x-request-id",
+);
 
 /// How many seconds a browser may remember what a preflight said.
 const REMEMBERED: HeaderValue = HeaderValue::from_static("600");

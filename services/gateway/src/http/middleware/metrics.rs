@@ -28,6 +28,10 @@ pub(super) async fn measure(request: Request, next: Next) -> Result<Response, In
     let method = known(request.method());
     let response = next.run(request).await;
     let status = response.status().as_str().to_owned();
+    // The access log: the setting `log.level = "info,access=debug"` shows it.
+    let code = response.status().as_u16();
+    let millis = start.elapsed().as_secs_f64() * 1000.0;
+    tracing::debug!(target: "access", { http.status = code, duration_ms = millis }, "{method} {route}: {status}");
     ::metrics::counter!(REQUESTS, "route" => route.clone(), "method" => method, "status" => status)
         .increment(1);
     ::metrics::histogram!(DURATION, "route" => route, "method" => method)

@@ -2,7 +2,9 @@
 
 pub(crate) mod client_ip;
 pub(crate) mod cors;
+mod encoding;
 mod guard;
+mod methods;
 pub(crate) mod metrics;
 mod request_slots;
 pub(crate) mod strangers;
@@ -30,6 +32,8 @@ pub(crate) fn bound(config: &Arc<Config>, upstream: &Upstream, routes: Router) -
     let slots = RequestSlots::new(config);
     routes
         .method_not_allowed_fallback(refuse_method)
+        .layer(from_fn(methods::name_methods))
+        .layer(from_fn(encoding::refuse_encoded))
         // Users and strangers have slots apart from each other.
         .layer(from_fn_with_state(slots.clone(), request_slots::bound_asker))
         // Below it, it is known who asks, and no body has been read.
@@ -46,6 +50,8 @@ pub(crate) fn surround(config: &Arc<Config>, routes: Router) -> Router {
     routes
         // All answers, also those of the layers below, are shared with the pages that may read them, and guarded.
         .layer(from_fn_with_state(Arc::clone(config), cors::share))
+        .layer(encoding::compression())
+        .layer(from_fn(encoding::keep_secrets_plain))
         .layer(from_fn(guard::guard))
         .layer(from_fn(metrics::measure))
         // Everything below is logged with the trace of the request.
@@ -59,7 +65,7 @@ pub(crate) fn stack(config: &Arc<Config>, upstream: &Upstream, routes: Router) -
     surround(config, bound(config, upstream, routes.fallback(|| async { Problem::route_not_found() })))
 }
 
-/// For the routes that are not rpcs: all of them are there to be read.
+/// For the routes that are no rpcs and have no answer of their own: all of them are there to be read.
 async fn refuse_method() -> Problem {
     Problem::method_not_allowed(&[Method::GET, Method::HEAD])
 }

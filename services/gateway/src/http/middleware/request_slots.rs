@@ -15,7 +15,7 @@ use super::is_socket_io;
 use super::strangers::Asker;
 use crate::config::Config;
 use crate::http::error::Problem;
-use crate::upstream::rate_limit::network;
+use chassis::rates::network;
 
 /// The time that a client is told to wait when its address has too much under way.
 const RETRY_AFTER: Duration = Duration::from_secs(1);

@@ -14,11 +14,12 @@ use axum::extract::{FromRef, Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{any, get};
 use bytes::Bytes;
-use http::{Method, StatusCode, header};
+use http::{HeaderMap, HeaderValue, Method};
 use serde_json::{Map, Value};
 
 use crate::config::Config;
 use crate::http::error::Problem;
+use crate::http::static_file::StaticFile;
 use crate::upstream::Upstream;
 use rule::Endpoint;
 
@@ -37,12 +38,14 @@ where
 {
     let endpoints = rule::endpoints(proto::pool())?;
     let document = Bytes::from(serde_json::to_vec(&openapi::document(proto::pool(), &endpoints, others)?)?);
+    let document = Arc::new(StaticFile::new(HeaderValue::from_static("application/json"), document));
 
     let mut by_path: BTreeMap<String, Vec<Endpoint>> = BTreeMap::new();
     for endpoint in endpoints {
         by_path.entry(endpoint.path.clone()).or_default().push(endpoint);
     }
-    let mut router = Router::new().route("/openapi.json", get(move || described(document.clone())));
+    let mut router =
+        Router::new().route("/openapi.json", get(async move |headers: HeaderMap| document.respond(&headers)));
     for (path, endpoints) in by_path {
         let endpoints = Arc::<[Endpoint]>::from(endpoints);
         let answer = move |State(upstream): State<Upstream>, State(config): State<Arc<Config>>, request| {
@@ -51,12 +54,6 @@ where
         router = router.route(&path, any(answer));
     }
     Ok(router)
-}
-
-/// The OpenAPI document. All answers share its bytes.
-async fn described(document: Bytes) -> Response {
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::CACHE_CONTROL, "no-cache")];
-    (headers, document).into_response()
 }
 
 /// Answers a request for a path with one of the endpoints that are there.
@@ -73,23 +70,17 @@ async fn serve(
         Some(endpoint) => transcode::answer(&upstream, &config, endpoint, request)
             .await
             .unwrap_or_else(IntoResponse::into_response),
-        None => refuse_method(&endpoints, request.method()),
+        None => refuse_method(&endpoints).into_response(),
     }
 }
 
-fn refuse_method(endpoints: &[Endpoint], asked: &Method) -> Response {
+fn refuse_method(endpoints: &[Endpoint]) -> Problem {
     let mut allow: Vec<Method> = endpoints.iter().map(|endpoint| endpoint.verb.clone()).collect();
     if allow.contains(&Method::GET) {
         allow.push(Method::HEAD);
     }
     allow.push(Method::OPTIONS);
-    let mut response = Problem::method_not_allowed(&allow).into_response();
-    if asked == Method::OPTIONS {
-        *response.status_mut() = StatusCode::NO_CONTENT;
-        response.headers_mut().remove(header::CONTENT_TYPE);
-        *response.body_mut() = axum::body::Body::empty();
-    }
-    response
+    Problem::method_not_allowed(&allow)
 }
 
 #[cfg(test)]

@@ -186,7 +186,7 @@ fn a_register_reads_well() {
     let document = document();
     insta::assert_json_snapshot!(document["paths"]["/v1/auth/register"]["post"], @r##"
     {
-      "description": "Makes an account and signs it in. An e-mail address that the same network has verified with a code for signing up within the last 30 minutes is shown as verified from the start. The usernames `root`, `admin`, `administrator`, `superuser`, `owner`, `moderator` and `system` count as taken. Fails with USERNAME_TAKEN, EMAIL_TAKEN, EMAIL_NOT_VERIFIED, WEAK_PASSWORD, REGISTRATION_CLOSED, RATE_LIMITED.",
+      "description": "Makes an account and signs it in. An e-mail address that the same network has verified with a code for signing up within the last 30 minutes is shown as verified from the start; EMAIL_TAKEN means that another account has verified it. Any other address is a claim of the account until it is verified: the answer is the same whether or not another account has the address, and a mail tells that account. Usernames that look like the operator's, such as `root`, `admin`, `adm1n`, `moderator`, `support` and `system`, count as taken, and so does that of a deleted account for a while (90 days unless configured). Fails with USERNAME_TAKEN, EMAIL_TAKEN, EMAIL_NOT_VERIFIED, WEAK_PASSWORD, REGISTRATION_CLOSED, RATE_LIMITED.",
       "operationId": "AuthService_Register",
       "parameters": [],
       "requestBody": {
@@ -266,6 +266,10 @@ fn a_register_reads_well() {
           "maxLength": 128,
           "minLength": 8,
           "type": "string"
+        },
+        "requireUnclaimedEmail": {
+          "description": "In the profile `development` only, and refused elsewhere: refuses an address that another account has or claims with EMAIL_TAKEN, also when it was not verified with a code before.",
+          "type": "boolean"
         },
         "requireVerifiedEmail": {
           "description": "Refuses an e-mail address that was not verified with a code for signing up, from the same network, within the last 30 minutes, before anything is said about the address. `email` must be set then.",

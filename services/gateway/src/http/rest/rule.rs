@@ -6,8 +6,8 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, ExtensionDescriptor, FieldDescriptor, Kind, MessageDescriptor,
     MethodDescriptor,
 };
+use proto::largest;
 use proto::policy::Access;
-use proto::rate::Rate;
 
 /// One way to reach an rpc over HTTP.
 #[derive(Clone, Debug)]
@@ -22,10 +22,10 @@ pub(crate) struct Endpoint {
     pub path_fields: Vec<FieldPath>,
     /// What the body holds.
     pub body: Body,
+    /// The largest body that the contract allows, in bytes of JSON.
+    pub largest_body: usize,
     /// Whether it is one of the further ways to an rpc that has a main one.
     pub is_additional: bool,
-    /// How often the rpc may be called.
-    pub rate: &'static Rate,
     /// True when it answers users only.
     pub needs_user: bool,
 }
@@ -129,11 +129,18 @@ fn endpoint(rpc: &MethodDescriptor, rule: &DynamicMessage, is_additional: bool) 
         }
     };
     ensure!(body == Body::Nothing || !matches!(verb, Method::GET | Method::DELETE), "{verb} has no body");
-    let rate = proto::rate::of_method(rpc).context("has no rate")?;
+    let largest_body = match &body {
+        Body::Nothing => 0,
+        Body::Everything => largest::of(&input)?.json,
+        Body::Field(field) => match field.kind() {
+            Kind::Message(inner) => largest::of(&inner)?.json,
+            _ => bail!("the body `{}` is not one message", field.name()),
+        },
+    };
     let wire = format!("/{}/{}", rpc.parent_service().full_name(), rpc.name());
     let policy = proto::policy::of(&wire).context("has no policy")?;
     let needs_user = policy.access != Access::Anyone;
-    Ok(Endpoint { rpc: rpc.clone(), verb, path, path_fields, body, is_additional, rate, needs_user })
+    Ok(Endpoint { rpc: rpc.clone(), verb, path, path_fields, body, largest_body, is_additional, needs_user })
 }
 
 fn pattern(rule: &DynamicMessage) -> anyhow::Result<(Method, String)> {

@@ -136,7 +136,7 @@ fn gateway(config: Config, services: Transport) -> Router {
         Events::local(),
         Clock::system(),
     );
-    let routes = crate::http::router().expect("routes");
+    let routes = crate::http::router(Profile::Development).expect("routes");
     middleware::stack(gateway.config(), gateway.upstream(), routes.with_state(gateway.clone()))
 }
 
@@ -560,12 +560,7 @@ async fn every_answer_is_guarded() {
 
 #[tokio::test]
 async fn strangers_are_slowed_down() {
-    let rates = RatesConfig {
-        registrations_per_address_per_hour: 1,
-        anonymous_burst_per_address: 3,
-        anonymous_per_address_per_second: 1,
-        ..RatesConfig::default()
-    };
+    let rates = RatesConfig { anonymous_burst_per_address: 3, anonymous_per_address_per_second: 1 };
     let world = World::configured(Config { rates, ..Config::default() }, |rpc| match rpc.name() {
         "GetMe" => Err(chassis::caller::unauthenticated().into()),
         _ => Ok(()),
@@ -578,7 +573,7 @@ async fn strangers_are_slowed_down() {
         world.send(request.body(Body::empty()).expect("a request")).await.status().as_u16()
     };
     assert_eq!(status("/v1/auth/register", None).await, 200);
-    assert_eq!(status("/v1/auth/register", None).await, 429);
+    assert_eq!(status("/v1/auth/register", None).await, 200);
     assert_eq!(status("/v1/me", Some("guessed")).await, 401, "a token that is none counts");
     assert_eq!(status("/v1/me", Some("again")).await, 429);
     assert_eq!(status("/v1/auth/login", None).await, 429);
@@ -606,11 +601,8 @@ async fn the_body_of_a_stranger_is_not_waited_for() {
 #[tokio::test]
 async fn strangers_are_slowed_down_on_every_route() {
     const PATHS: [&str; 5] = ["/", "/docs/", "/docs/swagger-ui.css", "/openapi.json", "/nowhere"];
-    let rates = RatesConfig {
-        anonymous_burst_per_address: PATHS.len() as u32,
-        anonymous_per_address_per_second: 1,
-        ..RatesConfig::default()
-    };
+    let rates =
+        RatesConfig { anonymous_burst_per_address: PATHS.len() as u32, anonymous_per_address_per_second: 1 };
     let world = World::configured(Config { rates, ..Config::default() }, |_| Ok(()));
     let status = async |path: &str, token: Option<&str>| {
         let mut request = Request::builder().uri(path);
@@ -629,49 +621,6 @@ async fn strangers_are_slowed_down_on_every_route() {
         assert_eq!(status(path, Some("guessed")).await, (429, true), "{path}");
         assert_ne!(status(path, Some("ann")).await.0, 429, "{path}");
     }
-}
-
-#[tokio::test]
-async fn senders_are_slowed_down() {
-    let rates = RatesConfig { sends_burst: 2, sends_per_second: 1, ..RatesConfig::default() };
-    let world = World::configured(Config { rates, ..Config::default() }, |_| Ok(()));
-    let content = r#"{"content": {"text": "hi"}}"#;
-    for _ in 0..2 {
-        assert!(world.ask("POST", "/v1/conversations/c/messages", content).await.starts_with("200"));
-    }
-    let answer = world.ask("POST", "/v1/messages", content).await;
-    assert!(answer.starts_with("429 ") && answer.contains("ERROR_REASON_RATE_LIMITED"), "{answer}");
-    assert!(world.ask("GET", "/v1/me", "").await.starts_with("200"));
-
-    let request = Request::builder()
-        .method(Method::POST)
-        .uri("/v1/messages")
-        .header(header::AUTHORIZATION, "Bearer nobody");
-    assert_eq!(
-        world.send(request.body(Body::empty()).expect("a request")).await.status(),
-        StatusCode::UNAUTHORIZED
-    );
-}
-
-#[tokio::test]
-async fn a_forward_is_a_send_and_what_is_heavy_counts_on_its_own() {
-    let rates = RatesConfig {
-        sends_burst: 1,
-        sends_per_second: 1,
-        heavy_burst: 2,
-        heavy_per_second: 1,
-        ..RatesConfig::default()
-    };
-    let world = World::configured(Config { rates, ..Config::default() }, |_| Ok(()));
-    let status = async |verb, path, body| world.ask(verb, path, body).await[..3].to_owned();
-    let forward = "/v1/conversations/c/messages/m/forward";
-    assert_eq!(status("POST", forward, r#"{"targetConversationId": "d"}"#).await, "200");
-    assert_eq!(status("POST", "/v1/messages", r#"{"content": {"text": "hi"}}"#).await, "429");
-    assert_eq!(status("GET", "/v1/search/messages?query=tea", "").await, "200");
-    assert_eq!(status("POST", "/v1/uploads", "{}").await, "200");
-    assert_eq!(status("POST", "/v1/conversations/c/messages/m/reports", "{}").await, "429");
-    assert_eq!(status("POST", "/v1/conversations/c/purge", "{}").await, "429");
-    assert_eq!(status("PUT", "/v1/conversations/c/messages/m/pin", "{}").await, "200");
 }
 
 #[tokio::test]

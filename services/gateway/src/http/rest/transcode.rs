@@ -38,7 +38,6 @@ pub(super) async fn answer(
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let on_behalf = on_behalf(&parts, config.request_timeout);
-    limit_address(upstream, endpoint, &parts)?;
     // Before the body: a stranger's is not waited for.
     if endpoint.needs_user && parts.extensions.get() == Some(&Asker::Stranger) {
         return Err(unauthenticated().into());
@@ -49,11 +48,12 @@ pub(super) async fn answer(
     let held: Vec<&str> = path.iter().map(|(_, value)| value).collect();
     let body = match endpoint.body {
         Body::Nothing => Bytes::new(),
-        Body::Everything | Body::Field(_) => read(&parts.headers, body, config.max_body_bytes).await?,
+        Body::Everything | Body::Field(_) => {
+            read(&parts.headers, body, config.body_bytes(endpoint.largest_body)).await?
+        }
     };
     let message = compose(endpoint, &held, parts.uri.query().unwrap_or_default(), &body)?;
 
-    limit_users(upstream, endpoint, &message, &parts.headers).await?;
     let call = upstream.clients().call(&endpoint.rpc, &message, &on_behalf);
     let outcome = tokio::time::timeout(on_behalf.patience, call).await;
     let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
@@ -75,30 +75,6 @@ fn on_behalf(parts: &Parts, longest: Duration) -> OnBehalf {
         Some(token) => OnBehalf { address, ..OnBehalf::of_token(token, patience) },
         None => OnBehalf { authorization: None, patience, address },
     }
-}
-
-/// What an address may do has bounds, whoever it is.
-fn limit_address(upstream: &Upstream, endpoint: &Endpoint, parts: &Parts) -> Result<(), Fault> {
-    match parts.extensions.get() {
-        Some(ClientAddress(address)) => upstream.limits().attempt(endpoint.rate.class, *address),
-        None => Ok(()),
-    }
-}
-
-/// What a user may do has bounds, the same on REST and on the socket.
-async fn limit_users(
-    upstream: &Upstream,
-    endpoint: &Endpoint,
-    message: &DynamicMessage,
-    headers: &HeaderMap,
-) -> Result<(), Problem> {
-    let rate = endpoint.rate.request_rate(message);
-    if !rate.class.is_per_user() {
-        return Ok(());
-    }
-    let token = bearer(headers).ok_or_else(unauthenticated)?;
-    let caller = upstream.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
-    Ok(upstream.limits().call(rate, caller.user_id)?)
 }
 
 /// The body of a request, when it is no larger than it may be and JSON by its own word.

@@ -12,10 +12,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use axum::Router;
 use axum::body::Body;
 use axum::response::IntoResponse as _;
+use chassis::host::Port;
 use chassis::tasks::{Shutdown, Tasks};
 use http::{Request, Response, StatusCode, Version};
 use http_body_util::BodyExt as _;
@@ -50,17 +50,16 @@ const RETRY_AFTER: Duration = Duration::from_secs(5);
 /// The pause before accepting again when the system refuses, most likely because it is out of file handles.
 const BREATHER: Duration = Duration::from_millis(50);
 
-/// Listens where the configuration says.
-pub(crate) async fn bind(config: &Config) -> anyhow::Result<Vec<TcpListener>> {
-    let listener = TcpListener::bind(config.listen).await;
-    let mut listeners = vec![listener.with_context(|| format!("cannot listen at {}", config.listen))?];
+/// Reserves the addresses that the configuration names.
+pub(crate) fn reserve(config: &Config) -> anyhow::Result<Vec<Port>> {
+    let mut ports = vec![Port::reserve(config.listen, "listen of the gateway")?];
     if let Some(also) = config.listen_also {
-        match TcpListener::bind(also).await {
-            Ok(listener) => listeners.push(listener),
-            Err(error) => tracing::info!(%error, "{also} is taken: listening at {} only", config.listen),
+        match Port::reserve(also, "listen_also of the gateway") {
+            Ok(port) => ports.push(port),
+            Err(error) => tracing::info!("listening at {} only: {error:#}", config.listen),
         }
     }
-    Ok(listeners)
+    Ok(ports)
 }
 
 /// Serves until the tasks are stopped.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::activity::Activity;
 use crate::config::Config;
-use crate::upstream::rate_limit::network;
+use chassis::rates::network;
 
 /// Connections closed to make room for others.
 const GAVE_WAY: &str = "http_connections_gave_way_total";

@@ -104,7 +104,9 @@ impl World {
             )
             .route("/panics", get(async || -> &'static str { panic!("a bug") }));
         let tasks = Tasks::default();
-        let listeners = bind(config).await.expect("listeners");
+        let ports = reserve(config).expect("ports");
+        let listeners =
+            ports.into_iter().map(Port::listen).collect::<Result<Vec<_>, _>>().expect("listeners");
         let address = listeners[0].local_addr().expect("an address");
         start(config, middleware::stack(config, gateway.upstream(), routes), listeners, &tasks);
         Self { address, tasks, asked, go_on }

@@ -7,11 +7,12 @@ use proto::gateway::v1::Pong;
 use proto::id::{SessionId, UserId};
 
 use super::*;
-use crate::realtime::identity::{SignedIn, Ticket};
+use crate::realtime::identity::{Credential, SessionProof, SignedIn};
 
 pub(crate) fn connection(number: u64, user_id: UserId, bounds: Bounds) -> Arc<Connection> {
-    let ticket = Ticket { token: Arc::from("token"), expires: Timestamp::from_millis(i64::MAX) };
-    let who = SignedIn { user_id, session_id: SessionId::generate(), ticket };
+    let credential = Credential::Token(Arc::from("token"));
+    let proof = SessionProof { credential, expires: Timestamp::from_millis(i64::MAX) };
+    let who = SignedIn { user_id, session_id: SessionId::generate(), proof };
     Connection::new(number, Some(Arc::new(who.into())), Format::Text, bounds, Waiting::default())
 }
 

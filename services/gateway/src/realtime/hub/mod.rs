@@ -13,6 +13,7 @@ mod shard;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use chassis::clock::Clock;
 use chassis::events::Events;
 use chassis::tasks::Tasks;
 use futures_util::future::join_all;
@@ -24,6 +25,7 @@ use tonic::Status;
 use self::log_calls::{list_heads, who_is_out};
 use self::shard::Shard;
 use crate::realtime::connection::Connection;
+use crate::realtime::delivery_times::DeliveryTimes;
 use crate::realtime::identity::Viewer;
 use crate::realtime::topic::{CatchUp, Key};
 use crate::upstream::clients::Clients;
@@ -71,10 +73,12 @@ enum Command {
 }
 
 impl Hub {
-    pub(crate) fn new(clients: Clients, events: Events) -> Self {
+    pub(crate) fn new(clients: Clients, events: Events, clock: Clock) -> Self {
         let (senders, receivers): (Vec<_>, Vec<_>) = (0..SHARDS).map(|_| mpsc::unbounded_channel()).unzip();
         let (epoch, tasks) = (Arc::<Epoch>::default(), Arc::new(Semaphore::new(MAX_TASKS)));
-        let shard = |commands| Shard::new(commands, senders.clone(), clients.clone(), &epoch, &tasks);
+        let times = DeliveryTimes::new(clock);
+        let shard =
+            |commands| Shard::new(commands, senders.clone(), clients.clone(), &epoch, &tasks, times.clone());
         let pending_tasks = Mutex::new(receivers.into_iter().map(shard).collect());
         Self(Arc::new(Inner { shards: senders, epoch, clients, events, pending_tasks }))
     }

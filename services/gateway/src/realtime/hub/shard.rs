@@ -23,6 +23,7 @@ use tonic::{Code, Status};
 use super::log_calls::{Heads, list_heads, read_log, who_is_out};
 use super::{Command, Epoch, SHARDS};
 use crate::realtime::connection::Connection;
+use crate::realtime::delivery_times::DeliveryTimes;
 use crate::realtime::frame::Frame;
 use crate::realtime::identity::Viewer;
 use crate::realtime::topic::{CatchUp, Item, Key, Needs, Topic, lost_conversation};
@@ -59,6 +60,7 @@ pub(super) struct Shard {
     topics: HashMap<Key, Followed>,
     /// The watermarks that were shown, also in topics that are gone.
     shown: Watermarks,
+    times: DeliveryTimes,
     /// Topics whose head has to be read before anything is handed out, and whether that is under way for others.
     new: Vec<Key>,
     beginning: bool,
@@ -107,6 +109,7 @@ impl Shard {
         clients: Clients,
         epoch: &Arc<Epoch>,
         permits: &Arc<Semaphore>,
+        times: DeliveryTimes,
     ) -> Self {
         let (hint_sender, hints) = mpsc::channel(WAITING_HINTS);
         Self {
@@ -119,6 +122,7 @@ impl Shard {
             hint_sender,
             topics: HashMap::new(),
             shown: Watermarks::default(),
+            times,
             new: Vec::new(),
             beginning: false,
             patience: VecDeque::new(),
@@ -177,7 +181,8 @@ impl Shard {
         for key in keys {
             let followed = self.topics.entry(key).or_insert_with(|| {
                 new.push(key);
-                Followed { topic: Topic::new(key, self.shown.clone()), subscription: None }
+                let topic = Topic::new(key, self.shown.clone(), self.times.clone());
+                Followed { topic, subscription: None }
             });
             followed.topic.follow(Arc::clone(connection), anew);
         }

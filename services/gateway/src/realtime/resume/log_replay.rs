@@ -1,10 +1,11 @@
 //! Reads logs for one connection, with the right of its viewer, until the connection is live.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use chassis::transport::as_service;
 use proto::gateway::v1::server_frame::Frame as Body;
-use proto::id::ConversationId;
+use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::{Event, ListEventsRequest, ListUserEventsRequest, UserEvent};
 use tonic::{Code, Request, Status};
 
@@ -13,6 +14,7 @@ use crate::realtime::Realtime;
 use crate::realtime::connection::Connection;
 use crate::realtime::frame::Frame;
 use crate::realtime::hub::Hub;
+use crate::realtime::identity::Credential;
 use crate::realtime::topic::{CatchUp, Key};
 use crate::upstream::clients::OnBehalf;
 
@@ -34,19 +36,25 @@ impl LogReplay {
         Self { realtime, connection }
     }
 
-    /// A request with the right of the viewer: the token of the user, or the gateway's own credential for the anonymous
-    /// viewer.
+    /// A request with the right of the viewer: the token of the user; or the gateway's own credential, for a user whose
+    /// stream was opened with a ticket, and for the anonymous viewer.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let patience = self.realtime.config().request_timeout;
         match self.connection.identity() {
-            Some(identity) => OnBehalf::of_token(&identity.token(), patience).request(message),
-            None => {
-                let credential = self.realtime.upstream().clients().credential();
-                let mut request = as_service(message, credential, None);
-                request.set_timeout(patience);
-                request
-            }
+            Some(identity) => match identity.credential() {
+                Credential::Token(token) => OnBehalf::of_token(&token, patience).request(message),
+                Credential::StreamTicket { .. } => {
+                    self.request_as_gateway(message, Some(identity.user_id()), patience)
+                }
+            },
+            None => self.request_as_gateway(message, None, patience),
         }
+    }
+
+    fn request_as_gateway<T>(&self, message: T, user: Option<UserId>, patience: Duration) -> Request<T> {
+        let mut request = as_service(message, self.realtime.upstream().clients().credential(), user);
+        request.set_timeout(patience);
+        request
     }
 
     /// The logs that are followed here.

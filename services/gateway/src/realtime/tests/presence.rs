@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use prost::Message as _;
 use proto::conversation::v1::ReportPresenceRequest;
+use proto::scheduling::v1::call_event::Event;
+use proto::scheduling::v1::{CallDevice, CallEvent, DeviceMissed};
 
 use super::world::{SOON, World};
 
@@ -77,4 +80,40 @@ async fn who_listens_to_the_stream_of_events_is_here_too() {
     reports(&world, |reports| came(reports).contains(&ann.id.to_string())).await;
     drop(stream);
     assert!(world.unit.tasks.stop(SOON).await);
+}
+
+/// What was reported of a device, in the order of the reports: whether it is connected.
+fn of_device(world: &World, session: &str) -> Vec<bool> {
+    let is_it = |device: &CallDevice| device.session_id == session;
+    let reports = world.backend.facts().devices.clone();
+    let news = reports.iter().flat_map(|report| {
+        let came = report.came.iter().filter(|device| is_it(device)).map(|_| true);
+        came.chain(report.left.iter().filter(|device| is_it(device)).map(|_| false)).collect::<Vec<_>>()
+    });
+    news.collect()
+}
+
+async fn told_of(world: &World, session: &str, expected: &[bool]) {
+    let waiting = async {
+        while of_device(world, session) != expected {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(SOON, waiting).await.expect("a report of the device");
+}
+
+#[tokio::test]
+async fn scheduling_is_told_of_the_first_connection_of_a_device_and_of_the_end_of_the_last() {
+    let world = World::start().await;
+    let ann = world.person();
+    let session = world.backend.facts().sessions[&ann.token].1.to_string();
+    let (one, other) = (world.connect(&ann).await, world.connect(&ann).await);
+    told_of(&world, &session, &[true]).await;
+    // Another gateway says that it has left: this one has it.
+    let missed = Event::DeviceMissed(DeviceMissed { session_id: session.clone() });
+    let event = CallEvent { event: Some(missed) }.encode_to_vec();
+    world.backend.events.publish(&proto::subject::calls(ann.id), event.into());
+    told_of(&world, &session, &[true, true]).await;
+    drop((one, other));
+    told_of(&world, &session, &[true, true, false]).await;
 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use chassis::clock::Timestamp;
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::{Event, UserEvent, event, user_event};
@@ -15,6 +16,8 @@ pub(in crate::realtime) struct Item {
     /// The version of the list of members that it was written under; 0 in a user's own log.
     pub(super) version: i64,
     pub(super) change: Change,
+    /// The time that the entry gives; `None` when it gives none.
+    pub(super) occur_time: Option<Timestamp>,
     pub(super) frame: Arc<Frame>,
 }
 
@@ -45,14 +48,17 @@ impl From<Event> for Item {
             _ => Change::None,
         };
         let (sequence, version) = (event.sequence, event.membership_version);
-        Self { sequence, version, change, frame: Frame::push(Body::Event(event)) }
+        let occur_time = event.occur_time.as_ref().and_then(Timestamp::from_proto);
+        Self { sequence, version, change, occur_time, frame: Frame::push(Body::Event(event)) }
     }
 }
 
 impl From<UserEvent> for Item {
     fn from(event: UserEvent) -> Self {
         let sequence = event.sequence;
-        Self { sequence, version: 0, change: Change::None, frame: Frame::push(Body::UserEvent(event)) }
+        let occur_time = event.occur_time.as_ref().and_then(Timestamp::from_proto);
+        let frame = Frame::push(Body::UserEvent(event));
+        Self { sequence, version: 0, change: Change::None, occur_time, frame }
     }
 }
 

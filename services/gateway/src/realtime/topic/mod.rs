@@ -20,6 +20,7 @@ use proto::id::UserId;
 use tokio::sync::oneshot;
 
 use crate::realtime::connection::{Connection, End};
+use crate::realtime::delivery_times::DeliveryTimes;
 use crate::realtime::frame::Frame;
 use crate::realtime::identity::Viewer;
 use crate::realtime::log_reader::{Happened, Reader};
@@ -70,6 +71,7 @@ pub(super) struct Topic {
     passing: VecDeque<(Arc<Frame>, Option<UserId>)>,
     readers: Vec<Following>,
     shown: Watermarks,
+    times: DeliveryTimes,
     /// Those who have read their history before the head was known.
     waiting: Vec<(u64, i64, oneshot::Sender<CatchUp>)>,
     /// Whether a read of the log is under way, or will be.
@@ -82,7 +84,7 @@ struct Following {
 }
 
 impl Topic {
-    pub(super) fn new(key: Key, shown: Watermarks) -> Self {
+    pub(super) fn new(key: Key, shown: Watermarks, times: DeliveryTimes) -> Self {
         Self {
             key,
             follower: Follower::waiting(),
@@ -93,6 +95,7 @@ impl Topic {
             passing: VecDeque::new(),
             readers: Vec::new(),
             shown,
+            times,
             waiting: Vec::new(),
             repairing: false,
         }
@@ -292,13 +295,20 @@ impl Topic {
 
     fn hand_out_one(&mut self, item: Item) {
         self.handed_out = Some(item.sequence);
+        let mut is_delivered = false;
         for one in &mut self.readers {
             match one.reader.happened(item.sequence, Arc::clone(&item.frame)) {
-                Happened::Now(frame) => one.connection.push(frame),
+                Happened::Now(frame) => {
+                    one.connection.push(frame);
+                    is_delivered = true;
+                }
                 Happened::Kept | Happened::Known => {}
                 // Nothing is left out silently, not even by a mistake of ours.
                 Happened::Gap => one.connection.end(End::Restart { retry_after: Duration::ZERO }),
             }
+        }
+        if let Some(time) = item.occur_time.filter(|_| is_delivered) {
+            self.times.record(time);
         }
         if item.change == Change::AllOut {
             self.drop_viewers(|_| true);

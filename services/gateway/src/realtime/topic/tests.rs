@@ -1,5 +1,6 @@
 //! Topics without a bus and without a log.
 
+use chassis::clock::Clock;
 use proptest::prelude::*;
 use proto::conversation::v1::{ConversationDeleted, MemberRemoved, MembersAdded};
 use proto::gateway::v1::server_frame::Frame as Body;
@@ -13,8 +14,12 @@ use crate::realtime::connection::tests::{anonymous, connection, next};
 
 const ROOMY: Bounds = Bounds { frames: 100_000, bytes: usize::MAX };
 
+fn times() -> DeliveryTimes {
+    DeliveryTimes::new(Clock::system())
+}
+
 fn topic() -> Topic {
-    let mut topic = Topic::new(Key::Conversation(ConversationId::generate()), Watermarks::default());
+    let mut topic = Topic::new(Key::Conversation(ConversationId::generate()), Watermarks::default(), times());
     assert_eq!(topic.begin(0), Needs::default());
     topic
 }
@@ -192,7 +197,7 @@ fn one_who_comes_back_is_shown_no_older_receipt_either() {
     let bob = UserId::generate();
     for (place, seen) in [(96, vec![96]), (22, vec![]), (97, vec![97])] {
         // The topic goes with its last follower, and is another one for the next.
-        let mut topic = Topic::new(key, shown.clone());
+        let mut topic = Topic::new(key, shown.clone(), times());
         topic.begin(0);
         let ann = live(&mut topic, 1, 0);
         topic.pass(&receipt(bob, place, place), None);
@@ -266,7 +271,7 @@ proptest! {
     #[test]
     fn every_follower_hears_everything_once((len, steps) in (1..80_i64).prop_flat_map(|len| (Just(len), steps(len))), begin in 0..10_i64) {
         let begin = begin.min(len);
-        let mut topic = Topic::new(Key::Conversation(ConversationId::generate()), Watermarks::default());
+        let mut topic = Topic::new(Key::Conversation(ConversationId::generate()), Watermarks::default(), times());
         let version = |sequence: i64| sequence / 7;
         let item = |sequence: i64| said(sequence, version(sequence));
         let mut followers: Vec<Joined> = Vec::new();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chassis::fault::Fault;
+use chassis::trace;
 use futures_util::FutureExt;
 use proto::Incoming;
 use proto::gateway::v1::client_frame::Command;
@@ -13,7 +14,7 @@ use proto::gateway::v1::{ErrorReason, Hello, Pong, Subscribe, Unsubscribed};
 use proto::id::{CallId, ConversationId};
 use proto::messaging::v1::send_message_request::Target;
 use proto::messaging::v1::{AdvanceWatermarkRequest, SendMessageRequest, SendSignalRequest};
-use proto::rate::{RateClass, RatedRequest as _};
+use proto::rate::RateClass;
 use tokio::time::Instant;
 use tonic::{Code, Status};
 
@@ -113,11 +114,7 @@ impl Session {
             }
             Command::SendMessage(request) => {
                 let lane = lane_of(request.target.as_ref());
-                let user = self.identity.user_id();
-                match self.realtime.upstream().limits().call(request.request_rate(), user) {
-                    Ok(()) => self.enter(lane, id, Job::Send(request)),
-                    Err(fault) => self.refuse(id, fault),
-                }
+                self.enter(lane, id, Job::Send(request));
             }
             Command::AdvanceWatermark(request) => {
                 self.enter(conversation_lane(&request.conversation_id), id, Job::AdvanceWatermark(request));
@@ -127,7 +124,7 @@ impl Session {
             }
             Command::Call(request) => {
                 if self.holds(&id, &request) {
-                    match call::prepare(&self.realtime, self.identity.user_id(), self.address, request) {
+                    match call::prepare(request) {
                         Ok(call) => {
                             let of_people = || Some(Lane::Call(CallId::parse(call.call_of_people()?).ok()?));
                             let lane = call.conversation().and_then(conversation_lane).or_else(of_people);
@@ -196,7 +193,7 @@ impl Session {
         match outcome {
             Ok((who, epoch)) if who.session_id == self.identity.session_id() => {
                 let ready = ready(&self.realtime, &who, &epoch);
-                self.identity.renew(who.ticket);
+                self.identity.renew(who.proof);
                 self.answer(id, Body::Ready(ready));
             }
             Ok(_) => {
@@ -247,8 +244,9 @@ impl Session {
     fn begin(&mut self, lane: Option<Lane>, id: String, job: Job) {
         let was_send = matches!(job, Job::Send(_));
         let patience = self.realtime.config().request_timeout;
-        let outcome = tokio::time::timeout(patience, self.carry_out(job));
-        let done = outcome.map(move |outcome| {
+        let work = self.carry_out(job);
+        let done = trace::begin("websocket", async move {
+            let outcome = tokio::time::timeout(patience, work).await;
             match outcome.unwrap_or_else(|_| Err(Status::deadline_exceeded("it took too long"))) {
                 Ok(body) => Done::Job { lane, answer: Frame::reply(id, body), left_open: false },
                 Err(status) => {
@@ -263,6 +261,7 @@ impl Session {
     fn carry_out(&self, job: Job) -> impl Future<Output = Result<Body, Status>> + Send + use<> {
         let (realtime, number, token) =
             (self.realtime.clone(), self.connection.number(), self.identity.token());
+        let address = Some(self.address);
         async move {
             let patience = realtime.config().request_timeout;
             match job {
@@ -284,7 +283,7 @@ impl Session {
                     Ok(Body::SignalSent(answer.into_inner()))
                 }
                 Job::Call(call) => call
-                    .carry_out(&realtime, &OnBehalf::of_token(&token, patience))
+                    .carry_out(&realtime, &OnBehalf { address, ..OnBehalf::of_token(&token, patience) })
                     .await
                     .map(Body::CallReply),
             }

@@ -67,8 +67,8 @@ where
     upgrade
         .read_buffer_size(READ_BUFFER)
         .write_buffer_size(WRITE_BUFFER)
-        .max_frame_size(config.max_frame_bytes)
-        .max_message_size(config.max_frame_bytes)
+        .max_frame_size(config.frame_bytes())
+        .max_message_size(config.frame_bytes())
         .on_upgrade(move |socket| contained(session(socket)))
 }
 

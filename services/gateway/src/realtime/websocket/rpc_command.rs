@@ -1,11 +1,8 @@
 //! The command `call`: any public rpc by name, its request and its answer in proto JSON.
 
-use std::net::IpAddr;
-
 use chassis::fault::Fault;
 use prost_reflect::{DynamicMessage, MethodDescriptor};
 use proto::gateway::v1::{Call, CallReply};
-use proto::id::UserId;
 use tonic::Status;
 
 use crate::http::rest::public_rpc;
@@ -21,13 +18,8 @@ pub(in crate::realtime) struct Prepared {
     call: Option<String>,
 }
 
-/// Finds the rpc and reads its request. Refuses what is not public, and what comes too often.
-pub(in crate::realtime) fn prepare(
-    realtime: &Realtime,
-    user: UserId,
-    address: IpAddr,
-    call: Call,
-) -> Result<Prepared, Fault> {
+/// Finds the rpc and reads its request. Refuses an rpc that is not public.
+pub(in crate::realtime) fn prepare(call: Call) -> Result<Prepared, Fault> {
     let method = public_rpc(&call.method).ok_or_else(|| {
         Fault::invalid(
             "call.method",
@@ -42,11 +34,6 @@ pub(in crate::realtime) fn prepare(
     let call_of_people = named("callId", "call_id");
     let request = json::from_json(&method.input(), body.to_string().as_bytes())?;
 
-    if let Some(rate) = proto::rate::of_method(&method) {
-        let limits = realtime.upstream().limits();
-        limits.attempt(rate.class, address)?;
-        limits.call(rate.request_rate(&request), user)?;
-    }
     Ok(Prepared { method, request, conversation, call: call_of_people })
 }
 

@@ -18,7 +18,7 @@ enum Fate {
 use Fate::{Erased, Kept};
 
 /// The columns that name people.
-const PEOPLE: [(&str, &str, Fate); 24] = [
+const PEOPLE: [(&str, &str, Fate); 26] = [
     ("alerts", "actor_id", Kept("the alert is another's, whom it tells who asked or answered")),
     ("alerts", "requester_id", Kept("the alert is another's, whom it tells who asked")),
     ("alerts", "user_id", Erased),
@@ -38,6 +38,8 @@ const PEOPLE: [(&str, &str, Fate); 24] = [
     ("reports", "resolved_by", Kept("the reporter and the other moderators see who decided")),
     ("reports", "sender_id", Kept("otherwise whoever was rude would only have to go")),
     ("searchable", "sender_id", Erased),
+    ("stream_checkpoints", "user_id", Erased),
+    ("upload_usage", "user_id", Erased),
     ("uploads", "user_id", Kept("a file that others' messages show is whose it was; the others are swept")),
     ("user_events", "user_id", Erased),
     ("user_heads", "user_id", Erased),
@@ -45,10 +47,12 @@ const PEOPLE: [(&str, &str, Fate); 24] = [
     ("watermarks", "user_id", Erased),
 ];
 
-/// The columns of ids that name something else.
-const THINGS: [&str; 10] = [
+/// The columns of ids that name something else. The texts of the audit log name people by their ids, and stay.
+const THINGS: [&str; 12] = [
     "after_conversation",
     "alert_id",
+    "audit_id",
+    "checkpoint_id",
     "conversation_id",
     "message_id",
     "object_id",

@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 
+use chassis::database::facts::Claim;
 use proto::messaging::v1 as pb;
 
 use super::*;
@@ -25,8 +26,7 @@ promises! {
 }
 
 pub(super) async fn gone(store: &Store, user: UserId) {
-    let from = store.person_facts_cursor().await.unwrap();
-    store.apply_to_people(from, from + 1, &[PersonFact::Gone(user)], NOW).await.unwrap().unwrap();
+    store.apply_to_people(&once(), &[PersonFact::Gone(user)], NOW).await.unwrap().unwrap();
 }
 
 async fn what_fails_is_put_off_and_the_others_come_first(store: Store) {
@@ -65,7 +65,7 @@ async fn a_fact_that_comes_after_its_user_leaves_nothing(store: Store) {
         store.erase_rest(&departure, NOW).await.unwrap();
     }
     let facts = [fact(ConversationId::generate(), FactKind::Created, &[ann], &[])];
-    let applied = store.apply(0, 1, &facts, &[]).await.unwrap().unwrap();
+    let applied = store.apply(&Claim::forward("conversation", 0, 1), &facts, &[]).await.unwrap().unwrap();
     assert!(applied.user_events.is_empty() && applied.events.len() == 1);
     assert!(store.user_events(ann, Sequence::NONE, 9).await.unwrap().is_empty());
     assert!(store.user_heads(&[ann]).await.unwrap().is_empty());
@@ -89,7 +89,7 @@ async fn a_fact_beside_a_departure_waits_for_it() {
     let mut applying = JoinSet::new();
     applying.spawn({
         let store = store.clone();
-        async move { store.apply(0, 1, &facts, &[]).await.unwrap().unwrap() }
+        async move { store.apply(&Claim::forward("conversation", 0, 1), &facts, &[]).await.unwrap().unwrap() }
     });
     let is_waited_for = async || {
         sqlx::query_scalar::<_, bool>(
@@ -177,6 +177,7 @@ fn revision(message: &Message, by: UserId) -> Revision {
         by,
         change: Change::Delete(DeletionReason::Deleted),
         mentions: Vec::new(),
+        is_signed: false,
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the store promises about messages that go: deleted, hidden, purged.
 
+use chassis::database::facts::Claim;
 use proto::messaging::v1 as pb;
 
 use super::*;
@@ -262,7 +263,11 @@ async fn what_is_hidden_is_left_out_for_one_and_nobody_else(scene: Scene) {
             .all(|event| matches!(&event.what, Happening::MessageCreated(it) if it.content.is_some()))
     );
     // With the conversation goes what was hidden in it.
-    store.apply(0, 1, &[fact(here, FactKind::Deleted, &[], &[])], &[]).await.unwrap().unwrap();
+    store
+        .apply(&Claim::forward("conversation", 0, 1), &[fact(here, FactKind::Deleted, &[], &[])], &[])
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(scene.count("SELECT COUNT(*) FROM hidden_messages").await, 1);
     let late = store.hide(ann, here, sent[0].message_id, NOW).await;
     assert!(matches!(late, Err(Error::ConversationNotFound(_))));
@@ -363,7 +368,11 @@ async fn purging_again_changes_nothing_until_something_new_is_there(scene: Scene
     send(store, conversation, ann, "3").await;
     assert_eq!(purge(later(3)).await, (5, Some(6)));
     assert_eq!(log_of(store, conversation).await.len(), 6);
-    store.apply(0, 1, &[fact(conversation, FactKind::Deleted, &[], &[])], &[]).await.unwrap().unwrap();
+    store
+        .apply(&Claim::forward("conversation", 0, 1), &[fact(conversation, FactKind::Deleted, &[], &[])], &[])
+        .await
+        .unwrap()
+        .unwrap();
     let late = store.purge(conversation, ann, &OWNER, NOW).await;
     assert!(matches!(late, Err(Error::ConversationNotFound(_))));
     assert!(store.purged_conversations(None, 10).await.unwrap().is_empty());

@@ -3,6 +3,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use chassis::database::facts::Claim;
+
 use super::ends::{DELETE, OWNER, Scene, UNSEND, postgres, sqlite};
 use super::*;
 use crate::message::Deletion;
@@ -21,7 +23,7 @@ impl Scene {
     async fn sweep(&self) -> Vec<Event> {
         let now = self.clock.now();
         let overdue = self.store.overdue(now, 256).await.unwrap();
-        self.store.sweep(&overdue, &HashMap::new(), now).await.unwrap()
+        self.store.sweep(&overdue, &HashMap::new(), now).await.unwrap().events
     }
 }
 
@@ -117,7 +119,7 @@ async fn the_sweeper_erases_and_says_so_once(scene: Scene) {
     assert_eq!(store.overdue(now, 1).await.unwrap().len(), 1);
 
     let versions = HashMap::from([(conversation, 9)]);
-    let events = store.sweep(&overdue, &versions, now).await.unwrap();
+    let events = store.sweep(&overdue, &versions, now).await.unwrap().events;
     assert_eq!(events.iter().map(|event| event.sequence.get()).collect::<Vec<_>>(), [5, 6]);
     for (event, gone) in events.iter().zip([&message, &laden]) {
         let what = Happening::MessageDeleted {
@@ -133,7 +135,7 @@ async fn the_sweeper_erases_and_says_so_once(scene: Scene) {
     let kept = store.message(conversation, lasting.message_id).await.unwrap().unwrap();
     assert_eq!(kept, lasting);
     // A sweeper that has looked before finds nothing more to do.
-    assert!(store.sweep(&overdue, &versions, now).await.unwrap().is_empty());
+    assert!(store.sweep(&overdue, &versions, now).await.unwrap().events.is_empty());
     assert!(scene.sweep().await.is_empty());
     assert_eq!(log_of(store, conversation).await.len(), 6);
 }
@@ -145,7 +147,7 @@ async fn the_sweeper_comes_through_a_long_list(scene: Scene) {
     append(&scene.store, &letters).await.into_iter().for_each(|outcome| assert!(outcome.is_ok()));
     scene.clock.advance(Duration::from_secs(1));
     let overdue = scene.store.overdue(scene.clock.now(), 1000).await.unwrap();
-    let events = scene.store.sweep(&overdue, &HashMap::new(), scene.clock.now()).await.unwrap();
+    let events = scene.store.sweep(&overdue, &HashMap::new(), scene.clock.now()).await.unwrap().events;
     assert_eq!((events.len(), scene.contents().await), (600, 0));
     let mut total = 0;
     for conversation in conversations {
@@ -171,7 +173,7 @@ async fn sweepers_at_once_do_each_thing_once(scene: Scene) {
                 if overdue.is_empty() {
                     return events;
                 }
-                events.extend(store.sweep(&overdue, &HashMap::new(), now).await.unwrap());
+                events.extend(store.sweep(&overdue, &HashMap::new(), now).await.unwrap().events);
             }
         });
     }
@@ -206,8 +208,12 @@ async fn the_sweeper_leaves_alone_what_went_otherwise(scene: Scene) {
     // It went between the look and the locks.
     store.revise(&revision(&deleted, bob, UNSEND), &Access::member(), NOW).await.unwrap();
     store.purge(emptied, bob, &OWNER, later(5)).await.unwrap();
-    store.apply(0, 1, &[fact(gone, FactKind::Deleted, &[], &[])], &[]).await.unwrap().unwrap();
-    assert!(store.sweep(&overdue, &HashMap::new(), scene.clock.now()).await.unwrap().is_empty());
+    store
+        .apply(&Claim::forward("conversation", 0, 1), &[fact(gone, FactKind::Deleted, &[], &[])], &[])
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(store.sweep(&overdue, &HashMap::new(), scene.clock.now()).await.unwrap().events.is_empty());
     assert!(scene.sweep().await.is_empty());
     store.sweep_purged(emptied, 10).await.unwrap();
     for (message, reason) in [(&deleted, DeletionReason::Unsent), (&purged, DeletionReason::Purged)] {
@@ -229,7 +235,11 @@ async fn the_next_expiry_is_known(scene: Scene) {
     scene.brief(emptied, bob, "c", 3).await;
     scene.brief(gone, bob, "d", 2).await;
     assert_eq!(next().await, Some(later(2000)));
-    store.apply(0, 1, &[fact(gone, FactKind::Deleted, &[], &[])], &[]).await.unwrap().unwrap();
+    store
+        .apply(&Claim::forward("conversation", 0, 1), &[fact(gone, FactKind::Deleted, &[], &[])], &[])
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(next().await, Some(later(3000)));
     store.purge(emptied, bob, &OWNER, NOW).await.unwrap();
     assert_eq!(next().await, Some(later(4000)));

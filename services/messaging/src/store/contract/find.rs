@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chassis::database::facts::Claim;
 use proto::messaging::v1 as pb;
 use proto::messaging::v1::AlertKind;
 use proto::messaging::v1::content::Kind;
@@ -65,7 +66,7 @@ async fn mention(store: &Store, conversation: ConversationId, by: UserId, users:
 
 async fn revise(store: &Store, message: &Message, change: Change, mentions: Vec<UserId>) -> Revised {
     let Message { conversation, message_id, sender, .. } = *message;
-    let revision = Revision { conversation, message_id, by: sender, change, mentions };
+    let revision = Revision { conversation, message_id, by: sender, change, mentions, is_signed: false };
     store.revise(&revision, &Access::member(), NOW).await.unwrap()
 }
 
@@ -291,7 +292,7 @@ async fn nothing_of_a_deleted_conversation_is_found_or_alerts(store: Store) {
         gained: Vec::new(),
         lost: vec![(bob, 1)],
     };
-    store.apply(0, 1, &[fact], &[]).await.unwrap().unwrap();
+    store.apply(&Claim::forward("conversation", 0, 1), &[fact], &[]).await.unwrap().unwrap();
     let search = Search { sender: Some(ann), ..looking("you", &[gone, kept]) };
     assert_eq!(store.search(&search).await.unwrap()[0].conversation, kept);
     assert_eq!(found(&store, &search).await.len(), 1);
@@ -334,11 +335,13 @@ async fn a_mention_alerts_once(store: Store) {
     assert_eq!(revised.alerts.iter().map(|event| event.user).collect::<Vec<_>>(), [cy]);
     assert_eq!(revised.message.details.mentions, [cy, bob]);
     let revised = revise(&store, &message, edit("nobody"), Vec::new()).await;
-    assert!(revised.alerts.is_empty() && revised.message.details.mentions.is_empty());
+    let settled: BTreeSet<_> = revised.alerts.iter().map(|event| event.user).collect();
+    assert_eq!((settled, revised.message.details.mentions), (BTreeSet::from([bob, cy]), Vec::new()));
     let revised = revise(&store, &message, edit("@you once more"), vec![bob]).await;
     assert!(revised.alerts.is_empty(), "the same subject");
-    assert_eq!(store.alerts(&all_of(bob)).await.unwrap(), alerts);
-    assert_eq!((told(&store, bob).await.len(), told(&store, cy).await.len()), (1, 1));
+    let read = store.alerts(&all_of(bob)).await.unwrap();
+    assert!(read.len() == 1 && read[0].alert_id == alert.alert_id && read[0].read_time.is_some(), "{read:?}");
+    assert_eq!((told(&store, bob).await.len(), told(&store, cy).await.len()), (2, 2));
 }
 
 async fn a_retry_alerts_nobody_again(store: Store) {

@@ -28,7 +28,8 @@ fn found(message: &Message) -> Found {
 
 async fn revised(store: &Store, message: &Message, change: Change) -> Message {
     let (conversation, message_id) = (message.conversation, message.message_id);
-    let revision = Revision { conversation, message_id, by: message.sender, change, mentions: Vec::new() };
+    let (by, mentions) = (message.sender, Vec::new());
+    let revision = Revision { conversation, message_id, by, change, mentions, is_signed: false };
     store.revise(&revision, &Access::member(), later(2)).await.unwrap().message
 }
 

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use chassis::database::facts::Claim;
 use prost::Message as _;
 use proto::id::ReportId;
 use proto::messaging::v1::{self as pb, ReportReason};
@@ -159,7 +160,11 @@ async fn a_report_outlives_its_message_but_not_its_conversation(store: Store) {
     assert_eq!(store.reports(&all(conversation, cid)).await.unwrap(), std::slice::from_ref(&report));
     assert_eq!(file(&store, &message, bob).await.unwrap().report, report);
 
-    store.apply(0, 1, &[fact(conversation, FactKind::Deleted, &[], &[])], &[]).await.unwrap().unwrap();
+    store
+        .apply(&Claim::forward("conversation", 0, 1), &[fact(conversation, FactKind::Deleted, &[], &[])], &[])
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(store.reports(&all(conversation, cid)).await.unwrap(), []);
     assert_eq!(store.report_by(conversation, message.message_id, bob).await.unwrap(), None);
     assert!(matches!(file(&store, &message, bob).await, Err(Error::MessageNotFound(_))));

@@ -1,5 +1,6 @@
 //! What the store promises about alerts that change with their subject, and about message requests.
 
+use chassis::database::facts::Claim;
 use proto::messaging::v1::{self as pb, AlertKind, AlertState};
 
 use super::*;
@@ -85,7 +86,11 @@ async fn an_alert_goes_with_its_conversation_and_is_not_made_after_it(store: Sto
     };
     let raised = store.raise_alert(&about(1)).await.unwrap().0.unwrap();
     assert_eq!(raised.message, Some(message.message_id));
-    store.apply(0, 1, &[fact(conversation, FactKind::Deleted, &[], &[])], &[]).await.unwrap().unwrap();
+    store
+        .apply(&Claim::forward("conversation", 0, 1), &[fact(conversation, FactKind::Deleted, &[], &[])], &[])
+        .await
+        .unwrap()
+        .unwrap();
     assert!(store.alerts(&all_of(user)).await.unwrap().is_empty());
     let late = store.raise_alert(&about(2)).await.unwrap().0.unwrap();
     assert_eq!((late.conversation, late.message), (None, None));
@@ -150,9 +155,7 @@ impl Two {
     }
 
     async fn tell(&self, store: &Store, changes: &[RequestChange]) -> Applied {
-        let from = store.facts_cursor().await.unwrap();
-        let to = from + changes.len() as i64;
-        store.apply(from, to, &[], changes).await.unwrap().unwrap()
+        store.apply(&once(), &[], changes).await.unwrap().unwrap()
     }
 }
 
@@ -269,7 +272,7 @@ async fn requests_of_both_sides_never_block_each_other(store: Store) {
         });
     }
     let changes: Vec<_> = pairs.iter().rev().map(|two| two.change(AlertState::RequestPending, 1)).collect();
-    store.apply(0, 12, &[], &changes).await.unwrap().unwrap();
+    store.apply(&Claim::forward("conversation", 0, 12), &[], &changes).await.unwrap().unwrap();
     work.join_all().await;
     for two in &pairs {
         let [alert] = store.alerts(&all_of(two.bob)).await.unwrap().try_into().unwrap();
@@ -288,18 +291,19 @@ async fn a_fact_about_people_takes_effect_once(store: Store) {
     let mut work = JoinSet::new();
     for _ in 0..4 {
         let (store, facts) = (store.clone(), facts.clone());
-        work.spawn(async move { store.apply_to_people(0, 3, &facts, NOW).await.unwrap() });
+        work.spawn(async move {
+            store.apply_to_people(&Claim::forward("auth", 0, 3), &facts, NOW).await.unwrap()
+        });
     }
     let applied: Vec<_> = work.join_all().await.into_iter().flatten().collect();
     assert_eq!(applied.iter().map(Vec::len).collect::<Vec<_>>(), [2]);
-    assert_eq!(store.person_facts_cursor().await.unwrap(), 3);
     assert_eq!(store.alerts(&all_of(ann)).await.unwrap().len(), 1);
     let due: Vec<_> = store.departures(NOW, 9).await.unwrap().iter().map(|one| one.user).collect();
     assert_eq!(due, [bob]);
     // A profile that changed is an event of the user's own log, once however many changes are taken at once.
     let changed = |user, millis| PersonFact::ProfileChanged { user, time: later(millis) };
     let facts = [changed(ann, 1), changed(bob, 2), changed(ann, 3)];
-    let events = store.apply_to_people(3, 6, &facts, NOW).await.unwrap().unwrap();
+    let events = store.apply_to_people(&Claim::forward("auth", 3, 6), &facts, NOW).await.unwrap().unwrap();
     let [event] = events.as_slice() else { panic!("{events:?}") };
     assert_eq!((event.user, event.occur_time, &event.what), (ann, later(3), &UserHappening::ProfileChanged));
     let own = store.user_events(ann, Sequence::NONE, 100).await.unwrap();

@@ -1,5 +1,6 @@
 //! What the store promises about files, on both databases.
 
+use chassis::database::facts::Claim;
 use proto::id::ObjectId;
 use proto::messaging::v1::{self as pb, media::Source};
 
@@ -9,6 +10,8 @@ promises! {
     a_secret_is_decided_once
     a_file_gets_its_bytes_once
     pending_files_are_counted_while_they_can_be_written
+    a_user_stores_and_brings_so_many_bytes
+    many_requests_at_once_keep_the_bounds
     a_message_keeps_its_files_until_it_is_gone
     a_file_that_is_not_there_refuses_its_message_only
     an_edit_changes_what_a_message_refers_to
@@ -23,23 +26,40 @@ fn much_later() -> Timestamp {
     later(1_000_000_000)
 }
 
-async fn pending(store: &Store, user: UserId) -> Upload {
-    let upload = Upload {
+/// Bounds that nobody reaches.
+const WIDE: Bounds = Bounds { pending: 1000, per_day: i64::MAX, stored: i64::MAX };
+
+fn place(user: UserId, create_time: Timestamp) -> Upload {
+    Upload {
         upload_id: UploadId::generate(),
         user,
         name: "a.png".to_owned(),
         media_type: "image/png".to_owned(),
         size: 3,
-        create_time: NOW,
+        create_time,
         bytes: None,
-    };
-    store.create_upload(&upload, later(1000)).await.unwrap();
+    }
+}
+
+async fn create(store: &Store, upload: &Upload, bounds: &Bounds) -> Option<Excess> {
+    store.create_upload(upload, later(1000), later(-3600), bounds).await.unwrap()
+}
+
+async fn pending(store: &Store, user: UserId) -> Upload {
+    let upload = place(user, NOW);
+    assert_eq!(create(store, &upload, &WIDE).await, None);
     upload
+}
+
+async fn begin(store: &Store, upload: &Upload, now: Timestamp, bounds: &Bounds) -> Option<Excess> {
+    let object = ObjectId::generate();
+    store.begin_object(upload, object, now, later(1000), bounds).await.unwrap()
 }
 
 async fn begun(store: &Store, upload: &Upload) -> Bytes {
     let bytes = Bytes { object: ObjectId::generate(), sha256: [7; 32] };
-    store.begin_object(upload.upload_id, bytes.object, later(1000)).await.unwrap();
+    let begun = store.begin_object(upload, bytes.object, NOW, later(1000), &WIDE).await.unwrap();
+    assert_eq!(begun, None);
     bytes
 }
 
@@ -130,8 +150,64 @@ async fn pending_files_are_counted_while_they_can_be_written(store: Store) {
     pending(&store, ann).await;
     complete(&store, ann).await;
     pending(&store, bob).await;
-    assert_eq!(store.pending_uploads(ann, later(-1)).await.unwrap(), 1);
-    assert_eq!(store.pending_uploads(ann, NOW).await.unwrap(), 0);
+    let bounds = Bounds { pending: 1, ..WIDE };
+    let create = async |writable_from| {
+        store.create_upload(&place(ann, NOW), later(1000), writable_from, &bounds).await.unwrap()
+    };
+    assert_eq!(create(later(-1)).await, Some(Excess::Pending));
+    assert_eq!(create(NOW).await, None, "that one can be written no more");
+}
+
+async fn a_user_stores_and_brings_so_many_bytes(store: Store) {
+    let (ann, bob) = (UserId::generate(), UserId::generate());
+    // Each file has three bytes.
+    let full = Bounds { stored: 8, ..WIDE };
+    let stored = complete(&store, ann).await;
+    pending(&store, ann).await;
+    assert_eq!(create(&store, &place(ann, NOW), &full).await, Some(Excess::Stored));
+    assert_eq!(create(&store, &place(bob, NOW), &full).await, None);
+    assert!(store.sweep_upload(stored, much_later()).await.unwrap());
+    assert_eq!(create(&store, &place(ann, NOW), &full).await, None, "what was swept counts no more");
+
+    let cem = UserId::generate();
+    let daily = Bounds { per_day: 6, ..WIDE };
+    let upload = pending(&store, cem).await;
+    for _ in 0..2 {
+        assert_eq!(begin(&store, &upload, NOW, &daily).await, None);
+    }
+    // A third attempt, and a new place, are refused, and count nothing.
+    for _ in 0..2 {
+        assert_eq!(begin(&store, &upload, NOW, &daily).await, Some(Excess::PerDay));
+        assert_eq!(create(&store, &place(cem, NOW), &daily).await, Some(Excess::PerDay));
+    }
+    let tomorrow = NOW.plus(std::time::Duration::from_secs(24 * 3600));
+    assert_eq!(begin(&store, &upload, tomorrow, &daily).await, None);
+    assert_eq!(create(&store, &place(cem, tomorrow), &daily).await, None);
+}
+
+async fn many_requests_at_once_keep_the_bounds(store: Store) {
+    let ann = UserId::generate();
+    let bounds = Bounds { pending: 3, per_day: 9, stored: i64::MAX };
+    let mut work = JoinSet::new();
+    for _ in 0..12 {
+        let store = store.clone();
+        work.spawn(async move {
+            let upload = place(ann, NOW);
+            match create(&store, &upload, &bounds).await {
+                None => Some(upload),
+                Some(_) => None,
+            }
+        });
+    }
+    let places: Vec<_> = work.join_all().await.into_iter().flatten().collect();
+    assert_eq!(places.len(), 3);
+    let mut work = JoinSet::new();
+    for upload in places.iter().cycle().take(12) {
+        let (store, upload) = (store.clone(), upload.clone());
+        work.spawn(async move { begin(&store, &upload, NOW, &bounds).await });
+    }
+    let begun = work.join_all().await;
+    assert_eq!(begun.iter().filter(|excess| excess.is_none()).count(), 3);
 }
 
 async fn a_message_keeps_its_files_until_it_is_gone(store: Store) {
@@ -202,7 +278,15 @@ async fn what_is_gone_refers_to_nothing(store: Store) {
 
     post(&store, conversation, ann, &[deleted]).await;
     assert!(store.has_upload(conversation, deleted).await.unwrap());
-    store.apply(0, 1, &[fact(conversation, FactKind::Deleted, &[], &[ann])], &[]).await.unwrap().unwrap();
+    store
+        .apply(
+            &Claim::forward("conversation", 0, 1),
+            &[fact(conversation, FactKind::Deleted, &[], &[ann])],
+            &[],
+        )
+        .await
+        .unwrap()
+        .unwrap();
     assert!(!store.has_upload(conversation, deleted).await.unwrap());
     let gone: BTreeSet<_> = sweep(&store, NOW).await.into_iter().collect();
     assert_eq!(gone, BTreeSet::from([expired, deleted]), "with the conversation");

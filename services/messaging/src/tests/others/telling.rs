@@ -108,12 +108,22 @@ impl Others {
 
     /// Tells that an account is gone.
     pub fn delete_account(&self, user: UserId) {
-        self.tell_of(user, auth::user_fact::Payload::UserDeleted(auth::UserDeleted {}));
+        self.tell_of(user, Some(auth::user_fact::Payload::UserDeleted(auth::UserDeleted {})));
+    }
+
+    /// Tells what only the next release knows.
+    pub fn tell_of_something_new(&self, user: UserId) {
+        self.tell_of(user, None);
+    }
+
+    /// Puts a copy of auth back that was made when there were so many facts.
+    pub fn is_restored_to(&self, facts: usize) {
+        self.state().user_facts.truncate(facts);
     }
 
     /// Tells that a name or a picture changed.
     pub fn rename(&self, user: UserId) {
-        self.tell_of(user, auth::user_fact::Payload::UserUpdated(auth::UserUpdated {}));
+        self.tell_of(user, Some(auth::user_fact::Payload::UserUpdated(auth::UserUpdated {})));
     }
 
     /// Tells of a review.
@@ -130,10 +140,10 @@ impl Others {
             change: change.into(),
             version,
         };
-        self.tell_of(user, auth::user_fact::Payload::ReviewChanged(changed));
+        self.tell_of(user, Some(auth::user_fact::Payload::ReviewChanged(changed)));
     }
 
-    fn tell_of(&self, user: UserId, payload: auth::user_fact::Payload) {
+    fn tell_of(&self, user: UserId, payload: Option<auth::user_fact::Payload>) {
         let mut state = self.state();
         let position = state.user_facts.len() as i64 + 1;
         state.user_facts.push(auth::UserFact {
@@ -141,7 +151,7 @@ impl Others {
             event_id: EventId::generate().to_string(),
             occur_time: Some(self.clock.now().to_proto()),
             user_id: user.to_string(),
-            payload: Some(payload),
+            payload,
         });
     }
 }

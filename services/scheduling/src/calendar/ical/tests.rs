@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use chassis::clock::Timestamp;
 use proto::id::UserId;
 
 use super::*;
@@ -33,7 +34,7 @@ fn booked(title: &str, start: &str, rule: &str, zone: &str) -> (Schedule, Vec<Sp
 }
 
 fn file(schedule: &Schedule, times: &[Span]) -> String {
-    render(schedule, times, &person("Ann"), &person("Bob")).unwrap()
+    render(schedule, times, &person("Ann"), &person("Bob"))
 }
 
 /// A content line: name, parameters, value.
@@ -67,8 +68,28 @@ fn read_line(line: &str) -> Line {
     }
     parts.push(part);
     let parameters = parts[1..].iter().map(|part| part.split_once('=').unwrap());
-    let parameters = parameters.map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+    let parameters = parameters.map(|(name, value)| (name.to_owned(), decoded(value))).collect();
     (parts[0].clone(), parameters, value[1..].to_owned())
+}
+
+/// What RFC 6868 makes of the value of a parameter.
+fn decoded(text: &str) -> String {
+    let mut decoded = String::new();
+    let mut letters = text.chars();
+    while let Some(c) = letters.next() {
+        match (c, letters.as_str().chars().next()) {
+            ('^', Some(next @ ('^' | 'n' | '\''))) => {
+                letters.next();
+                decoded.push(match next {
+                    'n' => '\n',
+                    '\'' => '"',
+                    other => other,
+                });
+            }
+            _ => decoded.push(c),
+        }
+    }
+    decoded
 }
 
 fn value(lines: &[Line], name: &str) -> String {
@@ -134,6 +155,10 @@ fn a_single_call_is_in_utc() {
     assert_eq!(value(&lines, "SEQUENCE"), "1");
     assert_eq!(value(&lines, "STATUS"), "CONFIRMED");
     assert_eq!(value(&lines, "SUMMARY"), "Tea");
+    // A published event names nobody who attends it.
+    assert!(
+        lines.iter().any(|(name, ..)| name == "ATTENDEE") && lines.iter().all(|(name, ..)| name != "METHOD")
+    );
     assert!(components(&lines, "VTIMEZONE").is_empty());
     let alarms = components(&lines, "VALARM");
     let triggers: Vec<_> = alarms.iter().map(|alarm| value(alarm, "TRIGGER")).collect();
@@ -156,14 +181,16 @@ fn nobody_breaks_out_of_a_line() {
     // Titles are checked when they come in; names come from elsewhere.
     schedule.plan.title = Title::parse(&format!("a,b;c\\d \\n {}: “ä” 👩‍👩‍👧 x", "z".repeat(200))).unwrap();
     let odd = person("Eve\"\r\nATTACH:https://evil.example/\r\nX-A=1;B:c,d");
-    let text = render(&schedule, &times, &odd, &person("")).unwrap();
+    let text = render(&schedule, &times, &odd, &person("a^nb"));
     let lines = read(&text);
     let names: Vec<_> = lines.iter().map(|(name, ..)| name.as_str()).collect();
     assert!(!names.contains(&"ATTACH") && !names.contains(&"X-A=1"), "{text}");
     let unescaped = value(&lines, "SUMMARY").replace("\\,", ",").replace("\\;", ";").replace("\\\\", "\\");
     assert_eq!(unescaped, schedule.plan.title.as_str());
     let (_, parameters, address) = lines.iter().find(|(name, ..)| name == "ORGANIZER").unwrap();
-    assert_eq!(parameters["CN"], "Eve'  ATTACH:https://evil.example/  X-A=1;B:c,d");
+    assert_eq!(parameters["CN"], "Eve\"\nATTACH:https://evil.example/\nX-A=1;B:c,d");
+    let (_, of_attendee, _) = lines.iter().find(|(name, ..)| name == "ATTENDEE").unwrap();
+    assert_eq!(of_attendee["CN"], "a^nb");
     assert_eq!(address, &format!("urn:uuid:{}", odd.id));
     assert!(!text.to_lowercase().contains("mailto"));
 }
@@ -171,9 +198,9 @@ fn nobody_breaks_out_of_a_line() {
 #[test]
 fn a_reader_finds_the_times_that_were_booked() {
     let starts = [
-        ("Europe/Berlin", "2027-03-20T01:30:00Z"),
-        ("Europe/Berlin", "2027-10-25T00:30:00Z"),
-        ("America/New_York", "2027-03-10T07:15:00Z"),
+        ("Europe/Berlin", "2027-03-20T02:30:00Z"),
+        ("Europe/Berlin", "2027-10-25T01:30:00Z"),
+        ("America/New_York", "2027-03-10T09:15:00Z"),
         ("Australia/Lord_Howe", "2027-04-01T14:50:00Z"),
         ("Africa/Casablanca", "2027-01-30T02:30:00Z"),
         ("Asia/Kathmandu", "2027-01-30T02:30:00Z"),
@@ -211,4 +238,24 @@ fn the_second_of_two_is_listed_in_utc() {
         lines.iter().filter(|(name, ..)| name == "RDATE").map(|line| line.2.as_str()).collect();
     assert_eq!(dates, ["20271107T013000Z", "20271114T013000Z"]);
     assert!(components(&lines, "VTIMEZONE").is_empty());
+}
+
+#[test]
+fn what_the_clock_leaves_out_is_listed_in_utc() {
+    for (zone, start) in [
+        ("Europe/Berlin", "2027-03-26T01:30:00Z"),
+        ("America/New_York", "2027-03-12T07:15:00Z"),
+        ("Australia/Lord_Howe", "2027-10-01T15:45:00Z"),
+    ] {
+        let (schedule, times) = booked("Tea", start, "FREQ=DAILY;COUNT=5", zone);
+        let shown: Vec<_> = times.iter().map(|time| schedule.plan.zone.local(time.start).millis).collect();
+        assert!(shown.iter().any(|millis| *millis != shown[0]), "{zone}: no time is in a gap");
+        let lines = read(&file(&schedule, &times));
+        assert!(lines.iter().all(|(name, ..)| name != "RRULE") && components(&lines, "VTIMEZONE").is_empty());
+        let first = vec![value(&lines, "DTSTART")];
+        let rest = lines.iter().filter(|(name, ..)| name == "RDATE").map(|line| line.2.clone());
+        let listed: Vec<_> = first.into_iter().chain(rest).collect();
+        let expected: Vec<_> = times.iter().map(|time| utc(time.start)).collect();
+        assert_eq!(listed, expected, "{zone}");
+    }
 }

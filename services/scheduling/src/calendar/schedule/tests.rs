@@ -121,3 +121,27 @@ fn alerts_rise_over_reminders_and_changes() {
     assert_ne!(next.message_key(), schedule.message_key());
     assert!(next.message_key().len() <= 128);
 }
+
+#[test]
+fn what_has_begun_grows_at_its_end_and_what_is_over_stays() {
+    let hour = 60 * MINUTE;
+    let old = [
+        Span::new(NOW.minus(DAY), NOW.minus(DAY - hour)),
+        Span::new(NOW.minus(MINUTE), NOW.plus(hour)),
+        span(DAY, hour),
+    ];
+    let grown = old.map(|time| Span::new(time.start, time.start.plus(2 * hour)));
+    let times = Times::lengthened(&old, &grown, NOW).unwrap();
+    assert_eq!(times.all, [old[0], grown[1], grown[2]]);
+    assert_eq!(
+        (times.added, times.to_come.as_slice()),
+        (Some(Span::new(old[1].end, grown[1].end)), &grown[2..])
+    );
+    assert_eq!(times.wanted(), [Span::new(old[1].end, grown[1].end), grown[2]]);
+
+    let cut = old.map(|time| Span::new(time.start, time.start.plus(5 * MINUTE)));
+    let times = Times::lengthened(&old, &cut, NOW).unwrap();
+    assert_eq!((times.added, times.all[1]), (None, cut[1]));
+    let over = old.map(|time| Span::new(time.start, time.start.plus(MINUTE)));
+    assert_eq!(Times::lengthened(&old, &over, NOW), Err(BadTime::End("must not be in the past")));
+}

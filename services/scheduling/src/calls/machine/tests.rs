@@ -6,35 +6,35 @@ use proptest::prelude::*;
 
 use super::*;
 
-const SECOND: Duration = Duration::from_secs(1);
-const SPANS: Spans = Spans {
+pub(super) const SECOND: Duration = Duration::from_secs(1);
+pub(super) const SPANS: Spans = Spans {
     ring: Duration::from_secs(45),
     connect: Duration::from_secs(60),
     longest: Duration::from_secs(3600),
 };
-const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 
-fn user(number: u128) -> UserId {
+pub(super) fn user(number: u128) -> UserId {
     Uuid::from_u128(number + 1).into()
 }
 
-fn device(of: u128, number: u128) -> Device {
+pub(super) fn device(of: u128, number: u128) -> Device {
     Device { user: user(of), session: Uuid::from_u128((of + 1) * 100 + number).into() }
 }
 
-const ANN: u128 = 0;
-const BOB: u128 = 1;
+pub(super) const ANN: u128 = 0;
+pub(super) const BOB: u128 = 1;
 
 fn pair() -> Pair {
     let conversation = Uuid::from_u128(7).into();
     Pair { from: device(ANN, 0), to: user(BOB), conversation, media: Media::Audio }
 }
 
-fn ringing() -> Call {
+pub(super) fn ringing() -> Call {
     Call::ringing(Uuid::from_u128(9).into(), pair(), NOW, &SPANS)
 }
 
-fn done(call: &mut Call, act: Act, now: Timestamp) {
+pub(super) fn done(call: &mut Call, act: Act, now: Timestamp) {
     assert_eq!(call.act(act, now, &SPANS), Acted { changed: true, refusal: None }, "{call:?}");
 }
 
@@ -45,19 +45,19 @@ fn refused(call: &mut Call, act: Act, now: Timestamp) -> Refusal {
     acted.refusal.unwrap()
 }
 
-fn unchanged(call: &mut Call, act: Act, now: Timestamp) {
+pub(super) fn unchanged(call: &mut Call, act: Act, now: Timestamp) {
     assert_eq!(call.act(act, now, &SPANS), Acted { changed: false, refusal: None }, "{call:?}");
 }
 
 /// A call that Bob's first device has answered after a second.
-fn accepted() -> (Call, Timestamp) {
+pub(super) fn accepted() -> (Call, Timestamp) {
     let (mut call, now) = (ringing(), NOW.plus(SECOND));
     done(&mut call, Act::Accept(device(BOB, 0)), now);
     (call, now)
 }
 
 /// One in which the two are connected.
-fn connected() -> (Call, Timestamp) {
+pub(super) fn connected() -> (Call, Timestamp) {
     let (mut call, now) = accepted();
     for device in [device(BOB, 0), device(ANN, 0)] {
         done(&mut call, Act::Connected(device, None), now);
@@ -65,7 +65,7 @@ fn connected() -> (Call, Timestamp) {
     (call, now)
 }
 
-fn outcome(call: &Call) -> Outcome {
+pub(super) fn outcome(call: &Call) -> Outcome {
     call.ending().unwrap().outcome
 }
 
@@ -327,6 +327,9 @@ fn every_state_is_reached_and_from_every_state_time_alone_leads_to_an_end() {
                 Act::End(device),
                 Act::Connected(device, None),
                 Act::Disconnected(device, None),
+                Act::Left(device),
+                Act::Back(device),
+                Act::SessionEnded(device),
                 Act::Gone(device.user),
                 Act::Blocked(device.user),
             ]

@@ -158,7 +158,7 @@ impl Peers {
                 let after = request.get_ref().after_position;
                 let facts =
                     peers.state().facts.iter().filter(|fact| fact.position > after).cloned().collect();
-                Ok(auth::ListUserFactsResponse { facts })
+                Ok(auth::ListUserFactsResponse { facts, ..Default::default() })
             }
         });
         let record = rpc(move |request: Request<auth::RecordAcquaintanceRequest>| {
@@ -224,7 +224,7 @@ impl Peers {
         is_scheduling(request)?;
         let after = request.get_ref().after_position;
         let facts = self.state().blocks.iter().filter(|fact| fact.position > after).cloned().collect();
-        Ok(conversation::ListConversationFactsResponse { facts })
+        Ok(conversation::ListConversationFactsResponse { facts, ..Default::default() })
     }
 
     pub fn messaging(&self) -> Transport {

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use chassis::clock::{Clock, Timestamp};
 use chassis::database::Database;
+use chassis::database::facts;
 use chassis::database::testing::{self, Scratch};
 use proto::id::{CallId, ConversationId, SessionId, UserId};
 use tokio::task::JoinSet;
@@ -14,7 +15,7 @@ use super::super::Store;
 use super::*;
 use crate::MIGRATOR;
 use crate::calls::machine::{Device, Media, Refusal, Stage, nobody};
-use crate::conversations::{Block, Happening};
+use crate::conversations::Block;
 use crate::store::Parted;
 use crate::timer::{Claim, Kind};
 
@@ -127,6 +128,7 @@ macro_rules! on_both {
 
 on_both! {
     what_was_written_is_read,
+    a_device_that_is_away_brings_the_deadline_forward_until_it_is_back,
     a_retry_finds_the_first,
     one_of_many_devices_answers,
     two_who_call_each_other_at_once_meet,
@@ -412,6 +414,30 @@ async fn each_live_call_has_its_timer_and_each_that_is_over_another(world: World
     assert!(world.due(Kind::CallOutcome, 2 * LEASE).await.is_empty());
 }
 
+async fn a_device_that_is_away_brings_the_deadline_forward_until_it_is_back(world: World) {
+    let (ann, bob) = (device(), device());
+    let call = world.rings(ann, bob.user).await;
+    world.act(&call, Act::Accept(bob)).await;
+    world.act(&call, Act::Connected(ann, None)).await;
+    let before = world.act(&call, Act::Connected(bob, None)).await.call;
+    let left = world.act(&call, Act::Left(bob)).await;
+    assert_eq!(left.call.deadline(), Some(left.now.plus(SPANS.connect)));
+    assert_eq!(world.get(&call).await, left.call);
+    let users = [bob.user, ann.user, UserId::generate()];
+    assert_eq!(world.store.live_calls(&users).await.unwrap(), std::slice::from_ref(&left.call));
+    let due = world.due(Kind::CallDeadline, SPANS.connect + SECOND).await;
+    assert_eq!(due.iter().map(|claim| Some(claim.due_time)).collect::<Vec<_>>(), [left.call.deadline()]);
+
+    let back = world.act(&call, Act::Back(bob)).await.call;
+    assert_eq!((back.deadline(), &back.stage), (before.deadline(), &before.stage));
+    assert_eq!(world.get(&call).await, back);
+    world.act(&call, Act::Left(ann)).await;
+    let ended = world.act(&call, Act::SessionEnded(bob)).await.call;
+    assert_eq!((outcome(&ended), ended.away.until()), (Some(Outcome::Ended), None));
+    assert_eq!(world.get(&call).await, ended);
+    assert!(world.store.live_calls(&users).await.unwrap().is_empty());
+}
+
 async fn a_change_takes_the_timer_from_who_has_claimed_it(world: World) {
     let (ann, bob) = (device(), device());
     let call = world.rings(ann, bob.user).await;
@@ -597,8 +623,8 @@ async fn a_block_ends_the_call_of_the_two(world: World) {
     let mut from = 0;
     let mut blocks = async |blocker: Device, blocked: Device| {
         let block = Block { blocker: blocker.user, blocked: blocked.user };
-        let happening = Happening { position: from + 1, block: Some(block) };
-        let parted = world.store.part(from, happening, &SPANS).await.unwrap();
+        let claim = facts::Claim::forward("conversation", from, from + 1);
+        let parted = world.store.part(&claim, block, &SPANS).await.unwrap();
         from += 1;
         match parted {
             Parted::Done { call, cancelled: 0 } => call.map(|changed| changed.call),

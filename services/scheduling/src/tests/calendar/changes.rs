@@ -389,3 +389,30 @@ async fn everything_about_a_person_can_be_taken_along() {
     assert_eq!(schedules.len(), 2);
     assert!(schedules[0].contains(&kept.schedule_id) && schedules[1].contains(&gone.schedule_id));
 }
+
+#[tokio::test]
+async fn a_call_under_way_is_extended_and_ends_in_the_future() {
+    let world = World::start().await;
+    let [ann, bob] = world.two();
+    let cem = world.neighbours.register("cem", "");
+    let id = world.book(ann, bob, HOUR).await.schedule_id;
+    world.book(cem, bob, 3 * HOUR).await;
+    world.clock.advance(HOUR + 10 * MINUTE);
+    assert_eq!(world.get(ann, &id).await.unwrap().state(), State::Ongoing);
+    let now = world.clock.now();
+    let until = |end: Timestamp| pb::ScheduleChanges { end_time: Some(end.to_proto()), ..Default::default() };
+    let longer = world.update(ann, &id, until(now.plus(HOUR)), &["end_time"]).await.unwrap();
+    assert_eq!((longer.version, longer.end_time), (2, Some(now.plus(HOUR).to_proto())));
+    assert_eq!(longer.state(), State::Ongoing);
+    // What is in the way is, and what is in the past is past.
+    let taken = world.update(ann, &id, until(now.plus(2 * HOUR)), &["end_time"]).await;
+    assert_eq!(reason(taken), is(Code::AlreadyExists, "SLOT_TAKEN"));
+    let past = world.update(ann, &id, until(now.minus(MINUTE)), &["end_time"]).await;
+    assert_eq!(field(past), "schedule.end_time");
+    assert_eq!(
+        field(world.update(ann, &id, moved(now.minus(MINUTE)), &["start_time"]).await),
+        "schedule.start_time"
+    );
+    let shorter = world.update(ann, &id, until(now.plus(MINUTE)), &["end_time"]).await.unwrap();
+    assert_eq!(shorter.end_time, Some(now.plus(MINUTE).to_proto()));
+}

@@ -210,8 +210,14 @@ impl Neighbours {
             let neighbours = neighbours.clone();
             async move { neighbours.list_conversation_facts(&request) }
         });
+        let neighbours = self.clone();
+        let contact = rpc(move |request: Request<conversation::CheckContactRequest>| {
+            let neighbours = neighbours.clone();
+            async move { neighbours.check_contact(&request) }
+        });
         Transport::local(
             Router::new()
+                .route("/parlor.conversation.v1.ConnectionService/CheckContact", contact)
                 .route("/parlor.conversation.v1.ConversationService/CreateConversation", create)
                 .route("/parlor.conversation.v1.ConversationService/ListConversationFacts", facts),
         )
@@ -234,6 +240,29 @@ impl Neighbours {
         }
     }
 
+    /// One waits whom messaging would tell so; one has to ask whom it would refuse as not accepted.
+    fn check_contact(
+        &self,
+        request: &Request<conversation::CheckContactRequest>,
+    ) -> Result<conversation::CheckContactResponse, Status> {
+        is_scheduling(request)?;
+        let (by, other): (UserId, UserId) = (on_behalf(request), id(&request.get_ref().user_id));
+        let reason = self.state().refused.get(&(by, other)).copied();
+        let pending = conversation::Request {
+            from_user_id: by.to_string(),
+            to_user_id: other.to_string(),
+            state: conversation::RequestState::Pending.into(),
+            ..Default::default()
+        };
+        let contact = conversation::Contact {
+            user_id: other.to_string(),
+            request_needed: reason == Some(ErrorReason::ContactNotAccepted),
+            message_request: (reason == Some(ErrorReason::RequestPending)).then_some(pending),
+            ..Default::default()
+        };
+        Ok(conversation::CheckContactResponse { contact: Some(contact) })
+    }
+
     fn list_conversation_facts(
         &self,
         request: &Request<conversation::ListConversationFactsRequest>,
@@ -241,7 +270,7 @@ impl Neighbours {
         is_scheduling(request)?;
         let after = request.get_ref().after_position;
         let facts = self.state().blocks.iter().filter(|fact| fact.position > after).cloned().collect();
-        Ok(conversation::ListConversationFactsResponse { facts })
+        Ok(conversation::ListConversationFactsResponse { facts, ..Default::default() })
     }
 
     pub fn messaging(&self) -> Transport {
@@ -284,7 +313,7 @@ impl Neighbours {
         is_scheduling(request)?;
         let after = request.get_ref().after_position;
         let facts = self.state().facts.iter().filter(|fact| fact.position > after).cloned().collect();
-        Ok(auth::ListUserFactsResponse { facts })
+        Ok(auth::ListUserFactsResponse { facts, ..Default::default() })
     }
 
     fn get_user(&self, request: &Request<auth::GetUserRequest>) -> Result<auth::GetUserResponse, Status> {

@@ -53,6 +53,8 @@ pub(in crate::dialects::talkamie) async fn sign_up(
         device_name: device(request),
         username: String::new(),
         require_verified_email: !dialects.backend.is_development(),
+        // Clients are told of a taken address. In production that takes the code.
+        require_unclaimed_email: dialects.backend.is_development(),
     };
     let category = fields.filled("type")?;
     let token = register(dialects, request, registration).await?;
@@ -85,7 +87,8 @@ async fn register(
     Err(Fault::internal().into())
 }
 
-/// What an account of this API begins with: its type, and that others write to it after a request only.
+/// What an account of this API begins with: its type, that others find it by its address, which clients of this API
+/// search for, and that others write to it after a request only.
 async fn prepare(session: &Session, category: Option<String>) -> Result<(), Problem> {
     let privacy = Privacy { first_contact: FirstContact::AfterRequest.into(), ..Privacy::default() };
     let update = UpdatePrivacyRequest {
@@ -93,14 +96,19 @@ async fn prepare(session: &Session, category: Option<String>) -> Result<(), Prob
         update_mask: Some(FieldMask { paths: vec!["first_contact".to_owned()] }),
     };
     session.call(update).await?;
-    if let Some(category) = category {
-        let update = UpdateUserRequest {
-            user: Some(UserChanges { category, ..UserChanges::default() }),
-            update_mask: Some(FieldMask { paths: vec!["category".to_owned()] }),
-            password: String::new(),
-        };
-        session.call(update).await?;
-    }
+    let mut paths = vec!["found_by_email".to_owned()];
+    paths.extend(category.as_ref().map(|_| "category".to_owned()));
+    let changes = UserChanges {
+        found_by_email: true,
+        category: category.unwrap_or_default(),
+        ..UserChanges::default()
+    };
+    let update = UpdateUserRequest {
+        user: Some(changes),
+        update_mask: Some(FieldMask { paths }),
+        password: String::new(),
+    };
+    session.call(update).await?;
     Ok(())
 }
 

@@ -22,6 +22,7 @@ pub(in crate::dialects::talkamie) async fn generate(
         email: fields.required("email")?,
         purpose: OtpPurpose::SignUp.into(),
         code_length: if dialects.backend.is_development() { CODE_LENGTH_IN_DEVELOPMENT } else { 0 },
+        ..GenerateOtpRequest::default()
     };
     let answer = dialects.backend.call(Authority::Anonymous(request.address), generate).await;
     let code = answer.map_err(in_our_words)?.code;
@@ -38,6 +39,7 @@ pub(in crate::dialects::talkamie) async fn verify(
         email: fields.required("email")?,
         code: fields.required("code")?,
         purpose: OtpPurpose::SignUp.into(),
+        ..VerifyOtpRequest::default()
     };
     let answer = dialects.backend.call(Authority::Anonymous(request.address), verify).await;
     answer.map_err(in_our_words)?;

@@ -30,7 +30,6 @@ use crate::dialects::talkamie::show;
 use crate::dialects::{Dialects, ids, text};
 use crate::http::error::Problem;
 use crate::realtime::frame::{Format, Frame};
-use crate::realtime::identity::SignedIn;
 use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::session_watch::sign_in;
 use crate::realtime::subscriber::Subscriber;
@@ -75,14 +74,15 @@ async fn signed_in(
         Ok(who) => who,
         Err(status) => return Err(refused(dialects, slot, &status)?),
     };
-    let SignedIn { user_id, session_id, ticket } = who.clone();
+    let (user_id, session_id) = (who.user_id, who.session_id);
     let mut view = Subscriber::of_user(realtime, slot, who, Format::Text).await?;
     view.handle().follow_all()?;
     // Once it is answered, nothing that happens is missed.
     let patience = realtime.config().request_timeout;
     let frames = tokio::time::timeout(patience, catch_up(&mut view)).await;
     let frames = frames.map_err(|_| Problem::deadline_exceeded())??;
-    let actor = Actor { user_id, session_id: Some(session_id), token: ticket.token, address: slot.address() };
+    let actor =
+        Actor { user_id, session_id: Some(session_id), token: Arc::from(given), address: slot.address() };
     let session = Session { dialects: dialects.clone(), actor, zone: None };
     let user = users::own(&session).await?;
     Ok((SignedInView { view, frames }, user))

@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use axum::extract::ws::{Message, WebSocket};
 use chassis::fault::Fault;
+use chassis::trace;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use proto::gateway::v1::ErrorReason;
@@ -169,13 +170,17 @@ impl Connection {
         match (request.action.as_str(), self.session()) {
             ("ping", _) => answered(frame::reply("ping", Reply::done())),
             ("authenticate", None) => {
-                actions::authenticate(self.dialects.clone(), self.slot.clone(), request).boxed()
+                let work = actions::authenticate(self.dialects.clone(), self.slot.clone(), request);
+                trace::begin("talkamie", work).boxed()
             }
             (action, None) => {
                 let fault = chassis::caller::unauthenticated().message("send `authenticate` first");
                 answered(frame::error(Some(action), &fault.into()))
             }
-            (_, Some(session)) => actions::perform(session, Arc::clone(&self.calls), request).boxed(),
+            (_, Some(session)) => {
+                let work = actions::perform(session, Arc::clone(&self.calls), request);
+                trace::begin("talkamie", work).boxed()
+            }
         }
     }
 

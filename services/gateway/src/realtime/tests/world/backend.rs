@@ -27,7 +27,7 @@ pub(super) type Reply<T> = Result<Response<T>, Status>;
 #[derive(Default)]
 pub(crate) struct Facts {
     pub(super) epoch: String,
-    pub(super) sessions: HashMap<String, (UserId, SessionId)>,
+    pub(crate) sessions: HashMap<String, (UserId, SessionId)>,
     pub(super) conversations: HashMap<ConversationId, Conversation>,
     pub(super) users: HashMap<UserId, Vec<UserEvent>>,
     /// So many hints are lost.
@@ -44,8 +44,16 @@ pub(crate) struct Facts {
     pub(crate) sessions_last: Option<Duration>,
     /// What was reported of who is here.
     pub(crate) reports: Vec<conversation::ReportPresenceRequest>,
+    /// The reports about devices.
+    pub(crate) devices: Vec<scheduling::ReportDevicesRequest>,
     /// Takes in none of the next report.
     pub(crate) forget_who_is_here: bool,
+    /// The positions of event streams, by user and id.
+    pub(crate) checkpoints: HashMap<(UserId, String), Vec<u8>>,
+    /// No positions can be kept.
+    pub(crate) keep_no_checkpoints: bool,
+    /// By ticket: the token of its session, and the key of the stream that it was used for.
+    pub(crate) tickets: HashMap<String, (String, Option<Vec<u8>>)>,
     /// What was asked, by rpc.
     pub(crate) asked: BTreeMap<&'static str, usize>,
 }

@@ -21,7 +21,7 @@ use serde_json::{Value, json};
 use self::backend::Facts;
 use crate::realtime::Realtime;
 use crate::upstream::Upstream;
-use crate::{Clients, Config, Deps, RatesConfig, SocketsConfig};
+use crate::{Clients, Config, Deps, SocketsConfig};
 
 pub(crate) use self::backend::Backend;
 pub(crate) use self::client::Client;
@@ -56,18 +56,12 @@ impl World {
         Self::configured(|config| change(&mut config.sockets)).await
     }
 
-    pub(crate) async fn rated(change: impl FnOnce(&mut RatesConfig)) -> Self {
-        Self::configured(|config| change(&mut config.rates)).await
-    }
-
     async fn configured(change: impl FnOnce(&mut Config)) -> Self {
         let facts = Facts { epoch: "epoch-1".to_owned(), ..Facts::default() };
         let backend = Backend { facts: Arc::new(Mutex::new(facts)), events: Events::local() };
         let transport = backend.transport();
         let credential = credential();
         let mut config = Config { listen: SocketAddr::from(([127, 0, 0, 1], 0)), ..Config::default() };
-        config.rates = RatesConfig { sends_burst: 100_000, sends_per_second: 100_000, ..config.rates };
-        config.rates.sends_per_conversation_per_second = 100_000;
         config.sockets.drain_spread = Duration::from_secs(1);
         change(&mut config);
         let deps = Deps {
@@ -79,9 +73,9 @@ impl World {
             credential,
             events: backend.events.clone(),
             clock: Clock::system(),
-            profile: Profile::Development,
         };
-        let unit = crate::start(config, deps).await.expect("a gateway");
+        let reserved = crate::reserve(config, Profile::Development).expect("ports");
+        let unit = crate::start(reserved, deps).await.expect("a gateway");
         let address = unit.listening.first().expect("an address").1;
         Self { backend, unit, address }
     }

@@ -43,7 +43,32 @@ service!(auth::auth_service_server::AuthService {
         });
         Ok(Response::new(auth::IntrospectResponse { caller }))
     }
+
+    async fn redeem_stream_ticket(
+        &self,
+        request: Request<auth::RedeemStreamTicketRequest>,
+    ) -> Reply<auth::RedeemStreamTicketResponse> {
+        self.asked("RedeemStreamTicket");
+        let auth::RedeemStreamTicketRequest { ticket, stream_key } = request.into_inner();
+        let nothing = || Ok(Response::new(auth::RedeemStreamTicketResponse::default()));
+        let mut facts = self.facts();
+        let Some((token, bound)) = facts.tickets.get_mut(&ticket) else { return nothing() };
+        let key = match bound {
+            Some(key) if *key != stream_key => return nothing(),
+            bound => bound.get_or_insert_with(|| vec![7; 16]).clone(),
+        };
+        let token = token.clone();
+        let Some((user, session)) = facts.sessions.get(&token) else { return nothing() };
+        let caller = Some(auth::CallerInfo {
+            user_id: user.to_string(),
+            session_id: session.to_string(),
+            kind: auth::UserKind::Registered.into(),
+            expire_millis: i64::MAX,
+        });
+        Ok(Response::new(auth::RedeemStreamTicketResponse { caller, stream_key: key }))
+    }
 } absent {
+    create_stream_ticket(auth::CreateStreamTicketRequest) -> auth::CreateStreamTicketResponse;
     register(auth::RegisterRequest) -> auth::RegisterResponse;
     login(auth::LoginRequest) -> auth::LoginResponse;
     login_as_guest(auth::LoginAsGuestRequest) -> auth::LoginAsGuestResponse;
@@ -338,6 +363,30 @@ service!(messaging::sync_service_server::SyncService {
             users: users.collect(),
         }))
     }
+
+    async fn create_stream_checkpoint(
+        &self,
+        request: Request<messaging::CreateStreamCheckpointRequest>,
+    ) -> Reply<messaging::CreateStreamCheckpointResponse> {
+        let user = self.who(&request)?;
+        let request = request.into_inner();
+        if self.facts().keep_no_checkpoints {
+            return Err(Status::unavailable("not now"));
+        }
+        self.asked("CreateStreamCheckpoint");
+        self.facts().checkpoints.insert((user, request.checkpoint_id), request.positions);
+        Ok(Response::new(messaging::CreateStreamCheckpointResponse {}))
+    }
+
+    async fn get_stream_checkpoint(
+        &self,
+        request: Request<messaging::GetStreamCheckpointRequest>,
+    ) -> Reply<messaging::GetStreamCheckpointResponse> {
+        self.asked("GetStreamCheckpoint");
+        let key = (self.who(&request)?, request.into_inner().checkpoint_id);
+        let positions = self.facts().checkpoints.get(&key).cloned().unwrap_or_default();
+        Ok(Response::new(messaging::GetStreamCheckpointResponse { positions }))
+    }
 } absent {
     list_inbox(messaging::ListInboxRequest) -> messaging::ListInboxResponse;
     batch_get_inbox_entries(messaging::BatchGetInboxEntriesRequest) -> messaging::BatchGetInboxEntriesResponse;
@@ -366,6 +415,14 @@ service!(scheduling::call_service_server::CallService {
         let payload = scheduling::CallEvent { event }.encode_to_vec();
         self.events.publish(&proto::subject::calls(user), payload.into());
         Ok(Response::new(scheduling::RelaySignalResponse {}))
+    }
+
+    async fn report_devices(
+        &self,
+        request: Request<scheduling::ReportDevicesRequest>,
+    ) -> Reply<scheduling::ReportDevicesResponse> {
+        self.facts().devices.push(request.into_inner());
+        Ok(Response::new(scheduling::ReportDevicesResponse {}))
     }
 
     async fn stream_calls(&self, _: Request<scheduling::StreamCallsRequest>) -> Reply<Self::StreamCallsStream> {

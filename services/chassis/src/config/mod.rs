@@ -3,20 +3,27 @@
 //! A key in the environment is the path of the setting in capitals, joined with two underscores and led by `PARLOR`:
 //! `PARLOR__DATABASE__URL`. A key that no setting has is refused at the start, so that a misspelling is never silent.
 
+mod keys;
+mod load;
+mod reference;
+mod secret;
+
 use std::collections::HashMap;
-use std::fmt;
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context;
-use config::{Environment, File, FileFormat};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize, Serializer};
-use zeroize::Zeroizing;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
+pub use load::load;
+pub use reference::reference;
+pub use secret::Secret;
+
+use crate::clock::Clock;
 use crate::database::DatabaseConfig;
-use crate::events::NatsConfig;
+use crate::events::{Events, NatsConfig};
 use crate::identity::{AcceptedServices, ServiceCredential};
 use crate::middleware::LimitsConfig;
 use crate::profile::Profile;
@@ -24,8 +31,9 @@ use crate::telemetry::LogConfig;
 use crate::transport::Transport;
 
 /// Settings of one service that runs as a process of its own. `C` holds what only this service has.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
+#[schemars(bound = "C: JsonSchema + Default + Serialize")]
 pub struct Settings<C> {
     /// For whom the process runs.
     pub profile: Profile,
@@ -47,8 +55,24 @@ pub struct Settings<C> {
     pub service: C,
 }
 
+impl<C> Settings<C> {
+    /// Refuses what the profile does not allow: addresses that others reach without protection, and a bus or a database on
+    /// another machine without TLS and credentials.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.listen.check(self.profile)?;
+        self.nats.check(self.profile)?;
+        self.limits.rates.check()?;
+        self.database.check(self.profile)
+    }
+
+    /// The bus, for the service of this name.
+    pub async fn events(&self, service: &str) -> anyhow::Result<Events> {
+        self.nats.open(&[service], self.profile, Clock::system()).await
+    }
+}
+
 /// Where a process listens.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ListenConfig {
     /// The address for gRPC. Port 0 takes a free one; absent means 127.0.0.1 and the service's own port (50051 auth,
@@ -69,6 +93,7 @@ pub struct ListenConfig {
     /// ready and serves everything, so that balancers turn to others. Absent means 5 s in production and 0 s in
     /// development.
     #[serde(with = "humantime_serde::option")]
+    #[schemars(with = "Option<String>")]
     pub lame_duck: Option<Duration>,
 }
 
@@ -113,8 +138,14 @@ pub fn check_address(address: SocketAddr, profile: Profile, protected: bool) -> 
     Ok(())
 }
 
+/// Says that a host is this machine, which no other reaches.
+pub(crate) fn is_loopback(host: &str) -> bool {
+    let host = host.trim_matches(['[', ']']);
+    host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
 /// Files for TLS in PEM.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TlsConfig {
     /// The certificate chain that this process shows.
@@ -126,7 +157,7 @@ pub struct TlsConfig {
 }
 
 /// How a service proves who it is, and whom it believes.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct IdentityConfig {
     /// The secret of this service.
@@ -162,7 +193,7 @@ impl IdentityConfig {
 }
 
 /// Where the other services are: `http://host:port`, one or several each.
-#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct PeersConfig {
     /// The auth services.
@@ -184,151 +215,9 @@ impl PeersConfig {
     }
 }
 
-/// A text that is never shown.
-#[derive(Clone, Deserialize)]
-#[serde(from = "String")]
-pub struct Secret(Zeroizing<String>);
-
-impl Secret {
-    /// A secret with this text.
-    pub fn new(text: impl Into<String>) -> Self {
-        Self(Zeroizing::new(text.into()))
-    }
-
-    /// A secret of 256 bits from the operating system.
-    pub fn random() -> anyhow::Result<Self> {
-        use base64::Engine;
-        let mut bytes = Zeroizing::new([0_u8; 32]);
-        getrandom::fill(bytes.as_mut_slice())
-            .map_err(|error| anyhow::anyhow!("no random numbers: {error}"))?;
-        Ok(Self::new(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes.as_slice())))
-    }
-
-    /// Reads a secret from a file that only its owner can read. White space around it does not count.
-    pub fn read(path: &Path) -> anyhow::Result<Self> {
-        let context = || format!("cannot read the secret in {}", path.display());
-        #[cfg(unix)]
-        {
-            use std::os::unix::fs::PermissionsExt;
-            let mode = std::fs::metadata(path).with_context(context)?.permissions().mode();
-            anyhow::ensure!(mode & 0o077 == 0, "{} can be read by others: chmod 600 it", path.display());
-        }
-        let text = Zeroizing::new(std::fs::read_to_string(path).with_context(context)?);
-        anyhow::ensure!(!text.trim().is_empty(), "{} is empty", path.display());
-        Ok(Self::new(text.trim()))
-    }
-
-    /// The text.
-    pub fn expose(&self) -> &str {
-        &self.0
-    }
-}
-
-impl From<String> for Secret {
-    fn from(text: String) -> Self {
-        Self::new(text)
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
-    }
-}
-
-impl Serialize for Secret {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.serialize_str("***")
-    }
-}
-
-/// Reads the settings from a file, when one is named, and from these variables of the environment.
-pub fn load<C: DeserializeOwned>(
-    file: Option<&Path>,
-    environment: HashMap<String, String>,
-) -> anyhow::Result<C> {
-    let mut sources = config::Config::builder();
-    if let Some(path) = file {
-        let path = path.to_str().context("the path of the configuration must be UTF-8")?;
-        sources = sources.add_source(File::new(path, FileFormat::Toml));
-    }
-    let mut variables = Environment::with_prefix("PARLOR")
-        .prefix_separator("__")
-        .separator("__")
-        .try_parsing(true)
-        .list_separator(",")
-        .source(Some(environment));
-    for list in LISTS {
-        variables = variables.with_list_parse_key(list);
-    }
-    let merged = sources.add_source(variables).build().context("the configuration cannot be read")?;
-    merged.try_deserialize().context("the configuration does not fit")
-}
-
-/// The settings that are lists: in the environment their items are separated by commas.
-const LISTS: [&str; 17] = [
-    "peers.auth",
-    "peers.conversation",
-    "peers.messaging",
-    "peers.scheduling",
-    "nats.servers",
-    "service.allowed_origins",
-    "service.trusted_proxies",
-    "service.media_hosts",
-    "service.uploads.media_types",
-    "gateway.allowed_origins",
-    "gateway.trusted_proxies",
-    "messaging.media_hosts",
-    "messaging.uploads.media_types",
-    "service.previews.fetch.allow_networks",
-    "service.previews.fetch.ports",
-    "messaging.previews.fetch.allow_networks",
-    "messaging.previews.fetch.ports",
-];
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[derive(Debug, Default, Deserialize)]
-    #[serde(default, deny_unknown_fields)]
-    struct Own {
-        lanes: usize,
-    }
-
-    fn from(variables: &[(&str, &str)]) -> anyhow::Result<Settings<Own>> {
-        load(None, variables.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
-    }
-
-    #[test]
-    fn the_environment_is_over_the_defaults() {
-        let settings = from(&[
-            ("PARLOR__PROFILE", "production"),
-            ("PARLOR__SERVICE__LANES", "7"),
-            ("PARLOR__PEERS__AUTH", "http://a:1,http://b:2"),
-            ("UNRELATED", "x"),
-        ])
-        .expect("settings");
-        assert_eq!(settings.profile, Profile::Production);
-        assert_eq!(settings.service.lanes, 7);
-        assert_eq!(settings.peers.auth, ["http://a:1", "http://b:2"]);
-    }
-
-    #[test]
-    fn a_key_that_no_setting_has_is_refused() {
-        let error = from(&[("PARLOR__LISTEN__GRCP", "127.0.0.1:1")]).expect_err("unknown");
-        assert!(format!("{error:#}").contains("grcp"), "{error:#}");
-    }
-
-    #[test]
-    fn the_file_is_under_the_environment() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let path = folder.path().join("parlor.toml");
-        std::fs::write(&path, "profile = \"production\"\n[service]\nlanes = 3\n").expect("a file");
-        let variables = HashMap::from([("PARLOR__SERVICE__LANES".to_owned(), "4".to_owned())]);
-        let settings: Settings<Own> = load(Some(&path), variables).expect("settings");
-        assert_eq!((settings.profile, settings.service.lanes), (Profile::Production, 4));
-    }
 
     #[test]
     fn development_stays_on_loopback_and_production_wants_protection() {
@@ -338,12 +227,5 @@ mod tests {
         assert!(check_address(open, Profile::Development, true).is_err());
         assert!(check_address(open, Profile::Production, false).is_err());
         assert!(check_address(open, Profile::Production, true).is_ok());
-    }
-
-    #[test]
-    fn a_secret_is_never_shown() {
-        let secret = Secret::new("hush");
-        assert_eq!(format!("{secret:?}"), "***");
-        assert_eq!(serde_json::to_string(&secret).expect("json"), "\"***\"");
     }
 }

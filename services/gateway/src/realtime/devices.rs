@@ -1,0 +1,82 @@
+//! Tells scheduling which devices have come and gone, in batches, so that the call of one that does not come back ends.
+//!
+//! A device is a session; one with ten connections has come once. Scheduling asks on the bus about a device that another
+//! gateway says has left: the gateway to which it is connected counts it as one that has come.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use chassis::tasks::{Shutdown, Tasks};
+use chassis::transport::as_service;
+use proto::id::{SessionId, UserId};
+use proto::scheduling::v1::{CallDevice, ReportDevicesRequest};
+use tokio::time::MissedTickBehavior;
+use tonic::Status;
+
+use super::{CLOSE_TIMEOUT, FINISH_TIMEOUT, Realtime};
+
+/// The time between two reports, if there is something to tell.
+const ROUND: Duration = Duration::from_secs(1);
+
+/// As many are in one report.
+const BATCH: usize = 1_000;
+
+/// The longest time in which scheduling takes in a report.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// The longest time for all reports when the gateway stops.
+const LAST_PATIENCE: Duration = Duration::from_millis(1_500);
+
+/// Devices to tell of, and whether they are connected.
+type News = BTreeMap<(UserId, SessionId), bool>;
+
+/// Starts the task that tells.
+pub(super) fn start(realtime: &Realtime, tasks: &Tasks) {
+    let realtime = realtime.clone();
+    tasks.spawn("devices", |shutdown| report(realtime, shutdown));
+}
+
+async fn report(realtime: Realtime, shutdown: Shutdown) {
+    let mut news = News::new();
+    let mut rounds = tokio::time::interval(ROUND);
+    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut is_failing = false;
+    loop {
+        tokio::select! {
+            () = shutdown.wait() => break,
+            _ = rounds.tick() => {}
+        }
+        let outcome = tell(&realtime, &mut news).await;
+        if let Err(status) = &outcome
+            && !is_failing
+        {
+            tracing::warn!(code = ?status.code(), "cannot tell which devices are here: trying again");
+        }
+        is_failing = outcome.is_err();
+    }
+    drop(tokio::time::timeout(FINISH_TIMEOUT + CLOSE_TIMEOUT, realtime.registry().emptied()).await);
+    drop(tokio::time::timeout(LAST_PATIENCE, tell(&realtime, &mut news)).await);
+}
+
+/// Tells all there is to tell. What was not taken in is told with the next.
+async fn tell(realtime: &Realtime, news: &mut News) -> Result<(), Status> {
+    news.extend(realtime.registry().changed_devices());
+    while !news.is_empty() {
+        let batch: Vec<_> = news.iter().take(BATCH).map(|(device, is_in)| (*device, *is_in)).collect();
+        let those = |came: bool| {
+            batch.iter().filter(move |(_, is_in)| *is_in == came).map(|(device, _)| rendered(*device))
+        };
+        let report = ReportDevicesRequest { came: those(true).collect(), left: those(false).collect() };
+        let mut request = as_service(report, realtime.upstream().clients().credential(), None);
+        request.set_timeout(PATIENCE);
+        realtime.upstream().clients().calls().report_devices(request).await?;
+        for (device, _) in batch {
+            news.remove(&device);
+        }
+    }
+    Ok(())
+}
+
+fn rendered((user, session): (UserId, SessionId)) -> CallDevice {
+    CallDevice { user_id: user.to_string(), session_id: session.to_string() }
+}
