@@ -209,6 +209,7 @@ impl World {
 const UNHURRIED: &[(&str, &str)] = &[
     ("limits.max_wait", "5s"),
     ("messaging.max_wait", "5s"),
+    ("gateway.request_timeout", "30s"),
     ("limits.rates.sends_burst", MANY),
     ("limits.rates.sends_per_second", MANY),
     ("limits.rates.sends_per_conversation_per_second", MANY),

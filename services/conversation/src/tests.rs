@@ -53,7 +53,7 @@ struct World {
 }
 
 /// Gives it up when the condition has not come true after this.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 impl World {
     async fn start() -> Self {

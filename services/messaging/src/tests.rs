@@ -62,7 +62,7 @@ const OTHERS: [(&str, &str); 2] =
     [("gateway", "the secret of gateway"), ("scheduling", "the secret of scheduling")];
 
 /// Gives it up when the condition has not come true after this.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One replica of the service, and all it needs.
 struct World {

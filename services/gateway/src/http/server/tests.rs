@@ -24,7 +24,7 @@ use crate::upstream::clients::Clients;
 const ID: &str = "01937b6e-7c4a-7d3b-9f00-0242ac120002";
 
 /// How long a test waits for what must happen.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Auth, which knows the token `ann`.
 async fn introspect(request: axum::extract::Request) -> axum::response::Response {
