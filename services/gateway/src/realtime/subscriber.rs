@@ -2,8 +2,10 @@
 //! stream is built on it, and so are the sockets of dialects, which translate its typed frames.
 //!
 //! The [`Subscriber`] is the receiving end and belongs to one task. A [`SubscriberHandle`] changes what it follows, from
-//! any task. Reading of history that a change starts is done while the subscriber is polled, so that a slow reader slows
-//! down its own replay and nothing else.
+//! any task. Reading of history that a change starts is done in tasks, which wait for room in the queue of the connection:
+//! a slow reader slows down its own replay and nothing else. They begin when the subscriber is polled, go on when it is
+//! not, and end with it. A call that nothing polls would hold on to the things that others wait for, such as the answer
+//! about the session that both are about.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -11,13 +13,13 @@ use std::time::Duration;
 
 use chassis::caller::unauthenticated;
 use chassis::fault::Fault;
+use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use futures_util::stream::FuturesUnordered;
-use futures_util::{FutureExt, StreamExt};
 use proto::gateway::v1::Subscribe;
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::id::ConversationId;
 use tokio::sync::mpsc;
+use tokio::task::{JoinError, JoinSet};
 use tonic::{Code, Status};
 
 use super::Realtime;
@@ -39,7 +41,7 @@ pub(crate) struct Subscriber {
     slot: ConnectionSlot,
     new_tasks: mpsc::UnboundedReceiver<Task>,
     /// What brings it up to date.
-    tasks: FuturesUnordered<Task>,
+    tasks: JoinSet<()>,
 }
 
 impl Subscriber {
@@ -76,7 +78,7 @@ impl Subscriber {
         let (sender, new_tasks) = mpsc::unbounded_channel();
         let log = LogReplay::new(realtime.clone(), connection);
         let handle = SubscriberHandle { log, identity, tasks: sender };
-        Self { handle, slot: slot.clone(), new_tasks, tasks: FuturesUnordered::new() }
+        Self { handle, slot: slot.clone(), new_tasks, tasks: JoinSet::new() }
     }
 
     /// Changes what it follows.
@@ -104,13 +106,14 @@ impl Subscriber {
         next
     }
 
+    /// Begins tasks, and takes note of those that have ended. A panic in one is a panic here.
     fn work(&mut self, cx: &mut Context<'_>) {
-        loop {
-            while let Poll::Ready(Some(task)) = self.new_tasks.poll_recv(cx) {
-                self.tasks.push(task);
-            }
-            if self.tasks.is_empty() || !matches!(self.tasks.poll_next_unpin(cx), Poll::Ready(Some(()))) {
-                return;
+        while let Poll::Ready(Some(task)) = self.new_tasks.poll_recv(cx) {
+            self.tasks.spawn(task);
+        }
+        while let Poll::Ready(Some(ended)) = self.tasks.poll_join_next(cx) {
+            if let Err(Ok(panic)) = ended.map_err(JoinError::try_into_panic) {
+                std::panic::resume_unwind(panic);
             }
         }
     }
@@ -122,7 +125,7 @@ impl Subscriber {
             && let Some((conversation, after)) = gained_conversation(event)
             && let Some(resume) = self.handle.resume()
         {
-            self.tasks.push(resume.gained(conversation, after).boxed());
+            self.tasks.spawn(resume.gained(conversation, after));
         }
     }
 }

@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use proto::gateway::v1::server_frame::Frame as Body;
@@ -11,7 +12,7 @@ use tonic::Code;
 
 use super::world::{A_WHILE, Person, SOON, World};
 use crate::realtime::Realtime;
-use crate::realtime::connection::End;
+use crate::realtime::connection::{self, End};
 use crate::realtime::frame::{Format, Frame};
 use crate::realtime::identity::Viewer;
 use crate::realtime::registry::ConnectionSlot;
@@ -171,6 +172,30 @@ async fn a_view_of_a_user_follows_all_that_is_theirs() {
     assert_eq!(sequence(&mut view).await, 1);
     world.backend.says(new, ann.id, "hello");
     assert_eq!(sequence(&mut view).await, 2);
+}
+
+/// A socket of a dialect calls rpcs, and does not poll its views meanwhile.
+#[tokio::test]
+async fn a_view_goes_on_while_it_is_not_polled() {
+    let world = World::start().await;
+    let ann = world.person();
+    let (realtime, _tasks) = world.realtime(|_| {});
+    world.backend.conversation(&[ann.id]);
+    let slot = slot(&realtime);
+    let mut view = of_user(&realtime, &slot, &ann).await;
+    view.handle().follow_all().expect("a user");
+    assert!(view.next().now_or_never().is_none(), "the calls are under way");
+    let queue = view.handle().connection();
+    let caught_up = async {
+        loop {
+            match connection::tests::next(queue) {
+                Some(Ok(frame)) if matches!(frame.body(), Some(Body::CaughtUp(_))) => return,
+                Some(_) => {}
+                None => tokio::time::sleep(Duration::from_millis(5)).await,
+            }
+        }
+    };
+    tokio::time::timeout(SOON, caught_up).await.expect("it is caught up");
 }
 
 #[tokio::test]
