@@ -1,4 +1,4 @@
-//! What can be set about the gateway.
+//! The settings of the gateway.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -13,76 +13,79 @@ use serde::{Deserialize, Serialize};
 /// The address to listen at when none is configured.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 3000);
 
-/// A second address that development listens at as well when it is free: existing clients look there.
+/// A second address on which development listens too if it is free: existing clients use it.
 const ALSO_IN_DEVELOPMENT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5000);
 
-/// In development one machine plays many clients: what an address may do is multiplied by this.
+/// In development one machine plays many clients: the limits of an address are multiplied by this.
 const MORE_PER_ADDRESS_IN_DEVELOPMENT: u32 = 100;
 
-/// The origin that stands for every origin. Development only.
+/// The value that allows every origin. Development only.
 const ANY_ORIGIN: &str = "*";
 
-/// What can be set about the gateway.
+/// The settings of the gateway.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Config {
     /// The address for HTTP. Port 0 takes a free one.
     pub listen: SocketAddr,
-    /// A second address for HTTP, left out when something else listens there. Absent means 127.0.0.1:5000 in
+    /// A second address for HTTP, left out when another process listens there. Absent means 127.0.0.1:5000 in
     /// development while `listen` has its default, and none otherwise.
     pub listen_also: Option<SocketAddr>,
-    /// Whether a proxy in front does the TLS. Production needs this beyond loopback: the gateway itself speaks plain
-    /// HTTP/1.1 and HTTP/2.
+    /// True when a proxy in front terminates TLS. Production needs this beyond loopback: the gateway itself speaks
+    /// plain HTTP/1.1 and HTTP/2.
     pub behind_proxy: bool,
     /// The origins whose pages may use the gateway, exactly as browsers send them (`https://chat.example`). Empty means
     /// none in production and every one in development.
     pub allowed_origins: Vec<String>,
-    /// The networks of the proxies in front (`10.0.0.0/8`, `127.0.0.1`). Only what they say in `x-forwarded-for` about a
-    /// client's address is believed.
+    /// The networks of the proxies in front (`10.0.0.0/8`, `127.0.0.1`). Only their `x-forwarded-for` is trusted for a
+    /// client's address.
     #[serde(with = "networks")]
     #[schemars(with = "Vec<String>")]
     pub trusted_proxies: Vec<IpNet>,
-    /// How many connections are open at once. For one more, the idlest connection without a user of the address that has
-    /// most of these is closed; when there is none, it waits to be taken up. Sockets are counted on their own.
+    /// The maximum number of open connections. For one more, the idlest connection without a user of the address that
+    /// has most of these is closed; if there is none, it waits to be accepted. Sockets are counted on their own.
     pub max_connections: usize,
-    /// How many connections an address may have. For one more, its idlest without a user is closed; when there is none, it
-    /// is refused with 429. The connections of `trusted_proxies` are not counted so. Multiplied by 100 in development.
+    /// The maximum number of connections of an address. For one more, its idlest without a user is closed; if there is
+    /// none, it is refused with 429. Connections of `trusted_proxies` are not counted here. Multiplied by 100 in
+    /// development.
     pub max_connections_per_address: usize,
-    /// The number of requests of users that are under way at once; more are refused with 503.
+    /// The maximum number of concurrent requests of users; more are refused with 503.
     pub max_requests: usize,
-    /// How many requests without a session are under way at once, apart from those of users; more are refused with 503.
+    /// The maximum number of concurrent requests without a session, apart from those of users; more are refused with
+    /// 503.
     pub max_stranger_requests: usize,
-    /// The number of requests of an address that are under way at once; more are refused with 429. Multiplied by 100 in
+    /// The maximum number of concurrent requests of an address; more are refused with 429. Multiplied by 100 in
     /// development.
     pub max_requests_per_address: usize,
-    /// The number of them that may be without a session; more are refused with 429. Multiplied by 100 in development.
+    /// The maximum number of them without a session; more are refused with 429. Multiplied by 100 in development.
     pub max_stranger_requests_per_address: usize,
-    /// The number of requests that may be under way at once on one connection of HTTP/2.
+    /// The maximum number of concurrent requests on one connection of HTTP/2.
     pub max_streams_per_connection: u32,
-    /// The number of bytes of one answer over HTTP/2 that may wait for their connection.
+    /// The maximum number of bytes of one answer over HTTP/2 that wait for their connection.
     pub max_send_buffer_bytes: usize,
     /// The largest body of a request, in bytes. Where the contract allows a larger request, its size is the limit.
     pub max_body_bytes: usize,
     /// The largest file, in bytes: as large as messaging's `uploads.max_bytes`.
     pub max_upload_bytes: usize,
-    /// How long a client may take to send the headers of a request, from their first byte or the start of the connection.
+    /// The longest time for the headers of a request, from their first byte or the start of the connection.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub header_timeout: Duration,
-    /// How long a client may take none of the bytes that are there for it. Then the request of HTTP/2 that they belong to
-    /// is reset, or the connection closed when none of its bytes move. Sockets have bounds of their own.
+    /// The longest time for which a client may read none of the bytes that wait for it. Then the HTTP/2 request to
+    /// which they belong is reset, or the connection closed when none of its bytes move. Sockets have limits of their
+    /// own.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub send_timeout: Duration,
-    /// How long a request may take, from its headers to those of its answer.
+    /// The longest time for a request, from its headers to those of its answer.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub request_timeout: Duration,
-    /// How long requests that are under way may take to finish when the gateway goes.
+    /// The longest time for requests in progress to finish when the gateway stops.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub drain_timeout: Duration,
-    /// How often what may be done.
+    /// The rate limits of strangers.
     pub rates: RatesConfig,
     /// The WebSocket at `/v1/socket` and its SSE twin at `/v1/events`.
     pub sockets: SocketsConfig,
@@ -103,7 +106,7 @@ pub struct DialectsConfig {
     pub chats: bool,
     /// REST below `/api/accounts`, `/api/account` and `/api/:account`.
     pub messenger: bool,
-    /// The meaning of `cursor_next` and `cursor_prev` of the messenger API where a request does not say it.
+    /// The meaning of `cursor_next` and `cursor_prev` of the messenger API if a request does not choose one.
     pub messenger_cursor_labels: CursorLabels,
     /// REST below `/users`, `/rooms`, `/messages`, `/bans` and others, and Socket.IO.
     pub playground: bool,
@@ -115,10 +118,10 @@ pub struct DialectsConfig {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum CursorLabels {
-    /// `cursor_next` goes on in the direction of the page, as the hook of its clients merges pages.
+    /// `cursor_next` continues in the direction of the page, as the hook of its clients merges pages.
     #[default]
     Swr,
-    /// `cursor_next` always goes to older rows, as the samples of its description show.
+    /// `cursor_next` always continues with older rows, as the samples of its description show.
     Samples,
 }
 
@@ -165,15 +168,15 @@ impl Default for Config {
     }
 }
 
-/// How often strangers may ask: so many times at once, and so many more as time goes by. More is refused with 429 and the
-/// time to wait. `limits.rates` of the services bound what users do.
+/// The rate limits of strangers: a burst, and a number of further requests per second. More are refused with 429 and
+/// the time to wait. `limits.rates` of the services bound the requests of users.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RatesConfig {
-    /// How many requests an address may make at once without being signed in, whatever is asked for. Multiplied by 100 in
+    /// The maximum burst of requests of an address without being signed in, whatever they ask for. Multiplied by 100 in
     /// development.
     pub anonymous_burst_per_address: u32,
-    /// How many more requests an address may make with every second without being signed in. Multiplied by 100 in
+    /// The number of further requests per second of an address without being signed in. Multiplied by 100 in
     /// development.
     pub anonymous_per_address_per_second: u32,
 }
@@ -188,39 +191,39 @@ impl Default for RatesConfig {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct SocketsConfig {
-    /// How long a new connection may take to sign in.
+    /// The longest time for a new connection to sign in.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub hello_timeout: Duration,
-    /// How often the server pings.
+    /// The interval of the server's pings.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub ping_interval: Duration,
-    /// How long a connection may be silent before it is closed.
+    /// The longest silence of a connection before it is closed.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub idle_timeout: Duration,
     /// The largest frame from a client, in bytes; never less than the largest command of the contract.
     pub max_frame_bytes: usize,
-    /// How many frames may wait for a slow connection before it is closed.
+    /// The maximum number of frames that wait for a slow connection before it is closed.
     pub queue_frames: usize,
-    /// How many bytes may wait for a slow connection before it is closed.
+    /// The maximum number of bytes that wait for a slow connection before it is closed.
     pub queue_bytes: usize,
-    /// How many commands besides sends a connection may give in a minute.
+    /// The maximum number of commands of a connection per minute, besides sends.
     pub commands_per_minute: u32,
-    /// How many connections a user may have.
+    /// The maximum number of connections of a user.
     pub per_user: usize,
-    /// How many connections an address may have. Multiplied by 100 in development.
+    /// The maximum number of connections of an address. Multiplied by 100 in development.
     pub per_address: usize,
-    /// How many connections that have not signed in yet an address may have. Multiplied by 100 in development.
+    /// The maximum number of connections of an address that have not signed in yet. Multiplied by 100 in development.
     pub unauthenticated_per_address: usize,
-    /// How many connections an address may open with every second. Multiplied by 100 in development.
+    /// The maximum number of connections that an address opens per second. Multiplied by 100 in development.
     pub handshakes_per_address_per_second: u32,
-    /// How many connections may be opened with every second.
+    /// The maximum number of connections opened per second.
     pub handshakes_per_second: u32,
-    /// How many connections there may be in all.
+    /// The maximum number of connections in total.
     pub max: usize,
-    /// When the gateway goes, its clients are told to come back within this time, each at another moment.
+    /// The period over which the reconnects of clients are spread when the gateway stops.
     #[serde(with = "humantime_serde")]
     #[schemars(with = "String")]
     pub drain_spread: Duration,
@@ -248,7 +251,7 @@ impl Default for SocketsConfig {
 }
 
 impl Config {
-    /// The configuration as it holds under this profile. Fails when the profile does not allow it.
+    /// Returns the configuration under this profile. Fails when the profile does not allow it.
     pub(crate) fn under(mut self, profile: Profile) -> anyhow::Result<Self> {
         for address in [Some(self.listen), self.listen_also].into_iter().flatten() {
             check_address(address, profile, self.behind_proxy)?;
@@ -265,7 +268,7 @@ impl Config {
         Ok(self)
     }
 
-    /// The settings about proxies under which the addresses of clients are wrong, in words.
+    /// Returns warnings about proxy settings under which the addresses of clients are wrong.
     pub(crate) fn warnings(&self) -> Vec<String> {
         let mut warnings = Vec::new();
         if let Some(all) = self.trusted_proxies.iter().find(|network| network.prefix_len() == 0) {
@@ -283,7 +286,7 @@ impl Config {
         warnings
     }
 
-    /// Whether pages of every origin may use the gateway.
+    /// True when pages of every origin may use the gateway.
     pub(crate) fn any_origin(&self) -> bool {
         self.allowed_origins.iter().any(|origin| origin == ANY_ORIGIN)
     }

@@ -1,12 +1,12 @@
 //! The proto JSON mapping, once for REST and for the socket.
 //!
-//! What goes out: names in camelCase, 64-bit numbers as strings, enums by name, times as RFC 3339. A field that cannot
-//! be absent (a number, a text, a bool, an enum, a list, a map) is always there, also when it is 0, empty or false; a
-//! message, or an arm of a oneof, that is not set is left out. So a client reads `page.messages.length` and
-//! `nextPageToken` without asking first whether they exist.
+//! Output: names in camelCase, 64-bit numbers as strings, enums by name, times as RFC 3339. A field that cannot be
+//! absent (a number, a text, a bool, an enum, a list, a map) is always present, also when it is 0, empty or false; an
+//! unset message or arm of a oneof is left out. So a client reads `page.messages.length` and `nextPageToken` without
+//! checking that they exist.
 //!
-//! What comes in: names in camelCase or as they stand in the `.proto`, numbers as numbers or as strings, enums by name or
-//! number; whatever has no field is refused by name.
+//! Input: names in camelCase or as in the `.proto`, numbers as numbers or as strings, enums by name or number; unknown
+//! fields are refused by name.
 
 use std::fmt::Write as _;
 
@@ -22,19 +22,19 @@ use tonic::Code;
 
 use crate::json_keys;
 
-/// How deep objects and lists may be nested.
+/// The maximum nesting of objects and lists.
 const MAX_DEPTH: usize = 32;
 
-/// How many items a list may have.
+/// The maximum number of items in a list.
 const MAX_ITEMS: usize = 1_000;
 
-/// How messages are written.
+/// The options for writing messages.
 pub(crate) const OUT: SerializeOptions = SerializeOptions::new().skip_default_fields(false);
 
-/// How messages are read.
+/// The options for reading messages.
 const IN: DeserializeOptions = DeserializeOptions::new().deny_unknown_fields(true);
 
-/// A message as JSON.
+/// Writes a message as JSON.
 pub(crate) fn to_json(message: &DynamicMessage) -> Result<String, Fault> {
     let mut text = Vec::with_capacity(256);
     message.serialize_with_options(&mut serde_json::Serializer::new(&mut text), &OUT).map_err(|error| {
@@ -44,7 +44,7 @@ pub(crate) fn to_json(message: &DynamicMessage) -> Result<String, Fault> {
     String::from_utf8(text).map_err(|_| Fault::internal())
 }
 
-/// A message of a generated type as JSON. `name` is its full name, such as `parlor.gateway.v1.Error`.
+/// Writes a message of a generated type as JSON. `name` is its full name, such as `parlor.gateway.v1.Error`.
 pub(crate) fn typed_to_json<T: Message>(name: &str, message: &T) -> Result<String, Fault> {
     let descriptor = proto::pool().get_message_by_name(name).ok_or_else(Fault::internal)?;
     let mut dynamic = DynamicMessage::new(descriptor);
@@ -52,7 +52,7 @@ pub(crate) fn typed_to_json<T: Message>(name: &str, message: &T) -> Result<Strin
     to_json(&dynamic)
 }
 
-/// A message from JSON. Says which field is wrong, and why.
+/// Reads a message from JSON. The error names the invalid field, and the reason.
 pub(crate) fn from_json(descriptor: &MessageDescriptor, json: &[u8]) -> Result<DynamicMessage, Fault> {
     check_bounds(json)?;
     json_keys::refuse_doubled(descriptor, json)?;
@@ -86,7 +86,7 @@ fn is_mask(kind: &Kind) -> bool {
     matches!(kind, Kind::Message(message) if message.full_name() == "google.protobuf.FieldMask")
 }
 
-/// A mask as JSON spells it. The contract speaks of `display_name`, and so may a client.
+/// Returns a mask in the spelling of JSON. The contract spells `display_name`, and a client may do so too.
 pub(crate) fn camel_mask(mask: &str) -> String {
     let mut camel = String::with_capacity(mask.len());
     let mut letters = mask.chars().peekable();
@@ -102,15 +102,15 @@ pub(crate) fn camel_mask(mask: &str) -> String {
     camel
 }
 
-/// A message of a generated type from JSON.
+/// Reads a message of a generated type from JSON.
 pub(crate) fn typed_from_json<T: Message + Default>(name: &str, json: &[u8]) -> Result<T, Fault> {
     let descriptor = proto::pool().get_message_by_name(name).ok_or_else(Fault::internal)?;
     from_json(&descriptor, json)?.transcode_to().map_err(|_| Fault::internal())
 }
 
-/// Refuses nesting and lists beyond bounds before anything is built from them.
+/// Refuses nesting and lists beyond the limits before anything is built from them.
 fn check_bounds(json: &[u8]) -> Result<(), Fault> {
-    // The number of commas in each list or object that is open; an object's do not count.
+    // The number of commas in each open list or object; an object's do not count.
     let mut open: Vec<Option<usize>> = Vec::new();
     let (mut in_text, mut escaped) = (false, false);
     for &byte in json {
@@ -151,7 +151,7 @@ pub(crate) fn not_json(why: impl std::fmt::Display) -> Fault {
         .message(format!("the body cannot be read as JSON: {why}"))
 }
 
-/// What is wrong with JSON that does not fit the message.
+/// Returns the fault of JSON that does not fit the message.
 fn misfit(descriptor: &MessageDescriptor, path: &Path, error: &serde_json::Error) -> Fault {
     if error.classify() != serde_json::error::Category::Data {
         return not_json(error);
@@ -161,7 +161,7 @@ fn misfit(descriptor: &MessageDescriptor, path: &Path, error: &serde_json::Error
         "" => name.to_owned(),
         outer => format!("{outer}.{name}"),
     });
-    // The library says these two in words only.
+    // The library reports these two as text only.
     if let Some(name) = quoted(&text, "unrecognized field name '") {
         return Fault::invalid(inside(&shortened(name)), "is not a field of this request");
     }
@@ -178,17 +178,17 @@ fn misfit(descriptor: &MessageDescriptor, path: &Path, error: &serde_json::Error
     }
 }
 
-/// What stands between the quotes behind a beginning.
+/// Returns the text between the quotes after a prefix.
 fn quoted<'a>(text: &'a str, beginning: &str) -> Option<&'a str> {
     text.strip_prefix(beginning)?.split_once('\'').map(|(name, _)| name)
 }
 
-/// What a client sent is shown back to it only in part.
+/// Shortens a client's input for display in an error.
 fn shortened(text: &str) -> String {
     text.chars().take(64).collect()
 }
 
-/// The rule that a value of another kind breaks.
+/// Returns the rule that a value of another kind breaks.
 pub(crate) fn must_be(kind: &Kind) -> String {
     let rule = match kind {
         Kind::String => "must be a string",
@@ -213,13 +213,13 @@ pub(crate) fn must_be(kind: &Kind) -> String {
     rule.to_owned()
 }
 
-/// A path in JSON, in the words of the contract.
+/// A path in JSON, in the spelling of the contract.
 struct JsonPath {
-    /// How the contract spells it: `replyToMessageId` as `reply_to_message_id`.
+    /// The contract's spelling: `replyToMessageId` as `reply_to_message_id`.
     name: String,
-    /// The field, unless it is the whole.
+    /// The field, unless the path is the whole.
     field: Option<FieldDescriptor>,
-    /// The message that it is.
+    /// The message at the path.
     message: Option<MessageDescriptor>,
     is_list: bool,
     is_item: bool,
@@ -250,7 +250,7 @@ impl JsonPath {
             self.name.push('.');
         }
         self.name.push_str(&field.as_ref().map_or_else(|| shortened(key), |field| field.name().to_owned()));
-        // What has no field is inside of a map or of free JSON: the last field stays the one to speak of.
+        // A key without a field is inside a map or free JSON: the last field stays the one to report.
         let Some(field) = field else { return };
         self.message = match field.kind() {
             Kind::Message(inner) => Some(inner),

@@ -1,5 +1,5 @@
-//! Keys that an object of JSON has more than once. Readers take the first, the last or none: what passes here must not say
-//! something else to the next reader.
+//! The check for duplicate keys in JSON objects. Readers take the first, the last or none: accepted JSON must mean the
+//! same to every reader.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -9,8 +9,8 @@ use chassis::fault::Fault;
 use prost_reflect::{FieldDescriptor, Kind, MessageDescriptor};
 use serde::de::{DeserializeSeed, Error as _, MapAccess, SeqAccess, Visitor};
 
-/// Refuses an object that has a key twice, at any depth; the two names of a field (`client_message_id`,
-/// `clientMessageId`) are one key. What is no JSON is left to the reader.
+/// Refuses an object with a duplicate key, at any depth; the two names of a field (`client_message_id`,
+/// `clientMessageId`) are one key. Invalid JSON is left to the reader.
 pub(crate) fn refuse_doubled(descriptor: &MessageDescriptor, json: &[u8]) -> Result<(), Fault> {
     let doubled = RefCell::new(None);
     let shape = Shape::Message(descriptor.clone());
@@ -25,18 +25,18 @@ pub(crate) fn refuse_doubled(descriptor: &MessageDescriptor, json: &[u8]) -> Res
 /// The meaning of the keys of a value.
 #[derive(Clone)]
 enum Shape {
-    /// They are fields of a message.
+    /// The names of the fields of a message.
     Message(MessageDescriptor),
-    /// They are chosen by the client; the values have this kind.
+    /// Keys chosen by the client; the values have this kind.
     Map(Kind),
-    /// They are chosen by the client, and so are the values.
+    /// Keys and values chosen by the client.
     Free,
 }
 
 impl Shape {
     fn of(kind: Kind) -> Self {
         match kind {
-            // The messages that JSON writes in a form of their own.
+            // The messages that have their own form in JSON.
             Kind::Message(message) if message.full_name().starts_with("google.protobuf.") => Self::Free,
             Kind::Message(message) => Self::Message(message),
             _ => Self::Free,
@@ -50,7 +50,7 @@ impl Shape {
         }
     }
 
-    /// The name of a key, and the meaning of what stands behind it.
+    /// Returns the name of a key, and the meaning of its value.
     fn key(&self, key: &str) -> (String, Self) {
         match self {
             Self::Message(message) => {
@@ -66,7 +66,7 @@ impl Shape {
     }
 }
 
-/// Reads a value for nothing but its keys, and stops at the first that comes twice.
+/// Reads only the keys of a value, and stops at the first duplicate.
 struct Keys<'a> {
     shape: Shape,
     path: String,

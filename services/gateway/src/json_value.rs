@@ -1,17 +1,17 @@
-//! Free JSON in the contract: `google.protobuf.Struct` from and to JSON values.
+//! Free JSON in the contract: conversion of `google.protobuf.Struct` from and to JSON values.
 
 use prost_types::value::Kind;
 use prost_types::{ListValue, Struct, Value};
 
-/// Numbers beyond this are not whole in a double.
+/// The bound beyond which a double does not represent every whole number.
 const LARGEST_WHOLE: f64 = 9_007_199_254_740_992.0;
 
-/// As JSON, whole numbers without a fraction: a client may read them into a field that takes no other.
+/// Converts to JSON, whole numbers without a fraction: a client may read them into a field that takes no other.
 pub(crate) fn from_struct(object: Struct) -> serde_json::Value {
     serde_json::Value::Object(object.fields.into_iter().map(|(name, value)| (name, plain(value))).collect())
 }
 
-/// The object that a JSON value is; nothing when it is another kind of value.
+/// Converts a JSON value to an object; `None` when it is another kind of value.
 pub(crate) fn to_struct(json: serde_json::Value) -> Option<Struct> {
     match value(json).kind {
         Some(Kind::StructValue(object)) => Some(object),

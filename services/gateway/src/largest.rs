@@ -1,4 +1,4 @@
-//! How large what comes from clients may be: as the settings say, and never smaller than the contract allows.
+//! The maximum sizes of client input: those of the settings, and never smaller than the contract allows.
 
 use std::sync::LazyLock;
 
@@ -7,10 +7,10 @@ use proto::{largest, policy, pool};
 
 use crate::config::{Config, SocketsConfig};
 
-/// The command of a socket around the request of another rpc: its id, the name of the rpc, and the names of the fields.
+/// The size of a socket command around the request of another rpc: its id, the name of the rpc, and the field names.
 const CALL: usize = 4096;
 
-/// The rpcs whose largest request is larger than a frame: over a socket it goes in parts.
+/// The rpcs whose largest request is larger than a frame: over a socket it is sent in parts.
 const IN_PARTS: [&str; 1] = ["SetCustomAvailability"];
 
 /// The largest frame that the contract allows, in bytes of JSON.
@@ -21,7 +21,7 @@ static FRAME: LazyLock<usize> = LazyLock::new(|| {
     calls.max().unwrap_or_default().max(largest::json_bytes("parlor.gateway.v1.ClientFrame"))
 });
 
-/// Whether the rpc is reached over HTTP, and so over a socket.
+/// True when the rpc can be reached over HTTP, and so over a socket.
 fn is_public(rpc: &MethodDescriptor) -> bool {
     let path = format!("/{}/{}", rpc.parent_service().full_name(), rpc.name());
     policy::of(&path).is_some_and(|policy| policy.http)
@@ -32,19 +32,20 @@ static MESSAGE: LazyLock<usize> =
     LazyLock::new(|| largest::json_bytes("parlor.messaging.v1.SendMessageRequest"));
 
 impl SocketsConfig {
-    /// The largest frame from a client, in bytes.
+    /// Returns the largest frame from a client, in bytes.
     pub(crate) fn frame_bytes(&self) -> usize {
         self.max_frame_bytes.max(*FRAME)
     }
 }
 
 impl Config {
-    /// The largest body of a request of the canonical API, in bytes; `largest` is what the contract allows for this one.
+    /// Returns the largest body of a request of the canonical API, in bytes; `largest` is the contract's maximum for
+    /// this request.
     pub(crate) fn body_bytes(&self, largest: usize) -> usize {
         self.max_body_bytes.max(largest)
     }
 
-    /// The largest body of a user's request of a dialect, in bytes: none is larger than that of a message.
+    /// Returns the largest body of a user's request of a dialect, in bytes: none is larger than that of a message.
     pub(crate) fn dialect_body_bytes(&self) -> usize {
         self.body_bytes(*MESSAGE)
     }

@@ -1,9 +1,9 @@
-//! The gateway: REST, WebSocket and SSE for web clients. It owns no data and vouches for nobody: it passes on the
+//! The gateway: REST, WebSocket and SSE for web clients. It owns no data and vouches for no user: it passes on the
 //! client's own token, and the services decide.
 //!
-//! What it does itself: it turns JSON into rpcs and back (the routes come from the HTTP rules of the contract, none is
-//! written by hand), holds the connections of clients and brings them what happens, and refuses early what would only
-//! cost: bodies that are too large, too many requests, pages of foreign origins.
+//! It converts JSON into rpcs and back (the routes come from the HTTP rules of the contract, none is written by hand),
+//! holds the connections of clients and sends them events, and refuses early what would only cost resources: bodies
+//! that are too large, too many requests, pages of foreign origins.
 
 mod config;
 mod dialects;
@@ -38,36 +38,36 @@ use crate::http::{middleware, server};
 use crate::realtime::{sse, websocket};
 use crate::state::Gateway;
 
-/// What the gateway stands on.
+/// The dependencies of the gateway.
 #[derive(Clone)]
 pub struct Deps {
-    /// The way to auth.
+    /// The transport to auth.
     pub auth: Transport,
-    /// The way to conversation.
+    /// The transport to conversation.
     pub conversation: Transport,
-    /// The way to messaging.
+    /// The transport to messaging.
     pub messaging: Transport,
-    /// The way to scheduling.
+    /// The transport to scheduling.
     pub scheduling: Transport,
-    /// What the gateway shows when it asks something on its own account.
+    /// The credential for the gateway's own requests.
     pub credential: ServiceCredential,
-    /// Finds out whose session a token stands for.
+    /// Finds the session of a token.
     pub verifier: Verifier,
     /// The bus.
     pub events: Events,
-    /// The time.
+    /// The clock.
     pub clock: Clock,
 }
 
-/// A configuration that holds, and the ports that it names, reserved.
+/// A valid configuration, and its reserved ports.
 #[derive(Debug)]
 pub struct Reserved {
     config: Config,
     ports: Vec<Port>,
 }
 
-/// Checks the configuration and reserves the ports that it names. Before databases are opened: a process that cannot
-/// listen changes nothing.
+/// Checks the configuration and reserves its ports. Done before databases are opened: a process that cannot listen
+/// changes nothing.
 pub fn reserve(config: Config, profile: Profile) -> anyhow::Result<Reserved> {
     let config = config.under(profile)?;
     for warning in config.warnings() {
@@ -97,7 +97,7 @@ pub async fn start(reserved: Reserved, deps: Deps) -> anyhow::Result<Unit> {
     Ok(Unit { name: "gateway", services: Vec::new(), grpc: None, listening, database: None, tasks, ready })
 }
 
-/// Starts the gateway as a process of its own, with the services and the bus where the settings say.
+/// Starts the gateway as a process of its own, with the services and the bus at the configured addresses.
 pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
     let reserved = reserve(settings.service.clone(), settings.profile)?;
     let credential = settings.identity.credential("gateway")?;
@@ -116,7 +116,7 @@ pub async fn launch(settings: Settings<Config>) -> anyhow::Result<Unit> {
     start(reserved, deps).await
 }
 
-/// Everything that is served, with all middleware.
+/// Returns all routes, with all middleware.
 fn router(gateway: &Gateway, tasks: &Tasks) -> anyhow::Result<axum::Router> {
     let config = gateway.config();
     let realtime = gateway.realtime().clone();
@@ -126,11 +126,11 @@ fn router(gateway: &Gateway, tasks: &Tasks) -> anyhow::Result<axum::Router> {
         .merge(websocket::router())
         .merge(sse::router())
         .with_state(gateway.clone())
-        // The dialects find their operations themselves: clients of theirs write paths in any letter case.
+        // The dialects find their operations themselves: their clients write paths in any letter case.
         .fallback_service(dialects::serve.with_state(dialects))
         .layer(from_fn_with_state(socket_io, socketio::serve));
     let routes = middleware::bound(config, gateway.upstream(), routes)
-        // The answers of the layers below have the shape of the dialect, too.
+        // The answers of the layers below have the form of the dialect, too.
         .layer(from_fn_with_state(Arc::clone(config), dialects::error::shape));
     Ok(middleware::surround(config, routes))
 }

@@ -1,4 +1,4 @@
-//! The state of the gateway, put together last and handed out in parts: a handler takes the part that it uses.
+//! The state of the gateway, assembled last and passed on in parts: a handler takes the part that it uses.
 
 use std::sync::Arc;
 
@@ -22,7 +22,7 @@ pub(crate) struct Gateway {
 }
 
 impl Gateway {
-    /// Builds the parts, each on those before it. The configuration is the one that holds under the profile.
+    /// Builds the parts, each from those before it. The configuration is the one under the profile.
     pub(crate) fn new(
         config: Config,
         clients: Clients,
@@ -42,17 +42,17 @@ impl Gateway {
         self.realtime.start(tasks);
     }
 
-    /// The configuration, as it holds under the profile.
+    /// Returns the configuration under the profile.
     pub(crate) fn config(&self) -> &Arc<Config> {
         &self.config
     }
 
-    /// The services behind the gateway.
+    /// Returns the services behind the gateway.
     pub(crate) fn upstream(&self) -> &Upstream {
         &self.upstream
     }
 
-    /// The live connections.
+    /// Returns the live connections.
     pub(crate) fn realtime(&self) -> &Realtime {
         &self.realtime
     }

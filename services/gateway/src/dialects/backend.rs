@@ -1,4 +1,4 @@
-//! Typed rpcs for the dialects, through the limits that hold over REST.
+//! Typed rpcs for the dialects, under the same limits as over REST.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -26,12 +26,12 @@ pub(crate) struct Actor {
     pub(crate) address: IpAddr,
 }
 
-/// The right by which an rpc is called.
+/// The rights with which an rpc is called.
 #[derive(Clone, Debug)]
 pub(crate) enum Authority {
-    /// The right of a user.
+    /// The rights of a user.
     User(Actor),
-    /// Without a user: someone who signs up or in, or an anonymous viewer of what is publicly readable. The services
+    /// Without a user: a client that signs up or in, or an anonymous viewer of publicly readable content. The services
     /// learn the address from the gateway.
     Anonymous(IpAddr),
 }
@@ -55,12 +55,12 @@ impl Backend {
         Self { upstream, config, clock }
     }
 
-    /// The settings of the dialects.
+    /// Returns the settings of the dialects.
     pub(crate) fn config(&self) -> &DialectsConfig {
         &self.config.dialects
     }
 
-    /// The largest body of a request, in bytes. That of a stranger is no message.
+    /// Returns the largest body of a request, in bytes. That of a stranger contains no message.
     pub(crate) fn max_body_bytes(&self, asker: Option<&Asker>) -> usize {
         match asker {
             Some(Asker::Stranger) => self.config.max_body_bytes,
@@ -73,12 +73,12 @@ impl Backend {
         self.config.profile.is_development()
     }
 
-    /// The time, in milliseconds since 1970.
+    /// Returns the current time, in milliseconds since 1970.
     pub(crate) fn now_millis(&self) -> i64 {
         self.clock.now().as_millis()
     }
 
-    /// The user whose session a token stands for. A token that stands for none counts like a request without one.
+    /// Returns the user of a token's session. An invalid token counts like a request without one.
     pub(crate) async fn sign_in(&self, token: &str, address: IpAddr) -> Result<Actor, Problem> {
         match self.upstream.verifier().verify(token).await? {
             Some(caller) => Ok(Actor {
@@ -119,7 +119,7 @@ impl Backend {
                 OnBehalf { authorization: None, patience, address: Some(*address) }
             }
         };
-        // In a box: what calls it would otherwise hold room for every kind of call.
+        // Boxed: its callers would otherwise reserve room for every kind of call.
         let call = Box::pin(self.upstream.clients().unary(request, &on_behalf));
         let outcome = tokio::time::timeout(patience, call).await;
         let outcome = outcome.map_err(|_| Problem::deadline_exceeded())?;
@@ -127,8 +127,8 @@ impl Backend {
         Ok(outcome?)
     }
 
-    /// The rights of a user in conversations, in the same order. Only the gateway may ask; it does so for what a
-    /// signed-in user asked for, which was counted.
+    /// Returns the rights of a user in conversations, in the same order. Only the gateway may ask; it does so for
+    /// requests of a signed-in user, which were counted.
     pub(crate) async fn access(
         &self,
         actor: &Actor,
@@ -149,7 +149,7 @@ impl Backend {
 
     /// Sends a message over the stream that carries the sends of all connections.
     pub(crate) async fn send(&self, actor: &Actor, request: SendMessageRequest) -> Result<Message, Problem> {
-        // The sends of one user go over one stream, so that they arrive in their order.
+        // The sends of one user go over one stream, so that they arrive in order.
         let lane = actor.user_id.uuid().as_u64_pair().1;
         let sent = self.upstream.send_stream().send(lane, actor.token.clone(), request);
         let outcome = tokio::time::timeout(self.config.request_timeout, sent).await;
@@ -158,7 +158,7 @@ impl Backend {
         Ok(outcome?.message.unwrap_or_default())
     }
 
-    /// Counts what is asked without a session. The services count what users ask.
+    /// Counts a request without a session. The services count the requests of users.
     fn count(&self, authority: &Authority) -> Result<(), Problem> {
         match authority {
             Authority::Anonymous(address) => Ok(self.upstream.limits().anonymous(*address)?),
@@ -166,7 +166,7 @@ impl Backend {
         }
     }
 
-    /// A token that stands for no session counts like no token, so that guessing tokens is slowed down.
+    /// Counts an invalid token like no token, so that guessing tokens is slowed down.
     fn charge<T>(&self, authority: &Authority, outcome: &Result<T, Status>) -> Result<(), Problem> {
         let was_refused = matches!(outcome, Err(status) if status.code() == Code::Unauthenticated);
         match authority {

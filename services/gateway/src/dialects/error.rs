@@ -1,4 +1,4 @@
-//! The one place where an error becomes a dialect's error: also one that was made before the dialect was reached, such
+//! The conversion of errors into the errors of a dialect: also of those that arise before the dialect is reached, such
 //! as 413, 503 or 504.
 
 use std::sync::Arc;
@@ -12,7 +12,7 @@ use super::Dialect;
 use crate::config::Config;
 use crate::http::error::Problem;
 
-/// The middleware: gives errors on the paths of a dialect the body that its clients read. Status and headers stay.
+/// The middleware: gives errors on the paths of a dialect the body that its clients expect. Status and headers stay.
 pub(crate) async fn shape(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
     let dialect = Dialect::of_path(request.uri().path());
     let dialect = dialect.filter(|dialect| dialect.is_on(&config.dialects));

@@ -1,4 +1,4 @@
-//! The sessions of external accounts: names that a dialect's clients act under without signing in, where the operator
+//! The sessions of external accounts: names under which clients of a dialect act without signing in, where the operator
 //! allows it (the profile for one developer's machine).
 
 use std::net::IpAddr;
@@ -10,7 +10,7 @@ use proto::id::UserId;
 use super::backend::{Actor, Authority, Backend};
 use crate::http::error::Problem;
 
-/// The number of sessions that are kept.
+/// The maximum number of sessions that are kept.
 const CAPACITY: u64 = 10_000;
 
 /// The name of an external account.
@@ -33,7 +33,7 @@ impl ExternalAccounts {
         Self { backend, sessions: Cache::new(CAPACITY) }
     }
 
-    /// The account with a name, signed in; it is made when there is none.
+    /// Signs in the account with a name; it is created when there is none.
     pub(crate) async fn sign_in(
         &self,
         account: AccountName,
@@ -48,7 +48,7 @@ impl ExternalAccounts {
             self.sessions.invalidate(&account).await;
         }
         let login = self.log_in(&account, display_name, kind, address);
-        // Requests at the same time share one session.
+        // Concurrent requests share one session.
         let actor = self.sessions.try_get_with(account.clone(), login).await;
         actor.map(|actor| Actor { address, ..actor }).map_err(|problem| Problem::clone(&problem))
     }

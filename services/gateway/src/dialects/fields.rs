@@ -1,7 +1,7 @@
 //! The fields of a request in a dialect: of a JSON object, of a form, of a query, or of the argument of an event.
 //!
-//! Clients of the dialects write numbers as texts and leave fields empty. So a number may be a text, and `null` and a
-//! missing field are the same.
+//! Clients of the dialects write numbers as texts and leave fields empty. So a number may be a text, and `null` is
+//! treated as a missing field.
 
 use chassis::fault::Fault;
 use serde_json::{Map, Value};
@@ -17,7 +17,7 @@ impl From<Map<String, Value>> for Fields {
 }
 
 impl Fields {
-    /// Reads a JSON object. Nothing at all is an object without fields.
+    /// Reads a JSON object. An empty input is an object without fields.
     pub(crate) fn from_json(bytes: &[u8]) -> Result<Self, Fault> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(Self::default());
@@ -29,7 +29,7 @@ impl Fields {
         }
     }
 
-    /// Reads a form or a query. A name that comes more than once is a list.
+    /// Reads a form or a query. A repeated name is a list.
     pub(crate) fn from_form(bytes: &[u8]) -> Self {
         let mut fields = Map::new();
         for (name, value) in form_urlencoded::parse(bytes) {
@@ -43,7 +43,7 @@ impl Fields {
         Self(fields)
     }
 
-    /// Reads an object that stands in a field; a missing one is an object without fields.
+    /// Reads an object in a field; a missing one is an object without fields.
     pub(crate) fn object(&self, name: &str) -> Result<Self, Fault> {
         match self.get(name) {
             None => Ok(Self::default()),
@@ -52,7 +52,7 @@ impl Fields {
         }
     }
 
-    /// Adds the fields of another that are not here.
+    /// Adds the fields of another object that are missing here.
     pub(crate) fn or(mut self, other: Self) -> Self {
         for (name, value) in other.0 {
             self.0.entry(name).or_insert(value);
@@ -60,17 +60,17 @@ impl Fields {
         self
     }
 
-    /// A field that is there and not null.
+    /// Returns a field that is present and not null.
     pub(crate) fn get(&self, name: &str) -> Option<&Value> {
         self.0.get(name).filter(|value| !value.is_null())
     }
 
-    /// All fields.
+    /// Returns all fields.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &Value)> {
         self.0.iter().map(|(name, value)| (name.as_str(), value))
     }
 
-    /// A text. A number is taken as the text that it is written as.
+    /// Returns a text. A number is taken as its JSON text.
     pub(crate) fn text(&self, name: &str) -> Result<Option<String>, Fault> {
         match self.get(name) {
             None => Ok(None),
@@ -80,17 +80,17 @@ impl Fields {
         }
     }
 
-    /// A text that is not empty; an empty one counts as missing.
+    /// Returns a text that is not empty; an empty one counts as missing.
     pub(crate) fn filled(&self, name: &str) -> Result<Option<String>, Fault> {
         Ok(self.text(name)?.filter(|text| !text.is_empty()))
     }
 
-    /// A text that must be there and not be empty.
+    /// Returns a required text that is not empty.
     pub(crate) fn required(&self, name: &str) -> Result<String, Fault> {
         self.filled(name)?.ok_or_else(|| Fault::invalid(name, "is required"))
     }
 
-    /// A list of texts: an array, or one text with commas between them.
+    /// Returns a list of texts: an array, or one text with commas between them.
     pub(crate) fn texts(&self, name: &str) -> Result<Vec<String>, Fault> {
         let refuse = || Fault::invalid(name, "must be an array of strings");
         match self.get(name) {
@@ -111,7 +111,7 @@ impl Fields {
         }
     }
 
-    /// A list of texts as an array, of which none is split.
+    /// Returns a list of texts as an array, of which none is split.
     pub(crate) fn list(&self, name: &str) -> Result<Vec<String>, Fault> {
         match self.get(name) {
             Some(Value::Array(_)) => self.texts(name),
@@ -119,7 +119,7 @@ impl Fields {
         }
     }
 
-    /// A whole number; an empty text counts as missing.
+    /// Returns a whole number; an empty text counts as missing.
     pub(crate) fn integer(&self, name: &str) -> Result<Option<i64>, Fault> {
         let number = match self.get(name) {
             None => return Ok(None),
@@ -131,7 +131,7 @@ impl Fields {
         number.map(Some).ok_or_else(|| Fault::invalid(name, "must be a whole number"))
     }
 
-    /// A truth value.
+    /// Returns a boolean.
     pub(crate) fn boolean(&self, name: &str) -> Result<Option<bool>, Fault> {
         match self.get(name) {
             None => Ok(None),
@@ -143,7 +143,7 @@ impl Fields {
     }
 }
 
-/// A float that is a whole number which a double holds exactly.
+/// Converts a float to a whole number, if a double represents it exactly.
 fn whole(number: f64) -> Option<i64> {
     const LIMIT: f64 = 9_007_199_254_740_991.0;
     (number.fract() == 0.0 && number.abs() <= LIMIT).then_some(number as i64)

@@ -1,4 +1,4 @@
-//! Ids as dialects write them: the UUID with hyphens, or the same number in base62, a *uid* of 22 digits.
+//! Ids in the forms of dialects: the UUID with hyphens, or the same number in base62, a *uid* of 22 digits.
 
 use chassis::fault::Fault;
 use proto::id::{ConversationId, MessageId, UserId};
@@ -10,7 +10,7 @@ const DIGITS: &[u8; 62] = b"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnop
 /// The number of digits of a uid: 62^22 is more than 2^128.
 const UID_LEN: usize = 22;
 
-/// The uid of an id.
+/// Returns the uid of an id.
 pub(crate) fn uid(id: Uuid) -> String {
     let mut rest = id.as_u128();
     let mut digits = [b'0'; UID_LEN];
@@ -21,7 +21,7 @@ pub(crate) fn uid(id: Uuid) -> String {
     digits.iter().map(|digit| char::from(*digit)).collect()
 }
 
-/// Reads a uid. A text of that form counts only when it decodes to a UUIDv7: another one may be a name.
+/// Reads a uid. A text of that form counts only when it decodes to a UUIDv7: any other may be a name.
 pub(crate) fn parse_uid(text: &str) -> Option<Uuid> {
     if text.len() != UID_LEN {
         return None;
@@ -43,19 +43,19 @@ pub(crate) fn parse(text: &str) -> Option<Uuid> {
     }
 }
 
-/// The user that a field names.
+/// Returns the user that a field names.
 pub(crate) fn user(field: &str, text: &str) -> Result<UserId, Fault> {
     parse(text).map(UserId::from).ok_or_else(|| Fault::invalid(field, "must be the id of a user"))
 }
 
-/// The conversation that a field names.
+/// Returns the conversation that a field names.
 pub(crate) fn conversation(field: &str, text: &str) -> Result<ConversationId, Fault> {
     parse(text)
         .map(ConversationId::from)
         .ok_or_else(|| Fault::invalid(field, "must be the id of a conversation"))
 }
 
-/// The message that a field names.
+/// Returns the message that a field names.
 pub(crate) fn message(field: &str, text: &str) -> Result<MessageId, Fault> {
     parse(text).map(MessageId::from).ok_or_else(|| Fault::invalid(field, "must be the id of a message"))
 }

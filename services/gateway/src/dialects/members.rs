@@ -8,7 +8,7 @@ use crate::http::error::Problem;
 /// The number of members in one request.
 const PAGE: i32 = 100;
 
-/// The first members of a conversation, in the order of coming in, at most `limit` of them.
+/// Returns the first members of a conversation, in the order of joining, at most `limit` of them.
 pub(crate) async fn first(
     backend: &Backend,
     actor: &Actor,

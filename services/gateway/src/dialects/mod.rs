@@ -1,5 +1,5 @@
-//! Five existing chat APIs beside the canonical one, each a thin adapter: its words in, our rpcs out, events translated
-//! back. No rule of chat stands here, and no state but connections and short caches.
+//! Five existing chat APIs beside the canonical one, each a thin adapter: it translates requests into rpcs, and events
+//! back. It contains no rule of chat, and no state but connections and short caches.
 //!
 //! ```text
 //! allo         S1: `POST /api/chat/<operation>`, and Socket.IO
@@ -9,11 +9,11 @@
 //! socketio     one Socket.IO server for the dialects that have it
 //! talkamie     S5: REST below `/talkamie/v1` and `/user`, and a WebSocket
 //! request      a request over HTTP: segments, query, body        fields   the fields of a body, a query, an event
-//! backend      typed rpcs through the limits                     people   names and pictures of users
+//! backend      typed rpcs under the limits                       people   names and pictures of users
 //! members      the members of a conversation, page by page
 //! external_accounts   the sessions of names that act without signing in
 //! ids, text, time   ids, texts and times as dialects write them
-//! error        one place where an error becomes the dialect's error
+//! error        the conversion of errors into the dialect's errors
 //! ```
 
 mod allo;
@@ -65,7 +65,7 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
-    /// The dialect that serves a path, by its first segments in any letter case.
+    /// Returns the dialect that serves a path, by its first segments in any letter case.
     pub(crate) fn of_path(path: &str) -> Option<Self> {
         let mut segments = path.split('/').filter(|segment| !segment.is_empty());
         let first = segments.next()?.to_ascii_lowercase();
@@ -80,7 +80,7 @@ impl Dialect {
         }
     }
 
-    /// True unless the operator has switched it off.
+    /// True unless the operator has disabled it.
     pub(crate) fn is_on(self, config: &DialectsConfig) -> bool {
         match self {
             Self::Allo => config.allo,
@@ -91,7 +91,7 @@ impl Dialect {
         }
     }
 
-    /// The body of an error.
+    /// Returns the body of an error.
     fn error_body(self, problem: &Problem) -> Value {
         let (code, message) = (problem.status().as_u16(), problem.fault().text());
         match self {
@@ -103,12 +103,12 @@ impl Dialect {
     }
 }
 
-/// The state of the server, as clients of the playground read it at `/`.
+/// Returns the state of the server, as clients of the playground read it at `/`.
 pub(crate) fn playground_status() -> Value {
     playground::status()
 }
 
-/// Everything that the dialects share. Cloning is cheap.
+/// The shared parts of the dialects. Cloning is cheap.
 #[derive(Clone)]
 pub(crate) struct Dialects {
     backend: Backend,
@@ -132,7 +132,8 @@ impl Dialects {
         }
     }
 
-    /// The token in the query, which is taken on one developer's machine only: elsewhere addresses end up in logs.
+    /// Returns the token in the query, which is accepted on one developer's machine only: elsewhere addresses end up in
+    /// logs.
     fn token_in_query(&self, request: &HttpRequest) -> Result<Option<String>, Problem> {
         if !self.backend.is_development() {
             return Ok(None);
@@ -141,14 +142,14 @@ impl Dialects {
         Ok(token.as_deref().and_then(token_of).map(str::to_owned))
     }
 
-    /// True when a dialect that is switched on has sockets.
+    /// True when an enabled dialect has sockets.
     fn has_sockets(&self) -> bool {
         let config = self.backend.config();
         Dialect::Allo.is_on(config) || Dialect::Playground.is_on(config)
     }
 }
 
-/// Answers a request for a path that is none of the canonical API.
+/// Answers a request for a path outside the canonical API.
 pub(crate) async fn serve(State(dialects): State<Dialects>, request: Request) -> Response {
     let dialect = Dialect::of_path(request.uri().path());
     let dialect = dialect.filter(|dialect| dialect.is_on(dialects.backend.config()));
@@ -165,7 +166,7 @@ async fn answer(dialects: Dialects, dialect: Dialect, request: Request) -> Resul
     }
     let max_body = dialects.backend.max_body_bytes(request.extensions().get());
     let request = HttpRequest::read(request, max_body).await?;
-    // Each in a box of its own size: together they are too large for the stack of a worker.
+    // Each is boxed at its own size: together they are too large for the stack of a worker.
     let answered = match dialect {
         Dialect::Allo => allo::answer(&dialects, &request).boxed(),
         Dialect::Chats => chats::answer(&dialects, &request).boxed(),

@@ -1,4 +1,4 @@
-//! Names and pictures of users, as everyone may see them, kept for a few seconds.
+//! Names and pictures of users, as every user may see them, cached for a few seconds.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -12,10 +12,10 @@ use proto::id::UserId;
 use super::backend::{Authority, Backend};
 use crate::http::error::Problem;
 
-/// How long a name may be an old one.
+/// The longest time for which a name may be outdated.
 const KEPT: Duration = Duration::from_secs(10);
 
-/// The number of users that are remembered.
+/// The maximum number of users that are cached.
 const CAPACITY: u64 = 50_000;
 
 /// The number of users in one request.
@@ -38,7 +38,7 @@ impl People {
         Self { backend, known }
     }
 
-    /// The users with these ids. Texts that are no ids, and users that are unknown, are left out.
+    /// Returns the users with these ids. Invalid ids and unknown users are left out.
     pub(crate) async fn named(
         &self,
         ids: impl IntoIterator<Item = &str>,
@@ -77,17 +77,17 @@ impl People {
 }
 
 impl Named {
-    /// The user with this id.
+    /// Returns the user with this id.
     pub(crate) fn get(&self, id: &str) -> Option<&User> {
         self.0.get(&UserId::parse(id).ok()?).map(Arc::as_ref)
     }
 
-    /// The display name of a user; empty for one who is unknown or gone.
+    /// Returns the display name of a user; empty for an unknown or deleted one.
     pub(crate) fn name(&self, id: &str) -> &str {
         self.get(id).map_or("", |user| &user.display_name)
     }
 
-    /// The address of a user's picture; empty when there is none.
+    /// Returns the address of a user's picture; empty when there is none.
     pub(crate) fn picture(&self, id: &str) -> &str {
         self.get(id).map_or("", |user| &user.picture_url)
     }

@@ -1,4 +1,4 @@
-//! A request over HTTP as the dialects read it: path segments, query and body, whatever the method.
+//! HTTP requests in the form that the dialects use: path segments, query and body, whatever the method.
 
 use std::net::IpAddr;
 
@@ -18,7 +18,7 @@ use crate::http::rest::transcode::read_body;
 pub(crate) struct HttpRequest {
     /// The method; HEAD reads as GET.
     pub(crate) method: Method,
-    /// The segments of the path in lower case, to find the operation by. Empty segments are left out.
+    /// The segments of the path in lower case, for finding the operation. Empty segments are left out.
     pub(crate) route: Vec<String>,
     /// The same segments as they were sent, for ids.
     pub(crate) path: Vec<String>,
@@ -46,34 +46,34 @@ impl HttpRequest {
         })
     }
 
-    /// The segments of the path to match against.
+    /// Returns the segments of the path for matching.
     pub(crate) fn route(&self) -> Vec<&str> {
         self.route.iter().map(String::as_str).collect()
     }
 
-    /// The fields of the body, and those of the query that the body does not have.
+    /// Returns the fields of the body, and those of the query that the body does not have.
     pub(crate) fn fields(&self) -> Fields {
         self.body.clone().or(self.query.clone())
     }
 
-    /// The bearer token of the request. Clients that are signed out send `undefined`, `null` or nothing.
+    /// Returns the bearer token of the request. Signed-out clients send `undefined`, `null` or nothing.
     pub(crate) fn bearer(&self) -> Option<&str> {
         bearer(&self.headers).and_then(token)
     }
 
-    /// The text of a header.
+    /// Returns the text of a header.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         self.headers.get(name)?.to_str().ok()
     }
 }
 
-/// A token that is one: clients that are signed out send an empty text, `undefined` or `null`.
+/// Returns a token unless it is a placeholder: signed-out clients send an empty text, `undefined` or `null`.
 pub(crate) fn token(text: &str) -> Option<&str> {
     let text = text.trim();
     (!matches!(text, "" | "undefined" | "null")).then_some(text)
 }
 
-/// The decoded segments of a path.
+/// Returns the decoded segments of a path.
 fn segments(path: &str) -> Result<Vec<String>, Fault> {
     path.split('/')
         .filter(|segment| !segment.is_empty())
@@ -100,7 +100,7 @@ fn percent_decode(text: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The fields of a body. Without a content type it is JSON.
+/// Returns the fields of a body. Without a content type it is JSON.
 fn read_fields(headers: &HeaderMap, body: &[u8]) -> Result<Fields, Problem> {
     let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let essence = value.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
@@ -113,12 +113,12 @@ fn read_fields(headers: &HeaderMap, body: &[u8]) -> Result<Fields, Problem> {
     }
 }
 
-/// An answer in JSON.
+/// Returns an answer in JSON.
 pub(crate) fn json(status: StatusCode, body: &Value) -> Response {
     (status, [(header::CONTENT_TYPE, "application/json; charset=utf-8")], body.to_string()).into_response()
 }
 
-/// The answer 200 in JSON.
+/// Returns the answer 200 in JSON.
 pub(crate) fn ok(body: &Value) -> Result<Response, Problem> {
     Ok(json(StatusCode::OK, body))
 }

@@ -1,13 +1,13 @@
-//! Texts as dialects write them, and every kind of content as one line of text, for the dialects that have only text.
+//! Texts in the form of dialects, and every kind of content as one line of text, for the dialects that have only text.
 
 use chassis::fault::Fault;
 use proto::messaging::v1::content::Kind;
 use proto::messaging::v1::{CallOutcome, Content};
 
-/// The longest text that a dialect takes, in bytes.
+/// The longest text that a dialect accepts, in bytes.
 const MAX_BYTES: usize = 16 * 1024;
 
-/// The text of a message: line ends become LF; control characters, too much text and what shows nothing are refused.
+/// Returns the text of a message: line ends become LF; control characters, too long and invisible texts are refused.
 pub(crate) fn message(field: &str, text: &str) -> Result<String, Fault> {
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     if text.len() > MAX_BYTES {
@@ -19,12 +19,12 @@ pub(crate) fn message(field: &str, text: &str) -> Result<String, Fault> {
     visible(field, text)
 }
 
-/// A text that shows something.
+/// Returns a text that is visible; refuses any other.
 pub(crate) fn visible(field: &str, text: String) -> Result<String, Fault> {
     if chassis::text::is_blank(&text) { Err(Fault::invalid(field, chassis::text::VISIBLE)) } else { Ok(text) }
 }
 
-/// An address that a message carries: https only.
+/// Returns an address in a message: https only.
 pub(crate) fn address(field: &str, text: &str) -> Result<String, Fault> {
     match text.starts_with("https://") {
         true => Ok(text.to_owned()),
@@ -32,7 +32,7 @@ pub(crate) fn address(field: &str, text: &str) -> Result<String, Fault> {
     }
 }
 
-/// Content of any kind as one line of text. `name` is the display name of the person on a profile card.
+/// Returns content of any kind as one line of text. `name` is the display name of the user on a profile card.
 pub(crate) fn line(content: Option<&Content>, name: impl Fn(&str) -> Option<String>) -> String {
     let Some(content) = content else { return String::new() };
     let first = |texts: [&str; 2], otherwise: &str| {

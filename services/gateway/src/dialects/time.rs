@@ -1,4 +1,4 @@
-//! Times as dialects write them: milliseconds since 1970, or a text as JavaScript writes it.
+//! Times in the form of dialects: milliseconds since 1970, or a text in the format of JavaScript.
 
 use chassis::fault::Fault;
 use jiff::civil::{Date, DateTime};
@@ -9,24 +9,25 @@ use serde_json::Value;
 
 use super::fields::Fields;
 
-/// Milliseconds since 1970 of a time in a message; 0 when it is missing.
+/// Returns the milliseconds since 1970 of a time in a message; 0 when it is missing.
 pub(crate) fn millis(time: Option<prost_types::Timestamp>) -> i64 {
     let Some(time) = time else { return 0 };
     time.seconds.saturating_mul(1000).saturating_add(i64::from(time.nanos) / 1_000_000)
 }
 
-/// The time as `Date.prototype.toISOString` writes it: UTC, with milliseconds.
+/// Returns the time in the format of `Date.prototype.toISOString`: UTC, with milliseconds.
 pub(crate) fn iso(time: Option<prost_types::Timestamp>) -> String {
     Timestamp::from_millisecond(millis(time)).map(|time| format!("{time:.3}")).unwrap_or_default()
 }
 
-/// A time in a message.
+/// Returns a time in a message.
 pub(crate) fn proto(millis: i64) -> prost_types::Timestamp {
     let nanos = millis.rem_euclid(1000) * 1_000_000;
     prost_types::Timestamp { seconds: millis.div_euclid(1000), nanos: i32::try_from(nanos).unwrap_or(0) }
 }
 
-/// The time in a field, in milliseconds since 1970: a number, or a text that `new Date(text)` reads the same everywhere.
+/// Returns the time in a field, in milliseconds since 1970: a number, or a text that `new Date(text)` parses the same
+/// everywhere.
 pub(crate) fn field(fields: &Fields, name: &str) -> Result<Option<i64>, Fault> {
     let refuse = || Fault::invalid(name, "must be milliseconds since 1970 or an ISO 8601 time");
     let millis = match fields.get(name) {
@@ -43,8 +44,8 @@ pub(crate) fn field(fields: &Fields, name: &str) -> Result<Option<i64>, Fault> {
     in_range.map(Some).ok_or_else(refuse)
 }
 
-/// Reads a time as a text: digits are milliseconds; a date alone is midnight UTC; a time without a zone is UTC; and
-/// what `Date.prototype.toString` and `toUTCString` write.
+/// Reads a time as a text: digits are milliseconds; a date alone is midnight UTC; a time without a zone is UTC; and the
+/// formats of `Date.prototype.toString` and `toUTCString`.
 pub(crate) fn parse(text: &str) -> Option<i64> {
     let text = text.trim();
     if let Ok(millis) = text.parse::<i64>() {

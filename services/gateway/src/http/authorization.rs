@@ -3,7 +3,7 @@
 use http::HeaderMap;
 use http::header;
 
-/// The bearer token of a request. Any other scheme is for services, and services do not come this way.
+/// Returns the bearer token of a request. Other schemes are for services, which do not call the gateway.
 pub(crate) fn bearer(headers: &HeaderMap) -> Option<&str> {
     let value = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.split_once(' ')?;

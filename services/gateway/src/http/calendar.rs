@@ -1,5 +1,5 @@
-//! A booked call as a file for calendars (RFC 5545): what `ExportSchedule` answers, as it is and not in JSON, so that a
-//! browser hands it to the calendar of its owner.
+//! A booked call as a calendar file (RFC 5545): the answer of `ExportSchedule` unchanged, not as JSON, so that a
+//! browser opens it in the user's calendar.
 
 use std::sync::Arc;
 
@@ -19,10 +19,10 @@ use crate::http::error::Problem;
 use crate::upstream::Upstream;
 use crate::upstream::clients::OnBehalf;
 
-/// Where the file is.
+/// The path of the file.
 pub(crate) const PATH: &str = "/v1/schedules/{schedule_id}/calendar.ics";
 
-/// The route of the file.
+/// Returns the route of the file.
 pub(crate) fn router<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -50,12 +50,12 @@ async fn file(
     Ok((headers, content).into_response())
 }
 
-/// Scheduling names its files in ASCII.
+/// Converts a text to a header. Scheduling names its files in ASCII.
 fn header_of(text: String) -> Result<HeaderValue, Fault> {
     HeaderValue::try_from(text).map_err(|_| Fault::internal())
 }
 
-/// The operations of the path in the OpenAPI document.
+/// Returns the operations of the path in the OpenAPI document.
 pub(crate) fn described() -> Map<String, Value> {
     let problem = |name: &str| json!({"$ref": format!("#/components/responses/{name}")});
     let operation = json!({

@@ -1,5 +1,5 @@
-//! The document of the API, to read and to try out, at `/docs`. Everything comes from the program itself: the page makes
-//! no request to anybody else, and is not allowed to.
+//! The API document, to read and to try out, at `/docs`. All files come from the program itself: the page makes no
+//! request to another host, and is not allowed to.
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -20,13 +20,13 @@ use utoipa_swagger_ui::Config;
 use crate::http::error::Problem;
 use crate::http::static_file::StaticFile;
 
-/// Scripts, pictures and requests: from here and nowhere else.
+/// Scripts, pictures and requests: from the gateway's own origin only.
 const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; font-src 'self' data:; \
      connect-src 'self'; frame-ancestors 'none'; base-uri 'none'; form-action 'none'",
 );
 
-/// The settings of the page. In development the browser keeps the token that was entered, for the next visit.
+/// Returns the settings of the page. In development the browser keeps the token that was entered, for the next visit.
 fn settings(profile: Profile) -> Config<'static> {
     Config::from("/openapi.json")
         .try_it_out_enabled(true)
@@ -37,11 +37,11 @@ fn settings(profile: Profile) -> Config<'static> {
         .show_extensions(true)
         .default_models_expand_depth(0)
         .doc_expansion("none")
-        // A validator would be sent the document.
+        // A validator would receive the document.
         .validator_url("none")
 }
 
-/// The routes below `/docs`.
+/// Returns the routes below `/docs`.
 pub(crate) fn router<S: Clone + Send + Sync + 'static>(profile: Profile) -> Router<S> {
     let pages = Arc::new(Pages::new(profile));
     let index = {
@@ -58,7 +58,7 @@ pub(crate) fn router<S: Clone + Send + Sync + 'static>(profile: Profile) -> Rout
 /// The files of the page. All answers share the bytes of a file.
 struct Pages {
     settings: Arc<Config<'static>>,
-    /// The files that have been asked for.
+    /// The files that have been requested.
     files: RwLock<HashMap<String, Arc<StaticFile>>>,
 }
 
@@ -67,9 +67,9 @@ impl Pages {
         Self { settings: Arc::new(settings(profile)), files: RwLock::default() }
     }
 
-    /// The file with this name, when there is one.
+    /// Returns the file with this name, if it exists.
     fn named(&self, name: &str) -> Result<Option<Arc<StaticFile>>, Box<dyn Error>> {
-        // All files lie in one folder. Another way to write a name would be remembered as another file.
+        // All files lie in one folder. Another spelling of a name would be cached as another file.
         let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
         if name.is_empty() || !name.bytes().all(is_name) {
             return Ok(None);
@@ -85,7 +85,7 @@ impl Pages {
             Cow::Owned(bytes) => Bytes::from(bytes),
         };
         let file = Arc::new(StaticFile::new(HeaderValue::try_from(served.content_type)?, bytes));
-        // Of two that ask for it first, both get the one that is kept.
+        // Two concurrent first requests both get the file that is kept.
         let mut files = self.files.write().unwrap_or_else(PoisonError::into_inner);
         Ok(Some(Arc::clone(files.entry(name.to_owned()).or_insert(file))))
     }

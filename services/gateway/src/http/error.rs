@@ -1,4 +1,4 @@
-//! What went wrong, in HTTP's words: one status code and one JSON body, `parlor.gateway.v1.Error`.
+//! Errors in HTTP form: one status code and one JSON body, `parlor.gateway.v1.Error`.
 
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use crate::json;
 /// The media type of an error's body.
 const PROBLEM_JSON: HeaderValue = HeaderValue::from_static("application/problem+json");
 
-/// An answer that says what went wrong.
+/// An error as an HTTP answer.
 #[derive(Clone, Debug)]
 pub(crate) struct Problem {
     status: StatusCode,
@@ -33,7 +33,7 @@ impl Problem {
             .into()
     }
 
-    /// This path takes other methods than that of the request.
+    /// This path takes methods other than that of the request.
     pub(crate) fn method_not_allowed(allow: &[Method]) -> Self {
         let allow = allow.iter().map(Method::as_str).collect::<Vec<_>>().join(", ");
         let fault = Fault::new(Code::Unimplemented, ErrorReason::MethodNotAllowed.as_str_name())
@@ -56,7 +56,7 @@ impl Problem {
         problem
     }
 
-    /// The body is larger than it may be.
+    /// The body is larger than allowed.
     pub(crate) fn body_too_large(max: usize) -> Self {
         let fault = Fault::new(Code::InvalidArgument, ErrorReason::BodyTooLarge.as_str_name())
             .message(format!("the body has more than {max} bytes"))
@@ -64,7 +64,7 @@ impl Problem {
         Self::with_status(StatusCode::PAYLOAD_TOO_LARGE, fault)
     }
 
-    /// The body is no JSON by its own word.
+    /// The body's content type is not JSON.
     pub(crate) fn unsupported_media_type() -> Self {
         let fault = Fault::new(Code::InvalidArgument, ErrorReason::UnsupportedMediaType.as_str_name())
             .message("send the body as `content-type: application/json`");
@@ -78,7 +78,7 @@ impl Problem {
             .into()
     }
 
-    /// The file has no such part.
+    /// The file does not have the requested part.
     pub(crate) fn range_not_satisfiable(size: u64) -> Self {
         let fault = Fault::invalid("range", "must begin within the file").with("size", size);
         let mut problem = Self::with_status(StatusCode::RANGE_NOT_SATISFIABLE, fault);
@@ -88,12 +88,12 @@ impl Problem {
         problem
     }
 
-    /// Something on our side went wrong. The cause is logged where it is known.
+    /// Returns an error of the gateway. The cause is logged where it is known.
     pub(crate) fn internal() -> Self {
         Fault::internal().into()
     }
 
-    /// There is no such thing, or it is not the caller's to know of.
+    /// The resource does not exist, or the caller may not know of it.
     pub(crate) fn not_found(message: &str) -> Self {
         Fault::new(Code::NotFound, ErrorReason::NotFound.as_str_name()).message(message).into()
     }
@@ -105,7 +105,7 @@ impl Problem {
             .into()
     }
 
-    /// Too much is under way.
+    /// Too many requests are in progress.
     pub(crate) fn overloaded() -> Self {
         Fault::new(Code::Unavailable, ErrorReason::Overloaded.as_str_name())
             .message("too much is under way at the moment")
@@ -113,7 +113,7 @@ impl Problem {
             .into()
     }
 
-    /// The address of the client has all of something that it may have at once.
+    /// The address of the client has reached a limit on concurrent use.
     pub(crate) fn too_many(limit: &str, wait: Duration) -> Self {
         Fault::new(Code::ResourceExhausted, ErrorReason::RateLimited.as_str_name())
             .message("this address has too much under way at once")
@@ -122,23 +122,23 @@ impl Problem {
             .into()
     }
 
-    /// It took too long.
+    /// The request took too long.
     pub(crate) fn deadline_exceeded() -> Self {
         deadline_exceeded().into()
     }
 
-    /// The same, for a request of which not all was read: what is left of it is not waited for.
+    /// Marks an answer to a request that was not read to its end: the rest is not waited for.
     pub(crate) fn without_the_rest(mut self) -> Self {
         self.headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         self
     }
 
-    /// The status of the answer.
+    /// Returns the status of the answer.
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }
 
-    /// The error that the answer tells of.
+    /// Returns the error that the answer describes.
     pub(crate) fn fault(&self) -> &Fault {
         &self.fault
     }
@@ -155,7 +155,7 @@ impl From<Fault> for Problem {
     }
 }
 
-/// The status of a reason that HTTP has a closer word for than the code says.
+/// Returns the status of a reason for which HTTP has a closer status than the one of the code.
 fn status_of_reason(reason: &str) -> Option<StatusCode> {
     match messaging::ErrorReason::from_str_name(reason)? {
         messaging::ErrorReason::UploadTooSlow => Some(StatusCode::REQUEST_TIMEOUT),
@@ -191,7 +191,7 @@ impl IntoResponse for Problem {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(whole_seconds(wait)));
         }
         if self.status == StatusCode::PAYLOAD_TOO_LARGE {
-            // What is left of the body is not read: say so, or the client sends its next request into a closing
+            // The rest of the body is not read: announce it, or the client sends its next request into a closing
             // connection.
             headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
@@ -204,11 +204,12 @@ impl IntoResponse for Problem {
     }
 }
 
-/// What a service said, fit to be told to a client: nothing of how we are made, and a time to wait wherever waiting is
-/// what helps.
+/// Returns a service's error in a form fit for clients: without internals, and with a time to wait wherever waiting
+/// helps.
 fn fault_of(status: &Status) -> Fault {
     let said = Fault::of(status);
-    // Without a reason it does not come from a service of ours but from something between: its text is about us.
+    // An error without a reason does not come from one of the services but from a layer in between: its text describes
+    // internals.
     let fault = if said.reason().is_empty() { unreasoned(&said) } else { said };
     match fault.code() {
         Code::Internal | Code::Unknown | Code::DataLoss => Fault::internal(),
@@ -250,13 +251,13 @@ fn deadline_exceeded() -> Fault {
         .message("it took too long; whether it was done is not known")
 }
 
-/// The body that tells a client what a service said, on the socket.
+/// Returns the body that describes a service's error to a client of the socket.
 pub(crate) fn body(status: &Status) -> Error {
     let request_id = trace::current().map(|context| context.trace_id.to_string());
     Error { request_id, ..error_of(&fault_of(status)) }
 }
 
-/// The body that tells a client of a fault.
+/// Returns the body that describes a fault to a client.
 fn error_of(fault: &Fault) -> Error {
     Error {
         status: i32::from(http_status(fault.code()).as_u16()),
@@ -274,7 +275,7 @@ fn error_of(fault: &Fault) -> Error {
     }
 }
 
-/// The HTTP status that goes with a gRPC code.
+/// Returns the HTTP status of a gRPC code.
 fn http_status(code: Code) -> StatusCode {
     match code {
         Code::Ok => StatusCode::OK,
@@ -291,7 +292,7 @@ fn http_status(code: Code) -> StatusCode {
     }
 }
 
-/// Rounded up: who comes back a moment early is refused again.
+/// Rounds up to seconds: a client that comes back a moment early is refused again.
 fn whole_seconds(wait: Duration) -> u64 {
     wait.as_secs() + u64::from(wait.subsec_nanos() > 0)
 }

@@ -1,9 +1,9 @@
-//! Tags of what is served, and the question of a client whether what it has is still that (RFC 9110, 13.1.2).
+//! Entity tags, and the check of a client's `If-None-Match` (RFC 9110, 13.1.2).
 
 use headers::{ETag, HeaderMapExt as _, IfNoneMatch};
 use http::{HeaderMap, HeaderValue};
 
-/// True when a client that sent these headers has what this tag stands for. Lists, weak tags and `*` count.
+/// True when the client that sent these headers already has the version with this tag. Lists, weak tags and `*` count.
 pub(crate) fn is_known(headers: &HeaderMap, tag: &HeaderValue) -> bool {
     let Some(known) = headers.typed_get::<IfNoneMatch>() else { return false };
     let tag = tag.to_str().ok().and_then(|tag| tag.parse::<ETag>().ok());

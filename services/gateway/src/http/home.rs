@@ -1,4 +1,4 @@
-//! The start page: for people a page, for programs JSON.
+//! The start page: HTML for browsers, JSON for programs.
 
 use std::convert::Infallible;
 use std::sync::{Arc, LazyLock};
@@ -19,7 +19,7 @@ use crate::dialects;
 
 const PAGE: &str = include_str!("../../web/index.html");
 
-/// The page, cut where the name of the host stands. All answers share these bytes.
+/// The page, split where the name of the host is inserted. All answers share these bytes.
 static PARTS: LazyLock<Vec<Bytes>> = LazyLock::new(|| {
     let page = PAGE.replace("{{version}}", env!("CARGO_PKG_VERSION"));
     page.split("{{host}}").map(|part| Bytes::from(part.to_owned())).collect()
@@ -29,7 +29,7 @@ const POLICY: HeaderValue = HeaderValue::from_static(
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'; base-uri 'none'",
 );
 
-/// The route of the start page.
+/// Returns the route of the start page.
 pub(crate) fn router<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -61,7 +61,7 @@ fn page(headers: &HeaderMap) -> Response {
     (headers, Body::from_stream(parts)).into_response()
 }
 
-/// The page with the name of a host where it belongs.
+/// Returns the page with the name of a host inserted.
 fn parts(host: &str) -> Vec<Bytes> {
     let (host, mut page) = (Bytes::copy_from_slice(host.as_bytes()), Vec::new());
     for part in PARTS.iter() {
@@ -73,7 +73,8 @@ fn parts(host: &str) -> Vec<Bytes> {
     page
 }
 
-/// The name that the browser knows us by. What could be anything but a name does not get onto the page.
+/// Returns the host name by which the browser knows the gateway. A text that is not plainly a host name does not get
+/// onto the page.
 fn host(headers: &HeaderMap) -> &str {
     let host = headers.get(header::HOST).and_then(|value| value.to_str().ok());
     let is_name =
@@ -93,7 +94,7 @@ fn description(dialects: &DialectsConfig) -> Response {
             "events": "/v1/events",
         },
     });
-    // Clients of the playground look for the state of the server here.
+    // Clients of the playground read the state of the server here.
     if dialects.playground
         && let (Some(fields), Value::Object(status)) =
             (description.as_object_mut(), dialects::playground_status())

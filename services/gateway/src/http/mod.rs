@@ -1,4 +1,4 @@
-//! HTTP: the server, what surrounds every request, and the routes of everything but live connections.
+//! HTTP: the server, the middleware around every request, and the routes of everything but live connections.
 
 pub(crate) mod authorization;
 mod calendar;
@@ -22,7 +22,7 @@ use chassis::profile::Profile;
 use crate::config::Config;
 use crate::upstream::Upstream;
 
-/// All routes of HTTP. Fails when the contract has a rule that cannot be followed.
+/// Returns all routes of HTTP. Fails when the contract has a rule that cannot be implemented.
 pub(crate) fn router<S>(profile: Profile) -> anyhow::Result<Router<S>>
 where
     S: Clone + Send + Sync + 'static,
@@ -39,7 +39,7 @@ where
     Ok(routes)
 }
 
-/// The paths that no rpc has, for the OpenAPI document.
+/// Returns the paths that belong to no rpc, for the OpenAPI document.
 pub(crate) fn described() -> [rest::Described; 3] {
     [
         (files::PATH, files::described()),

@@ -1,4 +1,4 @@
-//! Files of the program itself: one copy for all answers, as they are and compressed, with a tag.
+//! Static files of the program: one copy for all answers, plain and compressed, with a tag.
 
 use std::io::Write as _;
 
@@ -13,7 +13,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::http::etag;
 
-/// A smaller file is not compressed.
+/// The smallest file that is compressed, in bytes.
 const COMPRESSED_FROM: usize = 1024;
 
 /// A file that does not change while the process runs.
@@ -26,7 +26,7 @@ pub(crate) struct StaticFile {
 }
 
 impl StaticFile {
-    /// A file of text.
+    /// Creates a file of text.
     pub(crate) fn new(content_type: HeaderValue, plain: Bytes) -> Self {
         let sum = Sha256::digest(&plain);
         let digits: String = sum.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
@@ -36,7 +36,8 @@ impl StaticFile {
         Self { content_type, etag: etag.unwrap_or(HeaderValue::from_static("W/\"0\"")), plain, gzip }
     }
 
-    /// The answer to a request with these headers. Browsers ask again each time, and get 304 while they have it.
+    /// Returns the answer to a request with these headers. Browsers revalidate each time, and get 304 while their copy
+    /// is current.
     pub(crate) fn respond(&self, request: &HeaderMap) -> Response {
         let gzip = self.gzip.as_ref().filter(|_| takes_gzip(request));
         let mut response = if etag::is_known(request, &self.etag) {
@@ -56,14 +57,14 @@ impl StaticFile {
     }
 }
 
-/// The file compressed; `None` when that fails or makes it no smaller.
+/// Compresses the file; `None` when that fails or makes it no smaller.
 fn compressed(plain: &[u8]) -> Option<Bytes> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::default());
     let written = encoder.write_all(plain).and_then(|()| encoder.finish());
     written.ok().filter(|gzip| gzip.len() < plain.len()).map(Bytes::from)
 }
 
-/// True when the client takes gzip by name.
+/// True when the client accepts gzip by name.
 fn takes_gzip(request: &HeaderMap) -> bool {
     let lists = request.get_all(header::ACCEPT_ENCODING).iter().filter_map(|list| list.to_str().ok());
     lists.flat_map(|list| list.split(',')).any(|coding| {

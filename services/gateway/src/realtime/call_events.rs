@@ -1,9 +1,9 @@
-//! What happens to the calls of those who are connected here.
+//! Events of the calls of connected users.
 //!
-//! There is one subscription per user who is in, however many connections the user has and whatever they follow: a call
-//! rings on a connection that has subscribed to nothing. What the bus brings is handed out at once; there is no log of it
-//! to compare with, so that a client that was away asks for its active call. A version of a call that arrives after a
-//! newer one is not handed out.
+//! There is one subscription per connected user, however many connections the user has and whatever they follow: a call
+//! rings on a connection that has subscribed to nothing. Events from the bus are delivered at once; there is no log to
+//! compare them with, so a client that was away asks for its active call. A version of a call that arrives after a
+//! newer one is not delivered.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -22,38 +22,38 @@ use super::connection::Connection;
 use super::frame::Frame;
 use super::registry::ConnectionRegistry;
 
-/// What the subject of a user's calls begins with.
+/// The prefix of the subject of a user's calls.
 const SUBJECT: &str = "parlor.scheduling.v1.user.";
 
-/// How many hints may wait. When more come they are lost.
+/// The maximum number of hints that wait. Further ones are lost.
 const WAITING_HINTS: usize = 4096;
 
-/// The calls of which the latest version that was handed out is remembered at least.
+/// The minimum number of calls whose latest delivered version is remembered.
 const REMEMBERED: usize = 8 * 1024;
 
-/// The versions of calls, each as one of the two sees it.
+/// The versions of calls, each as one of the two users sees it.
 type Versions = Newest<(UserId, CallId), 1>;
 
-/// Brings calls to those who are connected.
+/// Delivers events of calls to connected users.
 pub(crate) struct CallEvents {
     registry: ConnectionRegistry,
     events: Events,
-    /// Absent until the bus has confirmed it.
+    /// The cell is empty until the bus has confirmed the subscription.
     users: Mutex<HashMap<UserId, Arc<OnceCell<Subscription>>>>,
-    /// What the bus puts hints into, and its other end before the task is started.
+    /// The sender that the bus uses for hints, and its receiver before the task is started.
     hint_sender: mpsc::Sender<Delivery>,
     pending_tasks: Mutex<Option<Inbox>>,
 }
 
-/// What the task reads from.
+/// The receivers that the task reads.
 struct Inbox {
     hints: mpsc::Receiver<Delivery>,
-    /// Who has no connection any more.
+    /// Users whose last connection has closed.
     disconnected: mpsc::UnboundedReceiver<UserId>,
 }
 
 impl CallEvents {
-    /// For those behind this registry, which says who has disconnected.
+    /// Creates it for the users of this registry, which reports who has disconnected.
     pub(crate) fn new(
         registry: ConnectionRegistry,
         disconnected: mpsc::UnboundedReceiver<UserId>,
@@ -69,14 +69,14 @@ impl CallEvents {
         }
     }
 
-    /// From the return of this on, what happens to the calls of a user who is in is heard.
+    /// Subscribes to the calls of a connected user. Events that happen after it returns are received.
     pub(crate) async fn hear(&self, user: UserId) {
         let cell = Arc::clone(self.users().entry(user).or_default());
         let subject = proto::subject::calls(user);
         cell.get_or_init(|| self.events.subscribe(&subject, self.hint_sender.clone())).await;
     }
 
-    /// Starts the task that hands out, and that forgets who has gone.
+    /// Starts the task that delivers events and unsubscribes from users who have disconnected.
     pub(crate) fn start(self: &Arc<Self>, tasks: &Tasks) {
         let inbox = self.pending_tasks.lock().unwrap_or_else(PoisonError::into_inner).take();
         let Some(inbox) = inbox else { return };
@@ -96,10 +96,10 @@ impl CallEvents {
         }
     }
 
-    /// One whose last connection has gone is not listened for, unless the user is back already.
+    /// Unsubscribes from a user whose last connection has closed, unless they have connected again.
     fn forget(&self, user: UserId) {
         let mut users = self.users();
-        // Under the lock: whoever comes in at this moment asks for it after that, and finds it gone.
+        // Under the lock: a user who connects at this moment subscribes after it, and finds the subscription gone.
         if self.registry.of_user(user).is_empty() {
             users.remove(&user);
             if users.is_empty() {
@@ -145,13 +145,13 @@ impl CallEvents {
                     self.registry.look_at_device((user, session));
                 }
             }
-            // A newer service says something that we do not know.
+            // An event of a newer service, unknown here.
             None => {}
         }
     }
 
     fn users(&self) -> MutexGuard<'_, HashMap<UserId, Arc<OnceCell<Subscription>>>> {
-        // Nothing in here panics half way through a change, so a poisoned lock is as good as any other.
+        // No code panics between two parts of a change, so a poisoned lock is still consistent.
         self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

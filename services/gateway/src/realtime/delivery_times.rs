@@ -3,8 +3,9 @@
 use chassis::clock::{Clock, Timestamp};
 use metrics::Histogram;
 
-/// The histogram `delivery_seconds`: a value for each event that at least one connection is handed, from the time that
-/// the event itself gives. Between machines it is as exact as their clocks agree; a time ahead of this clock counts as 0.
+/// The histogram `delivery_seconds`: a value for each event delivered to at least one connection, measured from the
+/// time in the event itself. Between machines it is as exact as their clocks agree; a time ahead of this clock counts
+/// as 0.
 #[derive(Clone)]
 pub(super) struct DeliveryTimes {
     clock: Clock,
@@ -16,7 +17,7 @@ impl DeliveryTimes {
         Self { clock, seconds: metrics::histogram!("delivery_seconds") }
     }
 
-    /// An event of this time was handed to connections.
+    /// Records that an event of this time was delivered to connections.
     pub(super) fn record(&self, occur_time: Timestamp) {
         self.seconds.record(self.clock.now().since(occur_time));
     }

@@ -1,7 +1,8 @@
-//! Tells scheduling which devices have come and gone, in batches, so that the call of one that does not come back ends.
+//! Reports of connected and disconnected devices to scheduling, in batches, so that the call of a device that does not
+//! come back ends.
 //!
-//! A device is a session; one with ten connections has come once. Scheduling asks on the bus about a device that another
-//! gateway says has left: the gateway to which it is connected counts it as one that has come.
+//! A device is a session; ten connections of it count as one device. Scheduling asks on the bus about a device that
+//! another gateway reports as disconnected: the gateway to which it is connected then reports it as connected.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -15,22 +16,22 @@ use tonic::Status;
 
 use super::{CLOSE_TIMEOUT, FINISH_TIMEOUT, Realtime};
 
-/// The time between two reports, if there is something to tell.
+/// The time between two reports, if there are changes to report.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// As many are in one report.
+/// The maximum number of devices in one report.
 const BATCH: usize = 1_000;
 
-/// The longest time in which scheduling takes in a report.
+/// The longest time for scheduling to process a report.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// The longest time for all reports when the gateway stops.
 const LAST_PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// Devices to tell of, and whether they are connected.
+/// Devices to report, each true when it is connected.
 type News = BTreeMap<(UserId, SessionId), bool>;
 
-/// Starts the task that tells.
+/// Starts the task that reports.
 pub(super) fn start(realtime: &Realtime, tasks: &Tasks) {
     let realtime = realtime.clone();
     tasks.spawn("devices", |shutdown| report(realtime, shutdown));
@@ -58,7 +59,7 @@ async fn report(realtime: Realtime, shutdown: Shutdown) {
     drop(tokio::time::timeout(LAST_PATIENCE, tell(&realtime, &mut news)).await);
 }
 
-/// Tells all there is to tell. What was not taken in is told with the next.
+/// Reports all changes. A change that was not accepted is reported with the next.
 async fn tell(realtime: &Realtime, news: &mut News) -> Result<(), Status> {
     news.extend(realtime.registry().changed_devices());
     while !news.is_empty() {

@@ -1,4 +1,4 @@
-//! One frame on its way to any number of connections: encoded at most once per wire format, whoever asks first.
+//! One frame for any number of connections: encoded at most once per wire format.
 
 use std::sync::{Arc, OnceLock};
 
@@ -20,7 +20,7 @@ pub(crate) enum Format {
     Text,
     /// Protobuf in binary frames.
     Binary,
-    /// Neither: a dialect translates the frames.
+    /// No encoding: a dialect translates the frames.
     Typed,
 }
 
@@ -33,22 +33,23 @@ pub(crate) struct Frame {
 }
 
 impl Frame {
-    /// A frame that answers no command.
+    /// Creates a frame that answers no command.
     pub(crate) fn push(body: Body) -> Arc<Self> {
         Self::new(String::new(), body)
     }
 
-    /// The answer to the command with this id.
+    /// Returns the answer to the command with this id.
     pub(crate) fn reply(id: String, body: Body) -> Arc<Self> {
         Self::new(id, body)
     }
 
-    /// The answer to a command that has failed; without an id, why the connection is about to be closed.
+    /// Returns the answer to a command that has failed; without an id, the reason for which the connection is about to
+    /// be closed.
     pub(crate) fn error(id: String, status: &Status) -> Arc<Self> {
         Self::new(id, Body::Error(error::body(status)))
     }
 
-    /// The answer to a command that is refused here.
+    /// Returns the answer to a command that the gateway refuses.
     pub(crate) fn fault(id: String, fault: Fault) -> Arc<Self> {
         Self::error(id, &fault.into())
     }
@@ -59,7 +60,7 @@ impl Frame {
         Arc::new(Self { message, text: OnceLock::new(), binary: OnceLock::new() })
     }
 
-    /// What it says.
+    /// Returns the content of the frame.
     pub(crate) fn body(&self) -> Option<&Body> {
         self.message.frame.as_ref()
     }
@@ -74,7 +75,7 @@ impl Frame {
         self.binary.get_or_init(|| Bytes::from(self.message.encode_to_vec()))
     }
 
-    /// The number of bytes that it takes in this format.
+    /// Returns the number of bytes that it takes in this format.
     pub(crate) fn len(&self, format: Format) -> usize {
         match format {
             Format::Text => self.text().len(),
@@ -83,7 +84,7 @@ impl Frame {
         }
     }
 
-    /// For a WebSocket; `None` when a dialect translates it. The bytes are shared, not copied.
+    /// Returns the frame for a WebSocket; `None` when a dialect translates it. The bytes are shared, not copied.
     pub(crate) fn message(&self, format: Format) -> Option<ws::Message> {
         match format {
             Format::Text => Some(ws::Message::Text(self.text().clone())),
@@ -92,7 +93,7 @@ impl Frame {
         }
     }
 
-    /// What kind of event it is on an SSE stream: the name of the arm.
+    /// Returns the type of the event on an SSE stream: the name of the arm.
     pub(crate) fn kind(&self) -> &'static str {
         match self.body() {
             Some(Body::Ready(_)) => "ready",

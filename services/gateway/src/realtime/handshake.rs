@@ -1,4 +1,4 @@
-//! Who may open a connection.
+//! The admission of connections.
 
 use std::net::IpAddr;
 
@@ -17,7 +17,7 @@ use crate::realtime::identity::SignedIn;
 use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::session_watch::sign_in;
 
-/// Whether somebody may have a connection. Who has shown a token is known after it.
+/// Admits a new connection. The user of a token is verified afterwards.
 pub(crate) async fn admit(
     realtime: &Realtime,
     address: Option<Extension<ClientAddress>>,
@@ -51,7 +51,7 @@ pub(crate) fn admit_address(
     Ok(realtime.registry().admit(address, &config.sockets)?)
 }
 
-/// A token in an address ends up in logs and histories.
+/// Refuses a token in an address: it would end up in logs and browser histories.
 fn refuse_token_in(query: Option<&str>) -> Result<(), Fault> {
     let names =
         form_urlencoded::parse(query.unwrap_or_default().as_bytes()).map(|(name, _)| name.to_lowercase());

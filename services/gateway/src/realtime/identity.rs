@@ -1,4 +1,4 @@
-//! The one for whom a connection reads: a user in one of their sessions, or the anonymous viewer.
+//! The viewer for whom a connection reads: a user in one of their sessions, or the anonymous viewer.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -15,12 +15,13 @@ pub(crate) enum Viewer {
 }
 
 impl Viewer {
-    /// The id by which questions of access name the viewer. The nil UUID, which no user has, is the anonymous viewer's.
+    /// Returns the id by which access checks name the viewer. The nil UUID, which no user has, is the anonymous
+    /// viewer's.
     pub(crate) fn access_id(self) -> UserId {
         self.user_id().unwrap_or(UserId::from(Uuid::nil()))
     }
 
-    /// The user; `None` for the anonymous viewer.
+    /// Returns the user; `None` for the anonymous viewer.
     pub(crate) fn user_id(self) -> Option<UserId> {
         match self {
             Self::User(user_id) => Some(user_id),
@@ -29,23 +30,23 @@ impl Viewer {
     }
 }
 
-/// A session that a token was found to stand for.
+/// The session of a verified token.
 #[derive(Clone, Debug)]
 pub(crate) struct SignedIn {
     /// The user.
     pub(crate) user_id: UserId,
     /// The user's session.
     pub(crate) session_id: SessionId,
-    /// The secret that shows it, and its end.
+    /// The secret that proves it, and its end.
     pub(crate) proof: SessionProof,
 }
 
-/// The secret that a session may be read with.
+/// The secret with which a session may be read.
 #[derive(Clone, PartialEq, Eq)]
 pub(crate) enum Credential {
     /// The session's token.
     Token(Arc<str>),
-    /// A ticket for an event stream, which allows nothing but this stream.
+    /// A ticket for an event stream, which is valid for this stream only.
     StreamTicket {
         /// The ticket.
         ticket: Arc<str>,
@@ -55,7 +56,7 @@ pub(crate) enum Credential {
 }
 
 impl Credential {
-    /// The key of the event stream that was opened with a ticket.
+    /// Returns the key of the event stream that was opened with a ticket.
     pub(crate) fn stream_key(&self) -> Option<&StreamKey> {
         match self {
             Self::Token(_) => None,
@@ -78,7 +79,7 @@ impl fmt::Debug for Credential {
 pub(crate) struct StreamKey([u8; 16]);
 
 impl StreamKey {
-    /// The bytes that an id carries.
+    /// Returns the bytes that an id contains.
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.0
     }
@@ -96,12 +97,12 @@ impl fmt::Debug for StreamKey {
     }
 }
 
-/// The secret that shows that a session is there, and its end.
+/// The secret that proves a session, and the session's end.
 #[derive(Clone, Debug)]
 pub(crate) struct SessionProof {
     /// The secret.
     pub(crate) credential: Credential,
-    /// When the session ends, as far as is known: it may have been prolonged since.
+    /// The end of the session, as far as is known: it may have been prolonged since.
     pub(crate) expires: Timestamp,
 }
 
@@ -114,22 +115,23 @@ pub(crate) struct Identity {
 }
 
 impl Identity {
-    /// The user.
+    /// Returns the user.
     pub(crate) fn user_id(&self) -> UserId {
         self.user_id
     }
 
-    /// The user's session.
+    /// Returns the user's session.
     pub(crate) fn session_id(&self) -> SessionId {
         self.session_id
     }
 
-    /// The present secret of the session.
+    /// Returns the current secret of the session.
     pub(crate) fn credential(&self) -> Credential {
         self.proof().credential.clone()
     }
 
-    /// The present token of the session; empty, which no session has, for an event stream that was opened with a ticket.
+    /// Returns the current token of the session; empty, which no session's is, for an event stream that was opened with
+    /// a ticket.
     pub(crate) fn token(&self) -> Arc<str> {
         match &self.proof().credential {
             Credential::Token(token) => Arc::clone(token),
@@ -137,7 +139,7 @@ impl Identity {
         }
     }
 
-    /// When the session ends, as far as is known.
+    /// Returns the end of the session, as far as is known.
     pub(crate) fn expires(&self) -> Timestamp {
         self.proof().expires
     }

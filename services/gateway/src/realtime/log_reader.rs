@@ -1,51 +1,52 @@
-//! Where one connection stands in one log: it first reads what it missed, then it hears what happens. No I/O.
+//! The position of one connection in one log: it first reads the entries that it missed, then it receives new ones. No
+//! I/O.
 //!
-//! While the history is read, what happens is kept, at most [`MEANWHILE`]. When the reading has reached some place, what
-//! was kept beyond it follows, and the reader is live, unless more has happened than was kept: then it reads on from
-//! there. However the two interleave, every sequence after the first is handed out once and in order.
+//! While the history is read, new entries are kept, at most [`MEANWHILE`]. When the reading has reached a position, the
+//! entries kept beyond it follow, and the reader is live, unless there were more new entries than fit: then it reads on
+//! from there. However the two interleave, every sequence after the first is delivered once and in order.
 
-/// How much is kept of what happens while the history is read. What does not fit is read from the log.
+/// The number of new entries that are kept while the history is read. Further ones are read from the log.
 pub(super) const MEANWHILE: usize = 64;
 
-/// Where one connection stands in one log.
+/// The position of one connection in one log.
 #[derive(Debug)]
 pub(super) struct Reader<T> {
-    /// Everything up to here has been handed out, or was known to the client.
+    /// Everything up to here has been delivered, or was known to the client.
     sent: i64,
-    /// What happened while the history is being read, in its order; `None` once the reader is live.
+    /// The entries that arrived while the history is being read, in order; `None` once the reader is live.
     meanwhile: Option<Vec<(i64, T)>>,
 }
 
-/// What becomes of something that happened.
+/// The handling of a new entry.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Happened<T> {
-    /// It is handed out now.
+    /// It is delivered now.
     Now(T),
-    /// It is handed out, or read from the log, when the history has been.
+    /// It is delivered, or read from the log, after the history.
     Kept,
     /// It was in the history already.
     Known,
-    /// Something before it is missing; that does not happen as long as the topic hands out everything in order.
+    /// An entry before it is missing; that does not happen as long as the topic delivers everything in order.
     Gap,
 }
 
 impl<T> Reader<T> {
-    /// One that reads its history first.
+    /// Creates a reader that reads its history first.
     pub(super) fn catching_up() -> Self {
         Self { sent: 0, meanwhile: Some(Vec::new()) }
     }
 
-    /// Whether it hears what happens at once.
+    /// True when it receives new entries at once.
     pub(super) fn is_live(&self) -> bool {
         self.meanwhile.is_none()
     }
 
-    /// Everything up to here has been handed out.
+    /// Returns the sequence up to which everything has been delivered.
     pub(super) fn sent(&self) -> i64 {
         self.sent
     }
 
-    /// Something happened; such things come in order, without gaps.
+    /// Handles a new entry; entries come in order, without gaps.
     pub(super) fn happened(&mut self, sequence: i64, item: T) -> Happened<T> {
         match &mut self.meanwhile {
             Some(kept) => {
@@ -63,8 +64,8 @@ impl<T> Reader<T> {
         }
     }
 
-    /// The history has been handed out up to `sent`, while the log is known to reach to `head` at least. Returns what
-    /// follows now. The reader is live after it, or goes on reading after [`Reader::sent`].
+    /// Records that the history has been delivered up to `sent`, while the log is known to reach to `head` at least.
+    /// Returns the entries that follow now. Afterwards the reader is live, or reads on after [`Reader::sent`].
     pub(super) fn caught_up(&mut self, sent: i64, head: i64) -> Vec<T> {
         let Some(kept) = self.meanwhile.take() else {
             self.sent = self.sent.max(sent);

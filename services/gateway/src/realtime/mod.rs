@@ -1,14 +1,14 @@
-//! Live connections: what they follow, how they resume, and what ends them. The WebSocket and the event stream stand on
-//! top; a dialect's socket is one more.
+//! Live connections: the logs that they follow, their resumption, and their end. The WebSocket and the event stream are
+//! built on top, as are the sockets of dialects.
 //!
 //! ```text
-//! connection     one connection as all others see it         frame, frame_json  what it reads and writes
+//! connection     one connection as all others see it         frame, frame_json  its frames
 //! identity       the user, or the anonymous viewer           registry           the open connections, and their limits
 //! handshake      admits new connections                      session_watch      ends those of ended sessions
 //! hub, topic     the logs that are followed here             log_reader         one connection in one log
 //! resume         from a known sequence to live               subscriber         one view on the logs, typed
 //! watermarks     which receipts are late
-//! presence       reports connected users to conversation     call_events        hands out calls
+//! presence       reports connected users to conversation     call_events        delivers call events
 //! devices        reports connected devices to scheduling
 //! websocket      the canonical socket, and its transport     sse                the event stream
 //! ```
@@ -56,11 +56,11 @@ use self::registry::{ConnectionRegistry, ConnectionSlot};
 use crate::config::Config;
 use crate::upstream::Upstream;
 
-/// How long commands that are under way may take when the gateway goes, and how long the last frames.
+/// The longest time for commands in progress and the last frames when the gateway stops.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(4);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// The live connections of this realtime, and what they stand on. Cheap to clone.
+/// The live connections of this gateway, and their dependencies. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct Realtime(Arc<Inner>);
 
@@ -107,12 +107,12 @@ impl Realtime {
         tasks.spawn("sockets", |shutdown| drain(realtime, shutdown));
     }
 
-    /// The configuration, as it holds under the profile.
+    /// Returns the configuration under the profile.
     pub(crate) fn config(&self) -> &Config {
         &self.0.config
     }
 
-    /// The configuration, to be kept by a task.
+    /// Returns the configuration, for a task to keep.
     pub(crate) fn shared_config(&self) -> Arc<Config> {
         Arc::clone(&self.0.config)
     }
@@ -127,7 +127,7 @@ impl Realtime {
         &self.0.events
     }
 
-    /// The time.
+    /// The clock.
     pub(crate) fn clock(&self) -> &Clock {
         &self.0.clock
     }
@@ -142,13 +142,13 @@ impl Realtime {
         &self.0.registry
     }
 
-    /// Hands out what happens to the calls of connected users.
+    /// Returns the delivery of events of the calls of connected users.
     pub(crate) fn call_events(&self) -> &CallEvents {
         &self.0.call_events
     }
 
     /// Opens a connection of a user who has signed in. It is registered until it is detached from the slot, or the slot
-    /// is given back.
+    /// is released.
     pub(crate) fn connect(
         &self,
         slot: &ConnectionSlot,
@@ -182,7 +182,8 @@ impl Realtime {
         Ok(connection)
     }
 
-    /// How long a client is to wait before it connects again after a restart: another time for each connection.
+    /// Returns the time that a client waits before it connects again after a restart; the times of connections are
+    /// spread.
     pub(crate) fn reconnect_delay(&self, number: u64) -> Duration {
         let spread = self.0.config.sockets.drain_spread;
         let millis = u64::try_from(spread.as_millis()).unwrap_or(u64::MAX).max(1);
@@ -210,8 +211,8 @@ fn describe() {
     );
 }
 
-/// When the gateway goes: no connection is admitted, what is under way is finished, and each client is told when to
-/// connect again.
+/// Closes the connections when the gateway stops: none is admitted any more, work in progress is finished, and each
+/// client is told the time at which to connect again.
 async fn drain(realtime: Realtime, shutdown: Shutdown) {
     shutdown.wait().await;
     let registry = realtime.registry();

@@ -1,8 +1,8 @@
-//! Tells conversation who is connected here: who came and who left, in batches, and nothing while somebody stays.
+//! Reports of connected users to conversation: arrivals and departures, in batches, and nothing while a user stays.
 //!
-//! Somebody is here with one connection as with ten. Who goes counts as here for some seconds more, so that a reconnect
-//! is nothing to tell. A report that says nothing keeps what was told before; when conversation has not heard of us for too
-//! long it says so, and everything is told anew, under another id.
+//! A user is present with one connection as with ten. A user who disconnects counts as present for some more seconds,
+//! so that a reconnect is not reported. An empty report renews the earlier ones; if conversation has not received a
+//! report of this gateway for too long, it says so, and all users are reported anew, under another id.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
@@ -17,25 +17,25 @@ use tonic::Status;
 use super::{CLOSE_TIMEOUT, FINISH_TIMEOUT};
 use crate::realtime::Realtime;
 
-/// How often there is a report, if there is something to tell.
+/// The interval between reports, if there are changes to report.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// How often there is one when there is nothing to tell: three fit into what conversation waits for one.
+/// The interval between reports without changes: three fit into the time after which conversation gives a gateway up.
 const RENEWAL: Duration = Duration::from_secs(20);
 
-/// How long one who has gone counts as here.
+/// The time for which a user who has disconnected counts as present.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// As many are in one report.
+/// The maximum number of users in one report.
 const BATCH: usize = 1_000;
 
-/// How long conversation may take to take in a report.
+/// The longest time for conversation to process a report.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// How long all reports may take when the gateway goes. What is not told by then is known a minute later.
+/// The longest time for all reports when the gateway stops. Unreported departures become known a minute later.
 const LAST_PATIENCE: Duration = Duration::from_millis(1_500);
 
-/// Starts the task that tells.
+/// Starts the task that reports.
 pub(super) fn start(realtime: &Realtime, tasks: &Tasks) {
     let realtime = realtime.clone();
     tasks.spawn("presence", |shutdown| report(realtime, shutdown));
@@ -60,7 +60,7 @@ async fn report(realtime: Realtime, shutdown: Shutdown) {
         is_failing = outcome.is_err();
     }
 
-    // The others have been told to go; who is here still when they should have gone is told to have left all the same.
+    // The others have been told to leave; users who are still connected after their time are reported as departed too.
     drop(tokio::time::timeout(FINISH_TIMEOUT + CLOSE_TIMEOUT, realtime.registry().emptied()).await);
     ledger.close();
     let last_reports = async { while tell(&realtime, &mut ledger).await.is_ok_and(|more| more) {} };
@@ -77,7 +77,7 @@ async fn round(realtime: &Realtime, ledger: &mut Ledger) -> Result<(), Status> {
     Ok(())
 }
 
-/// Makes one report, if one is due. Says whether there is more to tell at once.
+/// Makes one report, if one is due. Returns true when another one is due at once.
 async fn tell(realtime: &Realtime, ledger: &mut Ledger) -> Result<bool, Status> {
     let Some(report) = ledger.due(Instant::now()) else { return Ok(false) };
     let mut request = as_service(report.clone(), realtime.upstream().clients().credential(), None);
@@ -91,23 +91,23 @@ async fn tell(realtime: &Realtime, ledger: &mut Ledger) -> Result<bool, Status> 
     };
     if answer.restate {
         ledger.begin_anew(realtime.registry().users());
-        // Not at once: should conversation say so again and again, it is not asked without a pause.
+        // Not at once: if conversation repeats its answer again and again, there is a pause between the reports.
         return Ok(false);
     }
     ledger.taken(&report, Instant::now());
     Ok(!ledger.news.is_empty())
 }
 
-/// What conversation knows, and what it does not know yet.
+/// The reported state, and the changes to report.
 struct Ledger {
     id: GatewayId,
-    /// When the last report was taken in; `None` before the first under this id.
+    /// The time at which the last report was accepted; `None` before the first under this id.
     taken: Option<Instant>,
-    /// Those of whom conversation knows that they are here.
+    /// The users whom conversation knows to be present.
     told: HashSet<UserId>,
-    /// Those to tell of, and whether they came.
+    /// The users to report, each true when they arrived.
     news: BTreeMap<UserId, bool>,
-    /// Those who have gone and may come back, and since when.
+    /// Users who have disconnected and may come back, and the time at which they did.
     away: HashMap<UserId, Instant>,
 }
 
@@ -122,7 +122,7 @@ impl Ledger {
         }
     }
 
-    /// Somebody is here now, or is not.
+    /// Records that a user is connected now, or is not.
     fn note(&mut self, user: UserId, is_in: bool, now: Instant) {
         if is_in {
             self.away.remove(&user);
@@ -132,12 +132,12 @@ impl Ledger {
                 self.news.insert(user, true);
             }
         } else if self.told.contains(&user) || self.news.get(&user) == Some(&true) {
-            // Also of one who was here for a moment it is told: it was seen.
+            // A user who was present only for a moment is reported too: they were seen.
             self.away.entry(user).or_insert(now);
         }
     }
 
-    /// Those who have been away for long have left.
+    /// Turns users who have been away for long into departures.
     fn pass(&mut self, now: Instant) {
         let (told, news) = (&self.told, &mut self.news);
         self.away.retain(|user, since| {
@@ -149,7 +149,7 @@ impl Ledger {
         });
     }
 
-    /// The next report; `None` while there is nothing to tell and nothing to renew.
+    /// Returns the next report; `None` while there is nothing to report and nothing to renew.
     fn due(&self, now: Instant) -> Option<ReportPresenceRequest> {
         let renews = self.taken.is_some_and(|taken| now.duration_since(taken) >= RENEWAL);
         if self.news.is_empty() && !renews {
@@ -166,15 +166,15 @@ impl Ledger {
         })
     }
 
-    /// It is not known whether the report was taken in. A user of whom it said that they left, and who comes back before
-    /// it is made again, has to be told of.
+    /// Handles a report of which it is unknown if it was accepted. A user whose departure it contains, and who comes
+    /// back before it is repeated, has to be reported.
     fn left_open(&mut self, report: &ReportPresenceRequest) {
         for user in report.left_user_ids.iter().filter_map(|text| UserId::parse(text).ok()) {
             self.told.remove(&user);
         }
     }
 
-    /// The report was taken in.
+    /// Records that the report was accepted.
     fn taken(&mut self, report: &ReportPresenceRequest, now: Instant) {
         self.taken = Some(now);
         let users = |texts: &[String]| -> Vec<UserId> {
@@ -190,12 +190,12 @@ impl Ledger {
         }
     }
 
-    /// Conversation knows nothing any more: all who are here are to be told of, under another id.
+    /// Starts over because conversation has lost its state: all present users are reported, under another id.
     fn begin_anew(&mut self, users: Vec<UserId>) {
         *self = Self { news: users.into_iter().map(|user| (user, true)).collect(), ..Self::new() };
     }
 
-    /// Nobody is here any more.
+    /// Marks all users as departed.
     fn close(&mut self) {
         self.away.clear();
         self.news = self.told.iter().map(|user| (*user, false)).collect();

@@ -17,7 +17,7 @@ use super::connection::Connection;
 use super::identity::Viewer;
 use crate::config::SocketsConfig;
 
-/// How long a client that found no slot is told to wait.
+/// The time that a client without a slot is told to wait.
 const RETRY_AFTER: Duration = Duration::from_secs(5);
 
 /// The open connections, and the limits on new ones.
@@ -54,7 +54,8 @@ struct Address {
 }
 
 impl ConnectionRegistry {
-    /// Sends every user whose last connection has closed. The user may have connected again by then.
+    /// Creates the registry. It sends every user whose last connection has closed; they may have connected again by
+    /// then.
     pub(crate) fn new(disconnected: mpsc::UnboundedSender<UserId>) -> Self {
         let open = metrics::gauge!("sockets_open");
         Self(Arc::new(Inner { places: Mutex::default(), emptied: Notify::new(), open, disconnected }))
@@ -85,37 +86,37 @@ impl ConnectionRegistry {
         Ok(ConnectionSlot(Arc::new(slot)))
     }
 
-    /// All connections, those of the anonymous viewer included.
+    /// Returns all connections, those of the anonymous viewer included.
     pub(crate) fn everyone(&self) -> Vec<Arc<Connection>> {
         let places = self.lock();
         places.users.values().flatten().chain(places.anonymous.values()).cloned().collect()
     }
 
-    /// The connections of a user.
+    /// Returns the connections of a user.
     pub(crate) fn of_user(&self, user: UserId) -> Vec<Arc<Connection>> {
         self.lock().users.get(&user).cloned().unwrap_or_default()
     }
 
-    /// The users with a connection.
+    /// Returns the users with a connection.
     pub(crate) fn users(&self) -> Vec<UserId> {
         self.lock().users.keys().copied().collect()
     }
 
-    /// The users who connected or disconnected since the last call, and whether they are connected now.
+    /// Returns the users who connected or disconnected since the last call, and whether they are connected now.
     pub(crate) fn changed(&self) -> Vec<(UserId, bool)> {
         let mut places = self.lock();
         let changed = std::mem::take(&mut places.changed);
         changed.into_iter().map(|user| (user, places.users.contains_key(&user))).collect()
     }
 
-    /// The devices that connected or disconnected since the last call, and whether they are connected now.
+    /// Returns the devices that connected or disconnected since the last call, and whether they are connected now.
     pub(crate) fn changed_devices(&self) -> Vec<((UserId, SessionId), bool)> {
         let mut places = self.lock();
         let changed = std::mem::take(&mut places.changed_devices);
         changed.into_iter().map(|device| (device, places.has_device(device))).collect()
     }
 
-    /// Counts a device as one that has changed if it is connected.
+    /// Marks a device as changed if it is connected.
     pub(crate) fn look_at_device(&self, device: (UserId, SessionId)) {
         let mut places = self.lock();
         if places.has_device(device) {
@@ -154,20 +155,20 @@ impl ConnectionRegistry {
             if user.get().is_empty() {
                 user.remove();
                 places.changed.insert(user_id);
-                // Nobody listens any more when the gateway goes.
+                // The receiver is gone when the gateway stops.
                 let _ = self.0.disconnected.send(user_id);
             }
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, Places> {
-        // Nothing in here panics half way through a change, so a poisoned lock is as good as any other.
+        // No code panics between two parts of a change, so a poisoned lock is still consistent.
         self.0.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The place of one client in the limits; given back when its last clone is dropped. It counts as unauthenticated while
-/// no connection of a user is attached to it. A client may have several connections on one slot, and change its user by
+/// The slot of one client in the limits; released when its last clone is dropped. It counts as unauthenticated while no
+/// connection of a user is attached to it. A client may have several connections on one slot, and change its user by
 /// detaching one and attaching another.
 #[derive(Clone)]
 pub(crate) struct ConnectionSlot(Arc<Slot>);
@@ -180,7 +181,7 @@ struct Slot {
 }
 
 impl ConnectionSlot {
-    /// Registers a connection of the client. Fails when its user has as many as they may have.
+    /// Registers a connection of the client. Fails when its user has the maximum number of connections.
     pub(crate) fn attach(&self, connection: &Arc<Connection>, config: &SocketsConfig) -> Result<(), Fault> {
         let mut places = self.0.registry.lock();
         let mut connections = self.0.connections();
@@ -209,7 +210,7 @@ impl ConnectionSlot {
         Ok(())
     }
 
-    /// Takes a connection out of the registry. The client keeps its slot.
+    /// Removes a connection from the registry. The client keeps its slot.
     pub(crate) fn detach(&self, connection: &Connection) {
         let mut places = self.0.registry.lock();
         let mut connections = self.0.connections();
@@ -226,7 +227,7 @@ impl ConnectionSlot {
         }
     }
 
-    /// The address of the client.
+    /// Returns the address of the client.
     pub(crate) fn address(&self) -> IpAddr {
         self.0.address
     }
@@ -245,7 +246,7 @@ impl Places {
     }
 }
 
-/// The user and the session of a connection.
+/// Returns the user and the session of a connection.
 fn device_of(connection: &Connection) -> Option<(UserId, SessionId)> {
     let Viewer::User(user) = connection.viewer() else { return None };
     connection.identity().map(|identity| (user, identity.session_id()))

@@ -1,7 +1,7 @@
-//! Who is signed in, and whether still: a connection outlives the request that opened it, but not its session.
+//! The sessions of connections: a connection outlives the request that opened it, but not its session.
 //!
-//! A session that has ended closes its connections at once when auth says so on the bus, when its time has come, and,
-//! should the hint have been lost, within a minute, because every session is looked at anew that often.
+//! The end of a session closes its connections at once when auth reports it on the bus, at its expiry, and, if the hint
+//! was lost, within a minute, because every session is checked that often.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -24,33 +24,33 @@ use super::identity::{Credential, SessionProof, SignedIn, StreamKey};
 use crate::realtime::Realtime;
 use crate::upstream::clients::Clients;
 
-/// How often connections are looked through.
+/// The interval at which connections are checked.
 const ROUND: Duration = Duration::from_secs(1);
 
-/// In so many rounds every session is looked at once.
+/// The number of rounds in which every session is checked once.
 const ROUNDS: u64 = 60;
 
-/// How many sessions are looked at at a time.
+/// The number of sessions that are checked at a time.
 const AT_A_TIME: usize = 32;
 
-/// How long a session whose time has come is kept while auth cannot be asked whether it was prolonged.
+/// The time for which an expired session is kept while auth cannot be reached to find out if it was prolonged.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// How long auth may take to answer.
+/// The longest time for auth to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The same, when auth has said itself that the session has ended.
+/// The same, if auth has reported itself that the session has ended.
 const PATIENCE_IN_DOUBT: Duration = Duration::from_millis(700);
 
-/// How many hints may wait.
+/// The maximum number of hints that wait.
 const WAITING_HINTS: usize = 4096;
 
-/// Whose session a token stands for.
+/// Returns the session of a token.
 pub(crate) async fn sign_in(clients: &Clients, token: &str) -> Result<SignedIn, Status> {
     introspect(clients, token, PATIENCE).await?.ok_or_else(|| unauthenticated().into())
 }
 
-/// The session that a ticket for an event stream stands for, together with the key that the client has shown. Its first use
+/// Returns the session of a ticket for an event stream, together with the key that the client has shown. Its first use
 /// binds the ticket to a new key.
 pub(crate) async fn redeem_ticket(
     clients: &Clients,
@@ -60,7 +60,7 @@ pub(crate) async fn redeem_ticket(
     redeem(clients, ticket, shown, PATIENCE).await?.ok_or_else(|| unauthenticated().into())
 }
 
-/// The session that a secret stands for at this moment.
+/// Returns the current session of a secret.
 async fn look_up(
     clients: &Clients,
     credential: &Credential,
@@ -124,8 +124,8 @@ fn signed_in(caller: &CallerInfo, credential: Credential) -> Result<SignedIn, St
     }
 }
 
-/// Starts the tasks that close the connections of sessions that have ended. Two, so that a hint never waits for the
-/// others to be looked at.
+/// Starts the tasks that close the connections of ended sessions. Two, so that a hint never waits for the periodic
+/// check.
 pub(super) fn start(realtime: &Realtime, tasks: &Tasks) {
     let listening = realtime.clone();
     tasks.spawn("ended-sessions", |shutdown| listen(listening, shutdown));
@@ -168,7 +168,7 @@ async fn look_round(realtime: Realtime, shutdown: Shutdown) {
     }
 }
 
-/// The connections that a hint is about.
+/// Returns the connections that a hint is about.
 fn those_of(realtime: &Realtime, ended: &SessionsEnded) -> Vec<Arc<Connection>> {
     let Ok(user) = UserId::parse(&ended.user_id) else { return Vec::new() };
     let mut connections = realtime.registry().of_user(user);
@@ -181,7 +181,7 @@ fn those_of(realtime: &Realtime, ended: &SessionsEnded) -> Vec<Arc<Connection>> 
     connections
 }
 
-/// The connections whose turn it is, and those whose time has come.
+/// Returns the connections to check in this round, and those whose session expires.
 fn due(realtime: &Realtime, round: u64) -> Vec<Arc<Connection>> {
     let now = realtime.clock().now();
     let mut everyone = realtime.registry().everyone();
@@ -191,17 +191,17 @@ fn due(realtime: &Realtime, round: u64) -> Vec<Arc<Connection>> {
     everyone
 }
 
-/// Why a session is looked at.
+/// The reason for which a session is checked.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Doubt {
-    /// For no reason but that it is its turn.
+    /// The periodic check.
     None,
-    /// Auth has said that it has ended, or that its token is another one by now.
+    /// Auth has reported that it has ended, or that its token was replaced.
     Ended,
 }
 
 impl Doubt {
-    /// How long auth may take to answer: who is said to have gone does not stay for long.
+    /// Returns the longest time for auth to answer: a session that is reported as ended does not stay for long.
     fn patience(self) -> Duration {
         match self {
             Self::None => PATIENCE,
@@ -218,7 +218,7 @@ async fn look_at(realtime: &Realtime, connections: Vec<Arc<Connection>>, doubt: 
             let credential = identity.credential();
             match look_up(realtime.upstream().clients(), &credential, doubt.patience()).await {
                 Ok(Some(who)) if who.session_id == identity.session_id() => {
-                    // It may have been signed in anew meanwhile.
+                    // The connection may have been signed in anew meanwhile.
                     if identity.credential() == credential {
                         identity.renew(who.proof);
                     }

@@ -1,11 +1,11 @@
-//! One view on the logs, of a user or of the anonymous viewer: what it follows, and the frames that come of it. The event
+//! One view on the logs, of a user or of the anonymous viewer: the logs that it follows, and their frames. The event
 //! stream is built on it, and so are the sockets of dialects, which translate its typed frames.
 //!
-//! The [`Subscriber`] is the receiving end and belongs to one task. A [`SubscriberHandle`] changes what it follows, from
-//! any task. Reading of history that a change starts is done in tasks, which wait for room in the queue of the connection:
-//! a slow reader slows down its own replay and nothing else. They begin when the subscriber is polled, go on when it is
-//! not, and end with it. A call that nothing polls would hold on to the things that others wait for, such as the answer
-//! about the session that both are about.
+//! The [`Subscriber`] is the receiving end and belongs to one task. A [`SubscriberHandle`] changes the followed logs,
+//! from any task. The history that a change needs is read in tasks, which wait for room in the queue of the connection:
+//! a slow reader slows down only its own replay. They start when the subscriber is polled, continue while it is not,
+//! and end with it. A call that is never polled would hold on to resources that others wait for, such as the answer
+//! about the session that both use.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -30,7 +30,7 @@ use super::registry::ConnectionSlot;
 use super::resume::{LogReplay, Resume, gained_conversation, is_refusal};
 use super::topic::Key;
 
-/// How long a client is told to wait after its view broke for a reason that may pass.
+/// The time that a client is told to wait after its view broke for a temporary reason.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 type Task = BoxFuture<'static, ()>;
@@ -40,13 +40,13 @@ pub(crate) struct Subscriber {
     handle: SubscriberHandle,
     slot: ConnectionSlot,
     new_tasks: mpsc::UnboundedReceiver<Task>,
-    /// What brings it up to date.
+    /// The tasks that bring it up to date.
     tasks: JoinSet<()>,
 }
 
 impl Subscriber {
-    /// A view of a user, who also hears of their calls from now on. It follows nothing yet. Fails when the user has as
-    /// many connections as they may have.
+    /// Creates a view of a user, who also receives their calls from now on. It follows nothing yet. Fails when the user
+    /// has the maximum number of connections.
     pub(crate) async fn of_user(
         realtime: &Realtime,
         slot: &ConnectionSlot,
@@ -59,7 +59,7 @@ impl Subscriber {
         Ok(subscriber)
     }
 
-    /// A view of the anonymous viewer. It follows nothing yet.
+    /// Creates a view of the anonymous viewer. It follows nothing yet.
     pub(crate) fn anonymous(
         realtime: &Realtime,
         slot: &ConnectionSlot,
@@ -81,17 +81,18 @@ impl Subscriber {
         Self { handle, slot: slot.clone(), new_tasks, tasks: JoinSet::new() }
     }
 
-    /// Changes what it follows.
+    /// Returns the handle that changes the followed logs.
     pub(crate) fn handle(&self) -> &SubscriberHandle {
         &self.handle
     }
 
-    /// The next frame, or how the view has ended once there is none.
+    /// Returns the next frame, or the end of the view once there is none.
     pub(crate) async fn next(&mut self) -> Result<Arc<Frame>, End> {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// The next frame, or how the view has ended once there is none. When the gateway goes, the view ends by itself.
+    /// Returns the next frame, or the end of the view once there is none. The view ends by itself when the gateway
+    /// stops.
     pub(crate) fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Arc<Frame>, End>> {
         self.work(cx);
         let connection = Arc::clone(self.handle.connection());
@@ -106,7 +107,7 @@ impl Subscriber {
         next
     }
 
-    /// Begins tasks, and takes note of those that have ended. A panic in one is a panic here.
+    /// Starts tasks, and collects those that have ended. A panic in one is a panic here.
     fn work(&mut self, cx: &mut Context<'_>) {
         while let Poll::Ready(Some(task)) = self.new_tasks.poll_recv(cx) {
             self.tasks.spawn(task);
@@ -118,7 +119,7 @@ impl Subscriber {
         }
     }
 
-    /// A view that follows all conversations of its user follows those that the user comes into.
+    /// Follows a conversation that the user has joined, in a view that follows all.
     fn follow_gained(&mut self, frame: &Frame) {
         if let Some(Body::UserEvent(event)) = frame.body()
             && self.handle.connection().follows_all()
@@ -139,16 +140,16 @@ impl Drop for Subscriber {
     }
 }
 
-/// Where following begins.
+/// The position at which following begins.
 #[derive(Clone, Copy)]
 enum Start {
     /// At the head, which was this.
     Head(i64),
-    /// After a sequence: what happened since is sent first.
+    /// After a sequence: the events since are sent first.
     After(i64),
 }
 
-/// Changes what a [`Subscriber`] follows. Cheap to clone.
+/// Changes the logs that a [`Subscriber`] follows. Cheap to clone.
 #[derive(Clone)]
 pub(crate) struct SubscriberHandle {
     log: LogReplay,
@@ -157,23 +158,23 @@ pub(crate) struct SubscriberHandle {
 }
 
 impl SubscriberHandle {
-    /// The one who views.
+    /// Returns the viewer.
     pub(crate) fn viewer(&self) -> Viewer {
         self.connection().viewer()
     }
 
-    /// The user and the session; `None` for the anonymous viewer.
+    /// Returns the user and the session; `None` for the anonymous viewer.
     pub(crate) fn identity(&self) -> Option<&Arc<Identity>> {
         self.identity.as_ref()
     }
 
-    /// The connection behind the view.
+    /// Returns the connection behind the view.
     pub(crate) fn connection(&self) -> &Arc<Connection> {
         &self.log.connection
     }
 
-    /// Follows a conversation from its present head on. Fails with CONVERSATION_NOT_FOUND when the viewer may not read
-    /// it. One that is followed already goes on as it is.
+    /// Follows a conversation from its current head on. Fails with CONVERSATION_NOT_FOUND when the viewer may not read
+    /// it. A conversation that is followed already stays as it is.
     pub(crate) async fn follow(&self, conversation: ConversationId) -> Result<(), Status> {
         let key = Key::Conversation(conversation);
         if !self.begin(conversation).await? {
@@ -191,8 +192,8 @@ impl SubscriberHandle {
         Ok(())
     }
 
-    /// Follows a conversation and first sends what happened after a sequence. Fails with CONVERSATION_NOT_FOUND when the
-    /// viewer may not read it. One that is followed already goes on as it is.
+    /// Follows a conversation and first sends the events after a sequence. Fails with CONVERSATION_NOT_FOUND when the
+    /// viewer may not read it. A conversation that is followed already stays as it is.
     pub(crate) async fn follow_from(
         &self,
         conversation: ConversationId,
@@ -205,12 +206,12 @@ impl SubscriberHandle {
         Ok(())
     }
 
-    /// Follows a conversation no more.
+    /// Stops following a conversation.
     pub(crate) fn unfollow(&self, conversation: ConversationId) {
         self.log.hub().unfollow(self.connection(), &[Key::Conversation(conversation)]);
     }
 
-    /// Follows all conversations of the user, those to come included, and the user's own log, from now on. A failure is
+    /// Follows all conversations of the user, future ones included, and the user's own log, from now on. A failure is
     /// sent as an error frame. Refused for the anonymous viewer.
     pub(crate) fn follow_all(&self) -> Result<(), Fault> {
         self.subscribe(Subscribe { all: true, ..Subscribe::default() })
@@ -221,22 +222,22 @@ impl SubscriberHandle {
         self.subscribe(Subscribe::default())
     }
 
-    /// Does what the command `subscribe` does. Refused for the anonymous viewer.
+    /// Executes the command `subscribe`. Refused for the anonymous viewer.
     pub(crate) fn subscribe(&self, request: Subscribe) -> Result<(), Fault> {
         let resume = self.resume().ok_or_else(unauthenticated)?;
         self.run(resume.subscribe(String::new(), request).boxed());
         Ok(())
     }
 
-    /// Sends why the view cannot go on, and ends it so that its client comes back.
+    /// Sends the reason for which the view cannot continue, and ends it so that its client comes back.
     pub(crate) fn fail(&self, status: &Status) {
         self.connection().push(Frame::error(String::new(), status));
         self.connection().end(End::Restart { retry_after: RETRY_AFTER });
     }
 
-    /// Keeps what happens in a conversation from now on, and finds out whether the viewer may read it. The order matters:
-    /// a change of access after the answer is seen by the hub, which knows the follower by then. Returns false when it is
-    /// followed already.
+    /// Keeps the events of a conversation from now on, and checks that the viewer may read it. The order matters: the
+    /// hub sees a change of access after the answer, because it knows the follower by then. Returns false when the
+    /// conversation is followed already.
     async fn begin(&self, conversation: ConversationId) -> Result<bool, Status> {
         let key = Key::Conversation(conversation);
         let is_new = self.connection().followed().insert(key);
@@ -257,7 +258,7 @@ impl SubscriberHandle {
         }
     }
 
-    /// Brings a followed log up to date while the subscriber is polled.
+    /// Brings a followed log up to date, in a task that starts when the subscriber is polled.
     fn go_on(&self, key: Key, start: Start) {
         let log = self.log.clone();
         let task = async move {

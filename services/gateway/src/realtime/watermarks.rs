@@ -1,8 +1,8 @@
-//! The watermarks that clients here were shown. A receipt that arrives late is not shown after a newer one.
+//! The watermarks that clients of this gateway were shown. A receipt that arrives late is not shown after a newer one.
 //!
-//! They outlast the connections and the topics, so that one who comes back to this gateway is shown nothing older
-//! either. What is remembered is bounded by what was spoken of last: a receipt is late by seconds at most, because its
-//! publisher drops it when it had to wait longer.
+//! They outlast the connections and the topics, so that a client that comes back to this gateway is shown nothing older
+//! either. The memory is bounded by keeping the most recently used ones: a receipt is late by seconds at most, because
+//! its publisher drops it when it had to wait longer.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -10,10 +10,10 @@ use chassis::newest::Newest;
 use proto::id::{ConversationId, UserId};
 use proto::messaging::v1::Watermark;
 
-/// The members of whom each shard remembers a watermark at least; some 20 MB in all shards at most.
+/// The minimum number of members of whom each shard remembers a watermark; some 20 MB in all shards at most.
 const REMEMBERED: usize = 32 * 1024;
 
-/// How far a member has come in a conversation, delivered and read.
+/// The watermarks of a member in a conversation, delivered and read.
 type Known = Newest<(ConversationId, UserId), 2>;
 
 /// The watermarks that were shown in the topics of one shard. Only the shard uses it: it never waits for the lock.
@@ -27,12 +27,12 @@ impl Default for Watermarks {
 }
 
 impl Watermarks {
-    /// Whether a watermark may be shown: no higher one was.
+    /// True when a watermark may be shown: no higher one was.
     pub(super) fn admits(&self, watermark: &Watermark) -> bool {
         key(watermark).is_none_or(|key| self.lock().admits(key, numbers(watermark)))
     }
 
-    /// Raises a watermark that answers a command to what was shown already.
+    /// Raises a watermark that answers a command to the one that was shown already.
     pub(super) fn raise(&self, watermark: &mut Watermark) {
         if let Some(key) = key(watermark) {
             [watermark.delivered_sequence, watermark.read_sequence] =
@@ -46,7 +46,7 @@ impl Watermarks {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        // Nothing in here panics half way through a change, so a poisoned lock is as good as any other.
+        // No code panics between two parts of a change, so a poisoned lock is still consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -37,12 +37,12 @@ use proto::scheduling::v1::scheduled_message_service_client::ScheduledMessageSer
 use tonic::metadata::{Ascii, MetadataValue};
 use tonic::{Code, Request, Status};
 
-/// The UUID of nothing and nobody.
+/// The nil UUID.
 const NIL: &str = "00000000-0000-0000-0000-000000000000";
 
 type Asked = BoxFuture<'static, Result<(), Status>>;
 
-/// The four services behind the gateway, and the credential for what the gateway asks on its own account.
+/// The clients of the four services behind the gateway, and the credential for the gateway's own requests.
 #[derive(Clone, Debug)]
 pub struct Clients {
     auth: Transport,
@@ -52,15 +52,15 @@ pub struct Clients {
     credential: ServiceCredential,
 }
 
-/// With whose right, and for how long, an rpc is called for somebody.
+/// The authorization and the time limit with which an rpc is called for a client.
 #[derive(Clone, Debug)]
 pub(crate) struct OnBehalf {
-    /// The client's own `authorization`, which is passed on as it is. Only ever a bearer token.
+    /// The client's own `authorization`, which is passed on unchanged. Only ever a bearer token.
     pub authorization: Option<MetadataValue<Ascii>>,
-    /// How long the client is ready to wait.
+    /// The longest time for which the client waits.
     pub patience: Duration,
-    /// Where the client is. Told to what can be called without being signed in, so that it can slow down a network that
-    /// guesses.
+    /// The client's address. Passed to rpcs that can be called without being signed in, so that they can slow down a
+    /// network that guesses.
     pub address: Option<IpAddr>,
 }
 
@@ -74,7 +74,7 @@ impl OnBehalf {
         Self { authorization, patience, address: None }
     }
 
-    /// A request with this right and this patience.
+    /// Returns a request with this authorization and time limit.
     pub(crate) fn request<T>(&self, message: T) -> Request<T> {
         let mut request = Request::new(message);
         if let Some(authorization) = &self.authorization {
@@ -86,7 +86,7 @@ impl OnBehalf {
 }
 
 impl Clients {
-    /// Reaches the services this way.
+    /// Creates the clients with these connections.
     pub fn new(
         auth: Transport,
         conversation: Transport,
@@ -97,7 +97,7 @@ impl Clients {
         Self { auth, conversation, messaging, scheduling, credential }
     }
 
-    /// What the gateway shows when it asks something on its own account.
+    /// Returns the credential for the gateway's own requests.
     pub fn credential(&self) -> &ServiceCredential {
         &self.credential
     }
@@ -117,7 +117,7 @@ impl Clients {
         ConversationServiceClient::new(self.conversation.clone())
     }
 
-    /// Who is there.
+    /// Presence.
     pub fn presence(&self) -> PresenceServiceClient<Transport> {
         PresenceServiceClient::new(self.conversation.clone())
     }
@@ -127,7 +127,7 @@ impl Clients {
         MessagingServiceClient::new(self.messaging.clone())
     }
 
-    /// The log: what happened, and what happens.
+    /// Returns the log: past and new events.
     pub fn sync(&self) -> SyncServiceClient<Transport> {
         SyncServiceClient::new(self.messaging.clone())
     }
@@ -137,27 +137,27 @@ impl Clients {
         UploadServiceClient::new(self.messaging.clone())
     }
 
-    /// When people are free, and what is booked.
+    /// Availability and bookings.
     pub fn calendars(&self) -> CalendarServiceClient<Transport> {
         CalendarServiceClient::new(self.scheduling.clone())
     }
 
-    /// Everything that auth keeps about a person.
+    /// Returns the data that auth keeps about a user.
     pub fn auth_export(&self) -> auth::ExportServiceClient<Transport> {
         auth::ExportServiceClient::new(self.auth.clone())
     }
 
-    /// Everything that conversation keeps about a person.
+    /// Returns the data that conversation keeps about a user.
     pub fn conversation_export(&self) -> conversation::ExportServiceClient<Transport> {
         conversation::ExportServiceClient::new(self.conversation.clone())
     }
 
-    /// Everything that messaging keeps about a person.
+    /// Returns the data that messaging keeps about a user.
     pub fn messaging_export(&self) -> messaging::ExportServiceClient<Transport> {
         messaging::ExportServiceClient::new(self.messaging.clone())
     }
 
-    /// Everything that scheduling keeps about a person.
+    /// Returns the data that scheduling keeps about a user.
     pub fn scheduling_export(&self) -> scheduling::ExportServiceClient<Transport> {
         scheduling::ExportServiceClient::new(self.scheduling.clone())
     }
@@ -167,12 +167,12 @@ impl Clients {
         CallServiceClient::new(self.scheduling.clone())
     }
 
-    /// Messages to be sent later.
+    /// Scheduled messages.
     pub fn scheduled_messages(&self) -> ScheduledMessageServiceClient<Transport> {
         ScheduledMessageServiceClient::new(self.scheduling.clone())
     }
 
-    /// Calls any unary rpc whose messages are known by their descriptors only.
+    /// Calls any unary rpc whose messages are known only by their descriptors.
     pub(crate) async fn call(
         &self,
         method: &MethodDescriptor,
@@ -200,7 +200,7 @@ impl Clients {
         })
     }
 
-    /// Calls a unary rpc. Without a user's token it is called with the gateway's own credential, where the rpc takes it.
+    /// Calls a unary rpc. Without a user's token it is called with the gateway's own credential, if the rpc takes it.
     pub(crate) async fn unary<R>(&self, request: R, on_behalf: &OnBehalf) -> Result<R::Response, Status>
     where
         R: Rpc,
@@ -221,7 +221,7 @@ impl Clients {
         Ok(client.unary(request, path, Codec::<R, R::Response>::default()).await?.into_inner())
     }
 
-    /// Says on the gateway's own word where a stranger comes from.
+    /// Adds a stranger's address, vouched for by the gateway's own credential.
     fn introduce<T>(&self, request: &mut Request<T>, on_behalf: &OnBehalf) {
         let Some(address) = on_behalf.address else { return };
         self.credential.present(request);
@@ -230,7 +230,8 @@ impl Clients {
         }
     }
 
-    /// Whether the services can be reached. Without scheduling nearly everything works; without another, nothing does.
+    /// Returns the checks that the services can be reached. Without scheduling nearly everything works; without
+    /// another, nothing does.
     pub(crate) fn readiness(&self) -> Vec<ReadinessCheck> {
         let check = |name: &str, ask: fn(Self) -> Asked, without: fn(String) -> Health| {
             let clients = self.clone();
@@ -271,7 +272,7 @@ impl Clients {
     async fn reach_scheduling(self) -> Result<(), Status> {
         let nobody = ListScheduledMessagesRequest::default();
         match self.scheduled_messages().list_scheduled_messages(nobody).await {
-            // It has nothing for the gateway itself, but it has refused, so it is there.
+            // The rpc refuses the gateway itself, but an answer shows that the service is reachable.
             Err(status) if status.code() != Code::Unauthenticated => Err(status),
             _ => Ok(()),
         }
@@ -292,7 +293,7 @@ impl Clients {
     }
 }
 
-/// True for a request with an id that the client chose, by which the service finds out that it has it already.
+/// True for a request with an id that the client chose, by which the service detects a repetition.
 fn names_itself(message: &DynamicMessage) -> bool {
     ["client_message_id", "request_id"].iter().any(|name| {
         let value = message.get_field_by_name(name);
@@ -305,7 +306,7 @@ fn not_reached(service: &str, error: &(dyn std::error::Error + Send + Sync)) -> 
     Fault::unavailable("the service").into()
 }
 
-/// Bytes in, bytes out: what is called and what it answers is known by descriptors, not by types.
+/// A codec of raw bytes: the messages are known by descriptors, not by types.
 mod codec {
     use bytes::{Buf, BufMut, Bytes};
     use tonic::Status;

@@ -37,7 +37,7 @@ impl Upstream {
         self.0.send_stream.start(&self.0.clients, tasks);
     }
 
-    /// The clients of the services.
+    /// Returns the clients of the services.
     pub(crate) fn clients(&self) -> &Clients {
         &self.0.clients
     }
@@ -47,7 +47,7 @@ impl Upstream {
         &self.0.verifier
     }
 
-    /// The rate limits of users and addresses.
+    /// Returns the rate limits of users and addresses.
     pub(crate) fn limits(&self) -> &Limits {
         &self.0.limits
     }

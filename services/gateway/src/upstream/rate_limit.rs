@@ -1,5 +1,5 @@
-//! How often strangers may ask, and how often connections may be opened. Every gateway counts on its own. The services
-//! count what users do: [`chassis::rates`].
+//! The rate limits of strangers and of opening connections. Every gateway counts on its own. The services count the
+//! requests of users: [`chassis::rates`].
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -11,14 +11,14 @@ use chassis::tasks::Tasks;
 
 use crate::config::Config;
 
-/// The interval at which the addresses are forgotten whose quota is whole again.
+/// The interval at which addresses with a full quota are forgotten.
 const FORGET_EVERY: Duration = Duration::from_secs(10);
 
-/// How often strangers may ask, and how often connections may be opened.
+/// The rate limits of strangers and of opening connections.
 pub(crate) struct Limits {
     anonymous: KeyedByAddress,
     handshakes_per_address: KeyedByAddress,
-    /// With one key, for all.
+    /// One key, shared by all.
     handshakes: Keyed<()>,
 }
 
@@ -40,18 +40,18 @@ impl Limits {
         }
     }
 
-    /// An address asks something without being signed in, or with a token that is none.
+    /// Counts a request of an address without a session, or with an invalid token.
     pub(crate) fn anonymous(&self, address: IpAddr) -> Result<(), Fault> {
         self.anonymous.check(address)
     }
 
-    /// An address opens a socket.
+    /// Counts a socket that an address opens.
     pub(crate) fn handshake(&self, address: IpAddr) -> Result<(), Fault> {
         self.handshakes_per_address.check(address)?;
         self.handshakes.check(())
     }
 
-    /// Forgets now and then those whose quota is whole again.
+    /// Periodically forgets the addresses with a full quota.
     pub(crate) fn start(this: &Arc<Self>, tasks: &Tasks) {
         let limits = Arc::clone(this);
         tasks.spawn("forget-limits", |shutdown| async move {

@@ -1,14 +1,14 @@
 //! Carries the sends of all connections to messaging, many in one message of a stream.
 //!
-//! A stream per call would cost more than the send itself. So one task holds a `SendMessages` stream open, puts into the
-//! next message whatever waits at that moment, and hands the outcomes back by ticket. It is the same in one process and
+//! A stream per call would cost more than the send itself. So one task holds a `SendMessages` stream open, puts all
+//! waiting sends into the next message, and returns the outcomes by ticket. It works the same in one process and
 //! between processes.
 //!
-//! When the stream breaks, what was under way may or may not have been stored. A send with a `client_message_id` goes once
-//! more, first on the next stream and in its order: messaging finds out whether it has it already. Another one fails
-//! UNAVAILABLE, for its client to decide, and so do the sends of the same session behind it, which must not overtake it.
-//! What still waits goes with the next stream; when that breaks before it brought an outcome, it fails at once, so that no
-//! client waits for longer than it takes to find out.
+//! If the stream breaks, the sends in progress may or may not have been stored. A send with a `client_message_id` is
+//! repeated once, first on the next stream and in its order: messaging detects the repetition. A send without one fails
+//! UNAVAILABLE, for its client to decide, and so do the sends of the same session behind it, which must not overtake
+//! it. Sends that still wait go with the next stream; if that breaks before it brought an outcome, they fail at once,
+//! so that clients learn the failure without further delay.
 
 use std::collections::{BTreeMap, HashSet};
 use std::future::Future;
@@ -33,25 +33,26 @@ use tonic::{Code, Status, Streaming};
 
 use crate::upstream::clients::Clients;
 
-/// How many streams there are. A connection always uses the same one.
+/// The number of streams. A connection always uses the same one.
 const STREAMS: usize = 2;
 
-/// How many sends may wait for a stream.
+/// The maximum number of sends that wait for a stream.
 const WAITING: usize = 4096;
 
-/// The number of sends that one message carries at most.
+/// The maximum number of sends in one message.
 const BATCH: usize = 256;
-/// The bytes of a message to which no more sends are added. With one more, the largest, it is below what messaging takes.
+/// The size of a message in bytes to which no more sends are added. With one more send of the largest size it stays
+/// below the limit of messaging.
 const BATCH_BYTES: usize = 768 << 10;
 
-/// How many messages may be on their way before messaging has taken them.
+/// The maximum number of messages sent ahead before messaging has taken them.
 const AHEAD: usize = 4;
 
 /// How long to wait before another stream is tried, at first and at most.
 const FIRST_PAUSE: Duration = Duration::from_millis(50);
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// How long sends that are under way may take when the gateway goes.
+/// The longest time for which sends in progress may take when the gateway stops.
 const DRAIN: Duration = Duration::from_secs(5);
 
 type Answer = oneshot::Sender<Result<SendMessageResponse, Status>>;
@@ -59,7 +60,7 @@ type Answer = oneshot::Sender<Result<SendMessageResponse, Status>>;
 /// Carries sends to messaging.
 pub(crate) struct SendStream {
     streams: Vec<mpsc::Sender<Waiting>>,
-    /// The queues' other ends before the tasks are started.
+    /// The receivers of the queues before the tasks are started.
     pending_tasks: Mutex<Vec<mpsc::Receiver<Waiting>>>,
 }
 
@@ -67,9 +68,9 @@ struct Waiting {
     token: Arc<str>,
     request: SendMessageRequest,
     answer: Answer,
-    /// The trace of the command that it belongs to.
+    /// The trace of the command that the send belongs to.
     trace: TraceContext,
-    /// True for one that was under way when a stream broke.
+    /// True for a send that was in progress when a stream broke.
     is_second: bool,
 }
 
@@ -89,8 +90,8 @@ impl SendStream {
         }
     }
 
-    /// Sends a message with its user's token. Sends of one `lane` go over the same stream. The outcome is to be waited
-    /// for; without it nothing is known.
+    /// Sends a message with its user's token. Sends of one `lane` go over the same stream. The outcome must be awaited;
+    /// without it the result is unknown.
     pub(crate) fn send(
         &self,
         lane: u64,
@@ -111,7 +112,7 @@ impl SendStream {
                         .retry_after(Duration::from_secs(1))
                         .into())
                 }
-                // The gateway goes, and carries nothing more.
+                // The gateway stops, and sends nothing more.
                 Err(TrySendError::Closed(_)) => Err(broken()),
             }
         }
@@ -127,7 +128,7 @@ async fn run_stream(mut queue: mpsc::Receiver<Waiting>, clients: Clients, shutdo
     let mut pause = FIRST_PAUSE;
     let mut first: Vec<Waiting> = Vec::new();
     loop {
-        // A stream is opened when there is something to carry.
+        // A stream is opened when there is something to send.
         if first.is_empty() {
             tokio::select! {
                 waiting = queue.recv() => first.extend(waiting),
@@ -153,19 +154,19 @@ async fn run_stream(mut queue: mpsc::Receiver<Waiting>, clients: Clients, shutdo
     }
 }
 
-/// How a stream has ended.
+/// The way in which a stream has ended.
 enum Broke {
     /// After it had brought outcomes.
     Used,
     /// Before it had.
     AtOnce,
-    /// The gateway goes, and nothing is under way any more.
+    /// The gateway stops, and nothing is in progress any more.
     Drained,
 }
 
 struct SendStreamTask<'a> {
     clients: &'a Clients,
-    /// By ticket, which is their order.
+    /// By ticket, which gives their order.
     under_way: BTreeMap<i64, UnderWay>,
     tickets: i64,
     used: bool,
@@ -176,7 +177,7 @@ struct UnderWay {
     token: Arc<str>,
     answer: Answer,
     trace: TraceContext,
-    /// The request that goes once more when the stream breaks.
+    /// The request that is repeated when the stream breaks.
     again: Option<SendMessageRequest>,
 }
 
@@ -194,7 +195,7 @@ impl<'a> SendStreamTask<'a> {
         let (outgoing, messages) = mpsc::channel(AHEAD);
         let request = as_service(ReceiverStream::new(messages), self.clients.credential(), None);
         let mut messaging = self.clients.messages();
-        // Whether the service answers before or after the first message is its own affair.
+        // The service may answer before or after the first message.
         let mut opening = pin!(messaging.send_messages(request));
         let mut incoming: Option<Streaming<SendMessagesResponse>> = None;
         let mut drained = pin!(async {
@@ -218,10 +219,10 @@ impl<'a> SendStreamTask<'a> {
                 },
                 place = outgoing.reserve(), if !waiting.is_empty() => match place {
                     Ok(place) => place.send(self.pack(&mut waiting)),
-                    // The service has stopped listening; the other branches say why.
+                    // The service has stopped reading; the other branches give the reason.
                     Err(_) => return self.break_off(&Status::unavailable("the stream is not read"), waiting),
                 },
-                // Only what leaves at once is taken: the rest waits where it can be counted.
+                // Only sends that leave at once are taken: the rest waits in the queue, where it is counted.
                 taken = queue.recv_many(&mut waiting, BATCH), if waiting.is_empty() => {
                     if taken == 0 {
                         return (Broke::Drained, Vec::new());
@@ -233,7 +234,7 @@ impl<'a> SendStreamTask<'a> {
         }
     }
 
-    /// As many of those that wait, in their order, as one message carries.
+    /// Takes the first of the waiting sends, in their order, as many as one message carries.
     fn pack(&mut self, waiting: &mut Vec<Waiting>) -> SendMessagesRequest {
         let mut room = BATCH_BYTES;
         let fits = |waiting: &&Waiting| {
@@ -267,12 +268,12 @@ impl<'a> SendStreamTask<'a> {
                 Some(Outcome::Status(status)) => Err(status_of(&status)),
                 None => Err(Fault::internal().into()),
             };
-            // The connection may have gone.
+            // The connection may be gone.
             let _ = answer.send(outcome);
         }
     }
 
-    /// Gives back what goes with the next stream, in its order. The rest is dropped unanswered.
+    /// Returns the sends that go with the next stream, in order. The rest is dropped unanswered.
     fn break_off(self, status: &Status, waiting: Vec<Waiting>) -> (Broke, Vec<Waiting>) {
         tracing::warn!(
             code = ?status.code(),
@@ -292,7 +293,7 @@ impl<'a> SendStreamTask<'a> {
                 }
             }
         }
-        // One that has waited for a second stream in vain waits for no third.
+        // A send that has waited for a second stream without success is not tried on a third.
         again.extend(
             waiting
                 .into_iter()
@@ -318,7 +319,7 @@ async fn next(
     }
 }
 
-/// An outcome's encoded `google.rpc.Status`, as a call would have returned it.
+/// Decodes an outcome's `google.rpc.Status`, as a call would have returned it.
 fn status_of(encoded: &[u8]) -> Status {
     match tonic_types::pb::Status::decode(encoded) {
         Ok(status) => {

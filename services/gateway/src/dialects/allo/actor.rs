@@ -1,5 +1,5 @@
-//! The user who acts. A token decides where there is one. On one developer's machine clients of this API may act under
-//! names without one: each is an external account, made when it is met.
+//! The acting user. If there is a token, it decides. On one developer's machine clients of this API may act under names
+//! without a token: each name is an external account, created at its first use.
 
 use std::net::IpAddr;
 
@@ -21,12 +21,12 @@ use crate::http::error::Problem;
 /// The longest name, in characters.
 const MAX_NAME: usize = 128;
 
-/// A token that clients of this API send as a placeholder; in development it counts as none.
+/// A token that clients of this API send as a placeholder; in development it is treated as no token.
 const PLACEHOLDER: &str = "valid-token";
 
 /// A user that a field names.
 pub(super) enum Named {
-    /// A name that external accounts of this API have.
+    /// A name of an external account of this API.
     Name(String),
     /// A user's own id.
     User(UserId),
@@ -48,13 +48,14 @@ pub(super) fn read(field: &str, text: &str) -> Result<Named, Problem> {
     Ok(Named::Name(text.to_owned()))
 }
 
-/// The token in a text; nothing for the texts that stand for none.
+/// Returns the token in a text; `None` for the texts that mean no token.
 pub(super) fn real_token<'a>(dialects: &Dialects, text: Option<&'a str>) -> Option<&'a str> {
     let token = text.and_then(token)?;
     (token != PLACEHOLDER || !dialects.backend.is_development()).then_some(token)
 }
 
-/// The user of the token in a handshake; none for a placeholder, in development. The error is what the client reads.
+/// Returns the user of the token in a handshake; `None` for a placeholder, in development. The error is shown to the
+/// client.
 pub(in crate::dialects) async fn greet(
     dialects: &Dialects,
     text: Option<&str>,
@@ -71,7 +72,7 @@ pub(in crate::dialects) async fn greet(
     }
 }
 
-/// The external account with a name, signed in.
+/// Signs in the external account with a name.
 pub(super) async fn under_name(dialects: &Dialects, name: &str, address: IpAddr) -> Result<Actor, Problem> {
     if !dialects.backend.is_development() {
         return Err(unauthenticated().into());
@@ -80,8 +81,8 @@ pub(super) async fn under_name(dialects: &Dialects, name: &str, address: IpAddr)
     dialects.external_accounts.sign_in(account, "", UserKind::External, address).await
 }
 
-/// The account that acts without a token: by its name, or by its id when it is an external account of this API. An
-/// account with a password is never acted for without its token.
+/// Returns the account that acts without a token: by its name, or by its id when it is an external account of this API.
+/// An account with a password never acts without its token.
 pub(super) async fn without_token(
     dialects: &Dialects,
     field: &str,
@@ -97,7 +98,7 @@ pub(super) async fn without_token(
     }
 }
 
-/// The name of an external account of this API; `None` for any other user.
+/// Returns the name of an external account of this API; `None` for any other user.
 async fn name_of(dialects: &Dialects, user: UserId, address: IpAddr) -> Result<Option<String>, Problem> {
     let id = user.to_string();
     let people = dialects.people.named([id.as_str()], address).await?;
@@ -115,7 +116,7 @@ pub(super) fn require_same(actor: &Actor, fields: &Fields) -> Result<(), Problem
     }
 }
 
-/// The user of a request over HTTP.
+/// Returns the user of a request over HTTP.
 pub(super) async fn of_request(
     dialects: &Dialects,
     request: &HttpRequest,
@@ -143,7 +144,7 @@ pub(super) async fn of_request(
     }
 }
 
-/// The author of the message that a request names, when it is an external account of this API.
+/// Returns the author of the message that a request names, if it is an external account of this API.
 async fn author(dialects: &Dialects, fields: &Fields, visitor: &Actor) -> Result<Actor, Problem> {
     let get = GetMessageRequest {
         conversation_id: ids::conversation("conversationID", &fields.required("conversationID")?)?

@@ -1,4 +1,4 @@
-//! What happens in a conversation, as the events of this API.
+//! The translation of conversation events into the events of this API.
 
 use proto::messaging::v1::{DeletionReason, Event, Message, event};
 use serde_json::{Value, json};
@@ -7,10 +7,10 @@ use super::show;
 use crate::dialects::people::Named;
 use crate::dialects::time;
 
-/// An event of this API: its name, and what comes with it.
+/// An event of this API: its name and its data.
 pub(super) type Emitted = (&'static str, Value);
 
-/// The ids of the users whom the event names.
+/// Returns the ids of the users whom the event names.
 pub(super) fn mentioned(event: &Event) -> Vec<&str> {
     use event::Payload;
     match &event.payload {
@@ -22,7 +22,7 @@ pub(super) fn mentioned(event: &Event) -> Vec<&str> {
     }
 }
 
-/// The events of this API for something that has happened; none for what this API does not tell.
+/// Returns the events of this API for a conversation event; none for events that this API does not have.
 pub(super) fn of(event: &Event, people: &Named) -> Vec<Emitted> {
     use event::Payload;
     match &event.payload {
@@ -86,13 +86,13 @@ pub(super) fn of(event: &Event, people: &Named) -> Vec<Emitted> {
     }
 }
 
-/// What is told of a message that is gone.
+/// Returns the data of the event of a deleted message.
 pub(super) fn gone(conversation: &str, message: &str) -> Value {
     json!({"messageId": message, "conversationID": conversation})
 }
 
 fn created(message: &Message, people: &Named) -> Vec<Emitted> {
-    // A replay shows a message that has gone since as its tombstone.
+    // A replay shows a message that was deleted since as its tombstone.
     if message.delete_time.is_some() {
         return Vec::new();
     }

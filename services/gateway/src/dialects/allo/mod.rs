@@ -1,14 +1,13 @@
-//! The allo API: 18 operations, each an event of Socket.IO and `POST /api/chat/<operation>`, and the events that come of
-//! them.
+//! The allo API: 18 operations, each an event of Socket.IO and `POST /api/chat/<operation>`, and the resulting events.
 //!
 //! ```text
-//! operations    each operation: what it reads, the rpc behind it, what it answers
+//! operations    each operation: its fields, its rpc, its answer
 //! actor         the user who acts: by a token, or by the names that clients of this API act under in development
 //! session       one connection: its operations in order, and the logs that it follows
-//! events        what happens, as the events of this API        show   messages and conversations
+//! events        conversation events in the form of this API    show   messages and conversations
 //! ```
 //!
-//! There is no operation for history: who joins a conversation sees what comes from then on.
+//! There is no operation for history: a user who joins a conversation sees only later messages.
 
 mod actor;
 mod events;
@@ -28,7 +27,7 @@ use crate::http::error::Problem;
 pub(super) use self::actor::greet;
 pub(super) use self::session::{Push, Session};
 
-/// The namespace of the accounts that clients of this API act under without a token.
+/// The namespace of the accounts under which clients of this API act without a token.
 const NAMESPACE: &str = "allo";
 
 /// True for an event that belongs to this API.
@@ -36,12 +35,12 @@ pub(super) fn has_event(name: &str) -> bool {
     Operation::named(name).is_some() || matches!(name, "typing" | "stopTyping")
 }
 
-/// The body of an error.
+/// Returns the body of an error.
 pub(super) fn error_body(problem: &Problem) -> Value {
     json!({"error": problem.fault().reason().trim_start_matches("ERROR_REASON_"), "message": problem.fault().text()})
 }
 
-/// Carries out the operation that a request over HTTP names.
+/// Executes the operation that a request over HTTP names.
 pub(super) async fn answer(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     match request.route().as_slice() {
         ["api"] => match request.method {

@@ -16,10 +16,10 @@ use crate::dialects::people::Named;
 use crate::dialects::{Dialects, members, text, time};
 use crate::http::error::Problem;
 
-/// The number of participants that a conversation shows at most.
+/// The maximum number of participants that a conversation shows.
 const MAX_PARTICIPANTS: usize = 1000;
 
-/// The name of a user: that of an external account of this API, otherwise the UUID.
+/// Returns the name of a user: that of an external account of this API, otherwise the UUID.
 pub(super) fn name(people: &Named, id: &str) -> String {
     let account = people.get(id).and_then(|user| user.external_account.as_ref());
     match account.filter(|account| account.namespace == NAMESPACE) {
@@ -28,7 +28,7 @@ pub(super) fn name(people: &Named, id: &str) -> String {
     }
 }
 
-/// A message.
+/// Returns a message.
 pub(super) async fn message(
     dialects: &Dialects,
     address: IpAddr,
@@ -47,7 +47,7 @@ fn mentioned(message: &Message) -> impl Iterator<Item = &str> {
     [message.sender_id.as_str()].into_iter().chain(card).chain(pinned)
 }
 
-/// A message whose users are known.
+/// Returns a message whose users are known.
 pub(super) fn of_message(message: &Message, people: &Named) -> Value {
     let mut shown = Map::new();
     let mut put = |name: &str, value: Value| drop(shown.insert(name.to_owned(), value));
@@ -80,7 +80,7 @@ pub(super) fn of_message(message: &Message, people: &Named) -> Value {
         put("editedAt", json!(time::iso(message.edit_time)));
     }
     if let Some(origin) = &message.forwarded_from {
-        // The conversation of a copy from elsewhere is not told; its message stands for it.
+        // The conversation of a message copied from elsewhere is not shown; its message stands for it.
         let from =
             if origin.conversation_id.is_empty() { &origin.message_id } else { &origin.conversation_id };
         put("forwardedFrom", json!(from));
@@ -102,7 +102,7 @@ pub(super) fn of_message(message: &Message, people: &Named) -> Value {
     Value::Object(shown)
 }
 
-/// The text of a message. Kinds that this API shows in fields of their own have none.
+/// Returns the text of a message. Kinds that this API shows in fields of their own have none.
 pub(super) fn words(message: &Message, people: &Named) -> String {
     match message.content.as_ref().and_then(|content| content.kind.as_ref()) {
         Some(Kind::Secure(secure)) => bytes(&secure.ciphertext),
@@ -112,7 +112,7 @@ pub(super) fn words(message: &Message, people: &Named) -> String {
     }
 }
 
-/// Bytes that clients of this API sent are UTF-8; those of other clients are shown in base64.
+/// Returns bytes as text: bytes that clients of this API sent are UTF-8; those of other clients are shown in base64.
 fn bytes(bytes: &[u8]) -> String {
     std::str::from_utf8(bytes).map_or_else(|_| STANDARD.encode(bytes), str::to_owned)
 }
@@ -137,7 +137,8 @@ fn attachments(message: &Message) -> Vec<Value> {
     all.map(|(kind, media)| json!({"type": kind, "url": address(media)})).collect()
 }
 
-/// The address of a file. Uploaded files have none that lasts: they are fetched with a ticket of the canonical API.
+/// Returns the address of a file. Uploaded files have no permanent one: they are fetched with a ticket of the canonical
+/// API.
 fn address(media: Option<&Media>) -> &str {
     match media.and_then(|media| media.source.as_ref()) {
         Some(Source::Url(url)) => url,
@@ -145,7 +146,7 @@ fn address(media: Option<&Media>) -> &str {
     }
 }
 
-/// A conversation as its member sees it. `asked` is the type that it was made with, as far as it is known.
+/// Returns a conversation as its member sees it. `asked` is the type with which it was created, as far as it is known.
 pub(super) async fn conversation(
     dialects: &Dialects,
     actor: &Actor,

@@ -92,7 +92,7 @@ fn profile(message: &Fields) -> Result<ProfileContent, Fault> {
     Ok(ProfileContent { user_id: user.to_string() })
 }
 
-/// The fault of a field, named as it stands in the request.
+/// Renames the field of a fault to its name in the request.
 fn inside(fault: Fault) -> Fault {
     prefixed("message", &fault)
 }
@@ -108,7 +108,7 @@ fn prefixed(prefix: &str, fault: &Fault) -> Fault {
     })
 }
 
-/// A message as this API shows it.
+/// Returns a message as this API shows it.
 pub(super) fn show(message: &Message, people: &Named) -> Value {
     let (kind, content) = typed(message, people);
     let mut shown = Map::new();
@@ -126,7 +126,8 @@ pub(super) fn show(message: &Message, people: &Named) -> Value {
     Value::Object(shown)
 }
 
-/// The word for a kind, and its content. Kinds that this API has no word for are a line of text under their own word.
+/// Returns the word for a kind, and its content. Kinds without a word in this API are a line of text under a word of
+/// their own.
 fn typed(message: &Message, people: &Named) -> (&'static str, Value) {
     let content = message.content.as_ref();
     let line = || {

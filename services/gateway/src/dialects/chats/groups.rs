@@ -11,10 +11,10 @@ use crate::dialects::request::{HttpRequest, ok};
 use crate::dialects::{ids, members};
 use crate::http::error::Problem;
 
-/// The number of members that are shown at most.
+/// The maximum number of members that are shown.
 const MAX_SHOWN: usize = 1000;
 
-/// Makes a group of the caller and the users that are named.
+/// Creates a group of the caller and the named users.
 pub(super) async fn create(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let actor = actor(dialects, request).await?;
     let fields = request.fields();
@@ -72,7 +72,7 @@ pub(super) async fn show(dialects: &Dialects, request: &HttpRequest) -> Result<R
     }))
 }
 
-/// To one who is not a member, a group reads the same whether it exists or not.
+/// Returns the same error for an unknown group as for one of which the caller is not a member.
 fn as_forbidden(problem: Problem) -> Problem {
     match problem.status() {
         StatusCode::NOT_FOUND => Problem::forbidden("only members see a group"),

@@ -17,14 +17,14 @@ use crate::http::error::Problem;
 
 const DEFAULT_LIMIT: usize = 20;
 
-/// The bounds of `limit`, which is clamped, and of `skip`, which is refused beyond.
+/// The bounds of `limit`, which is clamped, and of `skip`, which is refused beyond its bound.
 const MAX_LIMIT: usize = 100;
 const MAX_SKIP: usize = 1000;
 
 /// The number of messages in one request to messaging.
 const PAGE: usize = 100;
 
-/// The part of a list that a request asks for.
+/// The requested part of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Window {
     pub(super) limit: usize,
@@ -42,19 +42,19 @@ impl Window {
         })
     }
 
-    /// The number of entries to read, one more than is shown: so it is known whether there are more.
+    /// Returns the number of entries to read: one more than is shown, which tells if there are more.
     pub(super) fn wanted(self) -> usize {
         self.skip + self.limit + 1
     }
 
-    /// The part of what was read, and whether there is more behind it.
+    /// Cuts the part from the read entries. The flag is true when there are more behind it.
     pub(super) fn cut<T>(self, read: Vec<T>) -> (Vec<T>, bool) {
         let has_more = read.len() > self.skip + self.limit;
         (read.into_iter().skip(self.skip).take(self.limit).collect(), has_more)
     }
 }
 
-/// Lists the messages of a chat, newest first. Who lists the newest has read them.
+/// Lists the messages of a chat, newest first. Listing the newest marks them as read.
 pub(super) async fn messages(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let actor = actor(dialects, request).await?;
     let fields = request.fields();
@@ -86,7 +86,7 @@ pub(super) async fn messages(dialects: &Dialects, request: &HttpRequest) -> Resu
     ok(&json!({"code": 200, "messages": shown, "meta": meta}))
 }
 
-/// The ids of the users whose names the messages show.
+/// Returns the ids of the users whose names the messages show.
 pub(super) fn mentioned(messages: &[Message]) -> impl Iterator<Item = &str> {
     use proto::messaging::v1::content::Kind;
     let cards = messages.iter().filter_map(|message| match message.content.as_ref()?.kind.as_ref()? {
@@ -96,7 +96,7 @@ pub(super) fn mentioned(messages: &[Message]) -> impl Iterator<Item = &str> {
     messages.iter().map(|message| message.sender_id.as_str()).chain(cards)
 }
 
-/// Reads so many messages, and the head of the conversation at the first page.
+/// Reads this number of messages, and the head of the conversation with the first page.
 async fn read(
     dialects: &Dialects,
     actor: &Actor,

@@ -25,7 +25,7 @@ use super::backend::Actor;
 use super::request::{HttpRequest, token};
 use crate::http::error::Problem;
 
-/// Carries out the operation that a request names.
+/// Executes the operation that a request names.
 pub(super) async fn answer(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     match request.route().as_slice() {
         ["chats", "messages"] => match request.method {
@@ -49,7 +49,7 @@ pub(super) async fn answer(dialects: &Dialects, request: &HttpRequest) -> Result
     }
 }
 
-/// The user of the token.
+/// Returns the user of the token.
 async fn actor(dialects: &Dialects, request: &HttpRequest) -> Result<Actor, Problem> {
     let in_query = dialects.token_in_query(request)?;
     let token = request.header("token").and_then(token).or_else(|| request.bearer()).or(in_query.as_deref());
@@ -57,7 +57,7 @@ async fn actor(dialects: &Dialects, request: &HttpRequest) -> Result<Actor, Prob
     dialects.backend.sign_in(token, request.address).await
 }
 
-/// The number of a kind of chat: 1 private, 2 group, 3 discussion group, 4 chat room or channel.
+/// Returns the number of a kind of chat: 1 private, 2 group, 3 discussion group, 4 chat room or channel.
 fn kind_number(conversation: &Conversation) -> u8 {
     match conversation.kind() {
         ConversationKind::Direct => 1,

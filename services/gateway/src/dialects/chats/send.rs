@@ -14,7 +14,7 @@ use crate::dialects::ids;
 use crate::dialects::request::{HttpRequest, ok};
 use crate::http::error::Problem;
 
-/// The number of other members of a discussion group.
+/// The maximum number of other members of a discussion group.
 const MAX_OTHERS: usize = 99;
 
 /// Sends a message.
@@ -30,7 +30,7 @@ pub(super) async fn message(dialects: &Dialects, request: &HttpRequest) -> Resul
     ok(&json!({"code": 200, "id": message.message_id, "chatId": message.conversation_id}))
 }
 
-/// The addressee: the first that is given of chat, group, user and users.
+/// Returns the addressee: the first given of chat, group, user and users.
 fn target(fields: &Fields, actor: &Actor) -> Result<Target, Fault> {
     for name in ["chatId", "groupUUID", "groupId"] {
         if let Some(text) = fields.filled(name)? {

@@ -1,4 +1,4 @@
-//! Accounts: those that this API brings with it, and registered users for those who show a token.
+//! Accounts: the predefined ones of this API, and registered users for clients with a token.
 
 use std::net::IpAddr;
 
@@ -16,13 +16,13 @@ use crate::dialects::ids;
 use crate::dialects::request::{HttpRequest, ok};
 use crate::http::error::Problem;
 
-/// The accounts that this API brings with it: id and name.
+/// The predefined accounts of this API: id and name.
 const BROUGHT: [(&str, &str); 4] = [("1", "Will Smith"), ("2", "Jada"), ("3", "Jaden"), ("4", "Chris Rock")];
 
-/// The number of registered users in the list of accounts.
+/// The maximum number of registered users in the list of accounts.
 const REGISTERED: i32 = 100;
 
-/// The account that acts.
+/// The acting account.
 pub(super) struct Account {
     pub(super) actor: Actor,
     /// The id that this API shows.
@@ -41,18 +41,18 @@ impl Account {
         Ok(Self { actor, id: shown, name })
     }
 
-    /// True for the id that is shown, the UUID and the uid of the account.
+    /// True for the shown id, the UUID and the uid of the account.
     pub(super) fn answers_to(&self, name: &str) -> bool {
         self.id == name || ids::parse(name) == Some(self.actor.user_id.uuid())
     }
 }
 
-/// Shows the account that acts.
+/// Shows the acting account.
 pub(super) fn show(account: &Account) -> Result<Response, Problem> {
     ok(&json!({"id": account.id, "name": account.name}))
 }
 
-/// An account that this API brings with it, which acts without a token.
+/// Returns a predefined account of this API, which acts without a token.
 pub(super) async fn brought(dialects: &Dialects, id: &str, address: IpAddr) -> Result<Account, Problem> {
     if let Some(actor) = sign_in(dialects, id, address).await? {
         return Account::of(dialects, actor).await;
@@ -65,7 +65,7 @@ pub(super) async fn brought(dialects: &Dialects, id: &str, address: IpAddr) -> R
             let actor = sign_in(dialects, name, address).await?.ok_or_else(|| unknown(id))?;
             Account::of(dialects, actor).await
         }
-        // An account with a password is never acted for without its token.
+        // An account with a password never acts without its token.
         Some(_) => Err(unauthenticated().into()),
         None => Err(unknown(id)),
     }
@@ -81,7 +81,7 @@ async fn sign_in(dialects: &Dialects, id: &str, address: IpAddr) -> Result<Optio
     dialects.external_accounts.sign_in(account, name, UserKind::External, address).await.map(Some)
 }
 
-/// The user that a request names as the other one: an account that this API brings with it, or a registered user.
+/// Returns the other user that a request names: a predefined account of this API, or a registered user.
 pub(super) async fn named(dialects: &Dialects, id: &str, actor: &Actor) -> Result<UserId, Problem> {
     if dialects.backend.is_development()
         && let Some(other) = sign_in(dialects, id, actor.address).await?
@@ -94,7 +94,7 @@ pub(super) async fn named(dialects: &Dialects, id: &str, actor: &Actor) -> Resul
     }
 }
 
-/// Lists the accounts that this API brings with it and, for those who show a token, the first registered users.
+/// Lists the predefined accounts of this API and, for clients with a token, the first registered users.
 pub(super) async fn list(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let actor = match token(dialects, request)? {
         Some(token) => Some(dialects.backend.sign_in(&token, request.address).await?),

@@ -31,7 +31,7 @@ pub(super) async fn list(
     ok(&page.show(rows, &ids))
 }
 
-/// The ids of the page, in the order of its rows. `all` is in ascending order.
+/// Returns the ids of the page, in the order of its rows. `all` is in ascending order.
 fn cut(
     all: Vec<ConversationId>,
     cursor: Option<&Cursor>,
@@ -45,7 +45,7 @@ fn cut(
         text => Some(ids::parse(text).map(ConversationId::from).ok_or_else(malformed)?),
     };
     Ok(match sort {
-        // The rows next to the one that was seen, so that going on leaves no hole.
+        // The rows next to the last seen one, so that the next page leaves no gap.
         Sort::NewestFirst => {
             let newer = all.into_iter().filter(|id| seen.is_none_or(|seen| *id > seen));
             let mut page: Vec<_> = newer.take(size).collect();
@@ -61,7 +61,7 @@ fn cut(
     })
 }
 
-/// The ids of the account's direct conversations, in ascending order.
+/// Returns the ids of the account's direct conversations, in ascending order.
 async fn direct(dialects: &Dialects, account: &Account) -> Result<Vec<ConversationId>, Problem> {
     let list = ListMembershipsRequest { user_id: account.actor.user_id.to_string(), known_version: 0 };
     let memberships = dialects.backend.call(Authority::Anonymous(account.actor.address), list).await?;
@@ -78,17 +78,17 @@ pub(super) async fn show(dialects: &Dialects, account: &Account, id: &str) -> Re
     ok(&shown.ok_or_else(unknown)?)
 }
 
-/// The id of a conversation in a path.
+/// Reads the id of a conversation in a path.
 pub(super) fn parse(id: &str) -> Result<ConversationId, Problem> {
     ids::parse(id).map(ConversationId::from).ok_or_else(unknown)
 }
 
-/// The error of a conversation that is none of the account's direct ones.
+/// Returns the error of a conversation that is not a direct one of the account.
 pub(super) fn unknown() -> Problem {
     Problem::not_found("the account has no direct conversation with this id")
 }
 
-/// Finds the conversation with another account, or makes it.
+/// Finds the conversation with another account, or creates it.
 pub(super) async fn find_or_create(
     dialects: &Dialects,
     request: &HttpRequest,
@@ -155,7 +155,7 @@ async fn show_all(
     Ok(rows.into_iter().map(|(_, row)| row).collect())
 }
 
-/// The newest message that is there.
+/// Returns the newest message that is not deleted.
 async fn last_message(
     dialects: &Dialects,
     account: &Account,

@@ -42,7 +42,7 @@ impl Sort {
     }
 }
 
-/// Where a page continues: in this direction after the row that was seen last.
+/// The position at which a page continues: in this direction after the last seen row.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Cursor {
@@ -59,12 +59,12 @@ impl Cursor {
 
     fn write(sort: Sort, last_seen: &str) -> String {
         let cursor = Self { sort, last_seen: last_seen.to_owned() };
-        // Two texts have no way to fail.
+        // Two texts cannot fail to serialize.
         general_purpose::STANDARD.encode(serde_json::to_string(&cursor).unwrap_or_default())
     }
 }
 
-/// The page that a request asks for.
+/// The requested page.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) size: usize,
@@ -94,12 +94,12 @@ impl Page {
         Ok(Self { size: usize::try_from(size).unwrap_or(1), cursor, labels })
     }
 
-    /// The order of the rows.
+    /// Returns the order of the rows.
     pub(super) fn sort(&self) -> Sort {
         self.cursor.as_ref().map_or(Sort::NewestFirst, |cursor| cursor.sort)
     }
 
-    /// The page with its cursors. `ids` are those of the rows.
+    /// Returns the page with its cursors. `ids` are those of the rows.
     pub(super) fn show(&self, rows: Vec<Value>, ids: &[String]) -> Value {
         let sort = self.sort();
         let seen = self.cursor.as_ref().map_or("0", |cursor| cursor.last_seen.as_str());
@@ -126,7 +126,7 @@ impl Page {
     }
 }
 
-/// The error of a cursor that was not made here.
+/// The error of an invalid cursor.
 pub(super) fn malformed() -> Fault {
     Fault::invalid("cursor", "must be a cursor of this list")
 }

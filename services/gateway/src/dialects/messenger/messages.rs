@@ -32,7 +32,7 @@ pub(super) async fn list(
     };
     let messages: Vec<_> = match page.cursor {
         None => messages,
-        // Asked for in the direction of the cursor, shown the other way round.
+        // Requested in the direction of the cursor, shown in reverse.
         Some(_) => messages.into_iter().rev().collect(),
     };
     let senders = messages.iter().map(|message| message.sender_id.as_str());
@@ -42,7 +42,7 @@ pub(super) async fn list(
     ok(&page.show(rows, &ids))
 }
 
-/// The request for the messages of a page; `None` when the page is empty by its cursor alone.
+/// Returns the request for the messages of a page; `None` when the page is empty by its cursor alone.
 fn read(page: &Page, conversation: ConversationId) -> Result<Option<ListMessagesRequest>, Problem> {
     let list = ListMessagesRequest {
         conversation_id: conversation.to_string(),
@@ -58,7 +58,7 @@ fn read(page: &Page, conversation: ConversationId) -> Result<Option<ListMessages
         Sort::NewestFirst => {
             Some(ListMessagesRequest { order: Order::OldestFirst.into(), after_sequence: seen, ..list })
         }
-        // The first sequence is 1, and 0 would mean that there is no bound.
+        // The first sequence is 1, and 0 would mean no bound.
         Sort::OldestFirst if seen <= 1 => None,
         Sort::OldestFirst => {
             Some(ListMessagesRequest { order: Order::NewestFirst.into(), before_sequence: seen, ..list })
@@ -85,7 +85,7 @@ pub(super) async fn send(
     Ok(json(StatusCode::CREATED, &view::message(&message, &people)))
 }
 
-/// The conversation in a path, when it is a direct one of the account.
+/// Returns the conversation in a path, if it is a direct one of the account.
 async fn direct(dialects: &Dialects, account: &Account, id: &str) -> Result<ConversationId, Problem> {
     let id = parse(id)?;
     let get = GetConversationRequest { conversation_id: id.to_string() };

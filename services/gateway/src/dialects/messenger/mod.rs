@@ -9,8 +9,8 @@
 //! | `.../conversation/:conversation` | the conversation | |
 //! | `.../conversation/:conversation/messages` | a page of messages | sends a message |
 //!
-//! The account in the path is the user who acts: by their token, or, on one developer's machine, without one for the
-//! accounts that this API brings with it.
+//! The account in the path is the acting user: by their token, or, on one developer's machine, without one for the
+//! predefined accounts of this API.
 
 mod accounts;
 mod conversations;
@@ -27,16 +27,16 @@ use super::Dialects;
 use super::request::HttpRequest;
 use crate::http::error::Problem;
 
-/// The namespace of the accounts that this API brings with it.
+/// The namespace of the predefined accounts of this API.
 const NAMESPACE: &str = "messenger";
 
-/// The first segment after `/api` that belongs to another API, and so is no account.
+/// The first segment after `/api` that belongs to another API, and is not an account.
 pub(super) const NOT_AN_ACCOUNT: &str = "chat";
 
-/// Carries out the operation that a request names.
+/// Executes the operation that a request names.
 pub(super) async fn answer(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let route = request.route();
-    // `/api/account/:account/...` and `/api/:account/...` are the same.
+    // `/api/account/:account/...` and `/api/:account/...` are equivalent.
     let (at, rest) = match route.as_slice() {
         ["api", "accounts"] => {
             only(request, &[Method::GET])?;
@@ -86,7 +86,7 @@ fn only(request: &HttpRequest, methods: &[Method]) -> Result<(), Problem> {
     }
 }
 
-/// The account in the path, which is the user who acts.
+/// Returns the account in the path, which is the acting user.
 async fn account(dialects: &Dialects, request: &HttpRequest, at: usize) -> Result<Account, Problem> {
     let name = request.path.get(at).map(String::as_str).unwrap_or_default();
     match token(dialects, request)? {
@@ -103,7 +103,7 @@ async fn account(dialects: &Dialects, request: &HttpRequest, at: usize) -> Resul
     }
 }
 
-/// The token of a request, if it has one.
+/// Returns the token of a request, if it has one.
 fn token(dialects: &Dialects, request: &HttpRequest) -> Result<Option<String>, Problem> {
     if let Some(token) = request.bearer() {
         return Ok(Some(token.to_owned()));

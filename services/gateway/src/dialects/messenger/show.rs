@@ -8,7 +8,7 @@ use super::NAMESPACE;
 use crate::dialects::people::Named;
 use crate::dialects::{text, time};
 
-/// The id of a user: the name of an account that this API brings with it, otherwise the UUID.
+/// Returns the id of a user: the name of a predefined account of this API, otherwise the UUID.
 pub(super) fn account_id(user: &User) -> &str {
     match &user.external_account {
         Some(account) if account.namespace == NAMESPACE => &account.name,
@@ -16,7 +16,7 @@ pub(super) fn account_id(user: &User) -> &str {
     }
 }
 
-/// A user. One who is gone has no name.
+/// Returns a user. A deleted one has no name.
 pub(super) fn account(people: &Named, id: &str) -> Value {
     match people.get(id) {
         Some(user) => json!({"id": account_id(user), "name": user.display_name}),
@@ -24,7 +24,7 @@ pub(super) fn account(people: &Named, id: &str) -> Value {
     }
 }
 
-/// A message. Its id is its sequence in the conversation.
+/// Returns a message. Its id is its sequence in the conversation.
 pub(super) fn message(message: &Message, people: &Named) -> Value {
     let name = |id: &str| people.get(id).map(|user| user.display_name.clone());
     json!({

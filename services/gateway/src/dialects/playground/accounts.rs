@@ -18,17 +18,17 @@ use crate::dialects::fields::Fields;
 use crate::dialects::request::{HttpRequest, ok};
 use crate::http::error::Problem;
 
-/// Names that clients of this API do not take, because they would be believed to mean something.
+/// Names that clients of this API may not take, because they would suggest a role.
 const RESERVED: [&str; 7] = ["root", "superuser", "admin", "administrator", "owner", "moderator", "system"];
 
-/// The bounds of a username and a password, in characters.
+/// The allowed lengths of a username and a password, in characters.
 const USERNAME: std::ops::RangeInclusive<usize> = 4..=32;
 const PASSWORD: std::ops::RangeInclusive<usize> = 8..=128;
 
-/// The name of this API as a namespace of names, and as the name of a client in the list of sessions.
+/// The name of this API as a namespace of names, and as the client's name in the list of sessions.
 const NAMESPACE: &str = "playground";
 
-/// Makes an account.
+/// Creates an account.
 pub(super) async fn register(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let fields = request.fields();
     let username = fields.text("username")?.unwrap_or_default();
@@ -51,7 +51,7 @@ pub(super) async fn register(dialects: &Dialects, request: &HttpRequest) -> Resu
     }
 }
 
-/// The rule that a name or a password breaks.
+/// Returns the rule that a name or a password breaks.
 fn broken_rule(username: &str, password: &str) -> Option<&'static str> {
     let is_letter = |letter: char| letter.is_ascii_alphanumeric() || matches!(letter, '_' | '.' | '-');
     if !USERNAME.contains(&username.chars().count()) || !username.chars().all(is_letter) {
@@ -76,7 +76,7 @@ pub(super) async fn login(dialects: &Dialects, request: &HttpRequest) -> Result<
     let login = LoginRequest { login: username, password, device_name: NAMESPACE.to_owned() };
     match dialects.backend.call(Authority::Anonymous(request.address), login).await {
         Ok(found) => signed_in(found.user, found.grant),
-        // Too long to be anyone's is wrong, too.
+        // A text that is too long for any account is a wrong name or password, too.
         Err(problem) if is_refused(problem.fault()) => soft("wrong username or password"),
         Err(problem) => Err(problem),
     }
@@ -103,7 +103,7 @@ fn signed_in(user: Option<User>, grant: Option<SessionGrant>) -> Result<Response
     ok(&json!({"user": view::user(&user.unwrap_or_default()), "token": token}))
 }
 
-/// A guest: on one developer's machine the same one for an address, elsewhere a new one.
+/// Returns a guest: on one developer's machine the same one for an address, elsewhere a new one.
 pub(super) async fn guest(dialects: &Dialects, address: std::net::IpAddr) -> Result<(User, Actor), Problem> {
     if dialects.backend.is_development() {
         let account = AccountName { namespace: NAMESPACE, name: address.to_string() };
@@ -128,7 +128,7 @@ pub(super) async fn guest(dialects: &Dialects, address: std::net::IpAddr) -> Res
     Ok((user, actor))
 }
 
-/// Suggests something to sign up with.
+/// Suggests a name and a password for signing up.
 pub(super) async fn random(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let suggest = SuggestCredentialsRequest {};
     let made = dialects.backend.call(Authority::Anonymous(request.address), suggest).await?;

@@ -1,11 +1,11 @@
-//! How long a ban lasts, as clients write it: `30m`, `1d12h`, `1d 2h`.
+//! The duration of a ban, as clients write it: `30m`, `1d12h`, `1d 2h`.
 
 use std::time::Duration;
 
 /// The longest ban.
 const MAX: Duration = Duration::from_secs(3650 * 24 * 60 * 60);
 
-/// Reads a duration: numbers with `s`, `m`, `h` or `d`. Weeks are read and do not count. `None` for what is none, for
+/// Reads a duration: numbers with `s`, `m`, `h` or `d`. Weeks are accepted and ignored. `None` for an invalid text, for
 /// less than a second, and for more than ten years.
 pub(super) fn parse(text: &str) -> Option<Duration> {
     let (mut seconds, mut number) = (0u64, None::<u64>);
@@ -28,7 +28,7 @@ pub(super) fn parse(text: &str) -> Option<Duration> {
     (number.is_none() && !duration.is_zero() && duration <= MAX).then_some(duration)
 }
 
-/// The duration in words, in its largest units.
+/// Returns the duration in words, in its largest units.
 pub(super) fn words(duration: Duration) -> String {
     let mut rest = duration.as_secs().max(1);
     let mut words = Vec::new();

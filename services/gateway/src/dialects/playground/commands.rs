@@ -1,4 +1,4 @@
-//! Texts that begin with `!`: commands. They are carried out and not sent.
+//! Commands: texts that begin with `!`. They are executed and not sent.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ use crate::dialects::request::token;
 use crate::dialects::{Dialects, members};
 use crate::http::error::Problem;
 
-/// How long a ban lasts when the command does not say it.
+/// The duration of a ban if the command does not give one.
 const DEFAULT_BAN: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The shortest slow mode that the command sets, in seconds.
 const MIN_SLOW_MODE: i64 = 3;
 
-/// The number of users among whom a part of a name is looked for.
+/// The maximum number of users among whom a part of a name is searched.
 const MAX_SEARCHED: usize = 1_000;
 
 /// The shortest part of a name, in characters.
@@ -31,7 +31,7 @@ const MIN_NAME_PART: usize = 3;
 /// The number of users in one page, and in one request for their names.
 const PAGE: usize = 100;
 
-/// Carries out a command, which stands after the `!`.
+/// Executes a command, given without the `!`.
 pub(super) async fn run(session: &mut Session, command: &str) -> Result<(), Problem> {
     let (name, rest) = word(command);
     match name.to_lowercase().as_str() {
@@ -71,7 +71,7 @@ async fn rename(session: &mut Session, name: &str) -> Result<(), Problem> {
     if name.is_empty() {
         return Err(Fault::invalid("name", "is required: !name <new name>").into());
     }
-    // The user's log tells all of the user's connections, this one included.
+    // The user's log informs all of the user's connections, this one included.
     accounts::set_name(&session.dialects, &actor, name.to_owned()).await
 }
 
@@ -141,7 +141,7 @@ async fn banned(dialects: &Dialects, actor: &Actor, room: ConversationId) -> Res
     }
 }
 
-/// The one user among these whose name has this part.
+/// Returns the one user among these whose name has this part.
 async fn find(dialects: &Dialects, actor: &Actor, ids: Vec<String>, part: &str) -> Result<User, Problem> {
     if part.chars().count() < MIN_NAME_PART {
         return Err(Fault::invalid("name", format!("must have at least {MIN_NAME_PART} characters")).into());
@@ -160,7 +160,7 @@ fn has_name_part(user: &User, part: &str) -> bool {
     [&user.display_name, &user.username].iter().any(|name| name.to_lowercase().contains(&part))
 }
 
-/// The only one. One whose whole name it is comes before those who have more of a name.
+/// Returns the only match. A user whose whole name matches comes before users whose name contains the part.
 fn the_one(mut matching: Vec<User>, part: &str) -> Result<User, Fault> {
     let part = part.to_lowercase();
     let is_whole =
@@ -196,14 +196,14 @@ impl<'a> Ban<'a> {
     }
 }
 
-/// The first word, and the rest.
+/// Returns the first word, and the rest.
 fn word(text: &str) -> (&str, &str) {
     let text = text.trim();
     let (word, rest) = text.split_once(char::is_whitespace).unwrap_or((text, ""));
     (word, rest.trim_start())
 }
 
-/// The first word, or a text in quotation marks, and the rest.
+/// Returns the first word, or a text in quotation marks, and the rest.
 fn quoted(text: &str) -> (&str, &str) {
     let text = text.trim();
     match text.strip_prefix('"').and_then(|text| text.split_once('"')) {

@@ -14,7 +14,7 @@ use crate::http::error::Problem;
 
 static STARTED: LazyLock<Instant> = LazyLock::new(Instant::now);
 
-/// Answers a request for a path that has no operation of a service.
+/// Answers a request for a path without an operation of a service.
 pub(super) fn answer(request: &HttpRequest, route: &[&str]) -> Result<Response, Problem> {
     let allowed: &[Method] = match route {
         ["users", "register" | "login"]
@@ -44,7 +44,7 @@ pub(super) fn answer(request: &HttpRequest, route: &[&str]) -> Result<Response, 
     Err(Problem::method_not_allowed(allowed))
 }
 
-/// Nothing is known about addresses here, and no header of the request is given back.
+/// Answers without a location: the gateway has no data about addresses, and returns no header of the request.
 fn geoip(request: &HttpRequest) -> Result<Response, Problem> {
     let ip = match request.query.filled("ip")? {
         Some(text) => text.parse::<IpAddr>().map_err(|_| Fault::invalid("ip", "must be an address"))?,
@@ -53,7 +53,7 @@ fn geoip(request: &HttpRequest) -> Result<Response, Problem> {
     ok(&json!({"ip": ip, "headers": {}, "data": null}))
 }
 
-/// The part of `GET /` that clients of this API read. The name and the load of the machine are not for strangers.
+/// Returns the part of `GET /` that clients of this API read. The name and the load of the machine are not disclosed.
 pub(crate) fn status() -> Value {
     json!({
         "status": 200,

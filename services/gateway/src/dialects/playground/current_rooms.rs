@@ -1,4 +1,4 @@
-//! The room that each signed-in socket joined last: a message over HTTP without a room goes there.
+//! The room that each signed-in socket joined last: the target of a message over HTTP without a room.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,7 +13,7 @@ type Joined = Vec<(String, ConversationId)>;
 pub(super) struct CurrentRooms(Arc<Mutex<HashMap<UserId, Joined>>>);
 
 impl CurrentRooms {
-    /// A socket has joined a room.
+    /// Records that a socket has joined a room.
     pub(super) fn set(&self, user: UserId, socket: &str, room: ConversationId) {
         let mut rooms = self.lock();
         let joined = rooms.entry(user).or_default();
@@ -21,7 +21,7 @@ impl CurrentRooms {
         joined.push((socket.to_owned(), room));
     }
 
-    /// A socket is in no room, or no longer the user's.
+    /// Records that a socket is in no room, or no longer the user's.
     pub(super) fn clear(&self, user: UserId, socket: &str) {
         let mut rooms = self.lock();
         if let Some(joined) = rooms.get_mut(&user) {
@@ -32,7 +32,7 @@ impl CurrentRooms {
         }
     }
 
-    /// The room that a socket of the user joined last.
+    /// Returns the room that a socket of the user joined last.
     pub(super) fn of(&self, user: UserId) -> Option<ConversationId> {
         self.lock().get(&user)?.last().map(|(_, room)| *room)
     }

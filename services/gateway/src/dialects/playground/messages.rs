@@ -1,4 +1,4 @@
-//! Messages over HTTP, and sending from everywhere.
+//! Messages over HTTP, and the shared sending of messages.
 
 use axum::response::Response;
 use chassis::fault::Fault;
@@ -20,7 +20,7 @@ use crate::dialects::request::{HttpRequest, ok};
 use crate::dialects::text;
 use crate::http::error::Problem;
 
-/// Posts a message. Without a room it goes to the one that a socket of the user joined last.
+/// Posts a message. Without a room it is sent to the one that a socket of the user joined last.
 pub(super) async fn post(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let actor = actor(dialects, request).await?;
     let fields = request.fields();
@@ -36,7 +36,7 @@ pub(super) async fn post(dialects: &Dialects, request: &HttpRequest) -> Result<R
     ok(&json!({"success": true, "result": view::message_id(&sent.conversation_id, sent.sequence)}))
 }
 
-/// Sends a text into a room, which the user enters by it.
+/// Sends a text into a room; the user joins it thereby.
 pub(super) async fn send(
     dialects: &Dialects,
     actor: &Actor,
@@ -85,7 +85,8 @@ pub(super) async fn delete(dialects: &Dialects, request: &HttpRequest) -> Result
     ok(&json!({"status": true}))
 }
 
-/// To one who is not a member the services say that there is no such thing. One who can read it knows that there is.
+/// Turns NOT_FOUND into a refusal: to non-members the services answer that the object does not exist, but a user who
+/// can read it knows that it does.
 pub(super) fn as_forbidden(problem: Problem) -> Problem {
     match problem.status() {
         StatusCode::NOT_FOUND => Problem::forbidden("only members with the right to do it may do this"),

@@ -9,8 +9,8 @@
 //! | `/messages`, `/messages/:id` | `messages`: post, delete |
 //! | `/health`, `/websocket` and others | `constants` |
 //!
-//! Socket.IO is `session`, with `commands` for texts that begin with `!` and `pushes` for what happens in a room. `show`
-//! has the shapes of users, rooms and messages, `roles` the owner and moderators of rooms.
+//! Socket.IO is `session`, with `commands` for texts that begin with `!` and `pushes` for the events of a room. `show`
+//! has the forms of users, rooms and messages, `roles` the owner and moderators of rooms.
 
 mod accounts;
 mod ban_duration;
@@ -59,7 +59,7 @@ pub(super) const PATHS: [&str; 13] = [
     "favicon.ico",
 ];
 
-/// What this dialect keeps: short caches, and the rooms of its sockets.
+/// The state of this dialect: short caches, and the rooms of its sockets.
 #[derive(Clone)]
 pub(super) struct State {
     roles: roles::Roles,
@@ -75,7 +75,7 @@ impl State {
     }
 }
 
-/// Carries out the operation that a request names.
+/// Executes the operation that a request names.
 pub(super) async fn answer(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     match (&request.method, request.route().as_slice()) {
         (&Method::POST, ["users", "register"]) => accounts::register(dialects, request).await,
@@ -106,7 +106,7 @@ pub(super) async fn answer(dialects: &Dialects, request: &HttpRequest) -> Result
     }
 }
 
-/// The user of the token. It is in a header, or, on one developer's machine, in the query.
+/// Returns the user of the token. It is in a header, or, on one developer's machine, in the query.
 async fn actor(dialects: &Dialects, request: &HttpRequest) -> Result<Actor, Problem> {
     signed_in(dialects, request).await?.ok_or_else(|| unauthenticated().into())
 }
@@ -119,13 +119,13 @@ async fn signed_in(dialects: &Dialects, request: &HttpRequest) -> Result<Option<
     }
 }
 
-/// The right to read: that of the user of the token, or of the anonymous viewer.
+/// Returns the rights to read: those of the user of the token, or of the anonymous viewer.
 async fn reader(dialects: &Dialects, request: &HttpRequest) -> Result<Authority, Problem> {
     let actor = signed_in(dialects, request).await?;
     Ok(actor.map_or(Authority::Anonymous(request.address), Authority::User))
 }
 
-/// The room that a uid names. What is no uid names none.
+/// Returns the room of a uid. An invalid uid is an unknown room.
 fn room_id(uid: &str) -> Result<ConversationId, Problem> {
     ids::parse(uid).map(ConversationId::from).ok_or_else(|| no_room(uid))
 }
@@ -137,7 +137,7 @@ fn no_room(uid: &str) -> Problem {
         .into()
 }
 
-/// The user that a uid names.
+/// Returns the user of a uid.
 fn user_id(uid: &str) -> Result<UserId, Problem> {
     let shown: String = uid.chars().take(64).collect();
     ids::parse(uid).map(UserId::from).ok_or_else(|| {
@@ -147,7 +147,7 @@ fn user_id(uid: &str) -> Result<UserId, Problem> {
     })
 }
 
-/// An error that clients of this API expect with status 200.
+/// Returns an error that clients of this API expect with status 200.
 fn soft(message: impl Into<String>) -> Result<Response, Problem> {
     ok(&json!({"error": message.into()}))
 }

@@ -1,4 +1,4 @@
-//! What happens in the rooms of a connection, and to its user, as clients of this API hear it.
+//! Events in the rooms of a connection, and of its user, as clients of this API receive them.
 
 use std::sync::Arc;
 
@@ -18,9 +18,9 @@ use crate::realtime::connection::End;
 use crate::realtime::frame::Frame;
 use crate::realtime::subscriber::Subscriber;
 
-/// What has happened for a connection.
+/// An event for a connection.
 pub(crate) enum Push {
-    /// Something that a view has seen.
+    /// A frame of a view.
     Frame(Arc<Frame>),
     /// A view has ended.
     Ended { of_user: bool, end: End },
@@ -37,7 +37,7 @@ async fn next_of(subscriber: Option<&mut Subscriber>, of_user: bool) -> Push {
 }
 
 impl Session {
-    /// Waits for what happens next. Nothing is lost when it is dropped before it is ready.
+    /// Waits for the next push. No push is lost when it is dropped before it is ready.
     pub(crate) async fn next(&mut self) -> Push {
         let of_user = next_of(self.user.as_mut().map(|user| &mut user.subscriber), true);
         let of_anonymous = next_of(self.anonymous.as_mut(), false);
@@ -47,7 +47,7 @@ impl Session {
         }
     }
 
-    /// Tells the client what has happened.
+    /// Sends the event to the client.
     pub(crate) async fn show(&mut self, push: Push) {
         match push {
             Push::Frame(frame) => match frame.body() {
@@ -73,7 +73,7 @@ impl Session {
     async fn show_event(&mut self, event: &Event) {
         let Ok(room) = ConversationId::parse(&event.conversation_id) else { return };
         let Some(watched) = self.rooms.iter_mut().find(|watched| watched.room == room) else { return };
-        // What was read when the room was joined is not told again.
+        // Events that were read when the room was joined are not sent again.
         if event.sequence <= watched.seen {
             return;
         }
@@ -107,7 +107,7 @@ impl Session {
         }
     }
 
-    /// The user has another name or picture.
+    /// Sends the changed name or picture of the user.
     async fn show_own_profile(&mut self) {
         let Ok(actor) = self.actor() else { return };
         self.dialects.people.forget(actor.user_id);
@@ -122,7 +122,7 @@ impl Session {
         }
     }
 
-    /// A member of a room has another name or picture.
+    /// Sends the changed name or picture of a member of a room.
     async fn show_profile(&mut self, room: &str, user: &str) {
         let (Ok(room), Ok(user_id)) = (ConversationId::parse(room), UserId::parse(user)) else { return };
         let Some(watched) = self.rooms.iter().find(|watched| watched.room == room) else { return };
@@ -138,7 +138,7 @@ impl Session {
         self.client.emit("message", &view::message(message, &people, &roles));
     }
 
-    /// Names and roles of users. What cannot be read now is left out: what has happened is told in any case.
+    /// Returns names and roles of users. Unreadable ones are left out: the event is sent in any case.
     async fn known(
         &mut self,
         room: ConversationId,

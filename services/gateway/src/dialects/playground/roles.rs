@@ -11,13 +11,13 @@ use proto::id::ConversationId;
 use crate::dialects::backend::{Authority, Backend};
 use crate::http::error::Problem;
 
-/// How long the roles of a room are kept when no event says that they have changed.
+/// The time for which the roles of a room are cached if no event reports a change.
 const KEPT: Duration = Duration::from_secs(60);
 
-/// The number of rooms whose roles are kept.
+/// The maximum number of rooms whose roles are cached.
 const CAPACITY: u64 = 10_000;
 
-/// The number of owners and moderators that are read of one room.
+/// The maximum number of owners and moderators that are read of one room.
 const MAX_READ: usize = 1_000;
 
 /// The owners and moderators of one room, by user id.
@@ -50,7 +50,7 @@ impl Roles {
         Self { backend, known }
     }
 
-    /// The roles as they are now.
+    /// Reads the current roles.
     pub(super) async fn read(
         &self,
         room: ConversationId,
@@ -79,7 +79,7 @@ impl Roles {
         Ok(roles)
     }
 
-    /// The roles, for one who hears of their changes.
+    /// Returns the roles, for a connection that receives their changes.
     pub(super) async fn known(
         &self,
         room: ConversationId,

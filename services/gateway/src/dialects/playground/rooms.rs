@@ -1,4 +1,4 @@
-//! Rooms: making, showing, changing and deleting them, their messages and the users who are there.
+//! Rooms: creating, showing, changing and deleting them, their messages and the users who are online.
 
 use std::net::IpAddr;
 
@@ -32,7 +32,7 @@ const SHOWN_MESSAGES: i32 = 20;
 /// The number of users that a room is shown with.
 const SHOWN_USERS: i32 = 100;
 
-/// What to change about a room.
+/// The changes to a room.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Changes {
     pub(super) name: Option<String>,
@@ -41,7 +41,7 @@ pub(super) struct Changes {
     pub(super) slow_mode: Option<i64>,
 }
 
-/// Makes a room that everyone may read.
+/// Creates a room that every user may read.
 pub(super) async fn create(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let actor = actor(dialects, request).await?;
     let fields = request.fields();
@@ -87,7 +87,7 @@ pub(super) async fn change(dialects: &Dialects, request: &HttpRequest) -> Result
     ok(&json!({"status": 200}))
 }
 
-/// Changes what is to change about a room.
+/// Applies changes to a room.
 pub(super) async fn update(
     dialects: &Dialects,
     actor: &Actor,
@@ -123,7 +123,7 @@ pub(super) async fn update(
     Ok(updated.conversation.unwrap_or_default())
 }
 
-/// Names the fields as requests of this API do.
+/// Renames the fields of an error to those of this API.
 fn in_our_words(problem: Problem) -> Problem {
     let name = |field: &str| match field.rsplit('.').next() {
         Some("title") => "name".to_owned(),
@@ -136,7 +136,7 @@ fn in_our_words(problem: Problem) -> Problem {
     }
 }
 
-/// Deletes a room with everything in it.
+/// Deletes a room with its content.
 pub(super) async fn delete(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let actor = actor(dialects, request).await?;
     let delete = DeleteConversationRequest { conversation_id: room_id(&request.path[1])?.to_string() };
@@ -144,7 +144,7 @@ pub(super) async fn delete(dialects: &Dialects, request: &HttpRequest) -> Result
     ok(&json!({"success": true}))
 }
 
-/// Lists the latest messages of a room, the oldest of them first.
+/// Lists the latest messages of a room, oldest first.
 pub(super) async fn messages(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let reader = reader(dialects, request).await?;
     let room = room_id(&request.path[1])?;
@@ -164,7 +164,7 @@ pub(super) async fn purge(dialects: &Dialects, request: &HttpRequest) -> Result<
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
-/// Lists the members of a room who are there, as far as they let it be seen.
+/// Lists the members of a room who are online, as far as their settings let it be seen.
 pub(super) async fn users(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let reader = reader(dialects, request).await?;
     let room = room_id(&request.path[1])?;
@@ -174,7 +174,7 @@ pub(super) async fn users(dialects: &Dialects, request: &HttpRequest) -> Result<
     ok(&json!({"room": view::room(&conversation), "users": users, "error": null}))
 }
 
-/// A room, as far as one may read it.
+/// Returns a room, as far as the reader may read it.
 pub(super) async fn get(
     dialects: &Dialects,
     room: ConversationId,
@@ -184,7 +184,7 @@ pub(super) async fn get(
     Ok(dialects.backend.call(reader.clone(), get).await?.conversation.unwrap_or_default())
 }
 
-/// The latest messages of a room, the oldest of them first, and the sequence up to which they are known.
+/// Returns the latest messages of a room, oldest first, and the sequence up to which they are known.
 pub(super) async fn history(
     dialects: &Dialects,
     room: ConversationId,
@@ -205,7 +205,7 @@ pub(super) async fn history(
     Ok((messages, page.head_sequence))
 }
 
-/// The users whose names messages show.
+/// Returns the users whose names messages show.
 pub(super) fn mentioned(messages: &[Message]) -> impl Iterator<Item = &str> {
     use proto::messaging::v1::content::Kind;
     let cards = messages.iter().filter_map(|message| match message.content.as_ref()?.kind.as_ref()? {
@@ -215,7 +215,7 @@ pub(super) fn mentioned(messages: &[Message]) -> impl Iterator<Item = &str> {
     messages.iter().map(|message| message.sender_id.as_str()).chain(cards)
 }
 
-/// The members of a room who are there.
+/// Returns the members of a room who are online.
 pub(super) async fn online(
     dialects: &Dialects,
     room: ConversationId,

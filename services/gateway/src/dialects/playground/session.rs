@@ -24,7 +24,7 @@ use crate::realtime::subscriber::Subscriber;
 /// The events that clients send.
 pub(crate) const EVENTS: [&str; 4] = ["login", "logout", "join", "sendMessage"];
 
-/// The number of rooms that a connection may watch.
+/// The maximum number of rooms that a connection may watch.
 const MAX_ROOMS: usize = 50;
 
 /// One connection.
@@ -50,7 +50,7 @@ pub(super) struct SignedInUser {
 pub(super) struct Watched {
     pub(super) room: ConversationId,
     pub(super) is_by_user: bool,
-    /// The client has been shown what happened up to this sequence.
+    /// The client has been shown all events up to this sequence.
     pub(super) seen: i64,
 }
 
@@ -59,7 +59,7 @@ impl Session {
         Self { dialects, realtime, client, user: None, anonymous: None, rooms: Vec::new() }
     }
 
-    /// Carries out an event.
+    /// Executes an event.
     pub(crate) async fn hear(&mut self, event: Event) {
         match self.carry_out(&event).await {
             Ok(answer) => self.client.answer(&event, &answer),
@@ -81,7 +81,7 @@ impl Session {
         }
     }
 
-    /// Answers an event that is not carried out.
+    /// Answers an event that is not executed.
     pub(crate) fn refuse(&self, event: &Event, fault: &Fault) {
         let text = self.words(fault);
         match event.name.as_str() {
@@ -91,17 +91,17 @@ impl Session {
         self.client.answer(event, &json!({"error": text}));
     }
 
-    /// True when the connection is nobody's and follows nothing.
+    /// True when the connection has no user and follows nothing.
     pub(crate) fn is_idle(&self) -> bool {
         self.user.is_none() && self.rooms.is_empty()
     }
 
-    /// The error event of this API: a time in seconds, and a text.
+    /// Returns the error event of this API: a time in seconds, and a text.
     pub(super) fn error(&self, text: &str) -> Value {
         json!({"timestamp": self.realtime.clock().now().as_millis() / 1000, "message": text})
     }
 
-    /// An error in the words of this API.
+    /// Returns the text of an error in the wording of this API.
     fn words(&self, fault: &Fault) -> String {
         if fault.reason() == ErrorReason::Banned.as_str_name() {
             let end = fault.metadata().get("expire_time").and_then(|time| crate::dialects::time::parse(time));
@@ -125,18 +125,18 @@ impl Session {
         }
     }
 
-    /// The user, who must be signed in.
+    /// Returns the user, who must be signed in.
     pub(super) fn actor(&self) -> Result<Actor, Problem> {
         self.user.as_ref().map(|user| user.actor.clone()).ok_or_else(|| unauthenticated().into())
     }
 
-    /// The room that messages go to.
+    /// Returns the room to which messages go.
     pub(super) fn current_room(&self) -> Result<ConversationId, Problem> {
         let room = self.rooms.last().map(|watched| watched.room);
         room.ok_or_else(|| Fault::invalid("room", "is required: join a room first").into())
     }
 
-    /// The right by which the connection reads.
+    /// Returns the rights with which the connection reads.
     pub(super) fn reader(&self) -> Authority {
         match &self.user {
             Some(user) => Authority::from(&user.actor),
@@ -163,7 +163,7 @@ impl Session {
 
     async fn bind(&mut self, actor: Actor) -> Result<(), Problem> {
         let who = sign_in(self.realtime.upstream().clients(), &actor.token).await?;
-        // The old view goes first: a user has a number of them.
+        // The old view is closed first: the number of views of a user is limited.
         self.unbind();
         let subscriber = Subscriber::of_user(&self.realtime, self.client.slot(), who, Format::Typed).await?;
         subscriber.handle().follow_own_log()?;
@@ -175,7 +175,7 @@ impl Session {
         Ok(())
     }
 
-    /// Acts as no user from now on. The session goes on, and so does the watching of public rooms.
+    /// Acts as no user from now on. The session stays valid, and public rooms stay watched.
     pub(super) fn log_out(&mut self) -> Value {
         self.unbind();
         self.client.emit("auth_updated", &json!({"user": null}));
@@ -189,7 +189,7 @@ impl Session {
         self.rooms.retain(|watched| !watched.is_by_user);
     }
 
-    /// Watches a room, which a user who is signed in also enters, as far as they are let in.
+    /// Watches a room, which a signed-in user also joins, if they are admitted.
     pub(super) async fn join(&mut self, uid: &str) -> Result<Value, Problem> {
         let room = room_id(uid)?;
         let is_new = self.rooms.iter().all(|watched| watched.room != room);
@@ -201,7 +201,7 @@ impl Session {
         if let Ok(actor) = self.actor()
             && let Err(problem) = messages::join(&self.dialects, &actor, room).await
         {
-            // One who is not let in watches all the same, where everyone may.
+            // A user who is not admitted still watches the room if it is public.
             tracing::debug!(reason = problem.fault().reason(), "a user has not entered a room");
         }
         let conversation = rooms::get(&self.dialects, room, &self.reader()).await?;
@@ -221,7 +221,7 @@ impl Session {
         }
     }
 
-    /// Follows a room. Says whether it is followed as the user.
+    /// Follows a room. Returns true when it is followed as the user.
     async fn watch(&mut self, room: ConversationId) -> Result<bool, Problem> {
         let slot = self.client.slot();
         let anonymous = match &mut self.anonymous {
@@ -281,7 +281,7 @@ impl Session {
         Ok(())
     }
 
-    /// Goes out of a room, and watches it no more. The last owner stays its owner.
+    /// Leaves a room, and stops watching it. The last owner stays its owner.
     pub(super) async fn leave(&mut self, room: ConversationId) -> Result<(), Problem> {
         if let Ok(actor) = self.actor() {
             let leave = LeaveConversationRequest { conversation_id: room.to_string() };
@@ -307,7 +307,7 @@ impl Session {
     }
 }
 
-/// The token of a login event, which must be there.
+/// Returns the token of a login event, which is required.
 fn login_token(fields: &Fields) -> Result<Option<String>, Problem> {
     let text = fields.text("token")?.unwrap_or_default();
     match token(&text) {
@@ -316,7 +316,7 @@ fn login_token(fields: &Fields) -> Result<Option<String>, Problem> {
     }
 }
 
-/// True for reasons for which one who watches no more may stay a member, or is none.
+/// True for reasons for which a user who stops watching may stay a member, or is not one.
 fn stays_quietly(problem: &Problem) -> bool {
     [ErrorReason::LastOwner, ErrorReason::ConversationNotFound]
         .iter()

@@ -13,15 +13,15 @@ use crate::dialects::{ids, text, time};
 /// The name of an account that is deleted or unknown: clients need a name.
 const NO_NAME: &str = "Deleted user";
 
-/// The name of a sender that is no user.
+/// The name of a sender that is not a user.
 const SYSTEM_NAME: &str = "System";
 
-/// A user without the roles that one has in a room.
+/// Returns a user without the roles in a room.
 pub(super) fn user(user: &User) -> Value {
     shown(&user.user_id, Some(user), Vec::new())
 }
 
-/// A user of a room. One who is unknown is shown all the same.
+/// Returns a user of a room. An unknown one is shown with a placeholder name.
 pub(super) fn member(id: &str, people: &Named, roles: &RoomRoles) -> Value {
     let user = people.get(id);
     shown(id, user, role_names(user, roles.of(id)))
@@ -53,7 +53,7 @@ fn role_names(user: Option<&User>, role: Option<MemberRole>) -> Vec<&'static str
     of_room.into_iter().chain(of_account).collect()
 }
 
-/// A room.
+/// Returns a room.
 pub(super) fn room(conversation: &Conversation) -> Value {
     let slow_mode = conversation.slow_mode.as_ref().map_or(0, |wait| wait.seconds);
     json!({
@@ -64,7 +64,7 @@ pub(super) fn room(conversation: &Conversation) -> Value {
     })
 }
 
-/// A room after a change.
+/// Returns a room after a change.
 pub(super) fn changed_room(room_id: ConversationId, changed: &ConversationUpdated) -> Value {
     room(&Conversation {
         conversation_id: room_id.to_string(),
@@ -75,17 +75,17 @@ pub(super) fn changed_room(room_id: ConversationId, changed: &ConversationUpdate
     })
 }
 
-/// The uid of a room.
+/// Returns the uid of a room.
 pub(super) fn room_uid(id: &str) -> String {
     ConversationId::parse(id).map(|id| ids::uid(id.uuid())).unwrap_or_default()
 }
 
-/// The id of a message: it names the room, because deleting does not.
+/// Returns the id of a message: it names the room, because the delete request does not.
 pub(super) fn message_id(room: &str, sequence: i64) -> String {
     format!("{}-{sequence}", room_uid(room))
 }
 
-/// A message of any kind, as a line of text.
+/// Returns a message of any kind, as a line of text.
 pub(super) fn message(message: &Message, people: &Named, roles: &RoomRoles) -> Value {
     let name = |id: &str| Some(people.name(id).to_owned()).filter(|name| !name.is_empty());
     json!({
@@ -97,7 +97,7 @@ pub(super) fn message(message: &Message, people: &Named, roles: &RoomRoles) -> V
     })
 }
 
-/// The room and the sequence that an id of a message names.
+/// Returns the room and the sequence in an id of a message.
 pub(super) fn parse_message_id(id: &str) -> Option<(ConversationId, i64)> {
     let (room, sequence) = id.rsplit_once('-')?;
     let is_number = !sequence.is_empty() && sequence.bytes().all(|byte| byte.is_ascii_digit());

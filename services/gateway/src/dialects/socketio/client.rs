@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 use super::inbox::{End, Event, Inbox};
 use crate::realtime::registry::ConnectionSlot;
 
-/// What lives as long as a connection of the transport, whatever it carries. It is an extension of the request that
-/// opened the connection, which the library keeps for so long.
+/// The state that lasts as long as a connection of the transport, whatever it carries. It is an extension of the
+/// request that opened the connection, which the library keeps as long.
 #[derive(Clone)]
 pub(super) struct Link(Arc<LinkInner>);
 
 struct LinkInner {
-    /// Given back when the connection is dropped.
+    /// Released when the connection is dropped.
     slot: ConnectionSlot,
     cut: CancellationToken,
 }
@@ -29,7 +29,7 @@ impl Link {
         Self(Arc::new(LinkInner { slot, cut: CancellationToken::new() }))
     }
 
-    /// The slot of the connection among all connections.
+    /// Returns the slot of the connection among all connections.
     pub(super) fn slot(&self) -> &ConnectionSlot {
         &self.0.slot
     }
@@ -55,27 +55,27 @@ impl Client {
         Self { socket, inbox, link, address }
     }
 
-    /// The id that the client knows its connection by.
+    /// Returns the id by which the client knows its connection.
     pub(crate) fn id(&self) -> String {
         self.socket.id.to_string()
     }
 
-    /// The address of the client.
+    /// Returns the address of the client.
     pub(crate) fn address(&self) -> IpAddr {
         self.address
     }
 
-    /// The slot of the connection among all connections.
+    /// Returns the slot of the connection among all connections.
     pub(crate) fn slot(&self) -> &ConnectionSlot {
         self.link.slot()
     }
 
-    /// Sends an event. A client that has too much waiting is too slow, and its connection ends.
+    /// Sends an event. The connection ends if too many bytes wait for the client.
     pub(crate) fn emit(&self, event: &str, value: &Value) {
         self.sent(self.socket.emit(event, value));
     }
 
-    /// Answers an event, when the client waits for an answer.
+    /// Answers an event, if the client waits for an answer.
     pub(crate) fn answer(&self, event: &Event, value: &Value) {
         let (Some(ack), mut packet) = (event.ack, Packet::Str("".into(), None)) else { return };
         let Ok(ack) = AckSender::from_message_parts(&self.socket, &mut packet, &Some(ack));
@@ -100,14 +100,14 @@ impl Client {
         &self.inbox
     }
 
-    /// Tells the client that its connection is over. Does nothing for one that has gone or has no room.
+    /// Tells the client that its connection is over. Does nothing if the client is gone or its queue is full.
     pub(super) fn disconnect(&self) {
         if let Err(error) = Arc::clone(&self.socket).disconnect() {
             tracing::debug!(%error, "a client cannot be told that its connection is over");
         }
     }
 
-    /// True for a WebSocket, false for one that polls.
+    /// True for a WebSocket, false for a polling connection.
     pub(super) fn has_websocket(&self) -> bool {
         self.socket.transport_type() == TransportType::Websocket
     }

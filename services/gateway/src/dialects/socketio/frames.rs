@@ -1,4 +1,4 @@
-//! The frames of a WebSocket on their way in, as far as their headers: no message is longer than the bound.
+//! A filter for the incoming frames of a WebSocket, which reads their headers: no message is longer than the limit.
 
 use tokio::io::ReadBuf;
 
@@ -8,16 +8,16 @@ const TOO_BIG: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xf1];
 /// The longest header: two bytes, eight of an extended length, four of the mask.
 const MAX_HEADER: usize = 14;
 
-/// Passes frames on, and a close in place of the first that makes a message too long.
+/// Passes frames on, and a close instead of the first that makes a message too long.
 pub(super) struct FrameFilter {
     max_message: usize,
-    /// The bytes of a header that is not complete: they are not passed on before the length is known.
+    /// The bytes of an incomplete header: they are not passed on before the length is known.
     header: Vec<u8>,
-    /// So much of the payload has not come yet.
+    /// The number of bytes of the payload that have not arrived yet.
     payload: u64,
-    /// The length of the message so far, over its frames.
+    /// The length of the message, up to here, over its frames.
     message: u64,
-    /// What waits to be read.
+    /// The bytes that wait to be read.
     passed: Vec<u8>,
     read: usize,
     has_refused: bool,
@@ -36,12 +36,12 @@ impl FrameFilter {
         }
     }
 
-    /// True when a message was too long. Nothing that comes after it is passed on.
+    /// True when a message was too long. Later bytes are not passed on.
     pub(super) fn has_refused(&self) -> bool {
         self.has_refused
     }
 
-    /// Takes bytes that have come.
+    /// Takes bytes that have arrived.
     pub(super) fn put(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() && !self.has_refused {
             if self.payload > 0 {
@@ -58,10 +58,10 @@ impl FrameFilter {
         }
     }
 
-    /// Looks at the header when it is complete.
+    /// Evaluates the header when it is complete.
     fn begin_payload(&mut self) {
         let Some((opcode, length)) = parse(&self.header) else { return };
-        // Control frames have their own bound, which the library keeps.
+        // Control frames have their own limit, which the library enforces.
         if opcode < 8 {
             self.message = if opcode == 0 { self.message.saturating_add(length) } else { length };
             if self.message > self.max_message as u64 {
@@ -74,7 +74,7 @@ impl FrameFilter {
         self.passed.append(&mut self.header);
     }
 
-    /// Hands out what waits, as far as there is room. Says whether there was anything.
+    /// Moves waiting bytes into the buffer, as far as there is room. Returns true when there were any.
     pub(super) fn take(&mut self, into: &mut ReadBuf<'_>) -> bool {
         let waiting = &self.passed[self.read..];
         if waiting.is_empty() {
@@ -91,7 +91,7 @@ impl FrameFilter {
     }
 }
 
-/// The opcode and the length of the payload, once the header is complete.
+/// Returns the opcode and the length of the payload, once the header is complete.
 fn parse(header: &[u8]) -> Option<(u8, u64)> {
     debug_assert!(header.len() <= MAX_HEADER);
     let (first, second) = (*header.first()?, *header.get(1)?);
@@ -135,7 +135,7 @@ mod tests {
         frame
     }
 
-    /// What is read of these bytes, when they come in pieces of this length.
+    /// Returns the output for these bytes, when they arrive in pieces of this length.
     fn read(bytes: &[u8], piece: usize, max: usize) -> (Vec<u8>, bool) {
         let mut filter = FrameFilter::new(max);
         let mut read = Vec::new();

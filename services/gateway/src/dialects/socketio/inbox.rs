@@ -1,7 +1,8 @@
-//! The events of one connection in the order in which they came.
+//! The events of one connection in their order of arrival.
 //!
-//! The library runs each handler in a task of its own, which keeps no order. An extractor runs before that task is made,
-//! one after the other: it puts the event into the inbox, from which the connection's one worker takes it.
+//! The library runs each handler in a task of its own, which keeps no order. Extractors run before that task is
+//! started, one after the other: the extractor here puts the event into the inbox, from which the connection's one
+//! worker takes it.
 
 use std::convert::Infallible;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -23,7 +24,7 @@ use crate::dialects::fields::Fields;
 pub(crate) struct Event {
     /// Its name.
     pub(crate) name: String,
-    /// What came with it. An attachment stands as the placeholder that the protocol has for it.
+    /// The arguments of the event. An attachment is represented by the protocol's placeholder.
     pub(crate) args: Vec<Value>,
     /// The number under which the client waits for an answer.
     pub(super) ack: Option<i64>,
@@ -40,7 +41,7 @@ impl Event {
         Some(Self { name, args: parts.collect(), ack, bytes: text.as_bytes().len() })
     }
 
-    /// The fields of the first argument. Nothing at all is an object without fields.
+    /// Returns the fields of the first argument. A missing argument is an object without fields.
     pub(crate) fn fields(&self) -> Result<Fields, Fault> {
         match self.args.first() {
             None | Some(Value::Null) => Ok(Fields::default()),
@@ -50,25 +51,25 @@ impl Event {
     }
 }
 
-/// Why a connection ends, when it is the server that ends it.
+/// The reason for which the server ends a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// More waits for the client than may wait.
+    /// More bytes wait for the client than allowed.
     TooSlow,
-    /// The client has sent more than is carried out in time.
+    /// The client has sent more events than can be executed in time.
     TooManyEvents,
-    /// The client has sent what is no event.
+    /// The client has sent an invalid event.
     NotAnEvent,
-    /// What the connection follows has to be followed anew. The client connects again by itself.
+    /// The connection has to follow its logs anew. The client reconnects by itself.
     Restart,
-    /// A client that is not signed in has done nothing for long.
+    /// A client that is not signed in has been inactive for too long.
     Idle,
-    /// The client has gone.
+    /// The client is gone.
     Gone,
 }
 
 impl End {
-    /// The name of the reason in the metrics.
+    /// Returns the name of the reason in the metrics.
     pub(super) fn reason(self) -> &'static str {
         match self {
             Self::TooSlow => "slow_consumer",
@@ -104,7 +105,7 @@ impl Inbox {
         })
     }
 
-    /// The end that the worker reads from. It is there once.
+    /// Returns the receiver from which the worker reads. It is available once.
     pub(super) fn receiver(&self) -> Option<mpsc::Receiver<Event>> {
         self.receiver.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -119,14 +120,14 @@ impl Inbox {
         }
     }
 
-    /// Takes an event that the worker has received out of the count.
+    /// Subtracts an event that the worker has received from the waiting bytes.
     pub(super) fn taken(&self, event: &Event) {
         self.waiting_bytes.fetch_sub(event.bytes, Ordering::Relaxed);
     }
 
     /// Ends the connection. The first reason counts.
     pub(super) fn end(&self, end: End) {
-        // A second reason is none.
+        // A second reason is ignored.
         let _ = self.why.set(end);
         self.ended.cancel();
     }

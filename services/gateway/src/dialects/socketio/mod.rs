@@ -1,14 +1,14 @@
 //! Socket.IO for the dialects that have it: one server for the default path `/socket.io/` and the namespace `/`, with
 //! long-polling, WebSocket, and the upgrade from one to the other.
 //!
-//! The crate `socketioxide` speaks the protocol. Around it stands what it does not do:
+//! The crate `socketioxide` implements the protocol. The modules here add the rest:
 //!
 //! ```text
-//! server      opening requests: origin, limits, slot; the WebSocket upgrade; the end when the gateway goes
-//! transport   a message beyond the bound, a client that takes nothing, a connection that is cut       frames
+//! server      opening requests: origin, limits, slot; the WebSocket upgrade; the end when the gateway stops
+//! transport   a message beyond the limit, a client that reads nothing, an aborted connection          frames
 //! inbox       the events of a connection in their order
 //! client      one connection as its dialect sees it
-//! worker      carries out the events of one connection, one after the other, and brings it what happens
+//! worker      executes the events of one connection, one after the other, and sends it the pushes
 //! session     the dialect that a connection speaks
 //! scripts     the client library, for pages that load it from the server
 //! ```

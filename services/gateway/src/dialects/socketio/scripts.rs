@@ -22,7 +22,7 @@ static SCRIPTS: LazyLock<[(&str, StaticFile); 3]> = LazyLock::new(|| {
     ]
 });
 
-/// The file that stands at a path below `/socket.io/`, for a request with these headers.
+/// Returns the file at a path below `/socket.io/`, for a request with these headers.
 pub(super) fn script(path: &str, headers: &HeaderMap) -> Option<Response> {
     let name = path.strip_prefix("/socket.io/")?;
     SCRIPTS.iter().find(|(known, _)| *known == name).map(|(_, file)| file.respond(headers))

@@ -1,4 +1,4 @@
-//! The server: what a request to `/socket.io/` passes before the library sees it, and how all connections end.
+//! The server: the checks of a request to `/socket.io/` before the library sees it, and the end of all connections.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -35,16 +35,16 @@ use crate::realtime::handshake::admit_address;
 /// The path of the protocol.
 const PATH: &str = "/socket.io";
 
-/// How long a client may take to connect to the namespace.
+/// The longest time for a client to connect to the namespace.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A read buffer is held for as long as its connection: most frames of clients are small.
+/// The size of a read buffer, which lasts as long as its connection: most frames of clients are small.
 const READ_BUFFER: usize = 2 * 1024;
 
-/// How many attachments an event may have: no dialect has one.
+/// The maximum number of attachments of an event: no dialect uses them.
 const MAX_ATTACHMENTS: usize = 16;
 
-/// How long events that are under way may take when the gateway goes, and how long the last packets.
+/// The longest time for events in progress when the gateway stops, and for the last packets.
 const FINISH_TIMEOUT: Duration = Duration::from_secs(4);
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(4);
 
@@ -63,7 +63,7 @@ struct Inner {
 }
 
 impl Server {
-    /// Builds the server, and starts the task that ends its connections when the gateway goes.
+    /// Builds the server, and starts the task that ends its connections when the gateway stops.
     pub(crate) fn start(realtime: Realtime, dialects: Dialects, tasks: &Tasks) -> Self {
         let config = &realtime.config().sockets;
         let (cuts, workers) = (Cuts::default(), TaskTracker::new());
@@ -79,7 +79,7 @@ impl Server {
             )
             .connect_timeout(CONNECT_TIMEOUT)
             .max_payload(config.frame_bytes() as u64)
-            // The transport refuses what is larger with the right code; this is for what it would let pass.
+            // The transport refuses larger messages with the right code; this is for messages that it would let pass.
             .ws_max_message_size(config.frame_bytes())
             .ws_max_frame_size(config.frame_bytes())
             .ws_read_buffer_size(READ_BUFFER)
@@ -100,8 +100,8 @@ impl Server {
         server
     }
 
-    /// When the gateway goes: what is under way is finished, and every client is told that its transport closes. It
-    /// connects again by itself.
+    /// Ends the connections when the gateway stops: events in progress are finished, and every client is told that its
+    /// transport closes. It reconnects by itself.
     async fn drain(self, shutdown: Shutdown) {
         shutdown.wait().await;
         self.0.workers.close();
@@ -120,7 +120,7 @@ impl Server {
                 link.cut().cancel();
             }
             self.0.cuts.cut(&socket.id.to_string());
-            // The library forgets its namespaces before their sockets, which would keep each other alive.
+            // The library drops its namespaces before their sockets, which would keep each other alive.
             if let Err(error) = socket.disconnect() {
                 tracing::debug!(%error, "a client could not be told that the gateway goes");
             }
@@ -140,7 +140,7 @@ impl Server {
         let opens_poll = query.sid.is_none() && !query.is_websocket;
         let request = if opens_poll { detached(request) } else { request };
         let answer = self.0.service.clone().oneshot(request);
-        // A body must come in time; an answer waits until there is something to tell.
+        // A body must arrive in time; an answer waits until there is an event.
         let answer = match is_post {
             false => answer.await,
             true => {
@@ -164,7 +164,7 @@ impl Server {
         Ok(cut)
     }
 
-    /// Answers a request for a WebSocket, and hands the stream to the library once it is there.
+    /// Answers a request for a WebSocket, and passes the stream to the library once it is open.
     fn upgrade(&self, mut request: Request, cut: Cut) -> Response {
         let Some(key) = request.headers().get(header::SEC_WEBSOCKET_KEY) else {
             return StatusCode::BAD_REQUEST.into_response();
@@ -195,8 +195,8 @@ impl Server {
     }
 }
 
-/// The middleware: answers the requests of the protocol. The bounds on the time and the number of requests let them pass,
-/// because the answer to a poll waits until there is something to tell.
+/// The middleware: answers the requests of the protocol. The limits on the time and the number of requests do not apply
+/// to them, because the answer to a poll waits until there is an event.
 pub(crate) async fn serve(State(server): State<Server>, request: Request, next: Next) -> Response {
     let path = request.uri().path();
     let is_ours = path.strip_prefix(PATH).is_some_and(|rest| rest.is_empty() || rest == "/");
@@ -213,9 +213,9 @@ pub(crate) async fn serve(State(server): State<Server>, request: Request, next: 
     }
 }
 
-/// A request without its headers, and with an address of its own. The library keeps the head of an opening request for as
-/// long as the connection lasts and reads none of its headers; each header, and the address as it came, would keep the
-/// buffer of 16 KiB that the request was read into.
+/// Returns a request without its headers, and with a copy of its address. The library keeps the head of an opening
+/// request as long as the connection lasts and reads none of its headers; each header, and the original address, would
+/// keep the buffer of 16 KiB into which the request was read.
 fn detached<B>(request: Request<B>) -> Request<B> {
     let (parts, body) = request.into_parts();
     let mut detached = Request::new(body);
@@ -227,10 +227,10 @@ fn detached<B>(request: Request<B>) -> Request<B> {
     detached
 }
 
-/// The part of a query that matters before the library reads it.
+/// The parts of a query that matter before the library reads it.
 struct Query {
     sid: Option<String>,
-    /// True for a request that the library would take as a WebSocket.
+    /// True for a request that the library would treat as a WebSocket.
     is_websocket: bool,
 }
 
@@ -252,11 +252,11 @@ fn is_upgrade(request: &Request) -> bool {
         && upgrade.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"websocket"))
 }
 
-/// The WebSockets that began as polls, by the id of their connection, so that they can be cut.
+/// The WebSockets that began as polls, by the id of their connection, so that they can be aborted.
 #[derive(Clone, Default)]
 pub(super) struct Cuts(Arc<Mutex<HashMap<String, CancellationToken>>>);
 
-/// The way to cut one WebSocket.
+/// The handle that aborts one WebSocket.
 pub(super) struct Cut {
     pub(super) token: CancellationToken,
     registered: Option<(Cuts, String)>,
@@ -277,13 +277,13 @@ impl Drop for Cut {
 }
 
 impl Cuts {
-    /// The way to cut the WebSocket of a connection that has begun to poll.
+    /// Returns the handle for the WebSocket of a connection that has begun to poll.
     fn of(&self, sid: &str) -> Cut {
         let token = self.lock().entry(sid.to_owned()).or_default().clone();
         Cut { token, registered: Some((self.clone(), sid.to_owned())) }
     }
 
-    /// Cuts the WebSocket of a connection, when it has one.
+    /// Aborts the WebSocket of a connection, if it has one.
     pub(super) fn cut(&self, sid: &str) {
         if let Some(token) = self.lock().remove(sid) {
             token.cancel();

@@ -11,7 +11,7 @@ use crate::dialects::backend::Actor;
 use crate::dialects::{Dialect, Dialects, allo, playground};
 use crate::realtime::Realtime;
 
-/// What the handshake of a client has settled.
+/// The result of a client's handshake.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Greeting {
     /// The user of the token in the handshake; with one, or with a placeholder for one, the client speaks allo.
@@ -20,27 +20,27 @@ pub(super) struct Greeting {
 
 /// One connection in the dialect that it speaks.
 pub(super) enum Session {
-    /// No event has come that belongs to a dialect.
+    /// No event of a dialect has arrived yet.
     Undecided(Box<Undecided>),
     Allo(Box<allo::Session>),
     Playground(Box<playground::Session>),
 }
 
-/// What a session of a dialect is made from.
+/// The parts from which a session of a dialect is created.
 pub(super) struct Undecided {
     dialects: Dialects,
     realtime: Realtime,
     client: Client,
 }
 
-/// What has happened for a connection, as its dialect has it.
+/// An event for a connection, in the form of its dialect.
 pub(super) enum Push {
     Allo(allo::Push),
     Playground(playground::Push),
 }
 
 impl Session {
-    /// Looks at what the handshake carries. A refused client gets the text as `connect_error`.
+    /// Checks the data of the handshake. A refused client receives the text as `connect_error`.
     pub(super) async fn greet(
         dialects: &Dialects,
         auth: &Value,
@@ -62,14 +62,14 @@ impl Session {
         }
     }
 
-    /// Does what comes before the first event.
+    /// Does the work before the first event.
     pub(super) async fn begin(&mut self) {
         if let Self::Allo(session) = self {
             session.begin().await;
         }
     }
 
-    /// Carries out an event.
+    /// Executes an event.
     pub(super) async fn hear(&mut self, event: Event) {
         self.decide(&event);
         match self {
@@ -79,7 +79,7 @@ impl Session {
         }
     }
 
-    /// Waits for what happens next. Nothing is lost when it is dropped before it is ready.
+    /// Waits for the next push. No push is lost when it is dropped before it is ready.
     pub(super) async fn next(&mut self) -> Push {
         match self {
             Self::Undecided(_) => std::future::pending().await,
@@ -88,7 +88,7 @@ impl Session {
         }
     }
 
-    /// Tells the client what has happened.
+    /// Sends the event to the client.
     pub(super) async fn show(&mut self, push: Push) {
         match (self, push) {
             (Self::Allo(session), Push::Allo(push)) => session.show(push).await,
@@ -98,7 +98,7 @@ impl Session {
         }
     }
 
-    /// Answers an event that is not carried out.
+    /// Answers an event that is not executed.
     pub(super) fn refuse(&self, event: &Event, fault: &Fault) {
         match self {
             Self::Undecided(undecided) => undecided.refuse(event, fault),
@@ -112,7 +112,7 @@ impl Session {
         event.name == "sendMessage"
     }
 
-    /// True when the connection is nobody's and follows nothing.
+    /// True when the connection has no user and follows nothing.
     pub(super) fn is_idle(&self) -> bool {
         match self {
             Self::Undecided(_) => true,
@@ -137,7 +137,7 @@ impl Session {
     }
 }
 
-/// The dialect that an event belongs to.
+/// Returns the dialect to which an event belongs.
 fn spoken(event: &Event, config: &DialectsConfig) -> Option<Dialect> {
     let is_allo = allo::has_event(&event.name) && Dialect::Allo.is_on(config);
     let is_playground =

@@ -100,7 +100,7 @@ impl World {
         reqwest::Client::new().post(url).body(body).send().await.expect("an answer").status()
     }
 
-    /// What comes by polling, besides pings, which are answered.
+    /// The packets received by polling, without pings, which are answered.
     async fn polled(&self, sid: &str) -> Vec<String> {
         loop {
             let (status, text) = self.poll(sid).await;

@@ -1,9 +1,9 @@
-//! What lies between a client's WebSocket and the library: the bounds that the library does not keep.
+//! The layer between a client's WebSocket and the library: the limits that the library does not enforce.
 //!
-//! - A message beyond the bound is never read. The library is shown a close with code 1009 in its place, as if the client
-//!   had sent it; it answers in kind, so the client learns why.
-//! - A client that takes nothing of what is written to it for [`STALLED`] is dropped. The library would wait for ever.
-//! - A connection can be cut from outside.
+//! - A message beyond the limit is never read. The library reads a close with code 1009 in its place, as if the client
+//!   had sent it; it answers with the same code, so the client learns the reason.
+//! - A client that reads nothing of the written bytes for [`STALLED`] is dropped. The library would wait for ever.
+//! - A connection can be aborted from outside.
 
 use std::future::Future;
 use std::io;
@@ -19,14 +19,14 @@ use tokio_util::sync::WaitForCancellationFutureOwned;
 use super::frames::FrameFilter;
 use super::server::Cut;
 
-/// How long a client may take nothing of what is written to it.
+/// The longest time for which a client may read nothing of the written bytes.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// How long what a client still sends is read and thrown away after its message was refused: closing before that would
-/// cut off the refusal.
+/// The time for which further bytes of a client are read and discarded after its message was refused: closing before
+/// that would cut off the refusal.
 const LINGER: Duration = Duration::from_secs(1);
 
-/// So much is read at a time.
+/// The number of bytes that are read at a time.
 const READ: usize = 2 * 1024;
 
 /// The bytes of a WebSocket on the server's side.
@@ -34,12 +34,12 @@ pub(super) struct Transport<T>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    /// Absent only while it is dropped.
+    /// `None` only while it is dropped.
     stream: Option<T>,
     filter: FrameFilter,
     stall: Option<Pin<Box<Sleep>>>,
     cut: Pin<Box<WaitForCancellationFutureOwned>>,
-    /// Takes the connection from the list of those that can be cut when it is dropped.
+    /// Removes the connection from the list of those that can be aborted when it is dropped.
     _cut: Cut,
     tasks: Tasks,
 }
@@ -48,7 +48,7 @@ impl<T> Transport<T>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    /// Surrounds a stream that has been upgraded.
+    /// Wraps an upgraded stream.
     pub(super) fn new(stream: T, max_message: usize, cut: Cut, tasks: Tasks) -> Self {
         Self {
             stream: Some(stream),
@@ -64,7 +64,7 @@ where
         self.cut.as_mut().poll(cx).map(|()| io::ErrorKind::ConnectionAborted.into())
     }
 
-    /// Looks at the outcome of a write: a client that takes nothing for too long is dropped.
+    /// Inspects the outcome of a write: a client that reads nothing for too long is dropped.
     fn watched<R>(&mut self, outcome: Poll<io::Result<R>>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
         if outcome.is_ready() {
             self.stall = None;
@@ -151,7 +151,7 @@ where
     }
 }
 
-/// Throws away what still comes, for a moment.
+/// Discards further bytes, for a moment.
 async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T) {
     let rest = async {
         stream.shutdown().await?;
@@ -159,7 +159,7 @@ async fn linger<T: AsyncRead + AsyncWrite + Unpin>(mut stream: T) {
         while stream.read(&mut bytes).await? > 0 {}
         Ok::<_, io::Error>(())
     };
-    // It is over in any case: the client has gone, or has had its time.
+    // It is over in any case: the client is gone, or its time is up.
     let _ = tokio::time::timeout(LINGER, rest).await;
 }
 

@@ -1,4 +1,4 @@
-//! The one worker of a connection: carries out its events, one after the other, and brings it what happens.
+//! The one worker of a connection: executes its events, one after the other, and sends it the pushes.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -27,16 +27,16 @@ use super::session::Session;
 use crate::dialects::Dialects;
 use crate::realtime::Realtime;
 
-/// How long a client that is not signed in and follows nothing may do nothing.
+/// The longest inactivity of a client that is not signed in and follows nothing.
 const IDLE: Duration = Duration::from_secs(600);
 
-/// How long a client that was told that its connection is over may take to close it.
+/// The longest time for a client to close its connection after it was told that it is over.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// In how long a time events are counted.
+/// The period in which events are counted.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A client that connects to the namespace, and what came with it.
+/// A client that connects to the namespace, and the data of its request.
 pub(super) struct Connecting {
     socket: Arc<Socket>,
     auth: Value,
@@ -54,7 +54,7 @@ impl FromConnectParts<LocalAdapter> for Connecting {
     }
 }
 
-/// Why a client is not let in. The client reads the text.
+/// The reason for which a client is refused. The client reads the text.
 #[derive(Debug)]
 pub(super) struct Refusal(pub(super) String);
 
@@ -64,7 +64,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// What all workers stand on.
+/// The dependencies of all workers.
 #[derive(Clone)]
 pub(super) struct Worker {
     dialects: Dialects,
@@ -85,7 +85,7 @@ impl Worker {
         Self { dialects, realtime, cuts, workers, shutdown }
     }
 
-    /// Lets a client in or refuses it. Events may come as soon as it is let in, so the inbox is there before.
+    /// Admits a client or refuses it. Events may arrive as soon as it is admitted, so the inbox is created before.
     pub(super) async fn greet(self, connecting: Connecting) -> Result<(), Refusal> {
         let Connecting { socket, auth } = connecting;
         let link = socket.req_parts().extensions.get::<Link>();
@@ -106,7 +106,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Serves a client that was let in, until its connection is over.
+    /// Serves an admitted client, until its connection is over.
     pub(super) async fn run(self, connecting: Connecting) {
         let Connecting { socket, .. } = connecting;
         let working = self.workers.token();
@@ -122,11 +122,11 @@ impl Worker {
         let client = Client::new(socket, inbox, link);
         let session = Session::new(&self.dialects, &self.realtime, client.clone(), greeting);
         let work = AssertUnwindSafe(self.work(&client, session, events));
-        // A panic ends one connection and no other, and is counted.
+        // A panic ends only its own connection, and is counted.
         let outcome = work.catch_unwind().await;
         drop(working);
         match outcome {
-            // The transports of all clients close together, when the gateway goes.
+            // The transports of all clients close together, when the gateway stops.
             Ok(None) => {}
             Ok(Some(end)) => {
                 metrics::counter!("sockets_closed_total", "reason" => end.reason()).increment(1);
@@ -140,7 +140,7 @@ impl Worker {
         }
     }
 
-    /// Carries out what comes, until the connection ends or the gateway goes.
+    /// Executes events, until the connection ends or the gateway stops.
     async fn work(
         &self,
         client: &Client,
@@ -158,7 +158,7 @@ impl Worker {
             tokio::select! {
                 end = client.inbox().ended() => return Some(end),
                 () = self.shutdown.wait() => return None,
-                // In a box, as long as it lasts: an idle connection holds no room for what it could do.
+                // Boxed while it runs: an idle connection reserves no room for its possible actions.
                 push = session.next() => Box::pin(session.show(push)).await,
                 Some(event) = events.recv() => {
                     client.inbox().taken(&event);
@@ -174,8 +174,9 @@ impl Worker {
         }
     }
 
-    /// Closes a connection from this side. One that has room is told first; one that does not close is cut. A cut client
-    /// connects again by itself, one that was told does not.
+    /// Closes a connection from this side. A client whose queue has room is told first; a connection that the client
+    /// does not close is aborted. A client whose connection was aborted reconnects by itself, one that was told does
+    /// not.
     async fn close(&self, client: &Client, end: End) {
         if end == End::Gone || self.shutdown.is_set() {
             return;
@@ -190,7 +191,7 @@ impl Worker {
     }
 }
 
-/// The events of one connection, besides sends, within a minute.
+/// The number of events of one connection, besides sends, within a minute.
 struct Budget {
     per_minute: u32,
     taken: u32,
@@ -202,7 +203,7 @@ impl Budget {
         Self { per_minute, taken: 0, since: Instant::now() }
     }
 
-    /// Counts an event. Says whether it may be carried out.
+    /// Counts an event. Returns true when it may be executed.
     fn take(&mut self, now: Instant) -> bool {
         if now >= self.since + MINUTE {
             (self.taken, self.since) = (0, now);

@@ -11,11 +11,11 @@ use crate::dialects::fields::Fields;
 use crate::dialects::request::json;
 use crate::http::error::Problem;
 
-/// The number of items on a page: the one that is used when none is asked for, and the largest.
+/// The number of items on a page: the default, and the maximum.
 const DEFAULT_PAGE: i64 = 25;
 const MAX_PAGE: i64 = 100;
 
-/// An answer that is well.
+/// A successful answer.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Reply {
     pub(super) data: Value,
@@ -27,12 +27,12 @@ impl Reply {
         Self { data, pagination: None }
     }
 
-    /// The answer of an operation that has nothing to show.
+    /// Returns the answer of an operation that has no data.
     pub(super) fn done() -> Self {
         Self::new(Value::Null)
     }
 
-    /// A page of a list. Clients ask on with the key until there is none.
+    /// Returns a page of a list. Clients continue with the key until there is none.
     pub(super) fn page(data: Value, next_page_token: &str) -> Self {
         let mut reply = Self::new(data);
         if !next_page_token.is_empty() {
@@ -41,13 +41,13 @@ impl Reply {
         reply
     }
 
-    /// The same page with the number of all items.
+    /// Adds the number of all items.
     pub(super) fn of_total(mut self, total: i32) -> Self {
         self.pagination.get_or_insert_with(|| json!({}))["totalItems"] = json!(total);
         self
     }
 
-    /// The body over HTTP.
+    /// Returns the body over HTTP.
     pub(super) fn response(self) -> Response {
         let mut body = json!({"success": true, "statusCode": 200, "message": "success", "data": self.data});
         if let Some(pagination) = self.pagination {
@@ -57,7 +57,7 @@ impl Reply {
     }
 }
 
-/// The body of an error.
+/// Returns the body of an error.
 pub(in crate::dialects) fn error_body(problem: &Problem) -> Value {
     let text = problem.fault().text();
     json!({
@@ -65,7 +65,7 @@ pub(in crate::dialects) fn error_body(problem: &Problem) -> Value {
     })
 }
 
-/// Which page of a list is asked for.
+/// The requested page of a list.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Page {
     pub(super) size: i32,
@@ -73,7 +73,7 @@ pub(super) struct Page {
 }
 
 impl Page {
-    /// Reads `pageSize` and `lastEvaluatedKey`: the object of the page before, or its JSON as text.
+    /// Reads `pageSize` and `lastEvaluatedKey`: the object of the previous page, or its JSON as text.
     pub(super) fn read(fields: &Fields) -> Result<Self, Fault> {
         let size = fields.integer("pageSize")?.unwrap_or(DEFAULT_PAGE).clamp(1, MAX_PAGE);
         let refuse = || Fault::invalid("lastEvaluatedKey", "must be the key of the page before");
@@ -96,12 +96,12 @@ impl Page {
     }
 }
 
-/// The answer 404.
+/// Returns the answer 404.
 pub(super) fn not_found(message: &str) -> Problem {
     Fault::new(Code::NotFound, ErrorReason::Unspecified.as_str_name()).message(message).into()
 }
 
-/// The answer 409.
+/// Returns the answer 409.
 pub(super) fn conflict(message: &str) -> Problem {
     Fault::new(Code::FailedPrecondition, ErrorReason::Unspecified.as_str_name()).message(message).into()
 }
@@ -111,7 +111,7 @@ pub(super) fn is_refused_for(problem: &Problem, reason: &str) -> bool {
     problem.fault().reason() == reason
 }
 
-/// Fields of rpcs whose names in this API are other words.
+/// Fields of rpcs that have other names in this API.
 const FIELDS: [(&str, &str); 20] = [
     ("user_id", "id"),
     ("page_token", "lastEvaluatedKey"),
@@ -135,7 +135,7 @@ const FIELDS: [(&str, &str); 20] = [
     ("payload", "signal"),
 ];
 
-/// An error of an rpc with the names of fields as this API has them.
+/// Renames the fields of an rpc's error to those of this API.
 pub(super) fn in_our_words(problem: Problem) -> Problem {
     let fault = problem.fault();
     if fault.fields().is_empty() {
@@ -146,7 +146,7 @@ pub(super) fn in_our_words(problem: Problem) -> Problem {
     named.into()
 }
 
-/// The name of a field of an rpc in this API: the last part of its path.
+/// Returns the name of a field of an rpc in this API: the last part of its path.
 fn own_name(path: &str) -> String {
     let last = path.rsplit('.').find(|part| !part.is_empty()).unwrap_or(path);
     let last = last.split('[').next().unwrap_or(last);

@@ -3,8 +3,8 @@
 //!
 //! ```text
 //! routes       the operations by method and path     envelope   answers, pages, names of fields in errors
-//! session      the user, and what several operations read
-//! operations   one file a noun                        show       the objects, from messages of the services
+//! session      the user, and reads that several operations share
+//! operations   one file per noun                      show       the objects, from messages of the services
 //! words        languages, countries, time zones, profiles        socket     the WebSocket
 //! ```
 
@@ -39,17 +39,17 @@ use super::fields::Fields;
 use super::request::HttpRequest;
 use crate::http::error::Problem;
 
-/// How long the list of interests may be an old one.
+/// The longest time for which the list of interests may be outdated.
 const CATALOG_KEPT: Duration = Duration::from_secs(60);
 
-/// The number of conversations whose kind is remembered.
+/// The maximum number of conversations whose kind is cached.
 const KINDS_KEPT: u64 = 100_000;
 
-/// What this API remembers for a short time, or because it never changes.
+/// The caches of this API: short ones, and of data that never changes.
 #[derive(Clone)]
 pub(super) struct Caches {
     catalog: Cache<(), Arc<Catalog>>,
-    /// Whether a conversation is a direct one.
+    /// True when a conversation is a direct one.
     direct: Cache<ConversationId, bool>,
 }
 
@@ -62,7 +62,7 @@ impl Default for Caches {
     }
 }
 
-/// Carries out the operation that a request names.
+/// Executes the operation that a request names.
 pub(super) async fn answer(dialects: &Dialects, request: &HttpRequest) -> Result<Response, Problem> {
     let route = request.route();
     let base = if matches!(route.as_slice(), ["talkamie", "v1", ..]) { 2 } else { 0 };
@@ -86,7 +86,7 @@ pub(super) async fn answer(dialects: &Dialects, request: &HttpRequest) -> Result
     Ok(perform(&session, operation, id, &request.fields()).await?.response())
 }
 
-/// Carries out an operation that needs no token; `None` for the others.
+/// Executes an operation that needs no token; `None` for the others.
 fn perform_signed_out<'a>(
     dialects: &'a Dialects,
     operation: Operation,
@@ -98,7 +98,7 @@ fn perform_signed_out<'a>(
         Operation::Refresh => auth::refresh(dialects, request).boxed(),
         Operation::GenerateOtp => otp::generate(dialects, request).boxed(),
         Operation::VerifyOtp => otp::verify(dialects, request).boxed(),
-        // Whether an address has an account is not told to one who is signed out.
+        // A signed-out client is not told if an address has an account.
         Operation::ListUsers if request.bearer().is_none() && is_search_by_address(request) => {
             ready(Ok(Reply::new(json!([])))).boxed()
         }
@@ -110,8 +110,7 @@ fn is_search_by_address(request: &HttpRequest) -> bool {
     matches!(request.query.filled("email"), Ok(Some(_)))
 }
 
-/// Carries out an operation of a signed-in user; `id` is the second segment of the path. Each in a box of its own
-/// size.
+/// Executes an operation of a signed-in user; `id` is the second segment of the path. Each is boxed at its own size.
 fn perform<'a>(
     session: &'a Session,
     operation: Operation,

@@ -13,7 +13,7 @@ pub(super) enum Operation {
     Refresh,
     GenerateOtp,
     VerifyOtp,
-    /// With an address to look for also without a token.
+    /// With an address to search for also without a token.
     ListUsers,
     // With a token.
     GetUserByToken,
@@ -57,11 +57,11 @@ pub(super) enum Operation {
     DeleteReview,
 }
 
-/// The methods that the operations have.
+/// The methods of the operations.
 const METHODS: [Method; 4] = [Method::GET, Method::POST, Method::PUT, Method::DELETE];
 
 impl Operation {
-    /// The operation at a path below the base, in lower case. Places of ids match any text.
+    /// Returns the operation at a path below the base, in lower case. Placeholders of ids match any text.
     pub(super) fn find(method: &Method, path: &[&str]) -> Option<Self> {
         match *method {
             Method::GET => Self::of_get(path),
@@ -72,7 +72,7 @@ impl Operation {
         }
     }
 
-    /// The methods that a path has.
+    /// Returns the methods of a path.
     pub(super) fn methods(path: &[&str]) -> Vec<Method> {
         METHODS.into_iter().filter(|method| Self::find(method, path).is_some()).collect()
     }

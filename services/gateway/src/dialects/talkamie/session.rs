@@ -1,4 +1,4 @@
-//! A signed-in user of this API: the rpcs that their operations make, and what several operations read.
+//! A signed-in user of this API: the rpcs of their operations, and reads that several operations share.
 
 use std::collections::HashMap;
 
@@ -25,7 +25,7 @@ use crate::http::error::Problem;
 /// The number of users in one request.
 const BATCH: usize = 100;
 
-/// The number of rpcs of one operation that are under way at the same time.
+/// The maximum number of concurrent rpcs of one operation.
 const AT_ONCE: usize = 8;
 
 /// A signed-in user of this API. Cloning is cheap.
@@ -33,7 +33,7 @@ const AT_ONCE: usize = 8;
 pub(super) struct Session {
     pub(super) dialects: Dialects,
     pub(super) actor: Actor,
-    /// The time zone that the client tells of, which counts for a user whose profile has none.
+    /// The time zone that the client reports, which is used for a user whose profile has none.
     pub(super) zone: Option<String>,
 }
 
@@ -48,7 +48,7 @@ impl Users {
 }
 
 impl Session {
-    /// The user of the bearer token of a request.
+    /// Returns the user of the bearer token of a request.
     pub(super) async fn of(dialects: &Dialects, request: &HttpRequest) -> Result<Self, Problem> {
         let token = request.bearer().ok_or_else(unauthenticated)?;
         let zone = zone::of_offset(request.header(zone::HEADER))?;
@@ -60,28 +60,28 @@ impl Session {
         self.actor.user_id
     }
 
-    /// True when this is the id of the user themselves.
+    /// True when this is the user's own id.
     pub(super) fn is_own(&self, user_id: &str) -> bool {
         UserId::parse(user_id).is_ok_and(|id| id == self.actor.user_id)
     }
 
-    /// The time, in milliseconds since 1970.
+    /// Returns the current time, in milliseconds since 1970.
     pub(super) fn now(&self) -> i64 {
         self.dialects.backend.now_millis()
     }
 
-    /// The time as the clock of the gateway has it.
+    /// Returns the current time by the clock of the gateway.
     pub(super) fn timestamp(&self) -> Timestamp {
         Timestamp::from_millisecond(self.now()).unwrap_or_default()
     }
 
-    /// Calls an rpc as the user. Errors name the fields of this API. In a box, made here: an operation makes many calls,
-    /// and would hold room for each of them.
+    /// Calls an rpc as the user. Errors name the fields of this API. Boxed here: an operation makes many calls, and
+    /// would reserve room for each of them.
     pub(super) fn call<R: Rpc>(&self, request: R) -> BoxFuture<'_, Result<R::Response, Problem>> {
         self.dialects.backend.call(&self.actor, request).map_err(in_our_words).boxed()
     }
 
-    /// The users with these ids, as far as the user sees them. Unknown ones are left out.
+    /// Returns the users with these ids, as far as the user sees them. Unknown ones are left out.
     pub(super) async fn users(&self, ids: impl IntoIterator<Item = &str>) -> Result<Users, Problem> {
         let mut ids: Vec<_> = ids.into_iter().filter_map(|id| UserId::parse(id).ok()).collect();
         ids.sort_unstable();
@@ -98,7 +98,7 @@ impl Session {
         Ok(Users(users))
     }
 
-    /// What stands between the user and others, by the id of the other. Those who are gone are left out.
+    /// Returns the relationships of the user and others, by the id of the other. Deleted users are left out.
     pub(super) async fn contacts(&self, ids: &[&str]) -> Result<HashMap<String, Contact>, Problem> {
         let asked = ids.iter().map(|id| self.contact((*id).to_owned())).collect();
         Ok(all(asked).await?.into_iter().flatten().collect())
@@ -112,7 +112,7 @@ impl Session {
         }
     }
 
-    /// What the user may do in these conversations, by the id of the conversation.
+    /// Returns the rights of the user in these conversations, by the id of the conversation.
     pub(super) async fn access(&self, ids: &[&str]) -> Result<HashMap<String, Access>, Problem> {
         let ids: Vec<_> = ids.iter().filter_map(|id| ConversationId::parse(id).ok()).collect();
         if ids.is_empty() {
@@ -122,7 +122,7 @@ impl Session {
         Ok(ids.iter().map(ConversationId::to_string).zip(answers).collect())
     }
 
-    /// A direct conversation of the user. Conversations of other kinds are no chats of this API.
+    /// Returns a direct conversation of the user. Conversations of other kinds are no chats of this API.
     pub(super) async fn direct(&self, conversation_id: ConversationId) -> Result<Conversation, Problem> {
         let request = GetConversationRequest { conversation_id: conversation_id.to_string() };
         let conversation = self.call(request).await?.conversation.unwrap_or_default();
@@ -132,7 +132,7 @@ impl Session {
         }
     }
 
-    /// How far each of the two in a direct conversation has come.
+    /// Returns the watermarks of the two users in a direct conversation.
     pub(super) async fn receipts(&self, conversation_id: &str) -> Result<Vec<Watermark>, Problem> {
         let request = ListReceiptsRequest {
             conversation_id: conversation_id.to_owned(),
@@ -142,7 +142,7 @@ impl Session {
     }
 }
 
-/// The outcomes of several requests, a few of which are under way at the same time, in their order.
+/// Returns the outcomes of several requests, a few of which run concurrently, in their order.
 pub(super) async fn all<T, F>(asked: Vec<F>) -> Result<Vec<T>, Problem>
 where
     F: Future<Output = Result<T, Problem>>,

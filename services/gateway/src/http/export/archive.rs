@@ -1,4 +1,4 @@
-//! A ZIP file (APPNOTE 6.3) that is written in one go and taken away as it grows.
+//! A ZIP file (APPNOTE 6.3) that is written in one pass and read while it grows.
 
 use std::collections::HashSet;
 use std::io::{self, Write};
@@ -7,19 +7,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use bytes::Bytes;
 use zip::write::{SimpleFileOptions, StreamWriter, ZipWriter};
 
-/// The longest name of an entry, in bytes. No file system takes a longer name of a file.
+/// The longest name of an entry, in bytes. No file system takes a longer file name.
 const MAX_NAME: usize = 255;
 
 /// The longest ending of a name that is kept when the name is cut, in bytes, with its dot.
 const MAX_ENDING: usize = 32;
 
-/// A ZIP file on its way.
+/// A ZIP file that is being written.
 pub(super) struct Archive {
     writer: ZipWriter<StreamWriter<Spool>>,
     spool: Spool,
     /// The file that is being written.
     path: Option<String>,
-    /// The names of the entries, in lower case: some file systems tell no other difference.
+    /// The names of the entries, in lower case: some file systems do not distinguish case.
     names: HashSet<String>,
 }
 
@@ -35,7 +35,7 @@ impl Archive {
     /// Adds bytes to a file; a path that differs from the last one begins another file.
     pub(super) fn add(&mut self, path: &str, data: &[u8]) -> io::Result<()> {
         if self.path.as_deref() != Some(path) {
-            // How large it will be is not known beforehand.
+            // The size is not known beforehand.
             let options = SimpleFileOptions::default().large_file(true);
             let name = self.unique(&safe(path));
             self.writer.start_file(name, options)?;
@@ -44,7 +44,8 @@ impl Archive {
         self.writer.write_all(data)
     }
 
-    /// The name of an entry: that of its path, cut to what file systems take, and numbered when another entry has it.
+    /// Returns the name of an entry: that of its path, cut to the length that file systems take, and numbered when
+    /// another entry has it.
     fn unique(&mut self, path: &str) -> String {
         let numbers = std::iter::once(String::new()).chain((2_u64..).map(|number| format!("-{number}")));
         let mut names = numbers.map(|number| cut(path, &number));
@@ -52,19 +53,19 @@ impl Archive {
         free.unwrap_or_else(|| path.to_owned())
     }
 
-    /// The bytes of the archive that are there and have not been taken.
+    /// Returns the bytes of the archive that have been written and not yet taken.
     pub(super) fn take(&self) -> Bytes {
         self.spool.take()
     }
 
-    /// Writes the directory, without which it is no archive, and gives the last bytes.
+    /// Writes the directory, without which the file is no valid archive, and returns the last bytes.
     pub(super) fn finish(self) -> io::Result<Bytes> {
         self.writer.finish()?;
         Ok(self.spool.take())
     }
 }
 
-/// A path that stays inside of the folder in which somebody unpacks it, on every system.
+/// Returns a path that stays inside the folder into which it is unpacked, on every system.
 fn safe(path: &str) -> String {
     let safe_part = |part: &str| {
         let part: String =
@@ -74,8 +75,8 @@ fn safe(path: &str) -> String {
     path.split('/').map(safe_part).collect::<Vec<_>>().join("/")
 }
 
-/// A path of at most [`MAX_NAME`] bytes: what stands before the ending of its last part is cut, between two characters, and
-/// gets this number.
+/// Returns a path of at most [`MAX_NAME`] bytes: the text before the ending of its last part is cut at a character
+/// boundary, and gets this number.
 fn cut(path: &str, number: &str) -> String {
     let start = path.rfind('/').map_or(0, |slash| slash + 1);
     let (folder, name) = path.split_at(start);
@@ -85,7 +86,7 @@ fn cut(path: &str, number: &str) -> String {
     format!("{folder}{}{number}{ending}", &stem[..stem.floor_char_boundary(room)])
 }
 
-/// Where the writer leaves its bytes until they are taken.
+/// The buffer in which the writer's bytes stay until they are taken.
 #[derive(Clone, Default)]
 struct Spool(Arc<Mutex<Vec<u8>>>);
 

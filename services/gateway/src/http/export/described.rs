@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-/// The operations of the path.
+/// Returns the operations of the path.
 pub(crate) fn described() -> Map<String, Value> {
     let problem = |name: &str| json!({"$ref": format!("#/components/responses/{name}")});
     let operation = json!({

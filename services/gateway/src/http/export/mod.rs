@@ -1,7 +1,7 @@
-//! Everything about oneself, as one archive: what each service keeps about the person who asks, put into a ZIP file on the
-//! way through. Nothing is collected here: a piece is packed, sent and forgotten.
+//! The export of a user's own data as one archive: the data that each service keeps about the caller, put into a ZIP
+//! file while it passes through. The gateway collects nothing: each piece is packed, sent and dropped.
 //!
-//! An archive that breaks off in the middle has no directory at its end, so that nobody can take it for a whole one.
+//! An archive that breaks off in the middle has no directory at its end, so it cannot be mistaken for a complete one.
 
 mod archive;
 mod described;
@@ -34,7 +34,7 @@ use crate::upstream::Upstream;
 use crate::upstream::clients::OnBehalf;
 use archive::Archive;
 
-/// Where the archive is.
+/// The path of the archive.
 pub(crate) const PATH: &str = "/v1/me/export";
 
 /// The headers of the archive.
@@ -61,7 +61,7 @@ async fn export(
     let token = bearer(request.headers()).ok_or_else(unauthenticated)?;
     upstream.verifier().verify(token).await?.ok_or_else(unauthenticated)?;
     let on_behalf = OnBehalf::of_token(token, config.request_timeout);
-    // All of them before the first byte: what can be refused is refused with an answer that says why.
+    // All sources are opened before the first byte: a refusal is then answered with an error that gives the reason.
     let sources = open(&upstream, &on_behalf).await?;
     Ok((HEAD, Body::from_stream(packed(sources))).into_response())
 }
@@ -74,7 +74,7 @@ struct Piece {
 
 type Source = BoxStream<'static, Result<Piece, Status>>;
 
-/// What each service keeps about the caller.
+/// Opens the exports of the services about the caller.
 async fn open(upstream: &Upstream, on_behalf: &OnBehalf) -> Result<VecDeque<Source>, Status> {
     let clients = upstream.clients();
     let (mut auth, mut conversation) = (clients.auth_export(), clients.conversation_export());
@@ -101,7 +101,7 @@ fn source<T: Send + 'static>(answer: Answer<Streaming<T>>, read: fn(T) -> (Strin
     pieces.boxed()
 }
 
-/// The bytes of the archive. An error ends it where it is.
+/// Returns the bytes of the archive. An error ends it at that point.
 fn packed(sources: VecDeque<Source>) -> impl Stream<Item = io::Result<Bytes>> + Send {
     let packing = Packing { sources, archive: Some(Archive::default()) };
     stream::try_unfold(packing, |mut packing| async move {
@@ -112,7 +112,7 @@ fn packed(sources: VecDeque<Source>) -> impl Stream<Item = io::Result<Bytes>> + 
 
 struct Packing {
     sources: VecDeque<Source>,
-    /// Gone once it is finished.
+    /// `None` once it is finished.
     archive: Option<Archive>,
 }
 

@@ -25,7 +25,7 @@ use crate::upstream::clients::Clients;
 
 const ID: &str = "01937b6e-7c4a-7d3b-9f00-0242ac120002";
 
-/// What the service of a package does in the middle of its answer.
+/// The behaviour of a package's service in the middle of its answer.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Fate {
     Answers,

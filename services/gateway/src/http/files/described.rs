@@ -1,8 +1,8 @@
-//! The bytes of files in the OpenAPI document: the one path that no rpc has.
+//! The content of files in the OpenAPI document: a path that belongs to no rpc.
 
 use serde_json::{Map, Value, json};
 
-/// The operations of the path.
+/// Returns the operations of the path.
 pub(crate) fn described() -> Map<String, Value> {
     let problem = |name: &str| json!({"$ref": format!("#/components/responses/{name}")});
     let bytes = json!({"*/*": {"schema": {"type": "string", "format": "binary"}}});

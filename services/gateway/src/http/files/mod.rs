@@ -1,5 +1,5 @@
-//! The bytes of files: no JSON, no session, and as long as they take. What they need is the ticket in their address, which
-//! `CreateUpload` and `GetUpload` give out.
+//! The content of files: no JSON, no session, and no limit on the duration. Requests are authorized by the ticket in
+//! their address, which `CreateUpload` and `GetUpload` issue.
 
 mod described;
 mod range;
@@ -34,23 +34,23 @@ use crate::json;
 use crate::upstream::Upstream;
 use range::{Asked, Part};
 
-/// Where the bytes of a file come and go.
+/// The path at which the content of a file is uploaded and downloaded.
 pub(crate) const PATH: &str = "/v1/uploads/{upload_id}/content";
 
-/// How long the next bytes from a client may take to come. Messaging, whose settings say how slowly all of them may come,
-/// sees only what has come.
+/// The longest wait for the next bytes from a client. Messaging, whose settings limit how slowly a whole upload may
+/// arrive, sees only the bytes that have arrived.
 const SILENCE: Duration = Duration::from_secs(30);
 
 /// The largest piece of a file in one message to messaging.
 const PIECE: usize = 256 * 1024;
 
-/// Nothing in a file runs, loads anything or is shown in a frame, whatever a browser takes it for.
+/// Nothing in a file runs, loads anything or is shown in a frame, whatever type a browser takes it for.
 const POLICY: HeaderValue = HeaderValue::from_static("sandbox; default-src 'none'; frame-ancestors 'none'");
 
-/// What a browser keeps it shows only after it has asked whether it still may.
+/// A browser shows a cached file only after it has revalidated it.
 const CACHE: HeaderValue = HeaderValue::from_static("private, no-cache");
 
-/// The route of the bytes.
+/// The route of the content.
 pub(crate) fn router<S>() -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -61,7 +61,7 @@ where
     Router::new().route(PATH, get(download).put(upload).fallback(refuse))
 }
 
-/// Whether a request brings bytes: it may take longer than others, as long as they come.
+/// True when a request uploads content: it may take longer than others, as long as bytes arrive.
 pub(crate) fn is_upload(request: &Request) -> bool {
     let path = request.extensions().get::<MatchedPath>();
     request.method() == Method::PUT && path.is_some_and(|path| path.as_str() == PATH)
@@ -94,7 +94,7 @@ async fn upload(
         answers.message().await?.ok_or_else(|| Status::from(Fault::unavailable("messaging")))
     };
     let written = written.await;
-    // What went wrong on the way here is what messaging would be asked about in vain.
+    // An error in reading the body is the cause of messaging's answer, so it is the one reported.
     if let Some(problem) = broken.get() {
         return Err(Problem::clone(problem));
     }
@@ -103,7 +103,7 @@ async fn upload(
     Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
-/// The bytes of a body in pieces. Ends early when there are too many, or when they stay away, and says so.
+/// Splits a body into pieces. Ends early when there are too many bytes, or when they stop arriving, and reports it.
 fn pieces(
     body: Body,
     max: usize,
@@ -136,7 +136,7 @@ fn pieces(
     })
 }
 
-/// The bytes stay away.
+/// The bytes stopped arriving.
 fn too_slow() -> Problem {
     let fault = Fault::new(Code::DeadlineExceeded, pb::ErrorReason::UploadTooSlow.as_str_name())
         .message(format!("no bytes have come for {} s", SILENCE.as_secs()));
@@ -158,11 +158,11 @@ async fn download(
     })
 }
 
-/// Why there are no bytes.
+/// The source of a refusal.
 enum Refusal {
-    /// Messaging says so.
+    /// Messaging refused.
     Status(Status),
-    /// We do.
+    /// The gateway refused.
     Problem(Box<Problem>),
 }
 
@@ -172,7 +172,7 @@ impl From<Status> for Refusal {
     }
 }
 
-/// Which file somebody wants to have.
+/// The file that a client requests.
 struct Wanted<'a> {
     upstream: &'a Upstream,
     upload_id: String,
@@ -185,7 +185,7 @@ impl Wanted<'_> {
         let asked = match (asked, headers.get(header::IF_RANGE)) {
             (Some(asked), Some(known)) => {
                 let (file, _) = self.open(0, 1).await?;
-                // The part of another file is of no use: then all of it.
+                // A part of another version of the file is useless: the whole file is sent instead.
                 Some(asked).filter(|_| *known == etag(&file))
             }
             (asked, _) => asked,
@@ -218,7 +218,7 @@ impl Wanted<'_> {
         Ok((status, head, Body::from_stream(bytes)).into_response())
     }
 
-    /// What the file is, and its bytes from an offset on, all or so many.
+    /// Opens a file: its description, and its bytes from an offset on, all or a given number.
     async fn open(
         &self,
         offset: u64,
@@ -249,7 +249,7 @@ fn ticket(query: Option<&str>) -> Result<String, Fault> {
     found.ok_or_else(|| Fault::invalid("ticket", "must be set"))
 }
 
-/// What messaging says to somebody who has nothing but a ticket: who tries tickets is slowed down.
+/// The answer to a refusal by messaging of a client that has only a ticket: clients that guess tickets are slowed down.
 fn refused(upstream: &Upstream, address: Option<std::net::IpAddr>, status: Status) -> Problem {
     match address {
         Some(address) if status.code() == Code::PermissionDenied => {
@@ -259,7 +259,7 @@ fn refused(upstream: &Upstream, address: Option<std::net::IpAddr>, status: Statu
     }
 }
 
-/// The headers that say what a file is, and keep a browser from making anything else of it.
+/// The headers that describe a file, and keep a browser from interpreting it as anything else.
 fn head(file: &pb::Upload) -> HeaderMap {
     let kind = file.media_type.split('/').next().unwrap_or_default();
     let shown = matches!(kind, "image" | "audio" | "video");
@@ -276,8 +276,8 @@ fn head(file: &pb::Upload) -> HeaderMap {
     headers.into_iter().collect()
 }
 
-/// Says whether a browser shows a file or stores it, and under which name (RFC 6266): once for clients that know nothing
-/// but ASCII, and once as it is (RFC 8187).
+/// Returns the header that tells a browser to show a file or to store it, and under which name (RFC 6266): once for
+/// clients that know only ASCII, and once unchanged (RFC 8187).
 fn disposition(shown: bool, name: &str) -> HeaderValue {
     let mut said = if shown { "inline" } else { "attachment" }.to_owned();
     if !name.is_empty() {
@@ -296,7 +296,7 @@ fn disposition(shown: bool, name: &str) -> HeaderValue {
     text(said)
 }
 
-/// Bytes never change: their sum says which they are.
+/// Returns the tag of a file: its bytes never change, so their checksum identifies them.
 fn etag(file: &pb::Upload) -> HeaderValue {
     let mut tag = String::with_capacity(66);
     tag.push('"');
@@ -307,7 +307,7 @@ fn etag(file: &pb::Upload) -> HeaderValue {
     text(tag)
 }
 
-/// What we write ourselves is ASCII, and so always a header.
+/// Converts a text to a header. The gateway's own texts are ASCII, so always valid.
 fn text(text: String) -> HeaderValue {
     HeaderValue::try_from(text).unwrap_or(HeaderValue::from_static(""))
 }

@@ -1,20 +1,20 @@
-//! Which part of a file is asked for (RFC 9110, `Range`). More than one part at a time is answered with everything.
+//! The requested part of a file (RFC 9110, `Range`). A request for more than one part is answered with the whole file.
 
 use http::HeaderMap;
 use http::header::RANGE;
 
-/// What is asked for.
+/// The requested range.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Asked {
     /// From this byte on.
     From(u64),
     /// From one byte to another, both included.
     Between(u64, u64),
-    /// So many at the end.
+    /// This number of bytes at the end.
     Last(u64),
 }
 
-/// A part that there is, from one byte to another, both included.
+/// An existing part, from one byte to another, both included.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Part {
     pub first: u64,
@@ -22,13 +22,14 @@ pub(super) struct Part {
 }
 
 impl Asked {
-    /// What a request asks for; `None` for everything. What cannot be understood counts as nothing, as the standard has it.
+    /// Returns the range that a request asks for; `None` for the whole file. An unintelligible range is ignored, as the
+    /// standard requires.
     pub(super) fn of(headers: &HeaderMap) -> Option<Self> {
         let (first, last) =
             headers.get(RANGE)?.to_str().ok()?.strip_prefix("bytes=")?.trim().split_once('-')?;
         let number = |text: &str| {
             let is_number = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            // More than fits is more than there is.
+            // A number that does not fit is larger than any file.
             is_number.then(|| text.parse().unwrap_or(u64::MAX))
         };
         match (number(first), number(last)) {
@@ -39,7 +40,7 @@ impl Asked {
         }
     }
 
-    /// What there is of it in a file of this size.
+    /// Returns the part of the range that exists in a file of this size.
     pub(super) fn within(self, size: u64) -> Option<Part> {
         let end = size.checked_sub(1)?;
         let (first, last) = match self {

@@ -25,7 +25,7 @@ use crate::upstream::clients::Clients;
 
 const ID: &str = "01937b6e-7c4a-7d3b-9f00-0242ac120002";
 
-/// What is in the file.
+/// The content of the file.
 const BYTES: &[u8] = b"0123456789";
 
 /// Keeps one file. What it takes is a ticket that says what is wanted.
@@ -314,7 +314,7 @@ async fn a_bound_that_is_broken_has_its_status() {
         ("third", "429 ", "TOO_MANY_UPLOADS"),
         ("full", "413 ", "STORAGE_FULL"),
     ] {
-        // The rest of the body never comes: nobody waits for it.
+        // The rest of the body never comes: the gateway does not wait for it.
         let begun =
             stream::iter([Ok::<_, std::io::Error>(Bytes::from_static(b"01"))]).chain(stream::pending());
         let response = world.send("PUT", &format!("?ticket={ticket}"), &[], Body::from_stream(begun)).await;

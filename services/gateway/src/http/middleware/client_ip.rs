@@ -1,4 +1,4 @@
-//! Where a client is: the other end of the connection, or what a trusted proxy says about it.
+//! The address of a client: the other end of the connection, or the address that a trusted proxy reports.
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -17,7 +17,7 @@ const FORWARDED_FOR: &str = "x-forwarded-for";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Peer(pub(crate) SocketAddr);
 
-/// Where the client is, as far as we believe it. In the extensions of every request.
+/// The client's address, as far as it is trusted. In the extensions of every request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) struct ClientAddress(pub(crate) IpAddr);
 
@@ -29,7 +29,7 @@ pub(crate) async fn locate(State(config): State<Arc<Config>>, mut request: Reque
     next.run(request).await
 }
 
-/// The rightmost hop that is none of ours. Whatever stands left of it, the client may have made up.
+/// Returns the rightmost hop that is not a trusted proxy. The client may have forged everything left of it.
 fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_ours = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let peer = peer.to_canonical();
@@ -40,7 +40,7 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
     let hops = lines.flat_map(|line| line.to_str().unwrap_or("?").rsplit(','));
     let mut nearest = peer;
     for hop in hops {
-        // A hop that cannot be read ends what we believe.
+        // An unreadable hop ends the trusted part.
         let Some(address) = parse_hop(hop.trim()) else { return nearest };
         nearest = address;
         if !is_ours(address) {
@@ -50,7 +50,7 @@ fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAdd
     nearest
 }
 
-/// An address, with or without a port.
+/// Reads an address, with or without a port.
 fn parse_hop(hop: &str) -> Option<IpAddr> {
     let bracketed = hop.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
     let address = bracketed.unwrap_or(hop).parse::<IpAddr>();

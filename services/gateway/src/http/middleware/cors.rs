@@ -1,4 +1,4 @@
-//! Which pages may use the gateway: the browser says where a page comes from, and the gateway compares it with a list.
+//! The pages that may use the gateway: the browser names the origin of a page, and the gateway compares it with a list.
 
 use std::sync::Arc;
 
@@ -11,10 +11,10 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::config::Config;
 
-/// What a page may send.
+/// The methods that a page may use.
 const METHODS: HeaderValue = HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE");
 
-/// The headers that a page may send when it does not say which it wants to.
+/// The headers that a page may send when it does not name the ones it wants to send.
 const REQUEST_HEADERS: HeaderValue =
     HeaderValue::from_static("authorization, content-type, grpc-timeout, traceparent");
 
@@ -23,16 +23,17 @@ const RESPONSE_HEADERS: HeaderValue = HeaderValue::from_static(
     "retry-after, allow, www-authenticate, etag, content-disposition, content-range, accept-ranges, x-request-id",
 );
 
-/// How many seconds a browser may remember what a preflight said.
+/// The number of seconds for which a browser may cache the answer to a preflight.
 const REMEMBERED: HeaderValue = HeaderValue::from_static("600");
 
-/// Whether the page that sent these headers may use the gateway. Without an origin it is no page.
+/// True when the page that sent these headers may use the gateway. A request without an origin does not come from a
+/// page.
 pub(crate) fn allowed(headers: &HeaderMap, config: &Config) -> bool {
     let mut origins = headers.get_all(header::ORIGIN).iter();
     match (origins.next(), origins.next()) {
         (None, _) => true,
         (Some(origin), None) => is_listed(origin, config),
-        // Two origins are none.
+        // Two origins are invalid.
         (Some(_), Some(_)) => false,
     }
 }
@@ -42,8 +43,8 @@ fn is_listed(origin: &HeaderValue, config: &Config) -> bool {
         || config.allowed_origins.iter().any(|allowed| allowed.as_bytes() == origin.as_bytes())
 }
 
-/// The middleware: answers preflights, and tells browsers on every other answer, errors included, whether the page may
-/// read it.
+/// The middleware: answers preflights, and adds to every other answer, errors included, the headers that tell a browser
+/// if the page may read it.
 pub(crate) async fn share(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
     let origin = request.headers().get(header::ORIGIN).cloned();
     let origin = origin.filter(|_| allowed(request.headers(), &config));
@@ -53,7 +54,7 @@ pub(crate) async fn share(State(config): State<Arc<Config>>, request: Request, n
     };
 
     let headers = response.headers_mut();
-    // Also where there was no origin: a cache must not show one page the answer that another one got.
+    // Also without an origin: a cache must not give one page the answer that another page got.
     headers.append(header::VARY, HeaderValue::from_static("origin"));
     if let Some(origin) = origin {
         headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
@@ -63,7 +64,7 @@ pub(crate) async fn share(State(config): State<Arc<Config>>, request: Request, n
     response
 }
 
-/// The headers that a page asks to send, when the request is a preflight.
+/// Returns the headers that a page asks to send, when the request is a preflight.
 fn asked_headers(request: &Request) -> Option<HeaderValue> {
     let headers = request.headers();
     let is_preflight = request.method() == Method::OPTIONS

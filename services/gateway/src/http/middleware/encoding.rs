@@ -1,4 +1,4 @@
-//! Compression: which answers are compressed, and that requests are not.
+//! Compression: the answers that are compressed, and the refusal of compressed requests.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -10,17 +10,18 @@ use tower_http::compression::predicate::{And, Predicate, SizeAbove};
 
 use crate::http::error::Problem;
 
-/// A smaller answer is not compressed, in bytes.
+/// The smallest answer that is compressed, in bytes.
 const COMPRESSED_FROM: u64 = 1024;
 
 /// Compresses answers of JSON, HTML and calendars.
 pub(super) fn compression() -> CompressionLayer<And<SizeAbove, IsText>> {
     let predicate = SizeAbove::new(COMPRESSED_FROM).and(IsText);
-    // Pages are asked for all day: the time counts.
+    // Pages are requested constantly: speed matters more than size.
     CompressionLayer::new().quality(CompressionLevel::Fastest).compress_when(predicate)
 }
 
-/// Holds for answers of kinds that compress well and are no stream of events. Files are what their owner has made of them.
+/// Holds for answers of types that compress well and are no stream of events. Files are sent as their owner uploaded
+/// them.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct IsText;
 
@@ -35,8 +36,8 @@ impl Predicate for IsText {
     }
 }
 
-/// Takes away the offer to compress where the answer may hold a secret beside text that another person chose: its length
-/// would tell of the secret. Sessions, codes and tickets are given out in answers to POST only.
+/// Removes the client's offer to compress where the answer may hold a secret beside text that another user chose: its
+/// length would leak the secret. Sessions, codes and tickets are issued in answers to POST only.
 pub(super) async fn keep_secrets_plain(mut request: Request, next: Next) -> Response {
     if !request.method().is_safe() {
         request.headers_mut().remove(header::ACCEPT_ENCODING);
@@ -44,7 +45,7 @@ pub(super) async fn keep_secrets_plain(mut request: Request, next: Next) -> Resp
     next.run(request).await
 }
 
-/// Refuses a body that is compressed: what it grows to would be known only after the work.
+/// Refuses a compressed body: its decompressed size would be known only after the work.
 pub(super) async fn refuse_encoded(request: Request, next: Next) -> Response {
     if is_encoded(request.headers()) {
         return Problem::unsupported_encoding().without_the_rest().into_response();

@@ -1,4 +1,4 @@
-//! The headers that keep browsers from doing what nobody asked for.
+//! The headers that forbid browsers unwanted behaviour.
 
 use axum::extract::Request;
 use axum::middleware::Next;
@@ -6,7 +6,7 @@ use axum::response::Response;
 use http::StatusCode;
 use http::header::{self, HeaderName, HeaderValue};
 
-/// The headers that keep browsers from doing what nobody asked for. A page that needs more says so itself.
+/// Adds the headers that forbid browsers unwanted behaviour. A page that needs more permissions sets its own.
 pub(super) async fn guard(request: Request, next: Next) -> Response {
     const GUARDS: [(HeaderName, HeaderValue); 6] = [
         (header::CACHE_CONTROL, HeaderValue::from_static("no-store")),

@@ -1,4 +1,4 @@
-//! The methods that a path takes, on every answer that refuses one, and for those who ask with OPTIONS.
+//! The methods that a path takes, named on every answer that refuses one, and for OPTIONS requests.
 
 use axum::body::Body;
 use axum::extract::Request;
@@ -7,8 +7,8 @@ use axum::response::Response;
 use http::header::{self, HeaderValue};
 use http::{Method, StatusCode};
 
-/// Adds OPTIONS to the methods of a refusal, and makes it the answer to a question for them. Preflights of browsers are
-/// answered before.
+/// Adds OPTIONS to the methods of a refusal, and makes the refusal the answer to an OPTIONS request. Preflights of
+/// browsers are answered before.
 pub(super) async fn name_methods(request: Request, next: Next) -> Response {
     let is_question = request.method() == Method::OPTIONS;
     let mut response = next.run(request).await;

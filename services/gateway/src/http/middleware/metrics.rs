@@ -1,4 +1,4 @@
-//! How many requests are answered, and how fast.
+//! Metrics of requests: their number and their duration.
 
 use std::convert::Infallible;
 use std::time::Instant;
@@ -39,7 +39,7 @@ pub(super) async fn measure(request: Request, next: Next) -> Result<Response, In
     Ok(response)
 }
 
-/// Anybody can make up methods; the metrics have room for so many.
+/// Clients can invent methods; the metrics keep only the known ones apart.
 fn known(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",

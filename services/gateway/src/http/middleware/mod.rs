@@ -1,4 +1,4 @@
-//! What surrounds every request.
+//! The middleware around every request.
 
 pub(crate) mod client_ip;
 pub(crate) mod cors;
@@ -27,25 +27,26 @@ use crate::http::error::Problem;
 use crate::http::files;
 use crate::upstream::Upstream;
 
-/// Bounds the work of requests. The last layer is the first that a request meets.
+/// Bounds the work of requests. The last layer is the first that a request passes.
 pub(crate) fn bound(config: &Arc<Config>, upstream: &Upstream, routes: Router) -> Router {
     let slots = RequestSlots::new(config);
     routes
         .method_not_allowed_fallback(refuse_method)
         .layer(from_fn(methods::name_methods))
         .layer(from_fn(encoding::refuse_encoded))
-        // Users and strangers have slots apart from each other.
+        // Users and strangers have separate slots.
         .layer(from_fn_with_state(slots.clone(), request_slots::bound_asker))
-        // Below it, it is known who asks, and no body has been read.
+        // Below this layer the caller is known, and no body has been read.
         .layer(from_fn_with_state(upstream.clone(), strangers::recognize))
-        // A client that waits longer has gone away. Counts until the answer begins: streams and sockets go on.
+        // A client that waits longer is gone. The time ends when the answer begins: streams and sockets go on.
         .layer(from_fn_with_state(Arc::clone(config), hurry))
         .layer(from_fn_with_state(slots, request_slots::bound_address))
-        // One panic is the failure of one request.
+        // A panic fails only its own request.
         .layer(from_fn(catch_panic))
 }
 
-/// Puts around the bounded routes what holds for every answer. The last layer is the first that a request meets.
+/// Wraps the bounded routes in the layers that apply to every answer. The last layer is the first that a request
+/// passes.
 pub(crate) fn surround(config: &Arc<Config>, routes: Router) -> Router {
     routes
         // All answers, also those of the layers below, are shared with the pages that may read them, and guarded.
@@ -59,19 +60,19 @@ pub(crate) fn surround(config: &Arc<Config>, routes: Router) -> Router {
         .layer(from_fn_with_state(Arc::clone(config), client_ip::locate))
 }
 
-/// Everything around the routes of a test.
+/// All layers around the routes of a test.
 #[cfg(test)]
 pub(crate) fn stack(config: &Arc<Config>, upstream: &Upstream, routes: Router) -> Router {
     surround(config, bound(config, upstream, routes.fallback(|| async { Problem::route_not_found() })))
 }
 
-/// For the routes that are no rpcs and have no answer of their own: all of them are there to be read.
+/// Refuses the method for routes that are no rpcs and have no answer of their own: all of them are read-only.
 async fn refuse_method() -> Problem {
     Problem::method_not_allowed(&[Method::GET, Method::HEAD])
 }
 
 async fn hurry(State(config): State<Arc<Config>>, request: Request, next: Next) -> Response {
-    // An upload has a clock of its own, which goes on as long as bytes come; a long poll waits for what happens.
+    // An upload has its own time limit, which renews as long as bytes come; a long poll waits for events.
     if files::is_upload(&request) || is_socket_io(&request) {
         return next.run(request).await;
     }
@@ -79,15 +80,15 @@ async fn hurry(State(config): State<Arc<Config>>, request: Request, next: Next) 
     answer.unwrap_or_else(|_| Problem::deadline_exceeded().into_response())
 }
 
-/// True for requests of Socket.IO connections, which poll for as long as nothing happens. The registry of connections
-/// counts them.
+/// True for requests of Socket.IO connections, whose polls last as long as there are no events. The registry of
+/// connections counts them.
 fn is_socket_io(request: &Request) -> bool {
     matches!(request.uri().path(), "/socket.io" | "/socket.io/")
 }
 
 async fn catch_panic(request: Request, next: Next) -> Response {
     let method = request.extensions().get::<MatchedPath>().cloned();
-    // What the request had in hands is dropped with it; what is shared with others lives behind locks.
+    // The state that the request owns is dropped with it; shared state is behind locks.
     match AssertUnwindSafe(next.run(request)).catch_unwind().await {
         Ok(response) => response,
         Err(_) => {

@@ -1,4 +1,4 @@
-//! The number of requests that are under way at once: in all, for strangers apart from users, and for each address.
+//! The limits on concurrent requests: in total, for strangers apart from users, and for each address.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::http::error::Problem;
 use chassis::rates::network;
 
-/// The time that a client is told to wait when its address has too much under way.
+/// The time that a client is told to wait when its address has too many requests in progress.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// The slots for requests.
@@ -42,13 +42,13 @@ impl RequestSlots {
     }
 }
 
-/// The middleware before it is known who asks: bounds the requests of an address.
+/// The middleware before the caller is known: bounds the requests of an address.
 pub(super) async fn bound_address(
     State(slots): State<RequestSlots>,
     request: Request,
     next: Next,
 ) -> Response {
-    // Polls that wait would take the slots from requests that work. The limits of connections bound them.
+    // Waiting polls would take the slots from working requests. The limits of connections bound them.
     if is_socket_io(&request) {
         return next.run(request).await;
     }
@@ -58,7 +58,7 @@ pub(super) async fn bound_address(
     next.run(request).await
 }
 
-/// The middleware when it is known who asks: bounds the requests of users, and those of strangers apart from them.
+/// The middleware after the caller is known: bounds the requests of users, and those of strangers apart from them.
 pub(super) async fn bound_asker(State(slots): State<RequestSlots>, request: Request, next: Next) -> Response {
     if is_socket_io(&request) {
         return next.run(request).await;
@@ -72,7 +72,7 @@ pub(super) async fn bound_asker(State(slots): State<RequestSlots>, request: Requ
         },
     };
     let kind = if is_user { &slots.0.users } else { &slots.0.strangers };
-    // Answer 503 at once rather than everything late.
+    // Answer 503 at once rather than every request late.
     let Ok(_slot) = kind.try_acquire() else { return Problem::overloaded().into_response() };
     let response = next.run(request).await;
     drop(address_slot);
@@ -84,7 +84,7 @@ fn address(request: &Request) -> IpAddr {
     network(address.unwrap_or(IpAddr::from([0, 0, 0, 0])))
 }
 
-/// Slots for each address.
+/// The slots of each address.
 struct AddressSlots {
     max: usize,
     taken: Mutex<HashMap<IpAddr, usize>>,
@@ -106,12 +106,12 @@ impl AddressSlots {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize>> {
-        // Nothing in here panics half way through a change.
+        // No code panics between two parts of a change.
         self.taken.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A slot of an address; free again when it is dropped.
+/// A slot of an address; released when it is dropped.
 struct AddressSlot<'a> {
     slots: &'a AddressSlots,
     address: IpAddr,

@@ -1,4 +1,4 @@
-//! Whose requests are users' and whose are strangers', and how often a stranger may ask.
+//! The distinction of users' requests from strangers', and the rate limit of strangers.
 
 use std::sync::Arc;
 
@@ -21,15 +21,15 @@ const SOCKETS: [&str; 3] = ["/v1/socket", "/v1/events", "/talkamie/ws"];
 /// The kind of caller. In the extensions of every request that comes from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Asker {
-    /// The token of the request stands for a session of a user.
+    /// The token of the request belongs to a session of a user.
     User,
-    /// There is no token, or it stands for nothing.
+    /// There is no token, or it is invalid.
     Stranger,
-    /// There is a token, and auth cannot be asked about it.
+    /// There is a token, and auth cannot be reached to verify it.
     Unverified,
 }
 
-/// The middleware: finds out who asks, and refuses a stranger who asks too often, whatever the route.
+/// The middleware: identifies the kind of caller, and refuses a stranger who asks too often, whatever the route.
 pub(super) async fn recognize(
     State(upstream): State<Upstream>,
     mut request: Request,
@@ -64,12 +64,12 @@ async fn asker(upstream: &Upstream, headers: &HeaderMap) -> Asker {
     }
 }
 
-/// The token of a request. Clients of the dialect chats send it in a header of its own.
+/// Returns the token of a request. Clients of the dialect chats send it in a header of its own.
 fn token(headers: &HeaderMap) -> Option<&str> {
     bearer(headers).or_else(|| headers.get("token")?.to_str().ok())
 }
 
-/// Whether a request is counted where it is answered: a file is shown to who has its ticket, and a ticket that is none
+/// True when a request is counted by its handler: a file is shown to the holder of its ticket, and an invalid ticket
 /// counts there; a socket counts when it is opened.
 fn is_counted_elsewhere(request: &Request) -> bool {
     let route = request.extensions().get::<MatchedPath>();

@@ -1,4 +1,4 @@
-//! The examples of the contract as HTTP requests: what stands in the path, in the query and in the body.
+//! The examples of the contract as HTTP requests: the values in the path, in the query and in the body.
 
 use anyhow::{Context as _, anyhow};
 use proto::{placeholders, policy};
@@ -13,7 +13,7 @@ pub(super) struct Example {
 }
 
 impl Example {
-    /// Those that can be sent this way: they have what stands in the path.
+    /// Returns the examples that can be sent by this endpoint: they have the fields of its path.
     pub(super) fn all_of(endpoint: &Endpoint) -> anyhow::Result<Vec<Self>> {
         let rpc = &endpoint.rpc;
         let path = format!("/{}/{}", rpc.parent_service().full_name(), rpc.name());
@@ -31,12 +31,12 @@ impl Example {
         Ok(found)
     }
 
-    /// The value of a field, when it is given.
+    /// Returns the value of a field, if it is given.
     pub(super) fn at(&self, field: &FieldPath) -> Option<&Value> {
         field.0.iter().try_fold(&self.request, |value, field| value.get(field.json_name()))
     }
 
-    /// What stands in the body.
+    /// Returns the body of the example.
     pub(super) fn body(&self, endpoint: &Endpoint) -> Value {
         match &endpoint.body {
             Body::Nothing => Value::Null,
@@ -53,7 +53,7 @@ impl Example {
         }
     }
 
-    /// One of several: its name, its title and its body.
+    /// Returns one of several examples: its name, its title and its body.
     pub(super) fn named(&self, endpoint: &Endpoint) -> (String, Value) {
         (self.title.replace(' ', "-"), json!({"summary": self.title, "value": self.body(endpoint)}))
     }

@@ -25,11 +25,11 @@ use rule::Endpoint;
 
 pub(crate) use rule::public_rpc;
 
-/// A path that no rpc has, and its operations as the document describes them.
+/// A path that belongs to no rpc, and its operations as the document describes them.
 pub(crate) type Described = (&'static str, Map<String, Value>);
 
-/// The routes of all public rpcs, and the document that describes them and the `others`. Fails when the contract has a
-/// rule that cannot be followed.
+/// Returns the routes of all public rpcs, and the document that describes them and the `others`. Fails when the
+/// contract has a rule that cannot be implemented.
 pub(crate) fn router<S>(others: &[Described]) -> anyhow::Result<Router<S>>
 where
     S: Clone + Send + Sync + 'static,
@@ -56,14 +56,14 @@ where
     Ok(router)
 }
 
-/// Answers a request for a path with one of the endpoints that are there.
+/// Answers a request with the endpoint for its method among those of its path.
 async fn serve(
     upstream: Upstream,
     config: Arc<Config>,
     endpoints: Arc<[Endpoint]>,
     request: Request,
 ) -> Response {
-    // HTTP's own server leaves out the body of an answer to HEAD.
+    // The HTTP library omits the body of an answer to HEAD.
     let verb = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
     let endpoint = endpoints.iter().find(|endpoint| endpoint.verb == *verb);
     match endpoint {

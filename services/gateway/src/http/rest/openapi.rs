@@ -1,5 +1,5 @@
-//! The OpenAPI 3.1 document, made from the contract: its HTTP rules are the paths, its messages the schemas, its comments
-//! the descriptions, its rules on fields the constraints.
+//! The OpenAPI 3.1 document, generated from the contract: its HTTP rules become the paths, its messages the schemas,
+//! its comments the descriptions, and its field rules the constraints.
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ many seconds to wait.
 **Live.** `/v1/socket` is the WebSocket (frames: `gateway.v1.ClientFrame` and `gateway.v1.ServerFrame` below), \
 `/v1/events` the same news as server-sent events.";
 
-/// The document for these endpoints, and for `others`: paths that no rpc has, such as those of files.
+/// Returns the document for these endpoints, and for `others`: paths that belong to no rpc, such as those of files.
 pub(super) fn document(
     pool: &DescriptorPool,
     endpoints: &[Endpoint],
@@ -40,7 +40,7 @@ pub(super) fn document(
 ) -> anyhow::Result<Value> {
     let comments = Comments::of(pool);
     let mut schemas = Schemas::new(pool, &comments)?;
-    // What is spoken on the socket is not reached by any path.
+    // The messages of the socket are not reachable from any path.
     for (frame, from_client) in
         [("parlor.gateway.v1.ClientFrame", true), ("parlor.gateway.v1.ServerFrame", false)]
     {
@@ -54,7 +54,7 @@ pub(super) fn document(
     for endpoint in endpoints {
         match endpoint.body {
             Body::Everything if endpoint.path_fields.is_empty() => schemas.reach(&endpoint.rpc.input(), true),
-            // It is not shown as a whole: some of it stands in the path or in the query.
+            // It is not shown as a whole: parts of it are in the path or in the query.
             _ => schemas.reach_parts(&endpoint.rpc.input(), true),
         }
         schemas.reach(&endpoint.rpc.output(), false);
@@ -176,7 +176,7 @@ fn operation(
         operation["security"] = json!([]);
     }
     if let Some(schema) = body(endpoint, schemas) {
-        // No body is the message without anything.
+        // An absent body is the empty message.
         let is_required = examples.iter().all(|example| example.body(endpoint) != json!({}));
         let mut content = json!({"schema": schema});
         match examples.as_slice() {
@@ -202,7 +202,7 @@ fn first_sentence(text: &str) -> String {
     text[..end].trim_end_matches('.').to_owned()
 }
 
-/// The schema of what stands in the body, without what is in the path.
+/// Returns the schema of the body, without the fields in the path.
 fn body(endpoint: &Endpoint, schemas: &Schemas<'_>) -> Option<Value> {
     let input = endpoint.rpc.input();
     let held: Vec<FieldDescriptor> = endpoint
@@ -247,7 +247,7 @@ fn parameters(endpoint: &Endpoint, schemas: &Schemas<'_>, example: Option<&Examp
     parameters
 }
 
-/// The name in the braces of the path.
+/// Returns the name in the braces of the path.
 fn held_name(endpoint: &Endpoint, path: &FieldPath) -> String {
     let names = endpoint.path.split('/').filter_map(|segment| segment.strip_prefix('{')?.strip_suffix('}'));
     let index = endpoint.path_fields.iter().position(|other| other == path);
@@ -274,7 +274,7 @@ fn parameter(name: &str, path: &FieldPath, place: &str, schemas: &Schemas<'_>) -
     Some(parameter)
 }
 
-/// The fields that can stand in a query: those of the message, and those of the messages in it.
+/// Collects the fields that can be in a query: those of the message, and those of the messages in it.
 fn leaves(message: &MessageDescriptor, way: &mut Vec<FieldDescriptor>, found: &mut Vec<FieldPath>) {
     const DEEPEST: usize = 4;
     for field in message.fields() {

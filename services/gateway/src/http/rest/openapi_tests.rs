@@ -1,4 +1,4 @@
-//! What the document says.
+//! Tests of the content of the document.
 
 use std::collections::BTreeSet;
 

@@ -1,4 +1,4 @@
-//! The HTTP rules of the contract: which method and path reach which rpc, and where the parts of its request stand.
+//! The HTTP rules of the contract: the method and path of each rpc, and the places of the parts of its request.
 
 use anyhow::{Context as _, bail, ensure};
 use http::Method;
@@ -9,7 +9,7 @@ use prost_reflect::{
 use proto::largest;
 use proto::policy::Access;
 
-/// One way to reach an rpc over HTTP.
+/// One HTTP binding of an rpc.
 #[derive(Clone, Debug)]
 pub(crate) struct Endpoint {
     /// The rpc.
@@ -20,33 +20,33 @@ pub(crate) struct Endpoint {
     pub path: String,
     /// The fields in the path, in order.
     pub path_fields: Vec<FieldPath>,
-    /// What the body holds.
+    /// The content of the body.
     pub body: Body,
     /// The largest body that the contract allows, in bytes of JSON.
     pub largest_body: usize,
-    /// Whether it is one of the further ways to an rpc that has a main one.
+    /// True when it is an additional binding of an rpc that has a main one.
     pub is_additional: bool,
-    /// True when it answers users only.
+    /// True when the rpc answers users only.
     pub needs_user: bool,
 }
 
-/// What the body of a request holds.
+/// The content of the body of a request.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Body {
-    /// Nothing: what is not in the path stands in the query.
+    /// No body: the fields that are not in the path are in the query.
     Nothing,
-    /// The whole message, but for what is in the path.
+    /// The whole message without the fields in the path.
     Everything,
-    /// One field; the others stand in the query.
+    /// One field; the others are in the query.
     Field(FieldDescriptor),
 }
 
-/// The way to a field, through the messages around it.
+/// The path to a field, through the messages around it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct FieldPath(pub Vec<FieldDescriptor>);
 
 impl FieldPath {
-    /// The way that a dotted name describes, by the names of the contract or those of JSON.
+    /// Resolves a dotted name, spelled as in the contract or as in JSON.
     pub(crate) fn resolve(message: &MessageDescriptor, dotted: &str) -> Option<Self> {
         let mut fields: Vec<FieldDescriptor> = Vec::new();
         for name in dotted.split('.') {
@@ -63,23 +63,23 @@ impl FieldPath {
         Some(Self(fields))
     }
 
-    /// The field at its end.
+    /// Returns the field at its end.
     pub(crate) fn last(&self) -> Option<&FieldDescriptor> {
         self.0.last()
     }
 
-    /// As the contract spells it: `update_mask`, `target.user_id`.
+    /// Returns the name as the contract spells it: `update_mask`, `target.user_id`.
     pub(crate) fn name(&self) -> String {
         self.0.iter().map(FieldDescriptor::name).collect::<Vec<_>>().join(".")
     }
 
-    /// As JSON spells it: `updateMask`.
+    /// Returns the name as JSON spells it: `updateMask`.
     pub(crate) fn json_name(&self) -> String {
         self.0.iter().map(FieldDescriptor::json_name).collect::<Vec<_>>().join(".")
     }
 }
 
-/// All ways to reach rpcs over HTTP. Fails on a rule that cannot be followed, so that it is seen at the start.
+/// Returns all HTTP bindings of rpcs. Fails on a rule that cannot be implemented, so that the error shows at the start.
 pub(crate) fn endpoints(pool: &DescriptorPool) -> anyhow::Result<Vec<Endpoint>> {
     let http = pool
         .get_extension_by_name("google.api.http")
@@ -97,7 +97,7 @@ pub(crate) fn endpoints(pool: &DescriptorPool) -> anyhow::Result<Vec<Endpoint>> 
     Ok(endpoints)
 }
 
-/// The public rpc with this name, `package.Service/Method`: one that can be reached over HTTP.
+/// Returns the public rpc with this name, `package.Service/Method`: one that can be reached over HTTP.
 pub(crate) fn public_rpc(name: &str) -> Option<MethodDescriptor> {
     let pool = proto::pool();
     let (service, method) = name.split_once('/')?;
@@ -158,7 +158,7 @@ fn pattern(rule: &DynamicMessage) -> anyhow::Result<(Method, String)> {
     Ok(pattern)
 }
 
-/// The fields that a path holds. A brace takes one whole segment; other patterns are not known.
+/// Returns the fields in a path. A brace takes one whole segment; other patterns are unsupported.
 fn path_fields(input: &MessageDescriptor, path: &str) -> anyhow::Result<Vec<FieldPath>> {
     let segments =
         path.strip_prefix('/').with_context(|| format!("{path} does not begin with a slash"))?.split('/');

@@ -1,4 +1,4 @@
-//! The messages of the contract as JSON schemas: how they look in proto JSON, with their comments and their rules.
+//! The messages of the contract as JSON schemas: their form in proto JSON, with their comments and their rules.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -9,7 +9,7 @@ use prost_reflect::{
 };
 use serde_json::{Map, Value, json};
 
-/// What the comments in the contract say.
+/// The comments in the contract.
 pub(super) struct Comments(HashMap<(String, Vec<i32>), String>);
 
 impl Comments {
@@ -28,7 +28,7 @@ impl Comments {
         Self(comments)
     }
 
-    /// The comment on what stands at a path of a file; empty when there is none.
+    /// Returns the comment on the element at a path of a file; empty when there is none.
     pub(super) fn of_path(&self, file: &FileDescriptor, path: &[i32]) -> String {
         self.0.get(&(file.name().to_owned(), path.to_vec())).cloned().unwrap_or_default()
     }
@@ -42,7 +42,7 @@ impl Comments {
     }
 }
 
-/// Lines that belong together in one; an empty line keeps paragraphs apart.
+/// Joins the lines of each paragraph; an empty line separates paragraphs.
 fn flowing(comment: &str) -> String {
     let paragraphs = comment.split("\n\n").map(|paragraph| {
         paragraph.lines().map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
@@ -50,7 +50,7 @@ fn flowing(comment: &str) -> String {
     paragraphs.filter(|paragraph| !paragraph.is_empty()).collect::<Vec<_>>().join("\n\n")
 }
 
-/// The schemas of messages, and who uses them.
+/// The schemas of messages, and the directions in which they are used.
 pub(super) struct Schemas<'a> {
     comments: &'a Comments,
     rules: ExtensionDescriptor,
@@ -75,8 +75,8 @@ impl<'a> Schemas<'a> {
         })
     }
 
-    /// Takes in a message and all that it is made of. What comes from clients may leave out what has no rule; what goes
-    /// to them leaves out nothing that cannot be absent.
+    /// Adds a message and all messages in it. Clients may omit fields without a rule; answers omit only fields that can
+    /// be absent.
     pub(super) fn reach(&mut self, message: &MessageDescriptor, from_client: bool) {
         if is_json_value(message) {
             return;
@@ -88,7 +88,7 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    /// Takes in what a message is made of.
+    /// Adds the messages in a message.
     pub(super) fn reach_parts(&mut self, message: &MessageDescriptor, from_client: bool) {
         if from_client {
             self.from_clients.insert(message.full_name().to_owned());
@@ -106,7 +106,7 @@ impl<'a> Schemas<'a> {
         }
     }
 
-    /// All schemas by name.
+    /// Returns all schemas by name.
     pub(super) fn all(&self) -> Map<String, Value> {
         let messages =
             self.messages.values().map(|message| (short(message.full_name()), self.object(message, &[])));
@@ -114,15 +114,15 @@ impl<'a> Schemas<'a> {
         messages.chain(enums).collect()
     }
 
-    /// A reference to a message's schema.
+    /// Returns a reference to a message's schema.
     pub(super) fn reference(&self, message: &MessageDescriptor) -> Value {
         json!({"$ref": format!("#/components/schemas/{}", short(message.full_name()))})
     }
 
-    /// A message as an object, without some of its fields.
+    /// Returns a message as an object, without some of its fields.
     pub(super) fn object(&self, message: &MessageDescriptor, without: &[FieldDescriptor]) -> Value {
         let is_elsewhere = |field: &FieldDescriptor| {
-            // Where one arm of a oneof stands elsewhere, there is no place for the others.
+            // If one arm of a oneof is elsewhere, the others are not allowed.
             let arms = field.containing_oneof();
             without.contains(field)
                 || arms.is_some_and(|oneof| oneof.fields().any(|arm| without.contains(&arm)))
@@ -153,7 +153,8 @@ impl<'a> Schemas<'a> {
         schema
     }
 
-    /// That one arm must be set of every oneof that says so. One whose arm stands elsewhere is settled.
+    /// Returns the constraints that one arm must be set of every required oneof. A oneof whose arm is elsewhere is
+    /// settled.
     fn choices(&self, message: &MessageDescriptor, without: &[FieldDescriptor]) -> Vec<Value> {
         let open = message.oneofs().filter(|oneof| {
             let rules = oneof.options();
@@ -171,7 +172,7 @@ impl<'a> Schemas<'a> {
         .collect()
     }
 
-    /// Whether a request without the field would be refused.
+    /// True when a request without the field would be refused.
     pub(super) fn is_required(&self, field: &FieldDescriptor) -> bool {
         if field.containing_oneof().is_some() {
             return false;
@@ -190,7 +191,7 @@ impl<'a> Schemas<'a> {
             || rules.list(&["enum", "not_in"]).contains(&json!(0))
     }
 
-    /// A field of an object, with the other arms of its oneof.
+    /// Returns a field of an object, with the other arms of its oneof.
     fn property(&self, field: &FieldDescriptor) -> Value {
         let mut schema = self.field(field);
         let arms = field.containing_oneof().into_iter().flat_map(|oneof| oneof.fields().collect::<Vec<_>>());
@@ -202,7 +203,7 @@ impl<'a> Schemas<'a> {
         schema
     }
 
-    /// A field with its comment and its rules.
+    /// Returns a field with its comment and its rules.
     pub(super) fn field(&self, field: &FieldDescriptor) -> Value {
         let rules = Rules::of(field, &self.rules);
         let mut schema = if field.is_map() {
@@ -238,7 +239,7 @@ impl<'a> Schemas<'a> {
         schema
     }
 
-    /// One value.
+    /// Returns the schema of one value.
     fn one(&self, kind: &Kind, rules: &Rules) -> Value {
         match kind {
             Kind::String => text(rules),
@@ -297,19 +298,19 @@ impl<'a> Schemas<'a> {
     }
 }
 
-/// A message that JSON writes in a way of its own, so that it needs no schema.
+/// True for a message that has its own form in JSON, so that it needs no schema.
 pub(super) fn is_json_value(message: &MessageDescriptor) -> bool {
     message.full_name().starts_with("google.protobuf.")
 }
 
-/// `parlor.auth.v1.User` as `auth.v1.User`.
+/// Shortens `parlor.auth.v1.User` to `auth.v1.User`.
 fn short(name: &str) -> String {
     name.strip_prefix("parlor.").unwrap_or(name).to_owned()
 }
 
 fn set(schema: &mut Value, key: &str, number: Option<f64>) {
     if let Some(number) = number {
-        // What is whole is written so.
+        // Whole numbers are written as integers.
         #[expect(clippy::cast_possible_truncation, reason = "checked to be whole and small enough")]
         let whole = (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64);
         schema[key] = whole.map_or_else(|| number.into(), Value::from);
@@ -358,7 +359,7 @@ impl Rules {
         Self(has_rules.then(|| options.get_extension(extension).as_message().cloned()).flatten())
     }
 
-    /// The rules that stand inside others: those on the items of a list.
+    /// Returns the rules inside others: those on the items of a list.
     fn inside(&self, path: &[&str]) -> Self {
         Self(self.look(path).and_then(|value| value.as_message().cloned()))
     }
@@ -396,7 +397,7 @@ impl Rules {
         items.into_iter().filter_map(json).collect()
     }
 
-    /// The value of a rule that is set.
+    /// Returns the value of a rule, if it is set.
     fn look(&self, path: &[&str]) -> Option<prost_reflect::Value> {
         let (first, rest) = path.split_first()?;
         let rules = self.0.as_ref()?;

@@ -36,7 +36,7 @@ use crate::upstream::clients::Clients;
 
 const ID: &str = "01937b6e-7c4a-7d3b-9f00-0242ac120002";
 
-/// What the services have been asked, in order: rpc, request as JSON, headers.
+/// The requests that the services have received, in order: rpc, request as JSON, headers.
 type Seen = Arc<Mutex<Vec<(String, String, HeaderMap)>>>;
 
 /// A gateway in front of services of a test.
@@ -94,7 +94,7 @@ impl World {
         text(self.send(request.body(Body::from(body.to_owned())).expect("a request")).await).await
     }
 
-    /// What the service got: the rpc and its request, after a request that went through.
+    /// Returns the rpc and the request that the service received, after a request that succeeded.
     async fn arrives(&self, verb: &str, path: &str, body: &str) -> String {
         self.seen.lock().expect("seen").clear();
         let answer = self.ask(verb, path, body).await;

@@ -1,4 +1,4 @@
-//! A JSON request becomes an rpc, and its answer becomes JSON.
+//! The conversion of JSON requests into rpcs, and of their answers into JSON.
 
 use std::time::Duration;
 
@@ -29,7 +29,7 @@ use crate::json;
 use crate::upstream::Upstream;
 use crate::upstream::clients::OnBehalf;
 
-/// Carries a client's request to its rpc, and the answer back.
+/// Passes a client's request to its rpc, and the answer back.
 pub(super) async fn answer(
     upstream: &Upstream,
     config: &Config,
@@ -38,7 +38,7 @@ pub(super) async fn answer(
 ) -> Result<Response, Problem> {
     let (mut parts, body) = request.into_parts();
     let on_behalf = on_behalf(&parts, config.request_timeout);
-    // Before the body: a stranger's is not waited for.
+    // Checked before the body: the gateway does not wait for a stranger's body.
     if endpoint.needs_user && parts.extensions.get() == Some(&Asker::Stranger) {
         return Err(unauthenticated().into());
     }
@@ -66,7 +66,7 @@ fn json_response(json: String) -> Response {
     response
 }
 
-/// With whose right and for how long the rpc is called.
+/// Returns the authorization and the time limit with which the rpc is called.
 fn on_behalf(parts: &Parts, longest: Duration) -> OnBehalf {
     let headers = &parts.headers;
     let address = parts.extensions.get().map(|ClientAddress(address)| *address);
@@ -77,13 +77,13 @@ fn on_behalf(parts: &Parts, longest: Duration) -> OnBehalf {
     }
 }
 
-/// The body of a request, when it is no larger than it may be and JSON by its own word.
+/// Reads the body of a request, if it is within its limit and its content type is JSON.
 async fn read(headers: &HeaderMap, body: HttpBody, max: usize) -> Result<Bytes, Problem> {
     let body = read_body(headers, body, max).await?;
     if body.is_empty() || is_json(headers) { Ok(body) } else { Err(Problem::unsupported_media_type()) }
 }
 
-/// The body of a request, when it has at most `max` bytes.
+/// Reads the body of a request, if it has at most `max` bytes.
 pub(crate) async fn read_body(headers: &HeaderMap, body: HttpBody, max: usize) -> Result<Bytes, Problem> {
     let announced =
         headers.get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok()?.parse::<usize>().ok());
@@ -103,7 +103,7 @@ fn is_json(headers: &HeaderMap) -> bool {
     essence == "application/json" || (essence.starts_with("application/") && essence.ends_with("+json"))
 }
 
-/// The request of the rpc from the parts of the HTTP request.
+/// Composes the request of the rpc from the parts of the HTTP request.
 pub(super) fn compose(
     endpoint: &Endpoint,
     path: &[&str],
@@ -111,7 +111,7 @@ pub(super) fn compose(
     body: &[u8],
 ) -> Result<DynamicMessage, Fault> {
     let input = endpoint.rpc.input();
-    // Nothing at all is the message without anything.
+    // An empty body is the empty message.
     let body = if body.is_empty() { b"{}" } else { body };
     let mut message = match &endpoint.body {
         Body::Everything => json::from_json(&input, body)?,
@@ -132,7 +132,7 @@ pub(super) fn compose(
     Ok(message)
 }
 
-/// The faults of a body that is one field, from the view of the whole request.
+/// Rewrites the faults of a body that is one field so that they refer to the whole request.
 fn within(field: &FieldDescriptor, fault: Fault) -> Fault {
     let fields = fault.fields().iter().map(|(path, rule)| (format!("{}.{path}", field.name()), rule.clone()));
     match fields.collect::<Vec<_>>().as_slice() {
@@ -180,7 +180,7 @@ fn unknown(name: &str) -> Fault {
     }
 }
 
-/// Puts what the path holds into the message, which must not say otherwise.
+/// Sets a field from the path in the message, which must not contradict it.
 fn hold(message: &mut DynamicMessage, field: &FieldPath, text: &str) -> Result<(), Fault> {
     let refuse = |rule: String| Fault::invalid(field.name(), rule);
     let mut alone = DynamicMessage::new(message.descriptor());
@@ -192,7 +192,7 @@ fn hold(message: &mut DynamicMessage, field: &FieldPath, text: &str) -> Result<(
     }
 }
 
-/// The value of a field, when it is set.
+/// Returns the value of a field, if it is set.
 fn look(message: &DynamicMessage, path: &[FieldDescriptor]) -> Option<Value> {
     let (field, rest) = path.split_first()?;
     if !message.has_field(field) {
@@ -202,7 +202,7 @@ fn look(message: &DynamicMessage, path: &[FieldDescriptor]) -> Option<Value> {
     if rest.is_empty() { Some(value.into_owned()) } else { look(value.as_message()?, rest) }
 }
 
-/// Sets a field to what a text says, or adds it to a list. Says which rule the text breaks.
+/// Sets a field to the value of a text, or adds it to a list. The error names the rule that the text breaks.
 fn put(message: &mut DynamicMessage, path: &[FieldDescriptor], text: &str) -> Result<(), String> {
     let Some((field, rest)) = path.split_first() else { return Ok(()) };
     if let Some(oneof) = field.containing_oneof() {
@@ -231,7 +231,7 @@ fn put(message: &mut DynamicMessage, path: &[FieldDescriptor], text: &str) -> Re
     Ok(())
 }
 
-/// What a text in a path or in a query says.
+/// Parses a text from a path or a query.
 fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
     let value = match kind {
         Kind::String => Some(Value::String(text.to_owned())),
@@ -250,7 +250,7 @@ fn parse(kind: &Kind, text: &str) -> Result<Value, String> {
             let by_name = values.get_value_by_name(text).map(|value| value.number());
             by_name.or_else(|| text.parse().ok()).map(Value::EnumNumber)
         }
-        // Those that JSON writes as one text; the others cannot stand in a query.
+        // Messages that JSON writes as one text; the others cannot be in a query.
         Kind::Message(message) => {
             let is_mask = message.full_name() == "google.protobuf.FieldMask";
             let json =

@@ -18,17 +18,17 @@ const NONE: u64 = u64::MAX;
 #[derive(Debug)]
 pub(in crate::http) struct Activity {
     start: Instant,
-    /// The time at which the header began that is not complete yet, in milliseconds since the start. The first begins at once.
+    /// The time at which the incomplete header began, in milliseconds since the start. The first begins at once.
     header_since: AtomicU64,
     /// The time at which a request last began or moved, in milliseconds since the start.
     last: AtomicU64,
-    /// Requests that have begun and whose answer has not.
+    /// The number of requests that have begun and whose answer has not.
     under_way: AtomicUsize,
-    /// Requests that have begun and whose answer has not ended.
+    /// The number of requests that have begun and whose answer has not ended.
     exchanges: AtomicUsize,
-    /// A request came with the token of a user.
+    /// True once a request came with the token of a user.
     is_users: AtomicBool,
-    /// The connection is one of HTTP/2, whose headers come between those of others, or has become a WebSocket.
+    /// True when the connection uses HTTP/2, whose headers are interleaved, or has become a WebSocket.
     has_own_bounds: AtomicBool,
     is_upgraded: AtomicBool,
 }
@@ -49,21 +49,21 @@ impl Default for Activity {
 }
 
 impl Activity {
-    /// Bytes have come from the client.
+    /// Records that bytes have come from the client.
     pub(super) fn bytes_come(&self) {
         if self.exchanges.load(Relaxed) == 0 && !self.has_own_bounds.load(Relaxed) {
-            // One that has begun goes on: it does not begin again with each byte.
+            // A header that has begun does not begin again with each byte.
             let _ = self.header_since.compare_exchange(NONE, self.now(), Relaxed, Relaxed);
         }
     }
 
-    /// The time at which the header began that is not complete yet.
+    /// Returns the time at which the incomplete header began.
     pub(super) fn header_since(&self) -> Option<Instant> {
         let since = self.header_since.load(Relaxed);
         (since != NONE).then(|| self.start + Duration::from_millis(since))
     }
 
-    /// The headers of a request are complete.
+    /// Records that the headers of a request are complete.
     pub(super) fn request_begins(self: &Arc<Self>, has_streams: bool) -> (UnderWay, Exchange) {
         self.header_since.store(NONE, Relaxed);
         if has_streams {
@@ -75,12 +75,12 @@ impl Activity {
         (UnderWay(Arc::clone(self)), Exchange(Arc::clone(self)))
     }
 
-    /// A request shows the token of a user.
+    /// Records that a request shows the token of a user.
     pub(in crate::http) fn serves_user(&self) {
         self.is_users.store(true, Relaxed);
     }
 
-    /// The connection becomes a WebSocket, which has bounds of its own.
+    /// Records that the connection becomes a WebSocket, which has its own limits.
     pub(super) fn is_upgrading(&self) {
         self.has_own_bounds.store(true, Relaxed);
         self.is_upgraded.store(true, Relaxed);
@@ -91,8 +91,8 @@ impl Activity {
         self.is_upgraded.load(Relaxed)
     }
 
-    /// Since when nothing has moved on a connection that may give way to another: no user has shown a token on it, and
-    /// no answer is being made. Answers are bounded in time and number on their own.
+    /// Returns the time of the last activity on a connection that may be closed for another: no user has shown a token
+    /// on it, and no answer is being made. Answers are bounded in time and number by other limits.
     pub(super) fn gives_way_since(&self) -> Option<Instant> {
         let stays = self.is_users.load(Relaxed) || self.under_way.load(Relaxed) > 0;
         (!stays).then(|| self.start + Duration::from_millis(self.last.load(Relaxed)))
@@ -116,7 +116,7 @@ impl Drop for UnderWay {
 pub(super) struct Exchange(Arc<Activity>);
 
 impl Exchange {
-    /// The body of the answer, with which the exchange ends.
+    /// Returns the body of the answer; the exchange ends with it.
     pub(super) fn over(self, body: Body) -> AnswerBody {
         AnswerBody { inner: body, exchange: self }
     }
@@ -129,7 +129,7 @@ impl Drop for Exchange {
     }
 }
 
-/// The body of an answer. What is taken of it counts as activity of its connection.
+/// The body of an answer. Each piece read from it counts as activity of its connection.
 pub(super) struct AnswerBody {
     inner: Body,
     exchange: Exchange,

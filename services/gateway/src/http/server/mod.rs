@@ -1,4 +1,4 @@
-//! Serving HTTP: the connections, and what surrounds every request.
+//! The HTTP server: the connections, and the middleware around every request.
 
 pub(super) mod activity;
 mod slots;
@@ -36,12 +36,12 @@ use crate::http::error::Problem;
 use crate::http::middleware;
 use crate::http::middleware::client_ip::Peer;
 
-/// How long a connection may stay open between two requests: longer than proxies and browsers keep theirs, so that it is
-/// they who close it.
+/// The longest time for which a connection may stay open between two requests: longer than that of proxies and
+/// browsers, so that they are the ones to close it.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
 
-/// How many streams of HTTP/2 a client may reset before they are taken up, and how many we may reset for its mistakes,
-/// before the connection ends.
+/// The number of HTTP/2 streams that a client may reset before they are processed, and that the gateway may reset for
+/// the client's errors, before the connection ends.
 const MAX_RESET_STREAMS: usize = 20;
 
 /// The time that a client is told to wait when its address has too many connections.
@@ -103,7 +103,7 @@ impl Server {
             }
         }
 
-        // From here on nobody new is let in; who is inside may finish.
+        // From here on no new connection is accepted; open ones may finish.
         drop(listener);
         if tokio::time::timeout(self.config.drain_timeout, graceful.shutdown()).await.is_err() {
             tracing::warn!(connections = connections.len(), "requests have not finished in time");
@@ -115,7 +115,7 @@ impl Server {
         listener: &TcpListener,
     ) -> std::io::Result<(TcpStream, SocketAddr, Option<ConnectionSlot>)> {
         let (stream, peer) = listener.accept().await?;
-        // It fails for one that has gone again; then the first read says so.
+        // It fails for a closed connection; the first read then reports it.
         let _ = stream.set_nodelay(true);
         // Those behind it wait in the system's queue.
         let slot = self.slots.take_when_free(peer.ip()).await;
@@ -123,8 +123,8 @@ impl Server {
     }
 }
 
-/// Tells a client that its address has too many connections. It fits into what the system holds for a new connection, so
-/// that a client that does not read costs nothing.
+/// Tells a client that its address has too many connections. The answer fits into the system's buffer for a new
+/// connection, so a client that does not read costs nothing.
 async fn refuse(stream: &TcpStream) {
     let (head, body) = Problem::too_many("connections_per_address", RETRY_AFTER).into_response().into_parts();
     let Ok(body) = body.collect().await else { return };
@@ -137,7 +137,7 @@ async fn refuse(stream: &TcpStream) {
     let _ = stream.try_write(&[text.as_bytes(), b"\r\n", &body].concat());
 }
 
-/// True when the client went away before it was let in, which is no fault of the gateway.
+/// True when the client closed the connection before it was accepted, which is no fault of the gateway.
 fn has_gone(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, ConnectionRefused, ConnectionReset};
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset)

@@ -1,5 +1,4 @@
-//! The places for connections. No address takes them all: when none is left, a connection that is of no use to a user
-//! gives way.
+//! The slots for connections. No address takes them all: when none is left, a connection that serves no user is closed.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -17,10 +16,10 @@ use chassis::rates::network;
 /// Connections closed to make room for others.
 const GAVE_WAY: &str = "http_connections_gave_way_total";
 
-/// The pause between two looks for a connection that gives way.
+/// The pause between two searches for a connection to close.
 const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
-/// The places for connections, counted per address.
+/// The slots for connections, counted per address.
 pub(super) struct ConnectionSlots {
     max: usize,
     max_per_address: usize,
@@ -36,18 +35,18 @@ struct Places {
     addresses: HashMap<IpAddr, HashMap<u64, Place>>,
 }
 
-/// The place of one connection of an address.
+/// The slot of one connection of an address.
 struct Place {
     activity: Arc<Activity>,
     cut: CancellationToken,
 }
 
-/// The reason for which there is no place for a connection.
+/// The reason for which there is no slot for a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// Its address has all that it may have, and each is in use.
+    /// Its address has its maximum of connections, and each is in use.
     ByAddress,
-    /// All places are taken, and each is in use.
+    /// All slots are taken, and each is in use.
     ByAll,
 }
 
@@ -63,13 +62,13 @@ impl ConnectionSlots {
         })
     }
 
-    /// Takes a place, and waits for one when all are in use. None when its own address has taken all that it may have.
+    /// Takes a slot, and waits for one when all are in use. `None` when its own address has its maximum.
     pub(super) async fn take_when_free(self: &Arc<Self>, peer: IpAddr) -> Option<ConnectionSlot> {
         loop {
             match self.take(peer) {
                 Ok(slot) => return Some(slot),
                 Err(Taken::ByAddress) => return None,
-                // Also by one that is not closed but is no longer in use.
+                // A slot is also freed by a connection that stays open but is no longer in use.
                 Err(Taken::ByAll) => {
                     let _ = tokio::time::timeout(LOOK_AGAIN, self.freed.notified()).await;
                 }
@@ -77,10 +76,10 @@ impl ConnectionSlots {
         }
     }
 
-    /// Takes a place, if need be that of a connection that gives way.
+    /// Takes a slot, if necessary that of a connection that is closed for it.
     fn take(self: &Arc<Self>, peer: IpAddr) -> Result<ConnectionSlot, Taken> {
         let peer = peer.to_canonical();
-        // The connections of a proxy carry the requests of many; the clients behind it are counted by their requests.
+        // The connections of a proxy carry the requests of many clients, which are counted by their requests.
         let is_proxy = self.trusted_proxies.iter().any(|proxies| proxies.contains(&peer));
         let address = (!is_proxy).then(|| network(peer));
         let mut places = self.lock();
@@ -104,18 +103,18 @@ impl ConnectionSlots {
     }
 
     fn lock(&self) -> MutexGuard<'_, Places> {
-        // Nothing in here panics half way through a change.
+        // No code panics between two parts of a change.
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Places {
-    /// The number of connections that an address has.
+    /// Returns the number of connections of an address.
     fn of(&self, address: IpAddr) -> usize {
         self.addresses.get(&address).map_or(0, HashMap::len)
     }
 
-    /// Closes the idlest connection that may give way, of the address that has most of these.
+    /// Closes the idlest connection that may be closed, of the address that has most of these.
     fn make_room(&mut self) -> bool {
         let may = |places: &HashMap<u64, Place>| {
             places.values().filter(|place| place.activity.gives_way_since().is_some()).count()
@@ -127,7 +126,7 @@ impl Places {
         }
     }
 
-    /// Closes the idlest connection of an address that may give way.
+    /// Closes the idlest connection of an address that may be closed.
     fn make_room_at(&mut self, address: IpAddr) -> bool {
         let Some(places) = self.addresses.get(&address) else { return false };
         let idle = places
@@ -141,7 +140,7 @@ impl Places {
         true
     }
 
-    /// Takes a connection of an address out, when it has not given way before.
+    /// Removes a connection of an address, if it has not been closed for another before.
     fn leave(&mut self, address: IpAddr, number: u64) -> Option<Place> {
         let places = self.addresses.get_mut(&address)?;
         let place = places.remove(&number)?;
@@ -153,10 +152,10 @@ impl Places {
     }
 }
 
-/// The place of one connection; free again when it is dropped.
+/// The slot of one connection; released when it is dropped.
 pub(super) struct ConnectionSlot {
     slots: Arc<ConnectionSlots>,
-    /// Nothing for the connection of a proxy.
+    /// `None` for the connection of a proxy.
     address: Option<IpAddr>,
     number: u64,
     activity: Arc<Activity>,
@@ -164,12 +163,12 @@ pub(super) struct ConnectionSlot {
 }
 
 impl ConnectionSlot {
-    /// The activity of the connection.
+    /// Returns the activity of the connection.
     pub(super) fn activity(&self) -> &Arc<Activity> {
         &self.activity
     }
 
-    /// Ends when the connection has to give way.
+    /// Ends when the connection has to be closed for another.
     pub(super) async fn gives_way(&self) {
         self.cut.cancelled().await;
     }

@@ -1,10 +1,11 @@
-//! Answers over HTTP/2 that their client does not take.
+//! Answers over HTTP/2 that their client does not read.
 //!
 //! The library asks the body of an answer for the next piece, waits until the client's windows have room for its first
 //! byte, hands it over and asks for the next. A client that gives no room would keep the answer for as long as its
-//! connection lasts. So a piece is small ([`Pieces`]), the time since the last one is kept beside the task of its stream,
-//! and [`StreamExecutor`], which runs these tasks, drops one whose piece has not moved in time. That resets the stream
-//! and no other of its connection. A stream whose body has nothing to send, such as one of events, waits for ever.
+//! connection lasts. So a piece is small ([`Pieces`]), the time since the last one is kept beside the task of its
+//! stream, and [`StreamExecutor`], which runs these tasks, drops one whose piece has not moved in time. That resets the
+//! stream and no other of its connection. A stream whose body has nothing to send, such as one of events, waits for
+//! ever.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -19,18 +20,18 @@ use hyper::rt::Executor;
 use hyper_util::rt::TokioExecutor;
 use tokio::time::{Instant, Sleep};
 
-/// The largest piece: what a frame of HTTP/2 holds.
+/// The largest piece: the size of a frame of HTTP/2.
 const PIECE: usize = 16 * 1024;
 
-/// Streams reset because their client did not take what was sent.
+/// Streams reset because their client did not read the answer.
 const STALLED: &str = "http_streams_stalled_total";
 
 tokio::task_local! {
-    /// Since when the piece that was handed out last has waited for room; nothing while the body has none to send.
+    /// The time since which the last piece has waited for room; `None` while the body has nothing to send.
     static WAITING_SINCE: Cell<Option<Instant>>;
 }
 
-/// Runs the streams of connections, each in a task, and drops those whose client takes nothing for too long.
+/// Runs the streams of connections, each in a task, and drops those whose client reads nothing for too long.
 #[derive(Clone, Debug)]
 pub(super) struct StreamExecutor {
     patience: Duration,
@@ -82,7 +83,7 @@ async fn until_stalled<F: Future>(stream: F, patience: Duration) {
     .await;
 }
 
-/// The body of an answer in pieces. The last byte of what the inner body gives at once goes alone: the library counts a
+/// The body of an answer in pieces. The last byte of each chunk of the inner body is sent alone: the library counts a
 /// piece as sent when there is room for its first byte, and room for the last byte is room for all before it.
 pub(super) struct Pieces {
     inner: Body,
@@ -90,7 +91,7 @@ pub(super) struct Pieces {
 }
 
 impl Pieces {
-    /// The pieces of a body.
+    /// Splits a body into pieces.
     pub(super) fn new(inner: Body) -> Self {
         Self { inner, rest: Bytes::new() }
     }
@@ -141,7 +142,7 @@ impl hyper::body::Body for Pieces {
 }
 
 fn wait_since(since: Option<Instant>) {
-    // A body that is not run by the executor has no clock.
+    // A body that is not run by the executor has no timer.
     let _ = WAITING_SINCE.try_with(|waiting| waiting.set(since));
 }
 

@@ -1,4 +1,4 @@
-//! The bytes of one connection, and the time that its client may leave them waiting.
+//! The byte stream of one connection, and the times for which its client may stall it.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -11,8 +11,8 @@ use tokio::time::Sleep;
 
 use super::activity::Activity;
 
-/// The stream of a connection. One whose client takes nothing of what is written for too long fails, and one whose client
-/// does not complete a header.
+/// The stream of a connection. It fails when the client reads nothing of the written bytes for too long, or does not
+/// complete a header in time.
 pub(super) struct ClientStream<T> {
     inner: T,
     activity: Arc<Activity>,
@@ -21,17 +21,17 @@ pub(super) struct ClientStream<T> {
     header: Option<Pin<Box<Sleep>>>,
 }
 
-/// The times for which a client may leave bytes waiting.
+/// The longest times for which a client may stall.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Timeouts {
     /// Until a header that began is complete.
     pub(super) header: Duration,
-    /// Until some of the bytes that are there for it are taken.
+    /// Until some of the bytes written for it are read.
     pub(super) send: Duration,
 }
 
 impl<T> ClientStream<T> {
-    /// Watches over a stream.
+    /// Wraps a stream.
     pub(super) fn new(inner: T, activity: Arc<Activity>, timeouts: Timeouts) -> Self {
         Self { inner, activity, timeouts, stall: None, header: None }
     }
@@ -50,7 +50,7 @@ impl<T> ClientStream<T> {
         timer.as_mut().poll(cx)
     }
 
-    /// Looks at the outcome of a write.
+    /// Inspects the outcome of a write.
     fn watched<R>(&mut self, outcome: Poll<io::Result<R>>, cx: &mut Context<'_>) -> Poll<io::Result<R>> {
         if outcome.is_ready() || self.activity.is_upgraded() {
             self.stall = None;

@@ -23,7 +23,7 @@ use crate::upstream::clients::Clients;
 
 const ID: &str = "01937b6e-7c4a-7d3b-9f00-0242ac120002";
 
-/// How long a test waits for what must happen.
+/// The longest time for which a test waits for an event that must happen.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Auth, which knows the token `ann`.
@@ -275,7 +275,7 @@ async fn get_over(client: &mut h2::client::SendRequest<Bytes>, path: &str) -> h2
     response.await.expect("an answer").into_body()
 }
 
-/// What an answer ends with after so many bytes: its end, or a reset.
+/// The number of bytes of an answer, and its end: regular, or a reset.
 async fn taken(mut body: h2::RecvStream) -> (usize, Option<h2::Reason>) {
     let taken = async {
         let mut length = 0;

@@ -1,8 +1,8 @@
-//! One client's connection as everyone else sees it: a bounded queue of frames, and how it ends.
+//! One client's connection as the rest of the gateway sees it: a bounded queue of frames, and the way in which it ends.
 //!
-//! Whoever has something for a client puts it here and goes on at once; the connection's own task takes it out and
-//! writes it. A queue that overflows ends the connection with a code that says "come back and resume": nothing is ever
-//! left out without a word. Only signals may be left out, because they are worth nothing later.
+//! Senders put their frames here and do not wait; the connection's own task takes them out and writes them. A queue
+//! that overflows ends the connection with a code that tells the client to come back and resume: no frame is ever
+//! omitted silently. Only signals may be omitted, because they are useless later.
 
 #[cfg(test)]
 pub(crate) mod tests;
@@ -23,43 +23,43 @@ use crate::realtime::frame::{Format, Frame};
 use crate::realtime::identity::{Identity, Viewer};
 use crate::realtime::topic::Key;
 
-/// A queue that has held more than this gives its memory back when it is empty.
+/// A queue that has held more frames than this frees its memory when it is empty.
 const KEPT: usize = 32;
 
-/// While so much waits, a replay waits too: the rest of the queue is for what happens meanwhile.
+/// The number of waiting frames from which on a replay waits too: the rest of the queue is for new events.
 const REPLAY_FRAMES: usize = 64;
 const REPLAY_BYTES: usize = 128 * 1024;
 
-/// When all queues together hold more than this, no connection may hold more than [`SHARE`].
+/// If all queues together hold more bytes than this, no connection may hold more than [`SHARE`].
 const BUDGET: usize = 256 * 1024 * 1024;
 const SHARE: usize = 64 * 1024;
 
-/// How many bytes wait in all queues together.
+/// The number of bytes that wait in all queues together.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Waiting(Arc<AtomicUsize>);
 
-/// How much may wait for one connection.
+/// The limits on the frames that wait for one connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
-    /// So many frames.
+    /// The maximum number of frames.
     pub(crate) frames: usize,
-    /// So many bytes.
+    /// The maximum number of bytes.
     pub(crate) bytes: usize,
 }
 
-/// Why a connection is over.
+/// The reason for the end of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
-    /// More waited for the client than may wait.
+    /// More frames waited for the client than allowed.
     TooSlow,
     /// The session has ended.
     SignedOut,
-    /// The server goes, or the logs are not what they were: come back after a while.
+    /// The server stops, or the logs have changed their epoch: the client comes back after a while.
     Restart {
-        /// When to come back.
+        /// The time after which to come back.
         retry_after: Duration,
     },
-    /// The client has gone, or has not been heard of for too long.
+    /// The client is gone, or has been silent for too long.
     Gone,
 }
 
@@ -110,7 +110,7 @@ impl Connection {
         })
     }
 
-    /// Tells it from every other connection of this process.
+    /// Returns the number that identifies it among the connections of this process.
     pub(crate) fn number(&self) -> u64 {
         self.number
     }
@@ -120,18 +120,18 @@ impl Connection {
         self.identity.as_ref()
     }
 
-    /// The one for whom it reads.
+    /// Returns the viewer for whom it reads.
     pub(crate) fn viewer(&self) -> Viewer {
         self.identity.as_ref().map_or(Viewer::Anonymous, |identity| Viewer::User(identity.user_id()))
     }
 
-    /// Takes no more commands, and ends when those under way are done.
+    /// Stops taking commands, and ends the connection when those in progress are done.
     pub(crate) fn drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
         self.writer.wake();
     }
 
-    /// Whether it takes no more commands.
+    /// True when it takes no more commands.
     pub(crate) fn is_draining(&self) -> bool {
         self.draining.load(Ordering::Relaxed)
     }
@@ -159,7 +159,7 @@ impl Connection {
         self.writer.wake();
     }
 
-    /// Puts a frame into the queue unless that is half full: for what is worth nothing later.
+    /// Puts a frame into the queue unless that is half full: for frames that are useless later.
     pub(crate) fn push_if_quick(&self, frame: &Arc<Frame>) {
         let half_full = {
             let queue = self.lock();
@@ -170,10 +170,10 @@ impl Connection {
         }
     }
 
-    /// Puts a frame into the queue as soon as there is little in it. Says whether the connection still lives.
+    /// Puts a frame into the queue as soon as it is short. Returns true while the connection is open.
     pub(crate) async fn push_when_room(&self, frame: Arc<Frame>) -> bool {
         loop {
-            // Asked for before looking, so that room that is made in between is noticed.
+            // Registered before the check, so that room made in between is noticed.
             let room = self.room.notified();
             {
                 let queue = self.lock();
@@ -190,13 +190,13 @@ impl Connection {
         true
     }
 
-    /// The next frame to write, or how the connection ends once there is none.
+    /// Returns the next frame to write, or the connection's end once there is none.
     pub(crate) fn poll_next(&self, cx: &mut Context<'_>) -> Poll<Result<Arc<Frame>, End>> {
         if let Some(next) = self.take() {
             return Poll::Ready(next);
         }
         self.writer.register(cx.waker());
-        // What came between the look and the registration has woken nobody.
+        // A frame that came between the check and the registration has woken no task.
         self.take().map_or(Poll::Pending, Poll::Ready)
     }
 
@@ -217,7 +217,8 @@ impl Connection {
         Some(Ok(frame))
     }
 
-    /// Ends the connection. The first reason counts. What waits is still written, except for one that was too slow.
+    /// Ends the connection. The first reason counts. Waiting frames are still written, except those of a client that
+    /// was too slow.
     pub(crate) fn end(&self, end: End) {
         {
             let mut queue = self.lock();
@@ -245,18 +246,18 @@ impl Connection {
         self.room.notify_one();
     }
 
-    /// How the connection has ended; wakes up when it does, while what waits cannot be written.
+    /// Returns the end of the connection; wakes up when it ends, while waiting frames cannot be written.
     pub(crate) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<End> {
         self.writer.register(cx.waker());
         self.ended().map_or(Poll::Pending, Poll::Ready)
     }
 
-    /// How the connection has ended, when it has.
+    /// Returns the end of the connection, if it has ended.
     pub(crate) fn ended(&self) -> Option<End> {
         self.lock().end
     }
 
-    /// Whether it follows every conversation of its user, those to come included.
+    /// True when it follows every conversation of its user, future ones included.
     pub(crate) fn follows_all(&self) -> bool {
         self.follows_all.load(Ordering::Relaxed)
     }
@@ -266,13 +267,13 @@ impl Connection {
         self.follows_all.store(true, Ordering::Relaxed);
     }
 
-    /// What it follows.
+    /// Returns the logs that it follows.
     pub(crate) fn followed(&self) -> MutexGuard<'_, HashSet<Key>> {
         self.followed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {
-        // Nothing in here panics half way through a change, so a poisoned lock is as good as any other.
+        // No code panics between two parts of a change, so a poisoned lock is still consistent.
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -284,7 +285,7 @@ impl Drop for Connection {
     }
 }
 
-/// A span as the wire has it.
+/// Converts a time span to its wire type.
 pub(crate) fn proto_duration(span: Duration) -> ProtoDuration {
     ProtoDuration::try_from(span).unwrap_or_default()
 }

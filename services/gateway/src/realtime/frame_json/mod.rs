@@ -1,8 +1,8 @@
 //! Frames as proto JSON.
 //!
-//! The mapping is the one of [`crate::json`]. What makes up nearly all frames, a message on its way in, its
-//! acknowledgement and its event, is also written and read directly, because going through descriptors costs more than
-//! everything else that the gateway does with a message. The tests hold the two to the same text.
+//! The mapping is that of [`crate::json`]. Nearly all frames (an incoming message, its acknowledgement and its event)
+//! are also written and read directly, because descriptors cost more than everything else that the gateway does with a
+//! message. The tests check that both ways produce the same text.
 
 #[cfg(test)]
 mod tests;
@@ -21,16 +21,16 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{json, json_value};
 
-/// A frame for a client.
+/// Writes a frame for a client.
 pub(super) fn write(frame: &ServerFrame) -> String {
     if let Some(text) = write_directly(frame) {
         return text;
     }
-    // What cannot be written has been logged; the client sees an empty frame rather than a torn connection.
+    // The failure to write has been logged; the client sees an empty frame rather than a broken connection.
     json::typed_to_json("parlor.gateway.v1.ServerFrame", frame).unwrap_or_else(|_| "{}".to_owned())
 }
 
-/// A frame from a client.
+/// Reads a frame from a client.
 pub(super) fn read(text: &[u8]) -> Result<ClientFrame, Fault> {
     match serde_json::from_slice::<In<'_>>(text) {
         Ok(frame) => Ok(frame.into()),
@@ -133,7 +133,7 @@ struct MessageOut<'a> {
 }
 
 impl<'a> MessageOut<'a> {
-    /// A message as nearly all are: nothing hangs on it. Others go the long way.
+    /// Returns the common form of a message, without attachments or other extras. Other messages use the descriptors.
     fn of(message: &'a Message) -> Option<Self> {
         // Every field by name: a new one does not compile until it is written here too.
         let Message {
@@ -235,7 +235,7 @@ fn as_time<S: Serializer>(time: &Option<prost_types::Timestamp>, serializer: S) 
     }
 }
 
-/// The command that sends a text, spelt as most clients spell it. Whatever differs goes the long way.
+/// The command that sends a text, in the spelling of most clients. Any other form uses the descriptors.
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 struct In<'a> {

@@ -15,13 +15,13 @@ use crate::realtime::identity::Viewer;
 use crate::realtime::topic::{Item, Key};
 use crate::upstream::clients::Clients;
 
-/// How many logs one call compares.
+/// The maximum number of logs that one call compares.
 const PER_CALL: usize = 1000;
 
-/// How many entries one call reads.
+/// The maximum number of entries that one call reads.
 const PAGE: i32 = 200;
 
-/// How long one call may take.
+/// The longest time that one call may take.
 const CALL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The highest sequences of some logs.
@@ -30,7 +30,7 @@ pub(super) struct Heads {
     pub(super) heads: HashMap<Key, i64>,
 }
 
-/// Compares a thousand logs with each call.
+/// Reads the heads of logs, a thousand with each call.
 pub(super) async fn list_heads(clients: &Clients, keys: &[Key]) -> Result<Heads, Status> {
     let (mut conversations, mut users) = (Vec::new(), Vec::new());
     for key in keys {
@@ -66,7 +66,7 @@ fn page(ids: &[String], number: usize) -> Vec<String> {
     ids.iter().skip(number * PER_CALL).take(PER_CALL).cloned().collect()
 }
 
-/// A page of what is missing, read on behalf of a viewer who follows the log.
+/// Reads a page of missing entries on behalf of a viewer who follows the log.
 pub(super) async fn read_log(
     clients: &Clients,
     key: Key,
@@ -97,7 +97,7 @@ fn on_behalf<T>(clients: &Clients, message: T, viewer: Viewer) -> Request<T> {
     request
 }
 
-/// The viewers who may not read the conversation, and the version of the list of members by which that is so.
+/// Returns the viewers who may not read the conversation, and the version of the list of members by which that is so.
 pub(super) async fn who_is_out(
     clients: &Clients,
     conversation: ConversationId,
@@ -120,7 +120,7 @@ pub(super) async fn who_is_out(
             if !access.may_read {
                 out.insert(*viewer);
             }
-            // What holds for all holds by the oldest list.
+            // The version that holds for all is the oldest one.
             version = version.min(access.membership_version);
         }
     }

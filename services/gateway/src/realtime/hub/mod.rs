@@ -1,11 +1,11 @@
-//! Who follows what here, and how what happens gets to them.
+//! The followers of logs on this gateway, and the delivery of events to them.
 //!
-//! Logs are spread over a few shards. A shard is one task that owns its topics: nothing is locked, what happens in one
-//! log is handed out in its order, and whatever takes time (reading the log, checking members) is an task that runs
-//! beside it and reports back. There is one subscription on the bus per log, however many follow it here.
+//! Logs are spread over a few shards. A shard is one task that owns its topics: nothing is locked, the events of one
+//! log are delivered in order, and slow work (reading the log, checking members) is a task that runs beside it and
+//! reports back. There is one subscription on the bus per log, however many connections follow it here.
 //!
 //! Hints may be lost, so every topic is compared with the log: when it begins, every ten seconds, and at once when the
-//! bus says that hints may have been lost. One call compares a thousand logs.
+//! bus reports that hints may have been lost. One call compares a thousand logs.
 
 mod log_calls;
 mod shard;
@@ -30,13 +30,13 @@ use crate::realtime::identity::Viewer;
 use crate::realtime::topic::{CatchUp, Key};
 use crate::upstream::clients::Clients;
 
-/// Into how many shards the logs are spread.
+/// The number of shards.
 const SHARDS: usize = 4;
 
-/// How many tasks run at a time.
+/// The maximum number of tasks that run at a time.
 const MAX_TASKS: usize = 32;
 
-/// Who follows what here.
+/// The followers of logs on this gateway.
 #[derive(Clone)]
 pub(crate) struct Hub(Arc<Inner>);
 
@@ -93,8 +93,8 @@ impl Hub {
         }
     }
 
-    /// The connection follows these logs from now on: what happens in them is kept for it until it has caught up. Those
-    /// that it follows already go on as they are, or, `anew`, are caught up again.
+    /// Follows these logs from now on: their events are kept for the connection until it has caught up. Logs that it
+    /// follows already stay as they are, or, with `anew`, are caught up again.
     pub(crate) async fn follow(&self, connection: &Arc<Connection>, keys: &[Key], anew: bool) {
         connection.followed().extend(keys.iter().copied());
         let mut subscribed = Vec::new();
@@ -103,18 +103,18 @@ impl Hub {
             let _ = shard.send(Command::Follow { keys, anew, connection: Arc::clone(connection), done });
             subscribed.push(is_done);
         }
-        // A shard that is gone goes with the process.
+        // A shard ends only together with the process.
         join_all(subscribed).await;
     }
 
-    /// The connection has got everything of this log up to `sent`, or knew it.
+    /// Reports that the connection has received or knew everything of this log up to `sent`.
     pub(crate) async fn caught_up(&self, connection: &Connection, key: Key, sent: i64) -> CatchUp {
         let (answer, answered) = oneshot::channel();
         let _ = self.shard(key).send(Command::CaughtUp { key, number: connection.number(), sent, answer });
         answered.await.unwrap_or(CatchUp::Gone)
     }
 
-    /// The connection follows these logs no more.
+    /// Stops following these logs.
     pub(crate) fn unfollow(&self, connection: &Connection, keys: &[Key]) {
         {
             let mut followed = connection.followed();
@@ -125,7 +125,7 @@ impl Hub {
         self.forget(connection.number(), keys);
     }
 
-    /// The connection is over.
+    /// Removes a closed connection.
     pub(crate) fn leave(&self, connection: &Connection) {
         let keys: Vec<_> = connection.followed().drain().collect();
         self.forget(connection.number(), &keys);
@@ -137,18 +137,18 @@ impl Hub {
         }
     }
 
-    /// A watermark that is about to be shown as the answer to a command: from then on no lower one is shown. It is raised
-    /// to what was shown already.
+    /// Registers a watermark that is about to be shown as the answer to a command: from then on no lower one is shown.
+    /// It is raised to the one that was shown already.
     pub(crate) async fn answered(&self, watermark: Watermark) -> Watermark {
         let Ok(id) = ConversationId::parse(&watermark.conversation_id) else { return watermark };
         let (answer, answered) = oneshot::channel();
         let command = Command::Answered { watermark: watermark.clone(), answer };
         let _ = self.shard(Key::Conversation(id)).send(command);
-        // A shard that is gone goes with the process.
+        // A shard ends only together with the process.
         answered.await.unwrap_or(watermark)
     }
 
-    /// The epoch of the logs.
+    /// Returns the epoch of the logs.
     pub(crate) async fn epoch(&self) -> Result<Arc<str>, Status> {
         if let Some(epoch) = self.0.epoch.known() {
             return Ok(epoch);
@@ -158,7 +158,7 @@ impl Hub {
         Ok(answer.epoch)
     }
 
-    /// A service has answered with this epoch.
+    /// Records the epoch in a service's answer.
     pub(crate) fn saw(&self, epoch: &str) {
         if epoch.is_empty() || self.0.epoch.known().is_none_or(|known| *known == *epoch) {
             return;
@@ -169,13 +169,13 @@ impl Hub {
         }
     }
 
-    /// The highest sequences of these logs; those in which nothing has happened are left out.
+    /// Returns the highest sequences of these logs; empty logs are left out.
     pub(crate) async fn heads(&self, keys: &[Key]) -> Result<HashMap<Key, i64>, Status> {
         Ok(list_heads(&self.0.clients, keys).await?.heads)
     }
 
-    /// True when the viewer may read the conversation now. From the moment it is followed, the hub itself checks what
-    /// changes that.
+    /// True when the viewer may read the conversation now. Once it is followed, the hub itself checks changes of
+    /// access.
     pub(crate) async fn may_read(
         &self,
         viewer: Viewer,

@@ -30,19 +30,19 @@ use crate::realtime::topic::{CatchUp, Item, Key, Needs, Topic, lost_conversation
 use crate::realtime::watermarks::Watermarks;
 use crate::upstream::clients::Clients;
 
-/// How many hints may wait for a shard. When more come they are lost, and the bus says so.
+/// The maximum number of hints that wait for a shard. Further ones are lost, and the bus reports it.
 const WAITING_HINTS: usize = 16 * 1024;
 
-/// How many hints are taken from the queue at a time.
+/// The number of hints that are taken from the queue at a time.
 const BATCH: usize = 256;
 
-/// How often every topic is compared with the log.
+/// The interval at which every topic is compared with the log.
 const HEAD_CHECK: Duration = Duration::from_secs(10);
 
-/// How long to wait before an task that has failed is tried again.
+/// The pause before a failed task is repeated.
 const RETRY: Duration = Duration::from_millis(500);
 
-/// How long to wait before members are checked again because the answer was older than what waits for it.
+/// The pause before members are checked again because the answer was older than the held back entries.
 const CHECK_AGAIN: Duration = Duration::from_millis(100);
 
 /// The task that owns some of the topics.
@@ -51,31 +51,31 @@ pub(super) struct Shard {
     /// All shards, this one included.
     shards: Vec<mpsc::UnboundedSender<Command>>,
     clients: Clients,
-    /// The epoch as all know it, and as this shard does.
+    /// The epoch as all shards know it, and as this one does.
     shared_epoch: Arc<Epoch>,
     epoch: Option<Arc<str>>,
     hints: mpsc::Receiver<Delivery>,
-    /// What the bus puts hints into.
+    /// The sender that the bus uses for hints.
     hint_sender: mpsc::Sender<Delivery>,
     topics: HashMap<Key, Followed>,
     /// The watermarks that were shown, also in topics that are gone.
     shown: Watermarks,
     times: DeliveryTimes,
-    /// Topics whose head has to be read before anything is handed out, and whether that is under way for others.
+    /// Topics whose head has to be read before anything is delivered, and true while that is in progress for others.
     new: Vec<Key>,
     beginning: bool,
-    /// Topics in which something is missing that may come by itself, and when to stop waiting for it.
+    /// Topics with missing entries that may still arrive by hint, and the time at which to stop waiting for them.
     patience: VecDeque<(Instant, Key)>,
     tasks: JoinSet<TaskResult>,
     permits: Arc<Semaphore>,
-    /// Whether a comparison of all topics is under way, and whether another one is to follow.
+    /// True while a comparison of all topics is in progress, and true when another one is to follow.
     comparing: bool,
     compare_again: bool,
     turn: usize,
     counters: Counters,
 }
 
-/// A topic that somebody follows.
+/// A topic with followers.
 struct Followed {
     topic: Topic,
     /// Absent until the bus has confirmed it.
@@ -88,9 +88,9 @@ struct Counters {
     member_checks: Counter,
 }
 
-/// What an task brings back.
+/// The result of a task.
 enum TaskResult {
-    /// The bus brings the hints of new topics from now on.
+    /// The bus delivers the hints of new topics from now on.
     Subscribed(Vec<(Key, Subscription)>),
     /// The heads of new topics.
     Begun { keys: Vec<Key>, heads: Result<Heads, Status> },
@@ -98,7 +98,7 @@ enum TaskResult {
     Compared { keys: Vec<Key>, heads: Result<Heads, Status> },
     /// A page of a log.
     Repaired { key: Key, items: Result<Vec<Item>, Status> },
-    /// Who is out of a conversation, and by which version of the list of members.
+    /// The viewers without access to a conversation, and the version of the list of members by which that is so.
     Checked { key: Key, out: Result<(HashSet<Viewer>, i64), Status> },
 }
 
@@ -148,7 +148,7 @@ impl Shard {
             let out_of_patience = self.patience.front().map(|(when, _)| *when);
             tokio::select! {
                 biased;
-                // Connections are told to go first; what they leave behind needs nobody.
+                // Connections are closed first; their leftovers need no handling.
                 () = shutdown.wait() => return,
                 command = self.commands.recv() => match command {
                     Some(command) => self.obey(command, &events),
@@ -161,7 +161,7 @@ impl Shard {
                 () = sleep_until(out_of_patience) => self.lose_patience(),
                 _ = compare.tick() => self.compare(),
                 Ok(()) = interruptions.changed() => self.compare(),
-                // Last, because there may be no end of them.
+                // Last, because hints may arrive without pause.
                 _ = self.hints.recv_many(&mut batch, BATCH) => {
                     for hint in batch.drain(..) {
                         self.hint(&hint);
@@ -173,7 +173,7 @@ impl Shard {
     }
 
     fn follow(&mut self, keys: Vec<Key>, anew: bool, connection: &Arc<Connection>, events: &Events) {
-        // One that has ended meanwhile will not come back to say that it follows no more.
+        // A connection that has ended meanwhile will not unfollow again.
         if connection.ended().is_some() {
             return;
         }
@@ -189,8 +189,8 @@ impl Shard {
         if new.is_empty() {
             return;
         }
-        // Nobody waits for the bus: what is handed out before it has confirmed, and what is not, is found out when the
-        // topic begins.
+        // Nothing waits for the bus: entries that were delivered or missed before it has confirmed are found out when
+        // the topic begins.
         let (events, hint_sender) = (events.clone(), self.hint_sender.clone());
         self.tasks.spawn(async move {
             let subscribe =
@@ -203,7 +203,7 @@ impl Shard {
         match command {
             Command::Follow { keys, anew, connection, done } => {
                 self.follow(keys, anew, &connection, events);
-                // Whoever asked may have gone.
+                // The asker may be gone.
                 let _ = done.send(());
             }
             Command::CaughtUp { key, number, sent, answer } => match self.topics.get_mut(&key) {
@@ -212,7 +212,7 @@ impl Shard {
                     let needs = topic.needs_now();
                     self.provide(key, needs);
                 }
-                // Whoever asked may have gone.
+                // The asker may be gone.
                 None => drop(answer.send(CatchUp::Gone)),
             },
             Command::Unfollow { keys, number } => {
@@ -225,7 +225,7 @@ impl Shard {
             }
             Command::Answered { mut watermark, answer } => {
                 self.shown.raise(&mut watermark);
-                // Whoever asked may have gone.
+                // The asker may be gone.
                 drop(answer.send(watermark));
             }
             Command::Compare => self.compare(),
@@ -258,7 +258,7 @@ impl Shard {
                 let lost = lost_conversation(&event);
                 let needs = topic.hint(Item::from(event));
                 if let Some(key) = lost.map(Key::Conversation) {
-                    // It may be one of another shard. The check finds out whether it is still so.
+                    // The conversation may belong to another shard. The check finds out if the access is still lost.
                     let _ = self.shards[key.spread() % SHARDS].send(Command::Suspect { key });
                 }
                 needs
@@ -270,7 +270,7 @@ impl Shard {
             What::Head(head) => {
                 let needs = topic.head(head.sequence);
                 if needs.repair {
-                    // What is missing does not come over the bus: nothing is to be waited for.
+                    // The missing entries do not come over the bus: the log is read without waiting.
                     topic.repairing = true;
                     self.patience.push_front((Instant::now(), key));
                 }
@@ -285,7 +285,7 @@ impl Shard {
         self.provide(key, needs);
     }
 
-    /// Carries out what a topic needs.
+    /// Fulfils the needs of a topic.
     fn provide(&mut self, key: Key, needs: Needs) {
         if needs.repair
             && let Some(Followed { topic, .. }) = self.topics.get_mut(&key)
@@ -299,7 +299,7 @@ impl Shard {
         self.drop_if_idle(key);
     }
 
-    /// What has not come by itself is read from the log.
+    /// Reads entries that have not arrived by hint from the log.
     fn lose_patience(&mut self) {
         let now = Instant::now();
         while self.patience.front().is_some_and(|(when, _)| *when <= now) {
@@ -313,7 +313,7 @@ impl Shard {
         let Some(Followed { topic, .. }) = self.topics.get_mut(&key) else { return };
         self.turn = self.turn.wrapping_add(1);
         let (Some(missing), Some(reader)) = (topic.missing(), topic.reader(self.turn)) else {
-            // It has come, or there is nobody yet to read it for.
+            // The entries have arrived, or there is no live follower yet to read them for.
             topic.repairing = false;
             return;
         };
@@ -330,7 +330,7 @@ impl Shard {
         });
     }
 
-    /// Checks all who follow a conversation against its list of members.
+    /// Checks all followers of a conversation against its list of members.
     fn check(&mut self, key: Key, after: Duration) {
         let Some(Followed { topic, .. }) = self.topics.get_mut(&key) else { return };
         let Key::Conversation(conversation) = key else { return };
@@ -351,7 +351,7 @@ impl Shard {
 
     /// Reads the heads of topics that are new.
     fn begin_new(&mut self) {
-        // While one call is under way, the next one gathers.
+        // While one call is in progress, new topics gather for the next one.
         if self.new.is_empty() || self.beginning {
             return;
         }
@@ -400,7 +400,7 @@ impl Shard {
                 for (key, subscription) in subscriptions {
                     if let Some(followed) = self.topics.get_mut(&key) {
                         followed.subscription = Some(subscription);
-                        // The head is read after it, so that nothing falls in between.
+                        // The head is read after the subscription, so that no entry is missed in between.
                         self.new.push(key);
                     }
                 }
@@ -431,7 +431,7 @@ impl Shard {
                             self.compare();
                         }
                     }
-                    // Whatever it was about, it has not been found out yet.
+                    // Whatever caused the comparison is still unresolved.
                     Err(_) => self.compare(),
                 }
             }
@@ -442,7 +442,7 @@ impl Shard {
                 match items {
                     Ok(items) => {
                         self.with(key, |topic| topic.filled(items));
-                        // The rest of it needs no patience.
+                        // The rest of it is read without waiting.
                         if let Some(Followed { topic, .. }) = self.topics.get_mut(&key)
                             && topic.missing().is_some()
                             && !topic.repairing
@@ -451,7 +451,7 @@ impl Shard {
                             self.repair(key);
                         }
                     }
-                    // The one on whose behalf it was asked is out.
+                    // The viewer on whose behalf it was read has lost access.
                     Err(status) if matches!(status.code(), Code::NotFound | Code::PermissionDenied) => {
                         if matches!(key, Key::Conversation(_)) {
                             self.with(key, Topic::suspect);
@@ -466,12 +466,12 @@ impl Shard {
                     let Some(Followed { topic, .. }) = self.topics.get_mut(&key) else { return };
                     let needs = topic.checked(&out, version);
                     self.provide(key, Needs { check: false, ..needs });
-                    // What waits is newer than what conversation says by now; that is so for moments only.
+                    // The held back entries are newer than conversation's answer; that lasts only moments.
                     if needs.check {
                         self.check(key, CHECK_AGAIN);
                     }
                 }
-                // Nobody gets anything until it is known who may.
+                // Nothing is delivered until the access of all followers is known.
                 Err(_) => self.check(key, Duration::ZERO),
             },
         }
@@ -484,7 +484,7 @@ impl Shard {
         }
     }
 
-    /// When the epoch has changed, no sequence means what it meant: all who follow something come back and begin anew.
+    /// Handles the epoch. After a change all sequences are meaningless: all followers come back and begin anew.
     fn observe(&mut self, epoch: &Arc<str>) {
         let before = self.epoch.replace(Arc::clone(epoch));
         if before.as_ref() == Some(epoch) {
@@ -494,7 +494,7 @@ impl Shard {
         if before.is_some() {
             tracing::warn!(epoch = &**epoch, "the logs are of another epoch: clients begin anew");
             self.shown.clear();
-            // What has not begun yet begins in the new epoch.
+            // Topics that have not begun yet begin in the new epoch.
             self.topics.retain(|_, followed| {
                 let stays = !followed.topic.has_begun();
                 if !stays {

@@ -1,4 +1,4 @@
-//! Compares what a client has with the logs, and reads them.
+//! The comparison of a client's positions with the logs.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,13 +9,13 @@ use tonic::Status;
 
 use super::Resume;
 
-/// How many logs one call compares.
+/// The maximum number of logs that one call compares.
 const HEADS: usize = 1_000;
 
-/// So many entries of the comparison are kept until it is their turn; what is beyond is read from the log then.
+/// The number of entries of the comparison that are kept until they are sent; further ones are read from the log then.
 const KEPT: usize = 2_000;
 
-/// What the comparison of heads has found out.
+/// The result of the comparison of heads.
 #[derive(Default)]
 pub(super) struct Compared {
     pub(super) epoch: String,
@@ -24,12 +24,12 @@ pub(super) struct Compared {
     pub(super) gone: HashSet<ConversationId>,
     pub(super) user_events: Vec<UserEvent>,
     pub(super) user_head: i64,
-    /// How many entries it holds, or has held.
+    /// The number of entries that it holds, or has held.
     pub(super) kept: usize,
 }
 
 impl Resume {
-    /// Compares what the client has with the logs, a thousand of them with one call unless there is much to tell.
+    /// Compares the client's positions with the logs, a thousand with one call unless many entries are missing.
     pub(super) async fn compare(
         &self,
         request: &Subscribe,
@@ -57,7 +57,7 @@ impl Resume {
             if compared.full_sync_required {
                 break;
             }
-            // Told once.
+            // Reported once.
             user_sequence = 0;
         }
         Ok(compared)

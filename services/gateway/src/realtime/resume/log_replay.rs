@@ -1,4 +1,4 @@
-//! Reads logs for one connection, with the right of its viewer, until the connection is live.
+//! The reading of logs for one connection, with the rights of its viewer, until the connection is live.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,10 @@ use crate::realtime::identity::Credential;
 use crate::realtime::topic::{CatchUp, Key};
 use crate::upstream::clients::OnBehalf;
 
-/// How many entries one call reads.
+/// The maximum number of entries that one call reads.
 const PAGE: i32 = 200;
 
-/// How often a read is tried, and how long to wait in between.
+/// The maximum number of attempts to read.
 const TRIES: u32 = 5;
 
 /// Reads logs for one connection.
@@ -36,8 +36,8 @@ impl LogReplay {
         Self { realtime, connection }
     }
 
-    /// A request with the right of the viewer: the token of the user; or the gateway's own credential, for a user whose
-    /// stream was opened with a ticket, and for the anonymous viewer.
+    /// Returns a request with the rights of the viewer: the token of the user; or the gateway's own credential, for a
+    /// user whose stream was opened with a ticket, and for the anonymous viewer.
     pub(super) fn request<T>(&self, message: T) -> Request<T> {
         let patience = self.realtime.config().request_timeout;
         match self.connection.identity() {
@@ -57,12 +57,12 @@ impl LogReplay {
         request
     }
 
-    /// The logs that are followed here.
+    /// Returns the logs that are followed here.
     pub(crate) fn hub(&self) -> &Hub {
         self.realtime.hub()
     }
 
-    /// Goes on after `known`, with what the log is known to have first.
+    /// Continues after `known`, beginning with the known entries of the log.
     pub(super) async fn reach(&self, key: Key, mut known: i64, head: i64) -> Result<(), Status> {
         if known < head {
             known = self.read_on(key, known).await?;
@@ -70,7 +70,7 @@ impl LogReplay {
         self.follow_on(key, known).await
     }
 
-    /// Goes on after `sent`: reads what is still missing from the log until the connection is live.
+    /// Continues after `sent`: reads the missing entries from the log until the connection is live.
     pub(crate) async fn follow_on(&self, key: Key, mut sent: i64) -> Result<(), Status> {
         loop {
             match self.hub().caught_up(&self.connection, key, sent).await {
@@ -80,7 +80,7 @@ impl LogReplay {
         }
     }
 
-    /// Sends a log from after `known` to its end. Returns how far that was.
+    /// Sends a log from after `known` to its end. Returns the sequence that it reached.
     pub(crate) async fn read_on(&self, key: Key, mut known: i64) -> Result<i64, Status> {
         loop {
             let (frames, head) = match key {
@@ -141,7 +141,7 @@ impl LogReplay {
         }
     }
 
-    /// Waits before the next try, or gives up.
+    /// Waits before the next attempt, or gives up.
     async fn pause(&self, tries: &mut u32, status: Status) -> Result<(), Status> {
         *tries += 1;
         let may_pass =

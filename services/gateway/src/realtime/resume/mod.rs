@@ -1,12 +1,12 @@
-//! From "I have everything up to here" to live, on any realtime, after any absence.
+//! The resumption of a connection: from the client's known positions to live, on any gateway, after any absence.
 //!
-//! The order of the steps is what makes it exact: first the logs are followed, so that what happens from now on is kept
-//! ([`super::log_reader`]); then the heads are read, a thousand logs in one call; then the client is told the heads, gets
-//! what it missed from the log, and at last what was kept. Whatever happens in between is in the log, or kept, or both,
-//! and is sent once.
+//! The order of the steps makes it exact: first the logs are followed, so that new events are kept
+//! ([`super::log_reader`]); then the heads are read, a thousand logs in one call; then the client receives the heads,
+//! the missed entries from the log, and at last the kept events. Every event in between is in the log, or kept, or
+//! both, and is sent once.
 //!
-//! There is no buffer of recent events per session: most who come back have missed little, so the one call that compares
-//! all heads is the fast path, and it needs no memory for those who never come back.
+//! There is no buffer of recent events per session: most returning clients have missed little, so the one call that
+//! compares all heads is the fast path, and it needs no memory for clients that never return.
 
 mod compare;
 mod log_replay;
@@ -34,7 +34,7 @@ use crate::realtime::hub::Hub;
 use crate::realtime::identity::Identity;
 use crate::realtime::topic::Key;
 
-/// How often a read is tried, and how long to wait in between.
+/// The pause before the second attempt to read; later pauses are multiples of it.
 const PAUSE: Duration = Duration::from_millis(300);
 
 /// Brings one connection of a user up to date.
@@ -44,14 +44,14 @@ pub(crate) struct Resume {
     identity: Arc<Identity>,
 }
 
-/// Where a conversation stands in a resumption.
+/// The position of a conversation in a resumption.
 struct ResumePoint {
     conversation: ConversationId,
     /// The client has everything up to here.
     known: i64,
     /// The log reaches to here at least.
     head: i64,
-    /// What the comparison has brought already, beginning after `known`.
+    /// The events that the comparison has returned, beginning after `known`.
     events: Vec<Event>,
 }
 
@@ -60,7 +60,7 @@ impl Resume {
         Self { log: LogReplay::new(realtime, connection), identity }
     }
 
-    /// Answers `subscribe`, sends what was missed, and lets the connection hear what happens.
+    /// Answers `subscribe`, sends the missed events, and makes the connection live.
     pub(crate) async fn subscribe(self, id: String, request: Subscribe) {
         let answer = |body| Frame::reply(id.clone(), body);
         match self.open(request).await {
@@ -71,7 +71,7 @@ impl Resume {
                 self.log.connection.push(answer(Body::Subscribed(subscribed)));
                 if let Err(status) = self.replay(replay).await {
                     tracing::warn!(code = ?status.code(), "a replay has failed: {}", status.message());
-                    // It has been answered already. The client comes back and resumes from what it has got.
+                    // It has been answered already. The client comes back and resumes from its last position.
                     self.log.connection.end(End::Restart { retry_after: PAUSE });
                 }
             }
@@ -79,8 +79,8 @@ impl Resume {
         }
     }
 
-    /// The user has come into a conversation: a connection that follows all follows it too, from `after` on, where the
-    /// user came in.
+    /// Follows a conversation that the user has joined, on a connection that follows all, from `after` on: the position
+    /// at which they joined.
     pub(crate) async fn gained(self, conversation: ConversationId, after: i64) {
         let key = Key::Conversation(conversation);
         if !self.log.connection.follows_all() || self.log.connection.followed().contains(&key) {
@@ -93,7 +93,7 @@ impl Resume {
         };
         match start.await {
             Ok(()) => {}
-            // Out again already.
+            // The user has left again already.
             Err(status) if is_refusal(&status) => self.hub().unfollow(&self.log.connection, &[key]),
             Err(status) => {
                 tracing::warn!(code = ?status.code(), "a new conversation cannot be followed: {}", status.message());
@@ -102,13 +102,13 @@ impl Resume {
         }
     }
 
-    /// Follows no more.
+    /// Stops following the conversations.
     pub(crate) fn unsubscribe(&self, conversations: &[ConversationId]) {
         let keys: Vec<_> = conversations.iter().copied().map(Key::Conversation).collect();
         self.hub().unfollow(&self.log.connection, &keys);
     }
 
-    /// Follows first, then looks where everything stands.
+    /// Follows first, then reads the positions.
     async fn open(&self, request: Subscribe) -> Result<Opening, Status> {
         let user = Key::User(self.identity.user_id());
         let wanted = wanted(&request.heads)?;
@@ -130,7 +130,7 @@ impl Resume {
             let compared = self.compare(&request, &wanted).await?;
             let mut others = HashMap::new();
             if let Some(found) = memberships.as_mut().filter(|_| !compared.full_sync_required) {
-                // Those that the user's log is about to announce are followed from there, see `gained`.
+                // Conversations that the user's log is about to announce are followed from there, see `gained`.
                 let announced = compared.user_events.iter().filter_map(gained_conversation).map(|(id, _)| id);
                 let left_out: HashSet<_> = wanted.keys().copied().chain(announced).collect();
                 others = self.follow_others(found, &left_out, &already).await?;
@@ -144,7 +144,7 @@ impl Resume {
                 Ok(self.opening(&request, compared, wanted, others, user_anew))
             }
             outcome => {
-                // What was asked for is not followed: a reader that is never caught up would miss things silently.
+                // The requested logs are not followed: a reader that never catches up would miss events silently.
                 let fresh = listed.into_iter().chain(user_anew.then_some(user)).collect::<Vec<_>>();
                 self.hub().unfollow(&self.log.connection, &fresh);
                 let full = Subscribed { full_sync_required: true, ..Subscribed::default() };
@@ -153,7 +153,7 @@ impl Resume {
         }
     }
 
-    /// Follows all other conversations of the user from now on. Returns where each of them stands.
+    /// Follows all other conversations of the user from now on. Returns their positions.
     async fn follow_others(
         &self,
         found: &mut Memberships,
@@ -174,7 +174,7 @@ impl Resume {
             self.hub().unfollow(&self.log.connection, &keys(&mut following.difference(&present)));
             self.hub().follow(&self.log.connection, &keys(&mut present.difference(&following)), false).await;
             following = present;
-            // Only a list that is read after they are followed holds for what comes through them.
+            // Only a list that is read after they are followed holds for their later events.
             let again = self.memberships(found.version).await?;
             if again.unchanged {
                 break;
@@ -243,15 +243,15 @@ impl Resume {
     }
 }
 
-/// How a subscription begins.
+/// The beginning of a subscription.
 enum Opening {
     /// The client begins anew.
     FullSync(Subscribed),
-    /// The client is told where everything stands, and gets what it missed.
+    /// The client receives the heads, and the events that it missed.
     Replay(Subscribed, Replay),
 }
 
-/// What is to be sent before the connection is live.
+/// The events to be sent before the connection is live.
 struct Replay {
     points: Vec<ResumePoint>,
     user_events: Vec<UserEvent>,
@@ -261,14 +261,14 @@ struct Replay {
     epoch: String,
 }
 
-/// In which conversations the user is.
+/// The conversations of which the user is a member.
 struct Memberships {
     version: i64,
     unchanged: bool,
     conversations: Vec<ConversationId>,
 }
 
-/// The conversations asked for, each with the lowest sequence given for it.
+/// Returns the requested conversations, each with the lowest sequence given for it.
 fn wanted(heads: &[Head]) -> Result<HashMap<ConversationId, i64>, Status> {
     let mut wanted = HashMap::with_capacity(heads.len());
     for head in heads {
@@ -286,7 +286,8 @@ pub(crate) fn is_refusal(status: &Status) -> bool {
     matches!(status.code(), Code::NotFound | Code::PermissionDenied)
 }
 
-/// The conversation that an entry of the user's own log says the user has come into, and after which sequence.
+/// Returns the conversation that the user has joined according to an entry of their own log, and the sequence after
+/// which they did.
 pub(crate) fn gained_conversation(event: &UserEvent) -> Option<(ConversationId, i64)> {
     match &event.payload {
         Some(user_event::Payload::ConversationGained(gained)) => {

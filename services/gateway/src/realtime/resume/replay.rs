@@ -1,4 +1,4 @@
-//! Sends what was missed, and lets a connection hear what happens from there on.
+//! The sending of missed events, until the connection is live.
 
 use proto::gateway::v1::server_frame::Frame as Body;
 use proto::messaging::v1::CaughtUp;
@@ -9,7 +9,7 @@ use crate::realtime::frame::Frame;
 use crate::realtime::topic::Key;
 
 impl Resume {
-    /// Sends what was missed, and lets the connection hear what happens from there on.
+    /// Sends the missed events, and makes the connection live.
     pub(super) async fn replay(&self, replay: Replay) -> Result<(), Status> {
         if let Some(mut known) = replay.user_known {
             for event in replay.user_events {
@@ -29,7 +29,7 @@ impl Resume {
             }
             let key = Key::Conversation(conversation);
             match self.log.reach(key, known, head).await {
-                // Out since the comparison. The user's own log tells the client.
+                // The viewer has lost access since the comparison. The user's own log tells the client.
                 Err(status) if is_refusal(&status) => self.hub().unfollow(&self.log.connection, &[key]),
                 outcome => outcome?,
             }

@@ -1,4 +1,4 @@
-//! Checkpoints of positions, which messaging keeps: made while a stream goes on, and kept in use while it lives.
+//! Checkpoints of positions, which messaging stores: made while a stream runs, and kept in use while it lives.
 
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -15,19 +15,19 @@ use tonic::{Code, Request, Status};
 use super::progress::{Checkpoint, Positions, Progress, read_positions, write_positions};
 use crate::realtime::Realtime;
 
-/// The time after which a living stream says again that it needs its checkpoint.
+/// The interval at which a living stream confirms that it needs its checkpoint.
 const USE: Duration = Duration::from_secs(8 * 3600);
 
-/// The time to wait before a checkpoint is tried again.
+/// The pause before a failed checkpoint is retried.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// The checkpoints of one stream.
 pub(super) struct Checkpoints {
     realtime: Realtime,
     user_id: UserId,
-    /// One that is being made.
+    /// The checkpoint that is being made.
     saving: Option<BoxFuture<'static, Result<Checkpoint, Status>>>,
-    /// The question whether the present one is still there.
+    /// The call that confirms the current checkpoint, and finds out if it is gone.
     using: Option<BoxFuture<'static, Result<bool, Status>>>,
     use_time: Instant,
 }
@@ -37,12 +37,12 @@ impl Checkpoints {
         Self { realtime, user_id, saving: None, using: None, use_time: Instant::now() }
     }
 
-    /// The stream begins anew, or with a checkpoint that was used a moment ago.
+    /// Resets the state of a stream that begins anew, or with a checkpoint that was just used.
     pub(super) fn reset(&mut self) {
         (self.saving, self.using, self.use_time) = (None, None, Instant::now());
     }
 
-    /// Makes the checkpoint that a progress wants, and keeps the one that it has. Fails when none can be made.
+    /// Makes the checkpoint that a progress needs, and keeps the existing one in use. Fails when none can be made.
     pub(super) fn poll(&mut self, progress: &mut Progress, cx: &mut Context<'_>) -> Result<(), Status> {
         if let Poll::Ready(gone) = self.poll_use(progress, cx)
             && gone
@@ -63,7 +63,7 @@ impl Checkpoints {
         Ok(())
     }
 
-    /// Says from time to time that the checkpoint is needed. Ready with whether it is gone.
+    /// Periodically confirms that the checkpoint is needed. Ready with true when it is gone.
     fn poll_use(&mut self, progress: &Progress, cx: &mut Context<'_>) -> Poll<bool> {
         if self.using.is_none()
             && self.use_time.elapsed() >= USE
@@ -75,7 +75,7 @@ impl Checkpoints {
         let Some(using) = &mut self.using else { return Poll::Pending };
         let gone = ready!(using.poll_unpin(cx));
         (self.using, self.use_time) = (None, Instant::now());
-        // A question that fails is asked again, long before the checkpoint counts as unused.
+        // A failed confirmation is repeated, long before the checkpoint counts as unused.
         Poll::Ready(gone.unwrap_or(false))
     }
 
@@ -102,7 +102,7 @@ async fn save(realtime: Realtime, user_id: UserId, positions: Positions) -> Resu
     }
 }
 
-/// A checkpoint of a user, which counts as used; `None` when it is gone.
+/// Loads a checkpoint of a user, which counts as used; `None` when it is gone.
 pub(super) async fn load(
     realtime: &Realtime,
     user_id: UserId,

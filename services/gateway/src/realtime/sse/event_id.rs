@@ -1,5 +1,5 @@
-//! The id of an event: the position of the stream in every log, in a size that does not depend on how many conversations the
-//! user has.
+//! The id of an event: the position of the stream in every log, in a size that does not depend on the number of the
+//! user's conversations.
 //!
 //! It has a checkpoint of positions and at most 128 changes since, each of 14 bytes at most: with sequences below two
 //! million that is 1.5 kB, and never more than 2.6 kB.
@@ -13,13 +13,13 @@ use super::progress::{Changes, MOST_CHANGES, Progress};
 use super::varint::{put, take};
 use crate::realtime::identity::StreamKey;
 
-/// The first byte of an id with the positions in all conversations, which gateways wrote before there were checkpoints.
+/// The first byte of an id with the positions in all conversations, which gateways wrote before checkpoints existed.
 const ALL_POSITIONS: u8 = 1;
 
 /// The first byte of the ids that are written now.
 const CHANGES: u8 = 2;
 
-/// The second byte says what else is there.
+/// The flags of the second byte: the parts that are present.
 const HAS_KEY: u8 = 1;
 const HAS_PLACE: u8 = 2;
 const HAS_CHECKPOINT: u8 = 4;
@@ -27,7 +27,7 @@ const HAS_CHECKPOINT: u8 = 4;
 /// The longest epoch.
 const MAX_EPOCH: usize = 64;
 
-/// The place at which a stream goes on, as the id of an event says it.
+/// The position at which a stream continues, as the id of an event contains it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
     pub(super) epoch: String,
@@ -41,12 +41,12 @@ pub(super) struct Place {
 pub(super) struct EventId {
     /// The key of the stream; only of one that was opened with a ticket.
     pub(super) key: Option<StreamKey>,
-    /// The place at which the stream goes on after the event; `None` before it has begun.
+    /// The position at which the stream continues after the event; `None` before it has begun.
     pub(super) place: Option<Place>,
 }
 
 impl EventId {
-    /// The id as text. `None` when it would be too long, which an id of the old form may be in the new one.
+    /// Returns the id as text. `None` when it would be too long, which an id of the old form may be in the new one.
     pub(super) fn text(&self) -> Option<String> {
         let Some(place) = &self.place else { return Some(write(self.key.as_ref(), None)) };
         let Place { epoch, user, checkpoint, changes } = place;
@@ -54,14 +54,14 @@ impl EventId {
         (changes.len() <= MOST_CHANGES).then(|| write(self.key.as_ref(), Some(place)))
     }
 
-    /// The id that a stream with this progress has.
+    /// Returns the id of a stream with this progress.
     pub(super) fn of(progress: &Progress, key: Option<&StreamKey>) -> String {
         let checkpoint = progress.checkpoint();
         let Progress { epoch, user, .. } = progress;
         write(key, Some(Written { epoch, user: *user, checkpoint, changes: progress.changes() }))
     }
 
-    /// Reads an id; `None` when the text is none of ours.
+    /// Reads an id; `None` when the text is invalid.
     pub(super) fn parse(text: &[u8]) -> Option<Self> {
         let bytes = URL_SAFE_NO_PAD.decode(text).ok()?;
         let (form, mut rest) = bytes.split_first()?;
@@ -91,7 +91,7 @@ impl EventId {
     }
 }
 
-/// The parts of a place that are written.
+/// The parts of a position that are written.
 struct Written<'a> {
     epoch: &'a str,
     user: i64,
@@ -163,7 +163,7 @@ fn take_bytes<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
     Some(*bytes)
 }
 
-/// Positions up to the end.
+/// Reads positions up to the end.
 fn take_positions(mut rest: &[u8]) -> Option<Changes> {
     let mut changes = Changes::new();
     while !rest.is_empty() {

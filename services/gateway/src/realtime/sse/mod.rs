@@ -1,12 +1,13 @@
-//! `GET /v1/events`: what the socket pushes, as server-sent events, for clients that cannot open a WebSocket.
+//! `GET /v1/events`: the frames that the socket pushes, as server-sent events, for clients that cannot open a
+//! WebSocket.
 //!
-//! Each event's `data` is the same `ServerFrame` that the socket would send, its `event` is the kind of frame, and its
-//! `id` says how far the stream has come in every log that it follows. A client that sends it back as `Last-Event-ID`
-//! gets everything after it, on any gateway. The id is short however many conversations there are ([`event_id`]). A
-//! stream whose client is too slow ends; the client comes back in the same way.
+//! Each event's `data` is the same `ServerFrame` that the socket would send, its `event` is the type of frame, and its
+//! `id` is the position of the stream in every log that it follows. A client that sends it back as `Last-Event-ID` gets
+//! everything after it, on any gateway. The id is short however many conversations there are ([`event_id`]). A stream
+//! whose client is too slow ends; the client comes back in the same way.
 //!
-//! An `EventSource` of a browser sends no bearer token: it names a ticket in the address instead, which opens one stream.
-//! Its reconnects are told from others by the key that the ids of this stream carry.
+//! An `EventSource` of a browser sends no bearer token: it names a ticket in the address instead, which opens one
+//! stream. Its reconnects are recognized by the key in the ids of this stream.
 
 mod checkpoint;
 mod event_id;
@@ -36,16 +37,16 @@ use crate::realtime::identity::SignedIn;
 use crate::realtime::session_watch::redeem_ticket;
 use crate::realtime::subscriber::Subscriber;
 
-/// How many conversations one stream names.
+/// The maximum number of conversations that one stream names.
 const MAX_NAMED: usize = 1_000;
 
 const LAST_EVENT_ID: HeaderName = HeaderName::from_static("last-event-id");
 
-/// Proxies that gather answers before they pass them on are told not to.
+/// Tells proxies that buffer answers not to.
 const NO_BUFFERING: (HeaderName, HeaderValue) =
     (HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 
-/// The route of the events.
+/// Returns the route of the events.
 pub(crate) fn router<S>() -> axum::Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -54,7 +55,7 @@ where
     axum::Router::new().route("/v1/events", get(open))
 }
 
-/// Opens a stream, or says why not.
+/// Opens a stream, or refuses it.
 async fn open(
     State(realtime): State<Realtime>,
     address: Option<Extension<ClientAddress>>,
@@ -77,7 +78,7 @@ async fn open(
     Ok(response)
 }
 
-/// The one who opens the stream: the user of the token, or else of the ticket.
+/// Returns the viewer who opens the stream: the user of the token, or else of the ticket.
 async fn identify(
     realtime: &Realtime,
     of_token: Option<SignedIn>,
@@ -96,19 +97,19 @@ async fn identify(
     }
 }
 
-/// The field of the query that holds the ticket.
+/// The query field of the ticket.
 const TICKET: &str = "ticket";
 
 fn last_event_id(headers: &HeaderMap) -> Option<&[u8]> {
     headers.get(LAST_EVENT_ID).map(HeaderValue::as_bytes).filter(|id| !id.is_empty())
 }
 
-/// What a client wants to follow, and from where.
+/// The logs that a client wants to follow, and the positions from which.
 #[derive(Debug)]
 struct Wish {
-    /// Nothing: all of the user's.
+    /// Empty: all of the user's.
     conversations: Vec<ConversationId>,
-    /// Nothing: from now on.
+    /// `None`: from now on.
     since: Option<Place>,
 }
 

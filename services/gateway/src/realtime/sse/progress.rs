@@ -1,7 +1,7 @@
 //! The positions of a stream of events in the logs that it follows.
 //!
-//! The positions in all conversations of a user do not fit into the id of an event. So a stream keeps only what has changed
-//! since a checkpoint, which messaging keeps, and the id names that checkpoint ([`super::event_id`]). A stream of few
+//! The positions in all conversations of a user do not fit into the id of an event. So a stream keeps only the changes
+//! since a checkpoint, which messaging stores, and the id names that checkpoint ([`super::event_id`]). A stream of few
 //! conversations needs none.
 
 use std::collections::{HashMap, HashSet};
@@ -11,26 +11,27 @@ use proto::id::{ConversationId, StreamCheckpointId};
 
 use super::varint::{put, take};
 
-/// From more changes than this on a stream makes a new checkpoint.
+/// The number of changes above which a stream makes a new checkpoint.
 pub(super) const SAVE_ABOVE: usize = 64;
 
-/// A stream with so many changes goes on only when it has a new checkpoint.
+/// The number of changes at which a stream continues only with a new checkpoint.
 pub(super) const MOST_CHANGES: usize = 128;
 
-/// The first byte of the positions of a checkpoint: another form has another one.
+/// The first byte of the positions of a checkpoint, which gives their format.
 const FORM: u8 = 1;
 
 /// A short name of a conversation.
 ///
-/// A conversation is known by the last five bytes of its id, which are random; who comes back names the conversations, or
-/// is in them. Should two conversations of one user ever end in the same bytes, the client may be told again what it has
-/// of one of them.
+/// A conversation is identified by the last five bytes of its id, which are random; a returning client names the
+/// conversations, or its user is a member of them. If two conversations of one user ever end in the same bytes, the
+/// client may receive events of one of them again.
 pub(super) type Tail = [u8; 5];
 
 /// The positions of a stream in some conversations.
 pub(super) type Positions = HashMap<Tail, i64>;
 
-/// The positions of a stream that differ from those of a checkpoint; `None` for a conversation that is followed no more.
+/// The positions of a stream that differ from those of a checkpoint; `None` for a conversation that is no longer
+/// followed.
 pub(super) type Changes = HashMap<Tail, Option<i64>>;
 
 pub(super) fn tail(conversation: ConversationId) -> Tail {
@@ -38,7 +39,7 @@ pub(super) fn tail(conversation: ConversationId) -> Tail {
     [a, b, c, d, e]
 }
 
-/// Positions that messaging keeps.
+/// Positions that messaging stores.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Checkpoint {
     pub(super) id: StreamCheckpointId,
@@ -55,51 +56,51 @@ pub(super) struct Progress {
 }
 
 impl Progress {
-    /// The progress that is a checkpoint and what has changed since.
+    /// Creates a progress from a checkpoint and the changes since.
     pub(super) fn new(epoch: String, user: i64, checkpoint: Option<Checkpoint>, changes: Changes) -> Self {
         Self { epoch, user, checkpoint, changes }
     }
 
-    /// The progress of a stream that follows nothing yet.
+    /// Creates the progress of a stream that follows nothing yet.
     pub(super) fn at_start(epoch: String) -> Self {
         Self { epoch, ..Self::default() }
     }
 
-    /// The position of the stream in a conversation; `None` when it does not follow it.
+    /// Returns the position of the stream in a conversation; `None` when it does not follow it.
     pub(super) fn of(&self, conversation: ConversationId) -> Option<i64> {
         self.get(tail(conversation))
     }
 
-    /// The stream has come this far in a conversation.
+    /// Sets the position of the stream in a conversation.
     pub(super) fn set(&mut self, conversation: ConversationId, sequence: i64) {
         self.put(tail(conversation), Some(sequence));
     }
 
-    /// The stream follows a conversation from here on, unless it follows it already.
+    /// Follows a conversation from here on, unless the stream follows it already.
     pub(super) fn follow(&mut self, conversation: ConversationId, sequence: i64) {
         if self.of(conversation).is_none() {
             self.set(conversation, sequence);
         }
     }
 
-    /// The stream follows a conversation no more.
+    /// Stops following a conversation.
     pub(super) fn forget(&mut self, conversation: ConversationId) {
         self.put(tail(conversation), None);
     }
 
-    /// The stream follows none but these.
+    /// Stops following all conversations but these.
     pub(super) fn restrict(&mut self, followed: &HashSet<Tail>) {
         let mut positions = self.positions();
         positions.retain(|tail, _| followed.contains(tail));
         self.replace(positions);
     }
 
-    /// The checkpoint that the changes are about.
+    /// Returns the checkpoint to which the changes refer.
     pub(super) fn checkpoint(&self) -> Option<StreamCheckpointId> {
         self.checkpoint.as_ref().map(|checkpoint| checkpoint.id)
     }
 
-    /// The positions that differ from the checkpoint; all of them when there is none.
+    /// Returns the positions that differ from the checkpoint; all of them when there is none.
     pub(super) fn changes(&self) -> &Changes {
         &self.changes
     }
@@ -109,12 +110,12 @@ impl Progress {
         self.changes.len() > SAVE_ABOVE
     }
 
-    /// True when the stream must not go on without a new checkpoint.
+    /// True when the stream must not continue without a new checkpoint.
     pub(super) fn is_full(&self) -> bool {
         self.changes.len() >= MOST_CHANGES
     }
 
-    /// The positions of the stream in all conversations.
+    /// Returns the positions of the stream in all conversations.
     pub(super) fn positions(&self) -> Positions {
         let mut positions =
             self.checkpoint.as_ref().map(|one| Positions::clone(&one.positions)).unwrap_or_default();
@@ -127,14 +128,14 @@ impl Progress {
         positions
     }
 
-    /// The changes are about this checkpoint from now on.
+    /// Makes the changes refer to this checkpoint.
     pub(super) fn stand_on(&mut self, checkpoint: Checkpoint) {
         let positions = self.positions();
         self.checkpoint = Some(checkpoint);
         self.replace(positions);
     }
 
-    /// Puts positions in place of all. A checkpoint of which little is left is given up.
+    /// Replaces all positions. A checkpoint is dropped if too many of its positions are no longer followed.
     fn replace(&mut self, positions: Positions) {
         let lost = self.kept().filter(|(tail, _)| !positions.contains_key(*tail)).count();
         if lost > SAVE_ABOVE {
@@ -171,7 +172,7 @@ impl Progress {
     }
 }
 
-/// Positions as a checkpoint keeps them.
+/// Encodes positions for a checkpoint.
 pub(super) fn write_positions(positions: &Positions) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(1 + 8 * positions.len());
     bytes.push(FORM);
@@ -182,7 +183,7 @@ pub(super) fn write_positions(positions: &Positions) -> Vec<u8> {
     bytes
 }
 
-/// The positions of a checkpoint; `None` when they are of no known form.
+/// Decodes the positions of a checkpoint; `None` when their format is unknown.
 pub(super) fn read_positions(bytes: &[u8]) -> Option<Positions> {
     let (form, mut rest) = bytes.split_first()?;
     let mut positions = Positions::new();

@@ -30,10 +30,10 @@ use crate::realtime::resume::gained_conversation;
 use crate::realtime::subscriber::Subscriber;
 use crate::realtime::topic::Key;
 
-/// The time after which a stream on which nothing happens says that it is there.
+/// The time after which a stream without events sends a heartbeat.
 const HEARTBEAT: Duration = Duration::from_secs(15);
 
-/// So much is put together before it is handed over.
+/// The size from which on gathered text is sent, in bytes.
 const CHUNK: usize = 16 * 1024;
 
 /// The stream of one client.
@@ -42,23 +42,23 @@ pub(super) struct EventStream {
     subscriber: Subscriber,
     user_id: UserId,
     conversations: Vec<ConversationId>,
-    /// The key that the ids carry; only of a stream that was opened with a ticket.
+    /// The key in the ids; only of a stream that was opened with a ticket.
     key: Option<StreamKey>,
     /// An id for a client that comes back before the first event.
     greeting: Option<String>,
     progress: Progress,
     checkpoints: Checkpoints,
-    /// Looks where to begin.
+    /// Finds the position to begin at.
     beginning: Option<BoxFuture<'static, Result<Beginning, Status>>>,
     heartbeat: Interval,
-    /// No positions can be kept: what is left to be said has no id.
+    /// True when positions cannot be stored: the remaining events have no id.
     broken: bool,
     over: bool,
 }
 
 /// The beginning of a stream.
 enum Beginning {
-    /// Here, with this request.
+    /// At this position, with this request.
     At(Box<Progress>, Subscribe),
     /// The positions that the client has named are gone.
     Lost,
@@ -100,7 +100,7 @@ impl EventStream {
         self.beginning = Some(begin(realtime, self.user_id, conversations, since).boxed());
     }
 
-    /// Follows what the client asked for once it is known where to begin.
+    /// Follows the logs that the client asked for once the beginning is known.
     fn poll_beginning(&mut self, cx: &mut Context<'_>) {
         let Some(beginning) = &mut self.beginning else { return };
         let Poll::Ready(begun) = beginning.poll_unpin(cx) else { return };
@@ -123,7 +123,7 @@ impl EventStream {
         }
     }
 
-    /// Keeps the ids short. Says whether the next frame may be taken.
+    /// Keeps the ids short. Returns true when the next frame may be taken.
     fn poll_checkpoints(&mut self, cx: &mut Context<'_>) -> bool {
         if self.broken {
             return true;
@@ -135,7 +135,7 @@ impl EventStream {
         self.broken || !self.progress.is_full()
     }
 
-    /// Takes a frame into account before it is written. Says whether the stream has come further by it.
+    /// Records a frame before it is written. Returns true when it advances the stream.
     fn note(&mut self, frame: &Frame) -> bool {
         match frame.body() {
             Some(Said::Event(event)) => {
@@ -159,7 +159,7 @@ impl EventStream {
                 true
             }
             Some(Said::Subscribed(subscribed)) if subscribed.full_sync_required => {
-                // The client has been told to begin anew; so does the stream, from now on.
+                // The client was told to begin anew; the stream does too, from now on.
                 self.begin(None);
                 false
             }
@@ -224,13 +224,13 @@ impl Stream for EventStream {
             }
             self.poll_beginning(cx);
             if !self.poll_checkpoints(cx) {
-                // Frames that wait are not taken, and the client goes on after the last id.
+                // Waiting frames are not taken, and the client continues after the last id.
                 if let Poll::Ready(end) = self.subscriber.handle().connection().poll_ended(cx) {
                     self.end(end);
                 }
                 break;
             }
-            // Frames that wait leave together.
+            // Waiting frames leave together.
             match self.subscriber.poll_next(cx) {
                 Poll::Ready(Ok(frame)) => {
                     self.write(&frame, &mut chunk);
@@ -267,7 +267,7 @@ fn reason(end: End) -> &'static str {
     }
 }
 
-/// The beginning of the stream, and its subscription.
+/// Returns the beginning of the stream, and its subscription.
 async fn begin(
     realtime: Realtime,
     user_id: UserId,
@@ -291,7 +291,7 @@ async fn begin(
     let (known, new): (Vec<_>, Vec<_>) = named.into_iter().partition(|id| progress.of(*id).is_some());
     let mut heads: Vec<_> = known.into_iter().filter_map(|id| Some((id, progress.of(id)?))).collect();
     if !all && !new.is_empty() {
-        // Named, and not followed until now: from now on.
+        // Conversations that are named and were not followed until now: from now on.
         let keys: Vec<_> = new.iter().copied().map(Key::Conversation).collect();
         let present = hub.heads(&keys).await?;
         for id in new {
@@ -310,7 +310,7 @@ async fn begin(
     Ok(Beginning::At(Box::new(progress), subscribe))
 }
 
-/// The progress that the id of an event stands for; `None` when its checkpoint is gone.
+/// Returns the progress of the id of an event; `None` when its checkpoint is gone.
 async fn resume(realtime: &Realtime, user_id: UserId, since: Place) -> Result<Option<Progress>, Status> {
     let Place { epoch, user, checkpoint, changes } = since;
     let checkpoint = match checkpoint {
@@ -323,7 +323,7 @@ async fn resume(realtime: &Realtime, user_id: UserId, since: Place) -> Result<Op
     Ok(Some(Progress::new(epoch, user, checkpoint, changes)))
 }
 
-/// In which conversations the user is.
+/// Returns the conversations of which the user is a member.
 async fn memberships(realtime: &Realtime, user_id: UserId) -> Result<Vec<ConversationId>, Status> {
     let clients = realtime.upstream().clients();
     let message = ListMembershipsRequest { user_id: user_id.to_string(), known_version: 0 };

@@ -1,6 +1,6 @@
-//! Numbers in few bytes: seven bits a byte, the lowest first.
+//! Variable-length numbers: seven bits per byte, the lowest first.
 
-/// Adds a number.
+/// Appends a number.
 pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     while number >= 0x80 {
         bytes.push(number as u8 | 0x80);
@@ -9,7 +9,7 @@ pub(super) fn put(bytes: &mut Vec<u8>, mut number: u64) {
     bytes.push(number as u8);
 }
 
-/// Takes a number of at most 63 bits from the beginning; `None` when there is none.
+/// Reads a number of at most 63 bits from the beginning; `None` when there is none.
 pub(super) fn take(bytes: &mut &[u8]) -> Option<u64> {
     let mut number = 0;
     for shift in (0..63).step_by(7) {

@@ -1,4 +1,4 @@
-//! What happens to calls, on the connections of those whose calls they are.
+//! Tests of the events of calls on the connections of their users.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What commands do, and how they are answered.
+//! Tests of the effects of commands and of their answers.
 
 use std::time::Duration;
 

@@ -1,4 +1,4 @@
-//! What reaches those who follow a conversation, and when.
+//! Tests of the delivery of events to the followers of a conversation.
 
 use serde_json::json;
 
@@ -55,7 +55,7 @@ async fn what_does_not_travel_on_the_bus_is_read_from_the_log_at_once() {
     let event = client.next().await;
     assert_eq!(sequence(&event), Some(2));
     assert_eq!(event["event"]["messageCreated"]["content"]["text"], "for few");
-    // What is said aloud goes on behind it, and a head that is known is no reason to read.
+    // A public message continues after it, and a known head is no reason to read.
     world.backend.says(conversation, ann.id, "for all");
     assert_eq!(client.sequences(1).await, [3]);
     world.backend.hint_head(conversation, 3);
@@ -159,7 +159,7 @@ async fn one_who_is_out_gets_nothing_more() {
     world.backend.says(conversation, ann.id, "both");
     assert_eq!((stays.sequences(1).await, goes.sequences(1).await), (vec![2], vec![2]));
 
-    // Nobody has told the gateway, but what is written now was written under a newer list of members.
+    // The gateway has received no hint, but the next message was written under a newer list of members.
     world.backend.is_out(conversation, bob.id);
     world.backend.says(conversation, ann.id, "ann only");
     assert_eq!(stays.sequences(1).await, [3]);

@@ -1,4 +1,4 @@
-//! What a client sees of the socket, through a real gateway.
+//! Tests of the socket as a client sees it, through a real gateway.
 
 mod calls;
 mod commands;

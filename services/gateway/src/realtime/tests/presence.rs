@@ -1,4 +1,4 @@
-//! What conversation is told of who is here.
+//! Tests of the presence reports to conversation.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -82,7 +82,7 @@ async fn who_listens_to_the_stream_of_events_is_here_too() {
     assert!(world.unit.tasks.stop(SOON).await);
 }
 
-/// What was reported of a device, in the order of the reports: whether it is connected.
+/// The reports of a device, in order: true when it is connected.
 fn of_device(world: &World, session: &str) -> Vec<bool> {
     let is_it = |device: &CallDevice| device.session_id == session;
     let reports = world.backend.facts().devices.clone();

@@ -1,4 +1,4 @@
-//! What a client sees of the stream of events.
+//! Tests of the stream of events as a client sees it.
 
 use serde_json::{Value, json};
 
@@ -107,7 +107,8 @@ async fn a_stream_of_events_goes_on_where_it_broke_off() {
         if named {
             assert_eq!(missed, [2, 3]);
         } else {
-            // What the user came into meanwhile is followed from there, at the latest after it has caught up.
+            // Conversations that the user joined meanwhile are followed from there, at the latest after the stream has
+            // caught up.
             while missed.len() < 4 {
                 missed.extend(sequence(&stream.next().await.1));
             }

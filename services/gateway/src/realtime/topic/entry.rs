@@ -1,4 +1,4 @@
-//! One entry of a log, and what it says about who may read.
+//! One entry of a log, and its effect on read access.
 
 use std::sync::Arc;
 
@@ -13,24 +13,24 @@ use crate::realtime::frame::Frame;
 #[derive(Clone, Debug)]
 pub(in crate::realtime) struct Item {
     pub(super) sequence: i64,
-    /// The version of the list of members that it was written under; 0 in a user's own log.
+    /// The version of the list of members under which it was written; 0 in a user's own log.
     pub(super) version: i64,
     pub(super) change: Change,
-    /// The time that the entry gives; `None` when it gives none.
+    /// The time in the entry; `None` when it has none.
     pub(super) occur_time: Option<Timestamp>,
     pub(super) frame: Arc<Frame>,
 }
 
-/// What an entry says about who may read.
+/// The effect of an entry on read access.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Change {
     /// Nothing.
     None,
-    /// Nobody is out who was in.
+    /// No member has lost access.
     NobodyOut,
-    /// This user is out.
+    /// This user has lost access.
     Out(UserId),
-    /// Everybody is out: the conversation is gone.
+    /// All members have lost access: the conversation is gone.
     AllOut,
 }
 
@@ -63,13 +63,13 @@ impl From<UserEvent> for Item {
 }
 
 impl Item {
-    /// With its sequence, as a follower wants it.
+    /// Returns the entry with its sequence, in the form that a follower takes.
     pub(in crate::realtime) fn numbered(self) -> (i64, Self) {
         (self.sequence, self)
     }
 }
 
-/// The conversation that a user's own log says the user is out of.
+/// Returns the conversation to which the user has lost access, according to their own log.
 pub(in crate::realtime) fn lost_conversation(event: &UserEvent) -> Option<ConversationId> {
     match &event.payload {
         Some(user_event::Payload::ConversationLost(lost)) => {

@@ -1,13 +1,13 @@
-//! The names of logs.
+//! The identifiers of logs.
 
 use proto::id::{ConversationId, UserId};
 
 /// A log that can be followed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Key {
-    /// A conversation's.
+    /// The log of a conversation.
     Conversation(ConversationId),
-    /// A user's own.
+    /// The log of a user.
     User(UserId),
 }
 
@@ -15,7 +15,7 @@ const CONVERSATION_SUBJECT: &str = "parlor.messaging.v1.conversation.";
 const USER_SUBJECT: &str = "parlor.messaging.v1.user.";
 
 impl Key {
-    /// Where hints about it are published.
+    /// Returns the subject on which hints about it are published.
     pub(crate) fn subject(self) -> String {
         match self {
             Self::Conversation(id) => proto::subject::conversation(id),
@@ -23,7 +23,7 @@ impl Key {
         }
     }
 
-    /// The log that the hints of a subject are about.
+    /// Returns the log of a subject of hints.
     pub(crate) fn of_subject(subject: &str) -> Option<Self> {
         if let Some(id) = subject.strip_prefix(CONVERSATION_SUBJECT) {
             return ConversationId::parse(id).ok().map(Self::Conversation);
@@ -31,7 +31,7 @@ impl Key {
         subject.strip_prefix(USER_SUBJECT).and_then(|id| UserId::parse(id).ok()).map(Self::User)
     }
 
-    /// A number that spreads logs evenly: the last bytes of an id are random.
+    /// Returns a number that spreads logs evenly: the last bytes of an id are random.
     pub(crate) fn spread(self) -> usize {
         let id = match self {
             Self::Conversation(id) => id.uuid(),

@@ -1,9 +1,10 @@
-//! One log that somebody here follows, and who they are. No I/O: the hub carries out what it asks for.
+//! One log that connections of this gateway follow, and its followers. No I/O: the hub carries out the requests of the
+//! topic.
 //!
-//! Three things stand between a hint and a client. The [`Follower`] puts what comes into the order of the log. The gate
-//! holds back what was written under a list of members that is newer than the one known here, until every local
-//! follower has been checked against the new list; who is out is dropped and gets nothing of it. The [`Reader`] of each
-//! connection leaves out what the connection has got from its history already.
+//! Three steps are between a hint and a client. The [`Follower`] puts entries into the order of the log. The gate holds
+//! back entries written under a list of members that is newer than the one known here, until every local follower has
+//! been checked against the new list; followers without access are dropped and receive none of them. The [`Reader`] of
+//! each connection leaves out entries that the connection has received from its history already.
 
 mod entry;
 mod key;
@@ -30,51 +31,51 @@ use self::entry::Change;
 pub(super) use self::entry::{Item, lost_conversation};
 pub(crate) use self::key::Key;
 
-/// So much is held back while members are checked; more, and the followers start anew.
+/// The number of entries that are held back while members are checked; with more, the followers start anew.
 const HELD_BACK: usize = 1024;
 
-/// So much of what has no place in the log is kept while members are checked; of more, the latest.
+/// The number of frames without a sequence that are kept while members are checked; of more, the latest.
 const PASSING: usize = 64;
 
-/// What the topic needs from the world.
+/// The requests of the topic to the hub.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Needs {
-    /// Something before what has come is missing: read it from the log, after a little patience.
+    /// Earlier entries are missing: read them from the log, after a short wait.
     pub(super) repair: bool,
     /// The list of members has changed: check all of [`Topic::viewers`].
     pub(super) check: bool,
 }
 
-/// What became of a connection that has read its history up to some place.
+/// The state of a connection that has read its history up to some sequence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum CatchUp {
-    /// From here on it hears what happens.
+    /// It receives new events from here on.
     Live,
-    /// More has happened than was kept: read on after this.
+    /// There were more new events than were kept: read on after this.
     Behind(i64),
-    /// It does not follow this log, or may not any more.
+    /// It does not follow this log, or has lost access.
     Gone,
 }
 
-/// One log that somebody here follows.
+/// One log with followers on this gateway.
 pub(super) struct Topic {
     key: Key,
     follower: Follower<Item>,
-    /// Everything up to here has been handed out; `None` until the head is known.
+    /// Everything up to here has been delivered; `None` until the head is known.
     handed_out: Option<i64>,
     /// All followers were checked against this version of the list of members, or a newer one.
     version: i64,
-    /// Whether a check is under way, or has to be.
+    /// True while a check is in progress or needed.
     checking: bool,
     held_back: VecDeque<Item>,
-    /// What has no place in the log and came during a check: the latest of it.
+    /// The latest frames without a sequence that came during a check.
     passing: VecDeque<(Arc<Frame>, Option<UserId>)>,
     readers: Vec<Following>,
     shown: Watermarks,
     times: DeliveryTimes,
-    /// Those who have read their history before the head was known.
+    /// The connections that have read their history before the head was known.
     waiting: Vec<(u64, i64, oneshot::Sender<CatchUp>)>,
-    /// Whether a read of the log is under way, or will be.
+    /// True while a read of the log is in progress or planned.
     pub(super) repairing: bool,
 }
 
@@ -101,7 +102,7 @@ impl Topic {
         }
     }
 
-    /// A connection follows from now on; `anew`, also when it did already: then it reads its history again.
+    /// Adds a follower; with `anew`, a connection that followed already reads its history again.
     pub(super) fn follow(&mut self, connection: Arc<Connection>, anew: bool) {
         connection.followed().insert(self.key);
         match self.readers.iter_mut().find(|one| one.connection.number() == connection.number()) {
@@ -111,24 +112,24 @@ impl Topic {
         }
     }
 
-    /// A connection follows no more.
+    /// Removes a follower.
     pub(super) fn unfollow(&mut self, number: u64) {
         if let Some(place) = self.readers.iter().position(|one| one.connection.number() == number) {
             self.readers.swap_remove(place);
         }
     }
 
-    /// Whether nobody follows.
+    /// True when there are no followers.
     pub(super) fn is_idle(&self) -> bool {
         self.readers.is_empty()
     }
 
-    /// Whether the head is known, so that something can be handed out.
+    /// True when the head is known, so that entries can be delivered.
     pub(super) fn has_begun(&self) -> bool {
         self.handed_out.is_some()
     }
 
-    /// The viewers who follow, each once.
+    /// Returns the viewers who follow, each once.
     pub(super) fn viewers(&self) -> Vec<Viewer> {
         let mut viewers: Vec<_> = self.readers.iter().map(|one| one.connection.viewer()).collect();
         viewers.sort_unstable();
@@ -136,8 +137,8 @@ impl Topic {
         viewers
     }
 
-    /// A live follower on whose behalf the log can be read: a user, when there is one. Another one each time `turn` is
-    /// another.
+    /// Returns a live follower on whose behalf the log can be read: a user, if there is one. Different values of `turn`
+    /// select different followers.
     pub(super) fn reader(&self, turn: usize) -> Option<Viewer> {
         let live = self.readers.iter().filter(|one| one.reader.is_live()).map(|one| one.connection.viewer());
         let live: Vec<_> = live.collect();
@@ -146,33 +147,33 @@ impl Topic {
         viewers.get(turn.checked_rem(viewers.len())?).copied()
     }
 
-    /// What has to be read from the log.
+    /// Returns the range that has to be read from the log.
     pub(super) fn missing(&self) -> Option<Missing> {
         self.follower.missing()
     }
 
-    /// The log reached to here after its hints had been subscribed to.
+    /// Begins at the head that the log had after its hints had been subscribed to.
     pub(super) fn begin(&mut self, head: i64) -> Needs {
-        // One that has begun must not jump: those who are live count on everything that comes after.
+        // A topic that has begun must not jump: live followers rely on receiving everything that comes after.
         if self.handed_out.is_some() {
             return self.head(head);
         }
         self.handed_out = Some(head);
         for (number, sent, answer) in std::mem::take(&mut self.waiting) {
-            // Whoever asked may have gone.
+            // The asker may be gone.
             let _ = answer.send(self.caught_up_with(number, sent, head));
         }
         let run = self.follower.begin(head);
         self.hand_out(run)
     }
 
-    /// The log reaches to here.
+    /// Records the head of the log.
     pub(super) fn head(&mut self, head: i64) -> Needs {
         self.follower.head(head);
         self.needs(false)
     }
 
-    /// A hint has brought an entry.
+    /// Takes an entry from a hint.
     pub(super) fn hint(&mut self, item: Item) -> Needs {
         match self.follower.offer(item.sequence, item) {
             Verdict::Deliver(run) => self.hand_out(run),
@@ -181,16 +182,16 @@ impl Topic {
         }
     }
 
-    /// A read of the log has brought entries.
+    /// Takes the entries from a read of the log.
     pub(super) fn filled(&mut self, items: Vec<Item>) -> Needs {
         let run = self.follower.filled(items.into_iter().map(Item::numbered));
         self.hand_out(run)
     }
 
-    /// Something that has no place in the log, for whoever is there. Not for `except`, and not when it is a receipt that
+    /// Delivers a frame without a sequence to the present followers. Not to `except`, and not when it is a receipt that
     /// is older than one that was shown.
     pub(super) fn pass(&mut self, frame: &Arc<Frame>, except: Option<UserId>) {
-        // While it is not known who may read, nobody does.
+        // Nothing is delivered while the access of the followers is unknown.
         if self.checking {
             if self.passing.len() == PASSING {
                 self.passing.pop_front();
@@ -198,7 +199,7 @@ impl Topic {
             self.passing.push_back((Arc::clone(frame), except));
             return;
         }
-        // Looked at only now: what waited for a check may have become old meanwhile.
+        // Checked only now: a frame that waited for a check may have become old meanwhile.
         if let Some(Body::Receipt(watermark)) = frame.body()
             && !self.shown.admits(watermark)
         {
@@ -213,17 +214,17 @@ impl Topic {
         }
     }
 
-    /// A connection has read its history up to `sent`. The answer may have to wait for the head.
+    /// Records that a connection has read its history up to `sent`. The answer may have to wait for the head.
     pub(super) fn caught_up(&mut self, number: u64, sent: i64, answer: oneshot::Sender<CatchUp>) {
         let Some(handed_out) = self.handed_out else {
             self.waiting.push((number, sent, answer));
             return;
         };
-        // Whoever asked may have gone.
+        // The asker may be gone.
         let _ = answer.send(self.caught_up_with(number, sent, handed_out));
     }
 
-    /// What it needs from the world now.
+    /// Returns the current requests of the topic.
     pub(super) fn needs_now(&self) -> Needs {
         self.needs(false)
     }
@@ -238,14 +239,14 @@ impl Topic {
         if one.reader.is_live() { CatchUp::Live } else { CatchUp::Behind(one.reader.sent()) }
     }
 
-    /// Somebody may be out: nothing is handed out before all have been checked.
+    /// Holds everything back until all followers have been checked, because one may have lost access.
     pub(super) fn suspect(&mut self) -> Needs {
         let check = !std::mem::replace(&mut self.checking, true);
         Needs { repair: false, check }
     }
 
-    /// The check has answered: who of those asked is out, by the list of this version. Returns whether another check is
-    /// needed, because what waits was written under a list that is newer still.
+    /// Takes the answer of a check: the viewers without access, by the list of this version. The result requests
+    /// another check if the held back entries were written under a list that is newer still.
     pub(super) fn checked(&mut self, out: &HashSet<Viewer>, version: i64) -> Needs {
         self.version = self.version.max(version);
         self.drop_viewers(|viewer| out.contains(&viewer));
@@ -277,12 +278,12 @@ impl Topic {
         self.needs(check)
     }
 
-    /// Whether all followers may read an entry that was written under its version of the list of members.
+    /// True when all followers may read an entry that was written under its version of the list of members.
     fn admits(&mut self, item: &Item) -> bool {
         if item.version <= self.version {
             return true;
         }
-        // The very change that made the next version says itself who is out.
+        // The change that made the next version names the user who has lost access.
         if item.change == Change::None || item.version != self.version + 1 || self.version == 0 {
             return false;
         }
@@ -303,7 +304,7 @@ impl Topic {
                     is_delivered = true;
                 }
                 Happened::Kept | Happened::Known => {}
-                // Nothing is left out silently, not even by a mistake of ours.
+                // Nothing is left out silently, not even by a bug of the gateway.
                 Happened::Gap => one.connection.end(End::Restart { retry_after: Duration::ZERO }),
             }
         }
@@ -330,7 +331,7 @@ impl Topic {
         });
     }
 
-    /// The followers come back and read the log: what is held back has grown too long, or the log is another one.
+    /// Makes the followers come back and read the log: too much is held back, or the log is another one.
     pub(super) fn give_up(&mut self) {
         for one in self.readers.drain(..) {
             let retry_after = Duration::from_millis(one.connection.number() % 1000);

@@ -141,7 +141,7 @@ fn while_somebody_is_suspected_nobody_hears_anything() {
     topic.pass(&Frame::push(Body::Pong(proto::gateway::v1::Pong {})), None);
     assert_eq!(heard(&ann), [1]);
     topic.checked(&nobody(), 1);
-    // What was held back, then what passed meanwhile (0: it has no place in the log).
+    // The held back entries, then the frames that passed meanwhile (0: it has no sequence).
     assert_eq!(heard(&ann), [2, 0]);
 }
 

@@ -1,4 +1,4 @@
-//! How and why a WebSocket is closed.
+//! The closing of a WebSocket: codes and reasons.
 
 use tonic::Status;
 
@@ -16,7 +16,7 @@ pub(crate) mod code {
     pub(crate) const NOT_SIGNED_IN: u16 = 4401;
 }
 
-/// Why and how a connection is closed.
+/// The code, the reason and the last error with which a connection is closed.
 #[derive(Debug)]
 pub(crate) struct Close {
     pub(super) code: u16,
@@ -46,7 +46,7 @@ impl From<End> for Close {
     }
 }
 
-/// How to answer an error of the socket; nothing when there is nobody to answer.
+/// Returns the close for an error of the socket; `None` when the client is gone.
 pub(super) fn close_of(error: &axum::Error) -> Option<Close> {
     use tokio_tungstenite::tungstenite::Error;
     let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<Error>());

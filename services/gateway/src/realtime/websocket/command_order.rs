@@ -1,18 +1,18 @@
-//! The order of one connection's commands: those about one conversation one at a time, in the order in which they came;
-//! those about different conversations, and about none, beside each other.
+//! The order of one connection's commands: those about one conversation run one at a time, in their order of arrival;
+//! those about different conversations, and about none, run concurrently.
 //!
-//! So at most one send of a connection to a conversation is under way, the next waits here, and the order in which they
-//! are stored is the order in which they came. A client that waits for each answer notices nothing of it. When a send
-//! ends in a way that leaves open whether it was stored, those that wait behind it are not tried: otherwise they could
-//! be stored before the client has sent the first one again. The client sends all of them again, in its order.
+//! So at most one send of a connection to a conversation is in progress, the next waits here, and messages are stored
+//! in their order of arrival. A client that waits for each answer notices nothing of it. If the outcome of a send is
+//! unknown, the sends that wait behind it are not tried: otherwise they could be stored before the client repeats the
+//! first one. The client repeats all of them, in its order.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
 
-/// The commands that wait for one before them.
+/// The commands that wait for an earlier one.
 #[derive(Debug)]
 pub(super) struct CommandOrder<L, C> {
-    /// A lane is there while a command of it is under way.
+    /// A lane exists while a command of it is in progress.
     busy: HashMap<L, VecDeque<C>>,
 }
 
@@ -21,7 +21,7 @@ impl<L: Hash + Eq + Clone, C> CommandOrder<L, C> {
         Self { busy: HashMap::new() }
     }
 
-    /// A command has come. Returns it when it can begin now.
+    /// Adds a command. Returns it when it can begin now.
     pub(super) fn enter(&mut self, lane: &L, command: C) -> Option<C> {
         match self.busy.get_mut(lane) {
             Some(waiting) => {
@@ -35,20 +35,20 @@ impl<L: Hash + Eq + Clone, C> CommandOrder<L, C> {
         }
     }
 
-    /// The command under way is done. Returns the one that begins now.
+    /// Ends the command in progress. Returns the one that begins now.
     pub(super) fn leave(&mut self, lane: &L) -> Option<C> {
         let next = self.busy.get_mut(lane).and_then(VecDeque::pop_front);
         if next.is_none() {
             self.busy.remove(lane);
             if self.busy.is_empty() {
-                // An idle connection keeps nothing.
+                // An idle connection keeps no memory.
                 self.busy = HashMap::new();
             }
         }
         next
     }
 
-    /// Takes out what waits in a lane and is not to be tried.
+    /// Removes the waiting commands of a lane that are not to be tried.
     pub(super) fn clear(&mut self, lane: &L, is_meant: impl FnMut(&C) -> bool) -> Vec<C> {
         let Some(waiting) = self.busy.get_mut(lane) else { return Vec::new() };
         let (meant, others) = std::mem::take(waiting).into_iter().partition::<Vec<_>, _>(is_meant);

@@ -1,4 +1,4 @@
-//! The commands of one connection: what each does, in which order, and how it is answered.
+//! The commands of one connection: their execution, their order and their answers.
 
 use std::future::Future;
 use std::sync::Arc;
@@ -28,23 +28,23 @@ use crate::realtime::resume::Resume;
 use crate::realtime::session_watch::sign_in;
 use crate::upstream::clients::OnBehalf;
 
-/// How many `subscribe` and the like may wait for the one under way.
+/// The maximum number of `subscribe` and similar commands that wait for the one in progress.
 const CONTROLS: usize = 16;
 
-/// In which time commands are counted.
+/// The period in which commands are counted.
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// What comes one at a time.
+/// The commands that run one at a time.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Lane {
     Conversation(ConversationId),
-    /// A conversation that is named by those who are in it.
+    /// A conversation that is named by its members.
     People(Vec<String>),
-    /// A call of two people: its signals arrive in the order in which they were sent.
+    /// A call of two users: its signals arrive in the order in which they were sent.
     Call(CallId),
 }
 
-/// A command that is carried out by a service.
+/// A command that a service executes.
 pub(super) enum Job {
     Send(SendMessageRequest),
     AdvanceWatermark(AdvanceWatermarkRequest),
@@ -58,9 +58,9 @@ pub(super) enum Control {
     Gained(ConversationId, i64),
 }
 
-/// What has been done.
+/// A finished command.
 pub(super) enum Done {
-    /// With the answer. `left_open` when it was a send of which it is not known whether it was stored.
+    /// With the answer. `left_open` for a send of which it is unknown if it was stored.
     Job {
         lane: Option<Lane>,
         answer: Arc<Frame>,
@@ -138,7 +138,7 @@ impl Session {
         Ok(())
     }
 
-    /// Counts a command that is no send.
+    /// Counts a command other than a send.
     pub(super) fn count(&mut self) -> Result<(), Close> {
         if self.counted_since.elapsed() >= MINUTE {
             self.counted_since = Instant::now();
@@ -156,7 +156,7 @@ impl Session {
         Err(Close::saying(code::TOO_MANY_COMMANDS, "too_many_commands", fault))
     }
 
-    /// Whether a command keeps its rules; when not, that is its answer.
+    /// True when a command keeps its rules; otherwise it is answered with the violation.
     fn holds(&mut self, id: &str, command: &impl Incoming) -> bool {
         let violations = command.check();
         if violations.is_empty() {
@@ -178,7 +178,7 @@ impl Session {
         Resume::new(self.realtime.clone(), Arc::clone(&self.connection), Arc::clone(&self.identity))
     }
 
-    /// A hello on a connection that is signed in brings a new token of the same session.
+    /// Handles a hello on a connection that is signed in: it contains a new token of the same session.
     fn renew(&mut self, id: String, hello: Hello) {
         let realtime = self.realtime.clone();
         let outcome = async move {
@@ -206,7 +206,7 @@ impl Session {
         }
     }
 
-    /// One `subscribe` after the other: each begins where the one before it has left off.
+    /// Runs one `subscribe` after the other: each begins at the end of the one before it.
     pub(super) fn control(&mut self, control: Control) {
         if self.controlling {
             if self.controls.len() < CONTROLS || matches!(control, Control::Gained(..)) {
@@ -313,7 +313,7 @@ impl Session {
         }
     }
 
-    /// They might be stored before the one that has failed is sent again.
+    /// Refuses the sends behind a failed one: they might be stored before it is sent again.
     fn refuse_sends_behind(&mut self, lane: &Lane) {
         for (id, _) in self.lanes.clear(lane, |(_, job)| matches!(job, Job::Send(_))) {
             self.waiting -= 1;
@@ -324,13 +324,13 @@ impl Session {
         }
     }
 
-    /// Whether nothing is under way and everything has been said.
+    /// True when no command is in progress and every answer has been written.
     pub(super) fn is_at_rest(&self) -> bool {
         self.waiting == 0 && (self.under_way.is_empty() || (self.under_way.len() == 1 && self.controlling))
     }
 }
 
-/// Whether it is not known if something was done.
+/// True when the code leaves it unknown if the command was executed.
 fn is_left_open(code: Code) -> bool {
     match code {
         Code::Ok

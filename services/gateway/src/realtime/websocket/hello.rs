@@ -1,4 +1,4 @@
-//! The first frame of a WebSocket signs it in.
+//! The sign-in of a WebSocket by its first frame.
 
 use std::sync::Arc;
 
@@ -18,10 +18,10 @@ use crate::realtime::identity::{Identity, SignedIn};
 use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::session_watch::sign_in;
 
-/// A first frame has at most so many bytes.
+/// The maximum size of a first frame, in bytes.
 const MAX_HELLO: usize = 4 * 1024;
 
-/// Waits for the hello. `Err(None)` when the client has gone.
+/// Waits for the hello. `Err(None)` when the client is gone.
 pub(super) async fn await_hello(
     realtime: &Realtime,
     transport: &mut Transport,
@@ -47,7 +47,7 @@ pub(super) async fn await_hello(
     let refuse = |status: Status| match status.code() {
         Code::Unauthenticated => Close::saying(code::NOT_SIGNED_IN, "not_signed_in", status),
         Code::ResourceExhausted => Close::saying(code::TOO_MANY_COMMANDS, "too_many_connections", status),
-        // Nothing is wrong with the client: it comes back.
+        // The client is not at fault: it comes back.
         _ => Close::saying(code::RESTART, "unavailable", status),
     };
     let who = match who {
@@ -58,7 +58,7 @@ pub(super) async fn await_hello(
     let ready = ready(realtime, &who, &epoch);
     let connected = realtime.connect(slot, who, format);
     let (connection, identity) = connected.map_err(|fault| refuse(fault.into()))?;
-    // Before it is ready: who asks for the active call then misses none.
+    // Before it is ready: a client that then asks for the active call misses none.
     realtime.call_events().hear(identity.user_id()).await;
     connection.push(Frame::reply(id, Body::Ready(ready)));
     Ok((connection, identity, format))

@@ -24,13 +24,14 @@ use crate::http::middleware::client_ip::ClientAddress;
 use crate::realtime::Realtime;
 use crate::realtime::handshake::admit;
 
-/// A read buffer is held for as long as its connection: most frames of clients are small.
+/// The size of a read buffer, which lasts as long as its connection: most frames of clients are small.
 const READ_BUFFER: usize = 2 * 1024;
 
-/// So much is gathered before it is written, when more than one frame waits. It is not kept by those who are idle.
+/// The number of bytes that are gathered before they are written, if more than one frame waits. Idle connections do not
+/// keep this buffer.
 const WRITE_BUFFER: usize = 8 * 1024;
 
-/// The route of the socket.
+/// Returns the route of the socket.
 pub(crate) fn router<S>() -> axum::Router<S>
 where
     S: Clone + Send + Sync + 'static,
@@ -39,7 +40,7 @@ where
     axum::Router::new().route("/v1/socket", any(open))
 }
 
-/// Lets a client in, or says why not.
+/// Opens a connection, or refuses it.
 async fn open(
     State(realtime): State<Realtime>,
     address: Option<Extension<ClientAddress>>,
@@ -55,7 +56,7 @@ async fn open(
     serve(upgrade, &config.sockets, move |socket| session::run(realtime, socket, slot, who))
 }
 
-/// Answers an upgrade with the bounds of all sockets, and serves the socket in a task of its own.
+/// Answers an upgrade with the limits of all sockets, and serves the socket in a task of its own.
 pub(crate) fn serve<F>(
     upgrade: WebSocketUpgrade,
     config: &SocketsConfig,
@@ -72,8 +73,8 @@ where
         .on_upgrade(move |socket| contained(session(socket)))
 }
 
-/// A panic ends one connection and no other, and is counted. In a box of its own size: what surrounds it would otherwise
-/// hold room for it more than once.
+/// Contains a panic, so that it ends only its own connection, and counts it. The future is boxed at its own size: the
+/// surrounding futures would otherwise reserve room for it more than once.
 fn contained(session: impl Future<Output = ()> + Send + 'static) -> BoxFuture<'static, ()> {
     let outcome = AssertUnwindSafe(session).catch_unwind();
     let counted = outcome.map(|outcome| {

@@ -10,7 +10,7 @@ use crate::realtime::Realtime;
 use crate::upstream::clients::OnBehalf;
 use crate::{json, json_value};
 
-/// A call that may be made.
+/// A verified call.
 pub(in crate::realtime) struct Prepared {
     method: MethodDescriptor,
     request: DynamicMessage,
@@ -38,17 +38,17 @@ pub(in crate::realtime) fn prepare(call: Call) -> Result<Prepared, Fault> {
 }
 
 impl Prepared {
-    /// The conversation that the request names.
+    /// Returns the conversation that the request names.
     pub(in crate::realtime) fn conversation(&self) -> Option<&str> {
         self.conversation.as_deref()
     }
 
-    /// The call of two people that the request names.
+    /// Returns the call of two users that the request names.
     pub(in crate::realtime) fn call_of_people(&self) -> Option<&str> {
         self.call.as_deref()
     }
 
-    /// Makes the call.
+    /// Executes the call.
     pub(in crate::realtime) async fn carry_out(
         &self,
         realtime: &Realtime,

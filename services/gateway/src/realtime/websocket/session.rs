@@ -1,7 +1,7 @@
 //! One connection of the canonical API: signs in, then reads commands and answers them over its [`Transport`].
 //!
-//! It is one task. Commands run beside the reading and the writing, so that a slow answer holds up nothing but
-//! what comes after it in the same conversation ([`super::command_order`]).
+//! It is one task. Commands run beside the reading and the writing, so that a slow answer delays only later commands
+//! about the same conversation ([`super::command_order`]).
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,14 +31,14 @@ use crate::realtime::identity::{Identity, SignedIn};
 use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::resume::gained_conversation;
 
-/// How many commands of one connection may be under way or wait. While there are more, nothing is read.
+/// The maximum number of commands of one connection in progress or waiting. At the maximum, no frame is read.
 const UNDER_WAY: usize = 64;
 
-/// Serves one connection until it is over. `who` is known when the upgrade request carried a token.
+/// Serves one connection until it ends. `who` is known if the upgrade request carried a token.
 pub(super) async fn run(realtime: Realtime, socket: WebSocket, slot: ConnectionSlot, who: Option<SignedIn>) {
     let mut transport = Transport::new(socket, realtime.shared_config());
     let patience = realtime.config().sockets.hello_timeout;
-    // In a box, because it is over soon and takes more room than all that follows.
+    // Boxed, because it ends soon and takes more memory than the rest.
     let signed_in =
         Box::pin(tokio::time::timeout(patience, await_hello(&realtime, &mut transport, &slot, who))).await;
     let signed_in = signed_in.unwrap_or(Err(Some(Close::new(code::NO_HELLO, "no_hello"))));
@@ -52,7 +52,7 @@ pub(super) async fn run(realtime: Realtime, socket: WebSocket, slot: ConnectionS
     Box::pin(transport.close(close, last_frame(format))).await;
 }
 
-/// Encodes why a connection is closed.
+/// Encodes the reason for which a connection is closed.
 fn last_frame(format: Format) -> impl FnOnce(&Status) -> Option<Message> {
     move |status| Frame::error(String::new(), status).message(format)
 }
@@ -67,7 +67,7 @@ pub(super) fn decode(received: &Received) -> Result<ClientFrame, Fault> {
     }
 }
 
-/// What the connection wakes up for.
+/// The events that wake the connection.
 enum Step {
     Heard(Received),
     Done(Done),
@@ -121,7 +121,7 @@ impl Session {
         }
     }
 
-    /// Runs until the connection is over. Says how to close it; nothing when the client has gone.
+    /// Runs until the connection ends. Returns the close to send; `None` when the client is gone.
     async fn serve(mut self, transport: &mut Transport) -> Option<Close> {
         loop {
             let step = std::future::poll_fn(|cx| self.poll_step(transport, cx)).await;
@@ -163,7 +163,7 @@ impl Session {
         transport.poll_timer(cx).map(|outcome| outcome.map_or_else(Step::Over, |()| Step::Tick))
     }
 
-    /// One who follows all follows what it comes into.
+    /// Follows conversations that the user joins, on a connection that follows all.
     fn look_at(&mut self, frame: &Frame) {
         if let Some(Body::UserEvent(event)) = frame.body()
             && self.connection.follows_all()
@@ -176,7 +176,7 @@ impl Session {
     fn hear(&mut self, received: &Received) -> Result<(), Option<Close>> {
         match decode(received) {
             Ok(ClientFrame { id, command }) => self.command(id, command).map_err(Some),
-            // What can be answered is answered: only the command is wrong, not the connection.
+            // An invalid command with an id is answered: only the command is invalid, not the connection.
             Err(fault) => match id_of(received) {
                 Some(id) => {
                     self.count()?;
@@ -203,7 +203,7 @@ impl Outgoing for Session {
     }
 }
 
-/// The id of a frame that is wrong otherwise.
+/// Returns the id of an otherwise invalid frame.
 fn id_of(received: &Received) -> Option<String> {
     #[derive(serde::Deserialize)]
     struct Named {

@@ -1,6 +1,6 @@
-//! A WebSocket, in and out. Frames that wait leave together: all are handed to the socket, then it is flushed once.
-//! The transport pings, closes what is silent or takes nothing, and keeps the bounds of frames; the meaning of frames is
-//! the business of whoever uses it. It holds no buffers while it is idle.
+//! A WebSocket, in and out. Waiting frames leave together: all are handed to the socket, then it is flushed once. The
+//! transport pings, closes a connection that is silent or reads nothing, and enforces the limits of frames; the meaning
+//! of frames is left to its user. It holds no buffers while it is idle.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -18,21 +18,21 @@ use super::close::{Close, close_of, code};
 use crate::config::Config;
 use crate::realtime::connection::End;
 
-/// How long a client may take nothing of what is written to it.
+/// The longest time for which a client may read nothing of the written bytes.
 const STALLED: Duration = Duration::from_secs(10);
 
-/// How long the client may take to take in a close, and to answer it.
+/// The longest time for the client to receive a close, and to answer it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// The same for a client that is slow: what was written before has to leave first.
+/// The same for a client that is slow: earlier frames have to leave first.
 const SLOW_CLOSE_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What leaves over a transport, encoded.
+/// The source of the messages that a transport sends, encoded.
 pub(crate) trait Outgoing {
-    /// The next message, or how the connection ends once there is none. `None` for a frame that is not shown.
+    /// Returns the next message, or the connection's end once there is none. `None` for a frame that is not shown.
     fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Option<Message>, End>>;
 
-    /// How the connection has ended; wakes up when it does, while nothing can be written.
+    /// Returns the end of the connection; wakes up when it ends, while nothing can be written.
     fn poll_ended(&mut self, cx: &mut Context<'_>) -> Poll<End>;
 }
 
@@ -43,16 +43,16 @@ pub(crate) enum Received {
     Binary(Bytes),
 }
 
-/// A WebSocket, in and out. `Err(None)`, and `None` for a close, mean that the client has gone.
+/// A WebSocket, in and out. `Err(None)`, and `None` for a close, mean that the client is gone.
 pub(crate) struct Transport {
     socket: WebSocket,
     config: Arc<Config>,
     timer: Pin<Box<Sleep>>,
     heard_at: Instant,
     pinged_at: Instant,
-    /// Whether something has been handed to the socket and not flushed.
+    /// True when messages have been handed to the socket and not flushed.
     unflushed: bool,
-    /// Since when the client has taken nothing.
+    /// The time since which the client has read nothing.
     stalled_since: Option<Instant>,
     frames_in: Counter,
     frames_out: Counter,
@@ -75,12 +75,12 @@ impl Transport {
         }
     }
 
-    /// Waits for the next frame, and writes nothing but answers to pings meanwhile.
+    /// Waits for the next frame, and writes only answers to pings meanwhile.
     pub(crate) async fn receive(&mut self) -> Result<Received, Option<Close>> {
         std::future::poll_fn(|cx| self.poll_receive(cx)).await
     }
 
-    /// The next frame.
+    /// Returns the next frame.
     pub(crate) fn poll_receive(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Option<Close>>> {
         loop {
             let received = match std::task::ready!(Pin::new(&mut self.socket).poll_next(cx)) {
@@ -99,7 +99,7 @@ impl Transport {
         }
     }
 
-    /// Writes what waits. Ready only when the connection is over, with how to close it.
+    /// Writes the waiting frames. Ready only when the connection is over, with the close to send.
     pub(crate) fn poll_write(
         &mut self,
         outgoing: &mut impl Outgoing,
@@ -138,7 +138,7 @@ impl Transport {
         Poll::Pending
     }
 
-    /// The client takes nothing at the moment; the queue fills up, and may overflow meanwhile.
+    /// Handles a client that reads nothing at the moment; the queue fills up, and may overflow meanwhile.
     fn stall(&mut self, outgoing: &mut impl Outgoing, cx: &mut Context<'_>) -> Poll<Option<Close>> {
         if self.stalled_since.is_none() {
             self.stalled_since = Some(Instant::now());
@@ -146,13 +146,13 @@ impl Transport {
         }
         match outgoing.poll_ended(cx) {
             Poll::Ready(end @ (End::TooSlow | End::SignedOut)) => Poll::Ready(Some(end.into())),
-            // What waits is written before it goes.
+            // Waiting frames are written before it ends.
             Poll::Ready(End::Restart { .. } | End::Gone) | Poll::Pending => Poll::Pending,
         }
     }
 
-    /// Pings when it is time. Ready with `Ok` when something may have to be written now, and with how to close when the
-    /// client is silent or takes nothing.
+    /// Pings when it is due. Ready with `Ok` when something may have to be written now, and with the close to send when
+    /// the client is silent or reads nothing.
     pub(crate) fn poll_timer(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Option<Close>>> {
         std::task::ready!(self.timer.as_mut().poll(cx));
         let outcome = self.tick();
@@ -177,7 +177,7 @@ impl Transport {
         }
         if now >= self.pinged_at + config.ping_interval {
             self.pinged_at = now;
-            // One that is stalled has enough to read already.
+            // A stalled client has unread bytes already.
             if self.stalled_since.is_none() {
                 Pin::new(&mut self.socket).start_send(Message::Ping(Bytes::new())).map_err(|_| None)?;
                 self.unflushed = true;
@@ -186,8 +186,8 @@ impl Transport {
         Ok(())
     }
 
-    /// Says why, closes, and gives the client a moment to take it in. With `None` it confirms the client's own close,
-    /// when it was one. `encode` makes the last frame from the error of the close.
+    /// Sends the error and the close, and gives the client a moment to receive them. `None` confirms the client's own
+    /// close, if it was one. `encode` makes the last frame from the error of the close.
     pub(crate) async fn close(
         mut self,
         close: Option<Close>,
@@ -205,9 +205,9 @@ impl Transport {
             let frame = CloseFrame { code: close.code, reason: close.why.into() };
             self.socket.send(Message::Close(Some(frame))).await
         };
-        // One that does not listen is not waited for.
+        // There is no wait for a client that does not read.
         if matches!(tokio::time::timeout(patience, closing).await, Ok(Ok(()))) {
-            // Dropping a socket that has unread data would cut off what we have just said.
+            // Dropping a socket that has unread data would cut off the last frames.
             let answer = async { while let Some(Ok(_)) = self.socket.recv().await {} };
             let _ = tokio::time::timeout(CLOSE_TIMEOUT, answer).await;
         }

@@ -1,4 +1,4 @@
-//! To edit, delete and unsend a message.
+//! Editing, deleting and unsending messages.
 
 use proto::messaging::v1::content::Kind;
 use proto::messaging::v1::{

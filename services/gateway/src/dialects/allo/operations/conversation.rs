@@ -1,4 +1,4 @@
-//! To make a conversation, and to join one.
+//! Creating and joining conversations.
 
 use proto::conversation::v1::{
     Conversation, ConversationKind, CreateConversationRequest, GetConversationRequest,
@@ -14,7 +14,7 @@ use crate::dialects::backend::Actor;
 use crate::dialects::fields::Fields;
 use crate::http::error::Problem;
 
-/// Joins a room or an open conversation; any other has to be the actor's own.
+/// Joins a room or an open conversation; of any other the actor has to be a member.
 pub(super) async fn join(dialects: &Dialects, actor: &Actor, fields: &Fields) -> Result<Done, Problem> {
     let id = conversation_id(fields)?.to_string();
     let get = GetConversationRequest { conversation_id: id.clone() };
@@ -28,12 +28,12 @@ pub(super) async fn join(dialects: &Dialects, actor: &Actor, fields: &Fields) ->
     Ok(Done { answer, follow: Some(conversation) })
 }
 
-/// True for a conversation that others may come into.
+/// True for a conversation that other users may join.
 fn is_open(conversation: &Conversation) -> bool {
     conversation.kind() == ConversationKind::Room || conversation.external_namespace == NAMESPACE
 }
 
-/// Makes a conversation. Its owner is the actor, who always takes part.
+/// Creates a conversation. Its owner is the actor, who is always a member.
 pub(super) async fn create(dialects: &Dialects, actor: &Actor, fields: &Fields) -> Result<Done, Problem> {
     let mut users = Vec::new();
     for text in fields.texts("participants")? {

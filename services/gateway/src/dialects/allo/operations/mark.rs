@@ -1,4 +1,4 @@
-//! To read, pin, react to, vote on and report a message.
+//! Reading, pinning, reacting to, voting on and reporting messages.
 
 use chassis::fault::Fault;
 use proto::messaging::v1::{
@@ -79,7 +79,7 @@ pub(super) async fn vote(dialects: &Dialects, actor: &Actor, fields: &Fields) ->
     Ok(json!({"messageId": id, "optionIndex": index, "votes": votes}).into())
 }
 
-/// Reports a message to those who moderate the conversation.
+/// Reports a message to the moderators of the conversation.
 pub(super) async fn report(dialects: &Dialects, actor: &Actor, fields: &Fields) -> Result<Done, Problem> {
     let (id, reason) = (message_id(fields)?.to_string(), fields.required("reason")?);
     let report = ReportMessageRequest {

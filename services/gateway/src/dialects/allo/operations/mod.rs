@@ -62,17 +62,17 @@ impl Operation {
         ("votePoll", Self::VotePoll),
     ];
 
-    /// The operation of an event.
+    /// Returns the operation of an event.
     pub(super) fn named(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, operation)| *operation)
     }
 
-    /// The operation of a path, in any letter case.
+    /// Returns the operation of a path, in any letter case.
     pub(super) fn of_path(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, operation)| *operation)
     }
 
-    /// True when it makes something that was not there.
+    /// True when it creates something.
     pub(super) fn creates(self) -> bool {
         self.sends() || matches!(self, Self::CreateConversation | Self::ScheduleMessage | Self::ReportMessage)
     }
@@ -91,7 +91,7 @@ impl Operation {
         )
     }
 
-    /// The field that names the acting user, and the name, when the request has it.
+    /// Returns the field that names the acting user, and the name, if the request has it.
     pub(super) fn names_actor(self, fields: &Fields) -> Result<Option<(&'static str, String)>, Fault> {
         if let Some(name) = fields.filled("userID")? {
             return Ok(Some(("userID", name)));
@@ -107,7 +107,7 @@ impl Operation {
     }
 }
 
-/// What an operation has done.
+/// The result of an operation.
 pub(super) struct Done {
     /// The answer over HTTP and to an event that waits for one.
     pub(super) answer: Value,
@@ -121,7 +121,7 @@ impl From<Value> for Done {
     }
 }
 
-/// Carries out an operation. An external account comes into an open conversation by its first act there.
+/// Executes an operation. An external account joins an open conversation by its first action there.
 pub(super) async fn perform(
     dialects: &Dialects,
     operation: Operation,
@@ -153,7 +153,7 @@ async fn once(
     actor: &Actor,
     fields: &Fields,
 ) -> Result<Done, Problem> {
-    // Each in a box of its own size: together they are too large for the stack of a worker.
+    // Each is boxed at its own size: together they are too large for the stack of a worker.
     let carried_out = match operation {
         Operation::JoinConversation => conversation::join(dialects, actor, fields).boxed(),
         Operation::CreateConversation => conversation::create(dialects, actor, fields).boxed(),
@@ -177,12 +177,12 @@ async fn once(
     carried_out.await
 }
 
-/// The conversation in the field `conversationID`.
+/// Returns the conversation in the field `conversationID`.
 fn conversation_id(fields: &Fields) -> Result<ConversationId, Fault> {
     ids::conversation("conversationID", &fields.required("conversationID")?)
 }
 
-/// The message in the field `messageId`.
+/// Returns the message in the field `messageId`.
 fn message_id(fields: &Fields) -> Result<MessageId, Fault> {
     ids::message("messageId", &fields.required("messageId")?)
 }

@@ -1,4 +1,4 @@
-//! To send a message of any kind, now or later.
+//! Sending messages of any kind, now or later.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::dialects::fields::Fields;
 use crate::dialects::{Dialects, ids, text as texts, time};
 use crate::http::error::Problem;
 
-/// The bounds of the life of an ephemeral message, in milliseconds.
+/// The bounds of the lifetime of an ephemeral message, in milliseconds.
 const SHORTEST_LIFE: i64 = 1000;
 const LONGEST_LIFE: i64 = 28 * 24 * 60 * 60 * 1000;
 
@@ -112,7 +112,7 @@ pub(super) async fn forward(dialects: &Dialects, actor: &Actor, fields: &Fields)
     Ok(show::message(dialects, actor.address, &message).await?.into())
 }
 
-/// Sends a text at a time to come; one whose time has passed is sent at once.
+/// Sends a text at a future time; a text whose time has passed is sent at once.
 pub(super) async fn schedule(dialects: &Dialects, actor: &Actor, fields: &Fields) -> Result<Done, Problem> {
     let text = texts::message("message", &fields.required("message")?)?;
     let at = time::field(fields, "scheduledTime")?;

@@ -1,7 +1,7 @@
 //! One connection of Socket.IO: its operations in order, and the logs that it follows.
 //!
-//! Open conversations are followed as the anonymous viewer, others as the user who is in them. A conversation is followed
-//! by one of them only.
+//! Open conversations are followed as the anonymous viewer, others as the user who is a member. A conversation is
+//! followed by only one of them.
 
 mod pushes;
 
@@ -33,13 +33,13 @@ use crate::realtime::subscriber::Subscriber;
 
 pub(in crate::dialects) use self::pushes::Push;
 
-/// The number of users that one connection may act as.
+/// The maximum number of users that one connection may act as.
 const MAX_USERS: usize = 8;
 
-/// The time until the own log of a user is followed.
+/// The longest time until the own log of a user is followed.
 const FOLLOW_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// The number of conversations that a connection may follow.
+/// The maximum number of conversations that a connection may follow.
 const MAX_FOLLOWED: usize = 1000;
 
 /// One connection.
@@ -54,9 +54,9 @@ pub(in crate::dialects) struct Session {
     /// The view of the anonymous viewer, once an open conversation is followed.
     anonymous: Option<Subscriber>,
     followed: HashSet<ConversationId>,
-    /// What has happened while the connection waited for something else.
+    /// The pushes that arrived while the connection waited for something else.
     kept: VecDeque<Push>,
-    /// The conversations that were made on this connection: their maker has been told.
+    /// The conversations that were created on this connection: their creator has been told.
     made: HashSet<ConversationId>,
 }
 
@@ -67,7 +67,7 @@ struct User {
 }
 
 impl Session {
-    /// A connection; with the user of a token, who acts in every operation.
+    /// Creates a connection; with the user of a token, who acts in every operation.
     pub(in crate::dialects) fn new(
         dialects: Dialects,
         realtime: Realtime,
@@ -87,7 +87,7 @@ impl Session {
         }
     }
 
-    /// Hears of what concerns the user of the token, before they do anything.
+    /// Follows the logs of the user of the token, before they do anything.
     pub(in crate::dialects) async fn begin(&mut self) {
         let Some(actor) = self.user.clone() else { return };
         if let Err(problem) = self.act_as(actor).await {
@@ -95,7 +95,7 @@ impl Session {
         }
     }
 
-    /// Carries out an event.
+    /// Executes an event.
     pub(in crate::dialects) async fn hear(&mut self, event: Event) {
         match self.carry_out(&event).await {
             Ok(answer) => self.client.answer(&event, &answer),
@@ -103,7 +103,7 @@ impl Session {
         }
     }
 
-    /// Answers an event that is not carried out.
+    /// Answers an event that is not executed.
     pub(in crate::dialects) fn refuse(&self, event: &Event, fault: &Fault) {
         self.refuse_with(event, &Problem::from(fault.clone()));
     }
@@ -114,7 +114,7 @@ impl Session {
         self.client.answer(event, &body);
     }
 
-    /// True when the connection is nobody's and follows nothing.
+    /// True when the connection has no user and follows nothing.
     pub(in crate::dialects) fn is_idle(&self) -> bool {
         self.user.is_none() && self.users.is_empty() && self.anonymous.is_none()
     }
@@ -134,7 +134,7 @@ impl Session {
         Ok(done.answer)
     }
 
-    /// Tells the others that a user types, or no longer.
+    /// Tells the others that a user types, or no longer types.
     async fn signal(&mut self, event: &Event, fields: &Fields) -> Result<Value, Problem> {
         let kind = match event.name.as_str() {
             "typing" => SignalKind::Typing,
@@ -151,8 +151,8 @@ impl Session {
         Ok(json!({"conversationID": id.to_string()}))
     }
 
-    /// The user who acts: that of the token; without one, the user that the operation names, the one that the connection
-    /// acted as last, or one named by the connection itself.
+    /// Returns the acting user: that of the token; without one, the user that the operation names, the user that the
+    /// connection acted as last, or one named by the connection itself.
     async fn actor(&mut self, operation: Operation, fields: &Fields) -> Result<Actor, Problem> {
         if let Some(actor) = self.user.clone() {
             actor::require_same(&actor, fields)?;
@@ -174,7 +174,7 @@ impl Session {
         self.act_as(actor).await
     }
 
-    /// Hears of what concerns a user from now on.
+    /// Follows the logs of a user from now on.
     async fn act_as(&mut self, actor: Actor) -> Result<Actor, Problem> {
         if let Some(at) = self.users.iter().position(|user| user.actor.user_id == actor.user_id) {
             let user = self.users.remove(at);
@@ -189,7 +189,7 @@ impl Session {
         let subscriber = Subscriber::of_user(&self.realtime, self.client.slot(), who, Format::Typed).await?;
         subscriber.handle().follow_own_log()?;
         self.users.push(User { actor: actor.clone(), subscriber });
-        // What the act brings about is told, so the log is followed before the act.
+        // The client is told of the effects of the operation, so the log is followed before the operation.
         match tokio::time::timeout(FOLLOW_TIMEOUT, self.caught_up(actor.user_id)).await {
             Ok(()) => Ok(actor),
             Err(_) => {
@@ -232,7 +232,7 @@ impl Session {
         Ok(())
     }
 
-    /// Follows a conversation no more.
+    /// Stops following a conversation.
     fn unfollow(&mut self, conversation: ConversationId) {
         if self.followed.remove(&conversation) {
             for follower in self.followers() {
@@ -257,7 +257,7 @@ impl Session {
     }
 }
 
-/// The fields of an event. A conversation may be named by its bare id.
+/// Returns the fields of an event. A conversation may be named by its bare id.
 fn fields(event: &Event) -> Result<Fields, Fault> {
     match event.args.first() {
         Some(Value::String(id))

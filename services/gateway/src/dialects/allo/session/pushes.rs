@@ -1,4 +1,4 @@
-//! What happens in the conversations of a connection, and to its users, as clients of this API hear it.
+//! Events in the conversations of a connection, and of its users, as clients of this API receive them.
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -20,31 +20,31 @@ use crate::http::error::Problem;
 use crate::realtime::connection::End;
 use crate::realtime::frame::Frame;
 
-/// The number of messages of a purge that are told one by one.
+/// The number of messages of a purge that are reported one by one.
 const PURGED: usize = 200;
 
-/// The one whose view has seen something.
+/// The viewer of a view that has an event.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::dialects) enum Follower {
     User(UserId),
     Anonymous,
 }
 
-/// What has happened for a connection.
+/// An event for a connection.
 pub(in crate::dialects) enum Push {
-    /// Something that a view has seen.
+    /// A frame of a view.
     Frame(Follower, Arc<Frame>),
     /// A view has ended.
     Ended(Follower, End),
 }
 
 impl Session {
-    /// Waits for what happens next. Nothing is lost when it is dropped before it is ready.
+    /// Waits for the next push. No push is lost when it is dropped before it is ready.
     pub(in crate::dialects) async fn next(&mut self) -> Push {
         std::future::poll_fn(|cx| self.poll_next(cx)).await
     }
 
-    /// Waits until the own log of a user is followed, or its view has ended. What happens meanwhile is kept.
+    /// Waits until the own log of a user is followed, or its view has ended. Events in between are kept.
     pub(super) async fn caught_up(&mut self, user: UserId) {
         loop {
             let push = std::future::poll_fn(|cx| self.poll_views(cx)).await;
@@ -82,7 +82,7 @@ impl Session {
         Poll::Pending
     }
 
-    /// Tells the client what has happened.
+    /// Sends the event to the client.
     pub(in crate::dialects) async fn show(&mut self, push: Push) {
         let (follower, frame) = match push {
             Push::Frame(follower, frame) => (follower, frame),
@@ -97,14 +97,14 @@ impl Session {
         };
         if let Err(problem) = told {
             tracing::warn!(reason = problem.fault().reason(), "a client is not told what has happened");
-            // What is left out without a word would be lost: the client comes back.
+            // Omitting the event silently would lose it: the client comes back.
             self.client.end(socketio::End::Restart);
         }
     }
 
     fn ended(&mut self, follower: Follower, end: End) {
         match (follower, end) {
-            // The session of a name has ended; its next act begins another.
+            // The session of a name has ended; its next action begins another.
             (Follower::User(id), End::SignedOut) if self.user.is_none() => {
                 self.users.retain(|user| user.actor.user_id != id);
             }
@@ -114,7 +114,7 @@ impl Session {
         }
     }
 
-    /// The right by which a view reads.
+    /// Returns the rights with which a view reads.
     fn reader(&self, follower: Follower) -> Authority {
         match self.actor_of(follower) {
             Some(actor) => Authority::User(actor),
@@ -135,7 +135,7 @@ impl Session {
             Some(event::Payload::ConversationDeleted(_)) => {
                 self.leave(&event.conversation_id, "the conversation was deleted");
             }
-            // In an open conversation the view goes on: everyone may look on there.
+            // In an open conversation the view continues: everyone may read there.
             Some(event::Payload::MemberRemoved(removed))
                 if follower != Follower::Anonymous && self.is_own(&removed.user_id) =>
             {
@@ -156,7 +156,7 @@ impl Session {
         self.client.emit("error", &json!({"message": why, "conversationID": conversation}));
     }
 
-    /// Tells of the newest messages of a purge, one by one.
+    /// Reports the newest messages of a purge, one by one.
     async fn show_purge(
         &mut self,
         follower: Follower,
@@ -185,7 +185,7 @@ impl Session {
         Ok(())
     }
 
-    /// Tells that a member has read up to a message.
+    /// Reports that a member has read up to a message.
     async fn show_receipt(&mut self, follower: Follower, watermark: &Watermark) -> Result<(), Problem> {
         if watermark.read_sequence <= watermark.previous_read_sequence {
             return Ok(());
@@ -252,13 +252,13 @@ impl Session {
             .is_some_and(|user| user.subscriber.handle().connection().followed().contains(&key))
     }
 
-    /// Tells a participant of a conversation that somebody else has made.
+    /// Tells a participant of a conversation that another user has created.
     async fn show_conversation(&mut self, follower: Follower, id: &str) -> Result<(), Problem> {
         let Some(actor) = self.actor_of(follower) else { return Ok(()) };
         let get = GetConversationRequest { conversation_id: id.to_owned() };
         let conversation = match self.dialects.backend.call(&actor, get).await {
             Ok(got) => got.conversation.unwrap_or_default(),
-            // It has gone again, or the user is out again.
+            // It was deleted again, or the user has left again.
             Err(problem) if problem.status() == http::StatusCode::NOT_FOUND => return Ok(()),
             Err(problem) => return Err(problem),
         };
@@ -267,7 +267,7 @@ impl Session {
         Ok(())
     }
 
-    /// Tells the reporter and those who moderate of a report, never the author of the message.
+    /// Tells the reporter and the moderators of a report, never the author of the message.
     async fn show_report(&mut self, follower: Follower, report: &Report) -> Result<(), Problem> {
         let Some(actor) = self.actor_of(follower) else { return Ok(()) };
         if report.sender_id == actor.user_id.to_string() {

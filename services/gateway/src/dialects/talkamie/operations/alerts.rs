@@ -1,4 +1,4 @@
-//! `GET /alerts`, and alerts with what they are about.
+//! `GET /alerts`, and alerts with the objects that they are about.
 
 use std::collections::HashMap;
 
@@ -22,7 +22,7 @@ use crate::http::error::Problem;
 const KINDS: [AlertKind; 4] =
     [AlertKind::ConnectionRequest, AlertKind::MessageRequest, AlertKind::Schedule, AlertKind::Review];
 
-/// Lists the alerts of the user, the one that changed last first.
+/// Lists the alerts of the user, the last changed first.
 pub(in crate::dialects::talkamie) async fn list(
     session: &Session,
     fields: &Fields,
@@ -38,7 +38,7 @@ pub(in crate::dialects::talkamie) async fn list(
     Ok(Reply::page(json!(shown(session, &answer.alerts).await?), &answer.next_page_token))
 }
 
-/// The number of unread alerts of the kinds that this API shows.
+/// Returns the number of unread alerts of the kinds that this API shows.
 pub(in crate::dialects::talkamie) async fn unread(session: &Session) -> Result<i32, Problem> {
     let list = ListAlertsRequest {
         only_unread: true,
@@ -49,7 +49,7 @@ pub(in crate::dialects::talkamie) async fn unread(session: &Session) -> Result<i
     Ok(session.call(list).await?.unread_count)
 }
 
-/// Alerts with what they are about. Kinds that this API does not know are left out.
+/// Returns alerts with the objects that they are about. Kinds that this API does not know are left out.
 pub(in crate::dialects::talkamie) async fn shown(
     session: &Session,
     alerts: &[Alert],
@@ -86,7 +86,7 @@ fn by_id<T>(things: &[T], id: impl Fn(&T) -> &String, shown: Vec<Value>) -> Hash
     things.iter().map(|thing| id(thing).clone()).zip(shown).collect()
 }
 
-/// The bookings that alerts are about.
+/// Returns the bookings that alerts are about.
 async fn booked<'a>(
     session: &Session,
     alerts: impl Iterator<Item = &'a Alert>,
@@ -105,7 +105,7 @@ async fn booking(session: &Session, alert: &Alert) -> Result<Option<Schedule>, P
     }
 }
 
-/// The reviews that alerts are about. One that was deleted is left out.
+/// Returns the reviews that alerts are about. Deleted ones are left out.
 async fn reviews<'a>(
     session: &Session,
     alerts: impl Iterator<Item = &'a Alert>,
@@ -120,7 +120,7 @@ async fn reviews<'a>(
     Ok(by_id(&found, |review| &review.review_id, shown.collect()))
 }
 
-/// The chats and the messages that alerts are about.
+/// Returns the chats and the messages that alerts are about.
 async fn talks(
     session: &Session,
     alerts: &[&Alert],
@@ -145,7 +145,7 @@ async fn talks(
     Ok((chats, all(messages).await?.into_iter().flatten().collect()))
 }
 
-/// The message of an alert as it is shown, under its id.
+/// Returns the message of an alert as it is shown, under its id.
 async fn told(
     session: &Session,
     alert: &Alert,
@@ -156,7 +156,7 @@ async fn told(
     Ok(shown.into_iter().next().map(|shown| (alert.message_id.clone(), shown)))
 }
 
-/// The message of an alert: lists have it, pushes do not.
+/// Returns the message of an alert: lists have it, pushes do not.
 async fn message(session: &Session, alert: &Alert) -> Result<Option<Message>, Problem> {
     if alert.message.is_some() {
         return Ok(alert.message.clone());

@@ -27,17 +27,17 @@ const PROVIDER: &str = "x-auth-provider";
 /// The longest name of a device, in characters.
 const MAX_DEVICE: usize = 64;
 
-/// The number of names that are tried when a suggested one was taken in the meantime.
+/// The number of names to try if a suggested one was taken in the meantime.
 const TRIES: usize = 3;
 
-/// The reason for which an address is refused that was not verified with a code.
+/// The reason of the refusal of an address that was not verified with a code.
 const NOT_VERIFIED: &str = "ERROR_REASON_EMAIL_NOT_VERIFIED";
 
-/// The reason for which a name is refused that is taken.
+/// The reason of the refusal of a taken name.
 const NAME_TAKEN: &str = "ERROR_REASON_USERNAME_TAKEN";
 
-/// Makes an account with an e-mail address and a password, or with a provider. In production the address must have been
-/// verified with a code: only those who read the mail of an address are told whether it has an account.
+/// Creates an account with an e-mail address and a password, or with a provider. In production the address must have
+/// been verified with a code: only a client with access to the address is told if it has an account.
 pub(in crate::dialects::talkamie) async fn sign_up(
     dialects: &Dialects,
     request: &HttpRequest,
@@ -53,7 +53,7 @@ pub(in crate::dialects::talkamie) async fn sign_up(
         device_name: device(request),
         username: String::new(),
         require_verified_email: !dialects.backend.is_development(),
-        // Clients are told of a taken address. In production that takes the code.
+        // Clients are told that an address is taken. In production that requires the code.
         require_unclaimed_email: dialects.backend.is_development(),
     };
     let category = fields.filled("type")?;
@@ -63,7 +63,7 @@ pub(in crate::dialects::talkamie) async fn sign_up(
     signed_in(&session, &token).await
 }
 
-/// Registers under a name that the service suggests: people of this API sign in with their address.
+/// Registers under a name that the service suggests: users of this API sign in with their address.
 async fn register(
     dialects: &Dialects,
     request: &HttpRequest,
@@ -87,8 +87,8 @@ async fn register(
     Err(Fault::internal().into())
 }
 
-/// What an account of this API begins with: its type, that others find it by its address, which clients of this API
-/// search for, and that others write to it after a request only.
+/// Sets up a new account of this API: its type, that other users find it by its address, which clients of this API
+/// search for, and that strangers need a request to write to it.
 async fn prepare(session: &Session, category: Option<String>) -> Result<(), Problem> {
     let privacy = Privacy { first_contact: FirstContact::AfterRequest.into(), ..Privacy::default() };
     let update = UpdatePrivacyRequest {
@@ -131,7 +131,7 @@ pub(in crate::dialects::talkamie) async fn sign_in(
     signed_in(&session(dialects, request, &token).await?, &token).await
 }
 
-/// Signs in with a provider. The first time makes the account.
+/// Signs in with a provider. The first sign-in creates the account.
 async fn with_provider(dialects: &Dialects, request: &HttpRequest) -> Result<Reply, Problem> {
     let Some((provider, id_token)) = provider(request)? else {
         return Err(Fault::invalid(PROVIDER, "is required").into());
@@ -153,7 +153,7 @@ async fn with_provider(dialects: &Dialects, request: &HttpRequest) -> Result<Rep
     signed_in(&session, &token).await
 }
 
-/// Reads the header of a provider.
+/// Reads the provider header.
 fn provider(request: &HttpRequest) -> Result<Option<(String, String)>, Fault> {
     let Some(text) = request.header(PROVIDER).and_then(token) else { return Ok(None) };
     let parts =
@@ -180,12 +180,12 @@ async fn signed_in(session: &Session, token: &str) -> Result<Reply, Problem> {
     Ok(Reply::new(json!({"user": user, "tokens": tokens(token)})))
 }
 
-/// One token serves as both.
+/// Returns the tokens: one token serves as both.
 fn tokens(token: &str) -> Value {
     json!({"access": token, "refresh": token})
 }
 
-/// The user of the token.
+/// Returns the user of the token.
 pub(in crate::dialects::talkamie) async fn by_token(session: &Session) -> Result<Reply, Problem> {
     Ok(Reply::new(json!({"user": users::own(session).await?})))
 }
@@ -196,7 +196,7 @@ pub(in crate::dialects::talkamie) async fn sign_out(session: &Session) -> Result
     Ok(Reply::done())
 }
 
-/// A new token for one that is valid: the bearer token, or the one in the body.
+/// Returns a new token for a valid one: the bearer token, or the one in the body.
 pub(in crate::dialects::talkamie) async fn refresh(
     dialects: &Dialects,
     request: &HttpRequest,

@@ -1,4 +1,4 @@
-//! `/availability/weekly` and `/availability/custom`: when a user is free.
+//! `/availability/weekly` and `/availability/custom`: the availability of a user.
 
 use chassis::fault::Fault;
 use futures_util::try_join;
@@ -18,7 +18,7 @@ use crate::http::error::Problem;
 /// The end of a day.
 const MIDNIGHT: &str = "24:00";
 
-/// The week and the dates of the user, for the user's own object.
+/// Returns the week and the dates of the user, for the user's own object.
 pub(in crate::dialects::talkamie) async fn both(session: &Session) -> Result<Value, Problem> {
     let (weekly, custom) = try_join!(
         session.call(GetWeeklyAvailabilityRequest {}),
@@ -27,13 +27,13 @@ pub(in crate::dialects::talkamie) async fn both(session: &Session) -> Result<Val
     Ok(json!({"weekly": show_week(weekly.availability.as_ref()), "custom": show_dates(&custom.days)}))
 }
 
-/// The week of the user.
+/// Returns the week of the user.
 pub(in crate::dialects::talkamie) async fn weekly(session: &Session) -> Result<Reply, Problem> {
     let week = session.call(GetWeeklyAvailabilityRequest {}).await?.availability;
     Ok(Reply::new(show_week(week.as_ref())))
 }
 
-/// Sets the week as a whole. Lengths of slots and buffers, which this API does not have, stay as they are.
+/// Sets the whole week. Slot lengths and buffers, which this API does not have, stay as they are.
 pub(in crate::dialects::talkamie) async fn set_weekly(
     session: &Session,
     fields: &Fields,
@@ -59,13 +59,13 @@ pub(in crate::dialects::talkamie) async fn set_weekly(
     Ok(Reply::new(show_week(week.as_ref())))
 }
 
-/// The dates of the user that differ from the week.
+/// Returns the dates of the user that differ from the week.
 pub(in crate::dialects::talkamie) async fn custom(session: &Session) -> Result<Reply, Problem> {
     let days = session.call(GetCustomAvailabilityRequest {}).await?.days;
     Ok(Reply::new(show_dates(&days)))
 }
 
-/// Sets some dates; one that is null follows the week again.
+/// Sets some dates; a date that is null follows the week again.
 pub(in crate::dialects::talkamie) async fn set_custom(
     session: &Session,
     fields: &Fields,
@@ -122,7 +122,7 @@ fn read_dates(fields: &Fields) -> Result<SetCustomAvailabilityRequest, Fault> {
     Ok(set)
 }
 
-/// Ranges in order of time.
+/// Reads ranges in order of time.
 fn read_ranges(name: &str, value: &Value) -> Result<Vec<TimeRange>, Fault> {
     let refuse = || Fault::invalid(name, "must be an array of objects with start and end");
     let values = match value {
@@ -134,7 +134,7 @@ fn read_ranges(name: &str, value: &Value) -> Result<Vec<TimeRange>, Fault> {
     for value in values {
         let Value::Object(range) = value else { return Err(refuse()) };
         let (start, end) = (clock(name, range, "start")?, clock(name, range, "end")?);
-        // A range until midnight ends where the next day begins.
+        // A range until midnight ends at the beginning of the next day.
         let end = if end == "00:00" { MIDNIGHT.to_owned() } else { end };
         ranges.push(TimeRange { start, end });
     }
@@ -142,7 +142,7 @@ fn read_ranges(name: &str, value: &Value) -> Result<Vec<TimeRange>, Fault> {
     Ok(ranges)
 }
 
-/// A time of day, `HH:MM` or `HH:MM:SS`. The last second of a day is its end.
+/// Reads a time of day, `HH:MM` or `HH:MM:SS`. The last second of a day is its end.
 fn clock(name: &str, range: &Map<String, Value>, part: &str) -> Result<String, Fault> {
     let refuse = || Fault::invalid(format!("{name}.{part}"), "must be a time such as 09:30, whole minutes");
     let text = range.get(part).and_then(Value::as_str).ok_or_else(refuse)?;

@@ -11,19 +11,19 @@ use crate::dialects::talkamie::session::Session;
 use crate::dialects::talkamie::show::call;
 use crate::http::error::Problem;
 
-/// One call.
+/// Returns one call.
 pub(in crate::dialects::talkamie) async fn get(session: &Session, id: &str) -> Result<Reply, Problem> {
     let found = session.call(GetCallRequest { call_id: call_id("id", id)? }).await?;
     Ok(Reply::new(shown(session, &[found.call.unwrap_or_default()]).await?.remove(0)))
 }
 
-/// The id of a call in a field.
+/// Reads the id of a call in a field.
 pub(in crate::dialects::talkamie) fn call_id(field: &str, text: &str) -> Result<String, Fault> {
     let id = ids::parse(text).ok_or_else(|| Fault::invalid(field, "must be the id of a call"))?;
     Ok(id.to_string())
 }
 
-/// Lists the calls of the user, the newest first.
+/// Lists the calls of the user, newest first.
 pub(in crate::dialects::talkamie) async fn histories(
     session: &Session,
     fields: &Fields,
@@ -39,7 +39,7 @@ pub(in crate::dialects::talkamie) async fn histories(
     Ok(Reply::page(json!(shown(session, &answer.calls).await?), &answer.next_page_token))
 }
 
-/// Calls with the other person of each.
+/// Returns calls with the other user of each.
 pub(in crate::dialects::talkamie) async fn shown(
     session: &Session,
     calls: &[Call],

@@ -38,7 +38,7 @@ pub(in crate::dialects::talkamie) async fn list(
     Ok(Reply::page(json!(shown(session, &answer.entries).await?), &answer.next_page_token))
 }
 
-/// One chat.
+/// Returns one chat.
 pub(in crate::dialects::talkamie) async fn get(session: &Session, id: &str) -> Result<Reply, Problem> {
     let id = ids::conversation("id", id)?;
     let entries = entries(session, &[id]).await?;
@@ -46,7 +46,7 @@ pub(in crate::dialects::talkamie) async fn get(session: &Session, id: &str) -> R
     Ok(Reply::new(chat.ok_or_else(|| not_found("there is no chat with this id"))?))
 }
 
-/// The direct conversations among these, as they stand in the inbox. Others are left out.
+/// Returns the direct conversations among these, as the inbox has them. Others are left out.
 pub(in crate::dialects::talkamie) async fn entries(
     session: &Session,
     ids: &[ConversationId],
@@ -60,7 +60,7 @@ fn is_direct_kind(conversation: &Conversation) -> bool {
     conversation.kind() == ConversationKind::Direct
 }
 
-/// The conversations of the user among these, as they stand in the inbox.
+/// Returns the conversations of the user among these, as the inbox has them.
 async fn inbox(session: &Session, ids: &[ConversationId]) -> Result<Vec<InboxEntry>, Problem> {
     let mut entries = Vec::new();
     for batch in ids.chunks(BATCH) {
@@ -72,7 +72,7 @@ async fn inbox(session: &Session, ids: &[ConversationId]) -> Result<Vec<InboxEnt
     Ok(entries)
 }
 
-/// Chats as they are shown.
+/// Returns chats as they are shown.
 pub(in crate::dialects::talkamie) async fn shown(
     session: &Session,
     entries: &[InboxEntry],
@@ -109,10 +109,10 @@ pub(in crate::dialects::talkamie) async fn shown(
     Ok(chats)
 }
 
-/// How far the two have come, as far as it is shown.
+/// Returns the watermarks of the two users, as far as they are shown.
 async fn watermarks(session: &Session, me: &str, entry: &InboxEntry) -> Result<Vec<Watermark>, Problem> {
     match (&entry.conversation, &entry.last_message) {
-        // Only the delivery of own messages is that of the other person.
+        // Only the delivery of own messages depends on the other user.
         (Some(conversation), Some(last)) if last.sender_id == me => {
             session.receipts(&conversation.conversation_id).await
         }
@@ -120,7 +120,7 @@ async fn watermarks(session: &Session, me: &str, entry: &InboxEntry) -> Result<V
     }
 }
 
-/// A chat by its id, with whether one may write there.
+/// Returns a chat by its id, with the permission to write there.
 pub(in crate::dialects::talkamie) async fn with_request(
     session: &Session,
     conversation: &Conversation,
@@ -131,7 +131,7 @@ pub(in crate::dialects::talkamie) async fn with_request(
     Ok(json!({"id": id, "request": request}))
 }
 
-/// For each contact the chat by its id, with whether one may write there; `None` where there is no chat.
+/// Returns for each contact the chat by its id, with the permission to write there; `None` without a chat.
 pub(in crate::dialects::talkamie) async fn requests(
     session: &Session,
     contacts: &[&Contact],
@@ -148,7 +148,7 @@ pub(in crate::dialects::talkamie) async fn requests(
     Ok(contacts.iter().map(show).collect())
 }
 
-/// The number of chats with messages that the user has not read.
+/// Returns the number of chats with messages that the user has not read.
 pub(in crate::dialects::talkamie) async fn unread_total(session: &Session) -> Result<i32, Problem> {
     let counts = session.call(GetUnreadCountsRequest {}).await?.counts;
     let ids = counts.iter().filter_map(|count| ConversationId::parse(&count.conversation_id).ok());
@@ -164,7 +164,7 @@ pub(in crate::dialects::talkamie) async fn is_direct(
     Ok(!direct_ones(session, vec![id]).await?.is_empty())
 }
 
-/// The direct conversations among these. The kind of a conversation never changes and is remembered.
+/// Returns the direct conversations among these. The kind of a conversation never changes and is cached.
 pub(in crate::dialects::talkamie) async fn direct_ones(
     session: &Session,
     ids: Vec<ConversationId>,

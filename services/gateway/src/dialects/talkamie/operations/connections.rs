@@ -1,4 +1,4 @@
-//! `/user/{id}/connection` and `/connections`: who is connected with whom.
+//! `/user/{id}/connection` and `/connections`: connections of users.
 
 use futures_util::future::try_join;
 use proto::conversation::v1::{
@@ -18,10 +18,10 @@ use crate::dialects::talkamie::session::Session;
 use crate::dialects::talkamie::show::connect_request;
 use crate::http::error::Problem;
 
-/// The reason for which a request that was answered is not taken back or refused.
+/// The reason of the refusal to withdraw or reject an answered request.
 const ANSWERED: &str = "ERROR_REASON_REQUEST_ANSWERED";
 
-/// Asks a user to be connected.
+/// Sends a connection request to a user.
 pub(in crate::dialects::talkamie) async fn send(session: &Session, id: &str) -> Result<Reply, Problem> {
     let user = ids::user("id", id)?;
     let request = SendConnectionRequestRequest { user_id: user.to_string(), request_id: String::new() };
@@ -29,7 +29,7 @@ pub(in crate::dialects::talkamie) async fn send(session: &Session, id: &str) -> 
     Ok(Reply::new(shown(session, &[request]).await?.remove(0)))
 }
 
-/// Takes a request back. A connection that came of it ends.
+/// Withdraws a request. A connection that resulted from it ends.
 pub(in crate::dialects::talkamie) async fn cancel(session: &Session, id: &str) -> Result<Reply, Problem> {
     let user = ids::user("id", id)?;
     if let Some(ended) = end(session, user, RequestState::Cancelled).await? {
@@ -37,7 +37,7 @@ pub(in crate::dialects::talkamie) async fn cancel(session: &Session, id: &str) -
     }
     match session.call(CancelConnectionRequestRequest { user_id: user.to_string() }).await {
         Ok(answer) => answered(session, answer.request).await,
-        // Accepted since then.
+        // It was accepted in the meantime.
         Err(problem) if is_refused_for(&problem, ANSWERED) => {
             end(session, user, RequestState::Cancelled).await?.ok_or(problem)
         }
@@ -45,7 +45,7 @@ pub(in crate::dialects::talkamie) async fn cancel(session: &Session, id: &str) -
     }
 }
 
-/// Says no to a request. A connection that came of it ends.
+/// Rejects a request. A connection that resulted from it ends.
 pub(in crate::dialects::talkamie) async fn reject(session: &Session, id: &str) -> Result<Reply, Problem> {
     let user = ids::user("id", id)?;
     if let Some(ended) = end(session, user, RequestState::Rejected).await? {
@@ -77,7 +77,7 @@ async fn end(session: &Session, user: UserId, state: RequestState) -> Result<Opt
     Ok(Some(Reply::new(shown(session, &[request]).await?.remove(0))))
 }
 
-/// Says yes to a request. The two have a chat from then on.
+/// Accepts a request. The two users have a chat from then on.
 pub(in crate::dialects::talkamie) async fn accept(session: &Session, id: &str) -> Result<Reply, Problem> {
     let user_id = ids::user("id", id)?.to_string();
     let accept = AcceptConnectionRequestRequest { user_id: user_id.clone() };
@@ -97,7 +97,7 @@ async fn answered(session: &Session, request: Option<Request>) -> Result<Reply, 
     Ok(Reply::new(shown(session, &[request.unwrap_or_default()]).await?.remove(0)))
 }
 
-/// Requests with the other person of each.
+/// Returns requests with the other user of each.
 pub(in crate::dialects::talkamie) async fn shown(
     session: &Session,
     requests: &[Request],
@@ -113,7 +113,7 @@ pub(in crate::dialects::talkamie) async fn shown(
     Ok(requests.iter().map(show).collect())
 }
 
-/// Lists the requests to the user that wait for an answer, the newest first.
+/// Lists the requests to the user that wait for an answer, newest first.
 pub(in crate::dialects::talkamie) async fn pending(
     session: &Session,
     fields: &Fields,
@@ -129,7 +129,7 @@ pub(in crate::dialects::talkamie) async fn pending(
     Ok(Reply::page(json!(shown), &answer.next_page_token).of_total(answer.total_count))
 }
 
-/// Lists the people whom the user is connected with, the newest first.
+/// Lists the users with whom the user is connected, newest first.
 pub(in crate::dialects::talkamie) async fn connected(
     session: &Session,
     fields: &Fields,
@@ -148,7 +148,7 @@ pub(in crate::dialects::talkamie) async fn connected(
     Ok(Reply::page(json!(shown), &answer.next_page_token).of_total(answer.total_count))
 }
 
-/// The number of connections, and of requests to the user that wait.
+/// Returns the number of connections, and of waiting requests to the user.
 pub(in crate::dialects::talkamie) async fn totals(session: &Session) -> Result<(i32, i32), Problem> {
     let connections = ListConnectionsRequest { page_size: 1, ..ListConnectionsRequest::default() };
     let pending = ListPendingConnectionsRequest {

@@ -22,7 +22,7 @@ impl Catalog {
         Self(interests)
     }
 
-    /// The id of the interest that a text names by id or by name, in any letter case.
+    /// Returns the id of the interest that a text names by id or by name, in any letter case.
     pub(in crate::dialects::talkamie) fn find(&self, text: &str) -> Option<&str> {
         let text = text.trim();
         let found = self.0.iter().find(|interest| {
@@ -32,7 +32,7 @@ impl Catalog {
         Some(&found?.interest_id)
     }
 
-    /// An interest by its id.
+    /// Returns an interest by its id.
     pub(in crate::dialects::talkamie) fn show(&self, id: &str) -> Value {
         match self.0.iter().find(|interest| interest.interest_id == id) {
             Some(interest) => show(interest),
@@ -45,7 +45,7 @@ fn show(interest: &Interest) -> Value {
     json!({"id": interest.interest_id, "name": interest.name, "emoji": interest.emoji})
 }
 
-/// All interests, from a short cache.
+/// Returns all interests, from a short cache.
 pub(in crate::dialects::talkamie) async fn catalog(session: &Session) -> Result<Arc<Catalog>, Problem> {
     let cache = &session.dialects.talkamie.catalog;
     if let Some(catalog) = cache.get(&()) {

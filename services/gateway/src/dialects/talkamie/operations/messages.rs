@@ -12,7 +12,7 @@ use crate::dialects::talkamie::session::Session;
 use crate::dialects::talkamie::show::message::{self, Context};
 use crate::http::error::Problem;
 
-/// Lists the messages of a chat, the newest first.
+/// Lists the messages of a chat, newest first.
 pub(in crate::dialects::talkamie) async fn list(
     session: &Session,
     id: &str,
@@ -21,7 +21,7 @@ pub(in crate::dialects::talkamie) async fn list(
     page(session, ids::conversation("id", id)?, fields).await
 }
 
-/// A page of a chat's messages, the newest first.
+/// Returns a page of a chat's messages, newest first.
 pub(in crate::dialects::talkamie) async fn page(
     session: &Session,
     id: ConversationId,
@@ -42,7 +42,7 @@ pub(in crate::dialects::talkamie) async fn page(
     Ok(Reply::page(json!(shown), &answer.next_page_token))
 }
 
-/// Messages of one chat as they are shown.
+/// Returns messages of one chat as they are shown.
 pub(in crate::dialects::talkamie) async fn shown(
     session: &Session,
     conversation: &Conversation,
@@ -53,7 +53,7 @@ pub(in crate::dialects::talkamie) async fn shown(
     Ok(messages.iter().map(|message| message::show(message, &context, now)).collect())
 }
 
-/// What the messages of a chat are shown with.
+/// Returns the context in which the messages of a chat are shown.
 pub(in crate::dialects::talkamie) async fn context(
     session: &Session,
     conversation: &Conversation,

@@ -1,4 +1,4 @@
-//! The operations of this API, one file a noun. Each gives the data of the answer; the socket uses them as well.
+//! The operations of this API, one file per noun. Each returns the data of the answer; the socket uses them as well.
 
 pub(super) mod alerts;
 pub(super) mod auth;

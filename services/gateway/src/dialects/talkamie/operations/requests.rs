@@ -1,4 +1,4 @@
-//! `/user/{id}/message/request`: the first message to a person who takes strangers after a request only.
+//! `/user/{id}/message/request`: the first message to a user who requires a request from strangers.
 
 use proto::conversation::v1::{
     AcceptMessageRequestRequest, CancelMessageRequestRequest, RejectMessageRequestRequest, Request,
@@ -14,7 +14,7 @@ use crate::dialects::talkamie::session::Session;
 use crate::dialects::{ids, text};
 use crate::http::error::Problem;
 
-/// Writes to a user. Where the user takes strangers after a request only, this is the request.
+/// Writes to a user. If the user requires a request from strangers, this message is the request.
 pub(in crate::dialects::talkamie) async fn send(
     session: &Session,
     id: &str,
@@ -38,25 +38,25 @@ pub(in crate::dialects::talkamie) async fn send(
     Ok(Reply::new(json!({"chat": chat, "message": shown[0]})))
 }
 
-/// Takes the request back, and its message with it.
+/// Withdraws the request, and its message.
 pub(in crate::dialects::talkamie) async fn cancel(session: &Session, id: &str) -> Result<Reply, Problem> {
     let user_id = ids::user("id", id)?.to_string();
     answered(session, session.call(CancelMessageRequestRequest { user_id }).await?.request).await
 }
 
-/// Lets a user write from now on.
+/// Accepts a request: its author may write from now on.
 pub(in crate::dialects::talkamie) async fn accept(session: &Session, id: &str) -> Result<Reply, Problem> {
     let user_id = ids::user("id", id)?.to_string();
     answered(session, session.call(AcceptMessageRequestRequest { user_id }).await?.request).await
 }
 
-/// Says no to a request.
+/// Rejects a request.
 pub(in crate::dialects::talkamie) async fn reject(session: &Session, id: &str) -> Result<Reply, Problem> {
     let user_id = ids::user("id", id)?.to_string();
     answered(session, session.call(RejectMessageRequestRequest { user_id }).await?.request).await
 }
 
-/// The chat whose request was answered.
+/// Returns the chat whose request was answered.
 async fn answered(session: &Session, request: Option<Request>) -> Result<Reply, Problem> {
     let conversation_id = request.unwrap_or_default().conversation_id;
     let conversation = session.direct(ids::conversation("chatId", &conversation_id)?).await?;

@@ -1,4 +1,4 @@
-//! `/reviews` and `/user/{id}/review`: what people think of each other.
+//! `/reviews` and `/user/{id}/review`: the reviews that users write about each other.
 
 use chassis::fault::Fault;
 use proto::auth::v1::{DeleteReviewRequest, ListUserReviewsRequest, PutReviewRequest, Review};
@@ -11,7 +11,7 @@ use crate::dialects::talkamie::session::Session;
 use crate::dialects::talkamie::show::review;
 use crate::http::error::Problem;
 
-/// The reviews about the user.
+/// Returns the reviews about the user.
 pub(in crate::dialects::talkamie) async fn about_me(
     session: &Session,
     fields: &Fields,
@@ -19,7 +19,7 @@ pub(in crate::dialects::talkamie) async fn about_me(
     about(session, session.user_id().to_string(), fields).await
 }
 
-/// The reviews about a user.
+/// Returns the reviews about a user.
 pub(in crate::dialects::talkamie) async fn list(
     session: &Session,
     id: &str,
@@ -40,7 +40,7 @@ async fn about(session: &Session, user_id: String, fields: &Fields) -> Result<Re
     Ok(Reply::page(json!(shown), &answer.next_page_token).of_total(total))
 }
 
-/// Writes a review, once.
+/// Writes a review. A user may write only one about another.
 pub(in crate::dialects::talkamie) async fn write(
     session: &Session,
     id: &str,

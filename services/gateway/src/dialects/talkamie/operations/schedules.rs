@@ -1,4 +1,4 @@
-//! `/user/{id}/schedule`, `/schedule/{id}` and `/schedules`: calls that are booked.
+//! `/user/{id}/schedule`, `/schedule/{id}` and `/schedules`: booked calls.
 
 use chassis::fault::Fault;
 use prost_types::FieldMask;
@@ -42,14 +42,14 @@ pub(in crate::dialects::talkamie) async fn book(
     Ok(Reply::new(with_message(session, &booked).await?))
 }
 
-/// The time zone of a client whose user has none; empty for the one of the profile.
+/// Returns the time zone of a client whose user has none; empty for the one of the profile.
 async fn zone(session: &Session) -> Result<String, Problem> {
     let Some(zone) = &session.zone else { return Ok(String::new()) };
     let me = session.call(GetMeRequest {}).await?.user.unwrap_or_default();
     Ok(if me.time_zone.is_empty() { zone.clone() } else { String::new() })
 }
 
-/// A booking with its chat and its message, which follow later when messaging is slow.
+/// Returns a booking with its chat and its message, which arrive later when messaging is slow.
 async fn with_message(session: &Session, booked: &Schedule) -> Result<Value, Problem> {
     let mut data = json!({"schedule": shown(session, std::slice::from_ref(booked)).await?[0]});
     if !booked.message_id.is_empty() {
@@ -100,7 +100,7 @@ impl Form {
         })
     }
 
-    /// The changes that the form asks for, and the names of the fields that they set.
+    /// Returns the changes in the form, and the names of the fields that they set.
     fn changes(self) -> (ScheduleChanges, Vec<String>) {
         let (mut changes, mut paths) = (ScheduleChanges::default(), Vec::new());
         let mut set = |name: &str| paths.push(name.to_owned());
@@ -128,7 +128,7 @@ impl Form {
     }
 }
 
-/// One booking. A cancelled one is gone.
+/// Returns one booking. A cancelled one does not exist.
 pub(in crate::dialects::talkamie) async fn get(session: &Session, id: &str) -> Result<Reply, Problem> {
     let found = find(session, id).await?;
     Ok(Reply::new(shown(session, &[found]).await?.remove(0)))
@@ -170,7 +170,7 @@ pub(in crate::dialects::talkamie) async fn update(
     Ok(Reply::new(with_message(session, &after).await?))
 }
 
-/// Cancels a booking for both.
+/// Cancels a booking for both users.
 pub(in crate::dialects::talkamie) async fn delete(session: &Session, id: &str) -> Result<Reply, Problem> {
     let found = find(session, id).await?;
     session.call(DeleteScheduleRequest { schedule_id: found.schedule_id }).await?;
@@ -184,7 +184,7 @@ pub(in crate::dialects::talkamie) async fn clear(session: &Session, id: &str) ->
     Ok(Reply::done())
 }
 
-/// Lists bookings: all, those that are over, or those to come.
+/// Lists bookings: all, past or future ones.
 pub(in crate::dialects::talkamie) async fn list(
     session: &Session,
     fields: &Fields,
@@ -201,7 +201,7 @@ pub(in crate::dialects::talkamie) async fn list(
     Ok(Reply::page(json!(shown(session, &answer.schedules).await?), &answer.next_page_token))
 }
 
-/// Bookings with the other person of each.
+/// Returns bookings with the other user of each.
 pub(in crate::dialects::talkamie) async fn shown(
     session: &Session,
     booked: &[Schedule],

@@ -1,4 +1,4 @@
-//! `/user/{id}` and `/users`: profiles, one's own account, and the search for people.
+//! `/user/{id}` and `/users`: profiles, the user's own account, and the search for users.
 
 use chassis::fault::Fault;
 use futures_util::future::try_join;
@@ -24,7 +24,7 @@ use crate::dialects::talkamie::words::profile;
 use crate::dialects::{ids, text};
 use crate::http::error::Problem;
 
-/// One's own user, or another one with what stands between the two.
+/// Returns the user's own object, or another user with the relationship of the two.
 pub(in crate::dialects::talkamie) async fn get(session: &Session, id: &str) -> Result<Reply, Problem> {
     let user_id = ids::user("id", id)?;
     if user_id == session.user_id() {
@@ -48,7 +48,7 @@ pub(in crate::dialects::talkamie) async fn get(session: &Session, id: &str) -> R
     Ok(Reply::new(shown))
 }
 
-/// What stands between the viewer and a user.
+/// Returns the relationship of the viewer and a user.
 fn viewer(session: &Session, contact: &Contact, chat: Option<Value>) -> Value {
     show::compact(json!({
         "id": session.user_id().to_string(),
@@ -59,7 +59,7 @@ fn viewer(session: &Session, contact: &Contact, chat: Option<Value>) -> Value {
     }))
 }
 
-/// One's own user with everything that only oneself sees.
+/// Returns the user's own object, with the fields that only they see.
 pub(in crate::dialects::talkamie) async fn own(session: &Session) -> Result<Value, Problem> {
     let me = session.call(GetMeRequest {}).await?.user.unwrap_or_default();
     shown_own(session, &me).await
@@ -81,7 +81,7 @@ async fn totals(session: &Session) -> Result<Totals, Problem> {
     Ok(Totals { connections, pending_requests, unread_alerts: alerts, unread_chats: chats })
 }
 
-/// The latest background check. Guests have none.
+/// Returns the latest background check. Guests have none.
 async fn check(session: &Session, me: &User) -> Result<Option<BackgroundCheck>, Problem> {
     match me.kind() {
         UserKind::Registered => Ok(session.call(GetBackgroundCheckRequest {}).await?.check),
@@ -89,7 +89,7 @@ async fn check(session: &Session, me: &User) -> Result<Option<BackgroundCheck>, 
     }
 }
 
-/// Refuses what users do to themselves only, when the path names another user.
+/// Refuses operations on the user's own account if the path names another user.
 pub(in crate::dialects::talkamie) fn oneself(session: &Session, id: &str) -> Result<(), Problem> {
     match ids::user("id", id)? == session.user_id() {
         true => Ok(()),
@@ -97,7 +97,7 @@ pub(in crate::dialects::talkamie) fn oneself(session: &Session, id: &str) -> Res
     }
 }
 
-/// Changes one's own profile.
+/// Changes the user's own profile.
 pub(in crate::dialects::talkamie) async fn update(
     session: &Session,
     id: &str,
@@ -127,7 +127,7 @@ pub(in crate::dialects::talkamie) async fn update(
     Ok(Reply::new(shown_own(session, &user).await?))
 }
 
-/// Changes one's own password.
+/// Changes the user's own password.
 pub(in crate::dialects::talkamie) async fn change_password(
     session: &Session,
     id: &str,
@@ -142,7 +142,7 @@ pub(in crate::dialects::talkamie) async fn change_password(
     Ok(Reply::done())
 }
 
-/// Deletes one's own account; the password shows that it is meant.
+/// Deletes the user's own account; the password confirms it.
 pub(in crate::dialects::talkamie) async fn delete(
     session: &Session,
     id: &str,
@@ -159,7 +159,7 @@ pub(in crate::dialects::talkamie) async fn delete(
     }
 }
 
-/// Asks for a background check of oneself.
+/// Requests a background check of the user.
 pub(in crate::dialects::talkamie) async fn background_check(
     session: &Session,
     id: &str,
@@ -184,14 +184,14 @@ pub(in crate::dialects::talkamie) async fn background_check(
     Ok(Reply::new(shown_own(session, &me).await?))
 }
 
-/// First and last names of a display name: the last word is the last name.
+/// Splits a display name into first and last names: the last word is the last name.
 fn names(display_name: &str) -> Result<(String, String), Fault> {
     let names = display_name.trim().rsplit_once(char::is_whitespace);
     let names = names.map(|(first, last)| (first.trim().to_owned(), last.to_owned()));
     names.ok_or_else(|| Fault::invalid("name", "must have a first and a last name: change it in the profile"))
 }
 
-/// Searches for people. Oneself is not among them, unless an address is searched for.
+/// Searches for users. The user is not among them, unless an address is searched for.
 pub(in crate::dialects::talkamie) async fn list(
     session: &Session,
     fields: &Fields,
@@ -227,7 +227,7 @@ pub(in crate::dialects::talkamie) async fn list(
     Ok(Reply::page(json!(shown(session, &users).await?), &answer.next_page_token))
 }
 
-/// Users with what stands between each and the viewer.
+/// Returns users with the relationship of each and the viewer.
 pub(in crate::dialects::talkamie) async fn shown(
     session: &Session,
     users: &[User],
@@ -247,7 +247,7 @@ pub(in crate::dialects::talkamie) async fn shown(
     Ok(users.iter().zip(&contacts).zip(requests).map(show).collect())
 }
 
-/// A user as the other person of a chat or a request.
+/// Returns a user as the other user of a chat or a request.
 pub(in crate::dialects::talkamie) fn mentioned(
     session: &Session,
     id: &str,

@@ -16,7 +16,7 @@ pub(in crate::dialects::talkamie) struct Subject {
     pub(in crate::dialects::talkamie) review: Option<Value>,
 }
 
-/// An alert with what it is about. `None` for kinds that this API does not know.
+/// Returns an alert with its subject. `None` for kinds that this API does not know.
 pub(in crate::dialects::talkamie) fn show(alert: &Alert, subject: Subject) -> Option<Value> {
     Some(compact(json!({
         "id": alert.alert_id,
@@ -31,7 +31,7 @@ pub(in crate::dialects::talkamie) fn show(alert: &Alert, subject: Subject) -> Op
     })))
 }
 
-/// The word for a kind; `None` for a kind that this API does not show.
+/// Returns the word for a kind; `None` for a kind that this API does not show.
 pub(in crate::dialects::talkamie) fn word(kind: AlertKind) -> Option<&'static str> {
     match kind {
         AlertKind::ConnectionRequest => Some("connect-request"),
@@ -42,7 +42,7 @@ pub(in crate::dialects::talkamie) fn word(kind: AlertKind) -> Option<&'static st
     }
 }
 
-/// The connection request that an alert of a user is about.
+/// Returns the connection request that an alert of a user is about.
 pub(in crate::dialects::talkamie) fn connection_request(alert: &Alert, viewer: &str) -> Request {
     let state = match alert.state() {
         AlertState::RequestAccepted => RequestState::Accepted,
@@ -52,7 +52,7 @@ pub(in crate::dialects::talkamie) fn connection_request(alert: &Alert, viewer: &
     };
     let from = alert.requester_user_id.clone();
     let to = match from == viewer {
-        // Of one's own request the other is known by the answer.
+        // The other user of the viewer's own request is known from the answer.
         true if alert.actor_user_id == viewer => String::new(),
         true => alert.actor_user_id.clone(),
         false => viewer.to_owned(),

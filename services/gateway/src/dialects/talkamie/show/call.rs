@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{compact, moment, user};
 
-/// A call as one of the two sees it; `other` is the other person.
+/// Returns a call as one of the two users sees it; `other` is the other user.
 pub(in crate::dialects::talkamie) fn show(call: &Call, viewer: &str, other: Option<&User>) -> Value {
     let is_outgoing = call.caller_user_id == viewer;
     let other_id = self::other(call, viewer);
@@ -22,7 +22,7 @@ pub(in crate::dialects::talkamie) fn show(call: &Call, viewer: &str, other: Opti
     }))
 }
 
-/// The other person of a call.
+/// Returns the other user of a call.
 pub(in crate::dialects::talkamie) fn other<'a>(call: &'a Call, viewer: &str) -> &'a str {
     if call.caller_user_id == viewer { &call.callee_user_id } else { &call.caller_user_id }
 }
@@ -34,7 +34,7 @@ fn media(media: CallMedia) -> &'static str {
     }
 }
 
-/// The word for the state of a call. Calls that nobody answered are missed, whoever gave up.
+/// Returns the word for the state of a call. Unanswered calls are missed, whichever side gave up.
 fn status(state: CallState) -> &'static str {
     match state {
         CallState::Ringing => "ringing",

@@ -9,20 +9,20 @@ use super::message::{self, Context};
 use super::{compact, connect_request, moment};
 use crate::dialects::text;
 
-/// Everything about a chat that is shown.
+/// The shown parts of a chat.
 #[derive(Clone, Debug)]
 pub(in crate::dialects::talkamie) struct Chat<'a> {
     pub(in crate::dialects::talkamie) entry: &'a InboxEntry,
     pub(in crate::dialects::talkamie) access: &'a Access,
-    /// True when the two are connected.
+    /// True when the two users are connected.
     pub(in crate::dialects::talkamie) connected: bool,
-    /// The other person.
+    /// The other user.
     pub(in crate::dialects::talkamie) user: Value,
     pub(in crate::dialects::talkamie) context: &'a Context,
 }
 
 impl Chat<'_> {
-    /// The object.
+    /// Returns the object.
     pub(in crate::dialects::talkamie) fn show(&self, now: Timestamp) -> Value {
         let conversation = self.entry.conversation.clone().unwrap_or_default();
         let last = self.entry.last_message.as_ref();
@@ -39,7 +39,7 @@ impl Chat<'_> {
     }
 }
 
-/// Whether one may write, and the last message request with its message when that is the last one of the chat.
+/// Returns the permission to write, and the last message request with its message if that is the last one of the chat.
 pub(in crate::dialects::talkamie) fn request(
     request: Option<&Request>,
     access: &Access,
@@ -50,7 +50,7 @@ pub(in crate::dialects::talkamie) fn request(
     let Some(request) = request else { return json!({"status": status}) };
     let message = last.filter(|message| message::is_request(message, request));
     compact(json!({
-        // Clients find the request again among the messages.
+        // Clients find the request by this id among the messages.
         "id": message.map_or(&request.request_id, |message| &message.message_id),
         "text": message.map(|message| text::line(message.content.as_ref(), |_| None)),
         "timestamp": moment(request.create_time),
@@ -60,7 +60,7 @@ pub(in crate::dialects::talkamie) fn request(
     }))
 }
 
-/// `accepted` exactly when the viewer may write and nothing waits; clients send in this state only.
+/// Returns `accepted` exactly when the viewer may write and no request waits; clients send in this state only.
 pub(in crate::dialects::talkamie) fn status(request: Option<&Request>, access: &Access) -> &'static str {
     let state = request.map_or(RequestState::Unspecified, Request::state);
     if state == RequestState::Pending {

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::compact;
 
-/// A connection request; `user` is the other person.
+/// Returns a connection request; `user` is the other user.
 pub(in crate::dialects::talkamie) fn show(request: &Request, user: Option<Value>) -> Value {
     compact(json!({
         "id": request.request_id,
@@ -16,7 +16,7 @@ pub(in crate::dialects::talkamie) fn show(request: &Request, user: Option<Value>
     }))
 }
 
-/// The word for the state of a request.
+/// Returns the word for the state of a request.
 pub(in crate::dialects::talkamie) fn status(state: RequestState) -> Option<&'static str> {
     match state {
         RequestState::Pending => Some("pending"),
@@ -27,7 +27,7 @@ pub(in crate::dialects::talkamie) fn status(state: RequestState) -> Option<&'sta
     }
 }
 
-/// The other person of a request.
+/// Returns the other user of a request.
 pub(in crate::dialects::talkamie) fn other<'a>(request: &'a Request, user_id: &str) -> &'a str {
     if request.from_user_id == user_id { &request.to_user_id } else { &request.from_user_id }
 }

@@ -1,4 +1,4 @@
-//! The object `message`, and how far it has come.
+//! The object `message`, and its delivery state.
 
 use jiff::Timestamp;
 use proto::conversation::v1::Request;
@@ -10,23 +10,23 @@ use super::{compact, moment, schedule, user};
 use crate::dialects::talkamie::session::Users;
 use crate::dialects::{text, time};
 
-/// The time by which the clocks of two services may differ, in milliseconds.
+/// The maximum difference of the clocks of two services, in milliseconds.
 const CLOCK_DIFFERENCE: i64 = 1000;
 
-/// A direct conversation as its messages need to know it.
+/// The facts about a direct conversation that its messages are shown with.
 #[derive(Clone, Debug, Default)]
 pub(in crate::dialects::talkamie) struct Context {
     /// The user for whom messages are shown.
     pub(in crate::dialects::talkamie) viewer: String,
-    /// How far each of the two has come.
+    /// The watermarks of the two users.
     pub(in crate::dialects::talkamie) watermarks: Vec<Watermark>,
-    /// The last message request between the two.
+    /// The last message request between the two users.
     pub(in crate::dialects::talkamie) request: Option<Request>,
-    /// The two.
+    /// The two users.
     pub(in crate::dialects::talkamie) users: Users,
 }
 
-/// A message. What is gone has an empty text.
+/// Returns a message. A deleted one has an empty text.
 pub(in crate::dialects::talkamie) fn show(message: &Message, context: &Context, now: Timestamp) -> Value {
     let content = message.content.as_ref();
     let booked = match content.and_then(|content| content.kind.as_ref()) {
@@ -46,7 +46,7 @@ pub(in crate::dialects::talkamie) fn show(message: &Message, context: &Context, 
     }))
 }
 
-/// How far a message has come: with the other person for own messages, with the viewer for theirs.
+/// Returns the delivery state of a message: with the other user for own messages, with the viewer for theirs.
 pub(in crate::dialects::talkamie) fn delivery(message: &Message, context: &Context) -> Value {
     let is_own = message.sender_id == context.viewer;
     let receiver = context.watermarks.iter().find(|mark| (mark.user_id == context.viewer) != is_own);
@@ -66,7 +66,7 @@ pub(in crate::dialects::talkamie) fn delivery(message: &Message, context: &Conte
     compact(json!({"status": status, "at": moment(since)}))
 }
 
-/// True for the one message of a message request: its author wrote it after asking and before the answer.
+/// True for the one message of a message request: its author wrote it after the request and before the answer.
 pub(in crate::dialects::talkamie) fn is_request(message: &Message, request: &Request) -> bool {
     let written = time::millis(message.create_time);
     let asked = time::millis(request.create_time) - CLOCK_DIFFERENCE;

@@ -1,4 +1,4 @@
-//! The objects of this API, from messages of the services.
+//! The objects of this API, built from messages of the services.
 
 pub(super) mod alert;
 pub(super) mod call;
@@ -13,8 +13,8 @@ use serde_json::Value;
 
 use crate::dialects::time;
 
-/// An object without the fields that are null, inner objects included: clients of this API know fields that are missing,
-/// not null.
+/// Returns an object without the fields that are null, inner objects included: clients of this API expect missing
+/// fields, not null.
 pub(super) fn compact(value: Value) -> Value {
     match value {
         Value::Object(fields) => {
@@ -26,12 +26,12 @@ pub(super) fn compact(value: Value) -> Value {
     }
 }
 
-/// A text; null when it is empty.
+/// Returns a text; null when it is empty.
 fn filled(text: &str) -> Option<&str> {
     (!text.is_empty()).then_some(text)
 }
 
-/// A time as text; null when it is missing.
+/// Returns a time as text; null when it is missing.
 fn moment(time: Option<prost_types::Timestamp>) -> Option<String> {
     time.is_some().then(|| time::iso(time))
 }

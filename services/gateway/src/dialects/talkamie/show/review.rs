@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{compact, filled, moment};
 
-/// A review with its author.
+/// Returns a review with its author.
 pub(in crate::dialects::talkamie) fn show(review: &Review, rater: Option<&User>) -> Value {
     compact(json!({
         "id": review.review_id,
@@ -19,7 +19,7 @@ pub(in crate::dialects::talkamie) fn show(review: &Review, rater: Option<&User>)
     }))
 }
 
-/// The user whom a review is about, with the rating after a change.
+/// Returns the user whom a review is about, with the rating after a change.
 pub(in crate::dialects::talkamie) fn rated(user_id: &str, rating: Option<Rating>) -> Value {
     let rating = rating.unwrap_or_default();
     json!({"id": user_id, "rating": rating.mean, "totalReviews": rating.count})

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::{compact, moment, user};
 use crate::dialects::time;
 
-/// A booked call as one of the two sees it; `other` is the other person.
+/// Returns a booked call as one of the two users sees it; `other` is the other user.
 pub(in crate::dialects::talkamie) fn show(schedule: &Schedule, viewer: &str, other: Option<&User>) -> Value {
     let (from, to) = match schedule.next_start_time {
         Some(next) => (Some(next), schedule.next_end_time),
@@ -31,7 +31,7 @@ pub(in crate::dialects::talkamie) fn show(schedule: &Schedule, viewer: &str, oth
     }))
 }
 
-/// The booked call of a message. Who attends stands beside the message.
+/// Returns the booked call of a message. The attendees are in fields of the message.
 pub(in crate::dialects::talkamie) fn of_message(content: &ScheduleContent, now: Timestamp) -> Value {
     let now = now.as_millisecond();
     let status = if time::millis(content.end_time) <= now {
@@ -50,7 +50,7 @@ pub(in crate::dialects::talkamie) fn of_message(content: &ScheduleContent, now: 
     }))
 }
 
-/// The other person of a booked call.
+/// Returns the other user of a booked call.
 pub(in crate::dialects::talkamie) fn other<'a>(schedule: &'a Schedule, viewer: &str) -> &'a str {
     if schedule.booker_user_id == viewer { &schedule.attendee_user_id } else { &schedule.booker_user_id }
 }
@@ -59,7 +59,7 @@ fn media(video: bool) -> &'static str {
     if video { "video" } else { "audio" }
 }
 
-/// How a call comes again; rules of other clients read as the nearest word.
+/// Returns the recurrence of a call; rules of other clients map to the nearest word.
 fn recurrence(schedule: &Schedule) -> Option<&'static str> {
     match schedule.recurrence() {
         Recurrence::Daily => Some("daily"),

@@ -1,4 +1,4 @@
-//! The object `user`: by name and picture only, with the profile, and one's own.
+//! The object `user`: by name and picture only, with the profile, and the user's own.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
@@ -10,7 +10,7 @@ use super::{compact, filled};
 use crate::dialects::talkamie::operations::interests::Catalog;
 use crate::dialects::talkamie::words::{place, profile, zone};
 
-/// A user by name and picture, for places where a person is only mentioned.
+/// Returns a user by name and picture, for objects that only mention the user.
 pub(in crate::dialects::talkamie) fn brief(user_id: &str, user: Option<&User>) -> Value {
     compact(json!({
         "id": filled(user_id),
@@ -20,7 +20,7 @@ pub(in crate::dialects::talkamie) fn brief(user_id: &str, user: Option<&User>) -
     }))
 }
 
-/// A user with the profile, as far as the viewer sees it.
+/// Returns a user with the profile, as far as the viewer sees it.
 pub(in crate::dialects::talkamie) fn full(user: &User, catalog: &Catalog, now: Timestamp) -> Value {
     let rating = user.rating.unwrap_or_default();
     let location = user.location.clone().unwrap_or_default();
@@ -49,7 +49,7 @@ pub(in crate::dialects::talkamie) fn full(user: &User, catalog: &Catalog, now: T
     }))
 }
 
-/// The totals that only the user themselves see.
+/// The totals that only the user sees.
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::dialects::talkamie) struct Totals {
     pub(in crate::dialects::talkamie) connections: i32,
@@ -58,7 +58,7 @@ pub(in crate::dialects::talkamie) struct Totals {
     pub(in crate::dialects::talkamie) unread_chats: i32,
 }
 
-/// The user's own object.
+/// Returns the user's own object.
 pub(in crate::dialects::talkamie) fn own(
     user: &User,
     totals: Totals,
@@ -94,7 +94,7 @@ pub(in crate::dialects::talkamie) fn own(
     shown
 }
 
-/// The whole years since the day of birth. Of other users the services tell the age alone.
+/// Returns the whole years since the day of birth. Of other users the services return only the age.
 fn age(user: &User, now: Timestamp) -> Option<i64> {
     if user.age > 0 {
         return Some(i64::from(user.age));
@@ -125,7 +125,7 @@ fn check_status(state: BackgroundCheckState) -> Option<&'static str> {
     }
 }
 
-/// A file by its address. The media type follows from the end of the path.
+/// Returns a file by its address. The media type follows from the end of the path.
 fn file(url: &str) -> Option<Value> {
     let url = filled(url)?;
     let path = url.split(['?', '#']).next().unwrap_or(url).to_ascii_lowercase();

@@ -1,4 +1,4 @@
-//! What clients ask for on the socket.
+//! The actions of clients on the socket.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -34,12 +34,12 @@ use crate::realtime::registry::ConnectionSlot;
 use crate::realtime::session_watch::sign_in;
 use crate::realtime::subscriber::Subscriber;
 
-/// The number of messages or alerts in one request.
+/// The maximum number of messages or alerts in one request.
 const MAX_NAMED: usize = 100;
 
-/// What came of a request.
+/// The outcome of a request.
 pub(super) enum Outcome {
-    /// It was carried out or refused. Some actions are not answered when they are well.
+    /// It was executed or refused. Some actions are not answered when they succeed.
     Answered(Option<Message>),
     /// The client has signed in.
     SignedIn(Box<SignedInView>, Message),
@@ -48,11 +48,11 @@ pub(super) enum Outcome {
 /// The view of a user who has signed in.
 pub(super) struct SignedInView {
     pub(super) view: Subscriber,
-    /// What has happened since it follows the user's conversations.
+    /// The frames since it follows the user's conversations.
     pub(super) frames: VecDeque<Arc<Frame>>,
 }
 
-/// Signs a client in. One that is refused may try again.
+/// Signs a client in. A refused client may try again.
 pub(super) async fn authenticate(dialects: Dialects, slot: ConnectionSlot, request: Request) -> Outcome {
     match signed_in(&dialects, &slot, &request.fields).await {
         Ok((view, user)) => {
@@ -77,7 +77,7 @@ async fn signed_in(
     let (user_id, session_id) = (who.user_id, who.session_id);
     let mut view = Subscriber::of_user(realtime, slot, who, Format::Text).await?;
     view.handle().follow_all()?;
-    // Once it is answered, nothing that happens is missed.
+    // The answer waits for it, so that no later event is missed.
     let patience = realtime.config().request_timeout;
     let frames = tokio::time::timeout(patience, catch_up(&mut view)).await;
     let frames = frames.map_err(|_| Problem::deadline_exceeded())??;
@@ -88,7 +88,7 @@ async fn signed_in(
     Ok((SignedInView { view, frames }, user))
 }
 
-/// Waits until a view follows what it should; gives what has come meanwhile.
+/// Waits until a view follows its logs; returns the frames that came meanwhile.
 async fn catch_up(view: &mut Subscriber) -> Result<VecDeque<Arc<Frame>>, Problem> {
     let mut frames = VecDeque::new();
     loop {
@@ -103,7 +103,7 @@ async fn catch_up(view: &mut Subscriber) -> Result<VecDeque<Arc<Frame>>, Problem
     }
 }
 
-/// A token that stands for no session counts like a request without one.
+/// Counts an invalid token like a request without one.
 fn refused(dialects: &Dialects, slot: &ConnectionSlot, status: &Status) -> Result<Problem, Problem> {
     if status.code() == Code::Unauthenticated {
         dialects.realtime.upstream().limits().anonymous(slot.address())?;
@@ -111,7 +111,7 @@ fn refused(dialects: &Dialects, slot: &ConnectionSlot, status: &Status) -> Resul
     Ok(status.into())
 }
 
-/// Carries out what a signed-in client asks for.
+/// Executes a request of a signed-in client.
 pub(super) async fn perform(session: Session, calls: Arc<Calls>, request: Request) -> Outcome {
     Outcome::Answered(match answer(&session, &calls, &request).await {
         Ok(reply) => reply.map(|reply| frame::reply(&request.action, reply)),
@@ -119,7 +119,7 @@ pub(super) async fn perform(session: Session, calls: Arc<Calls>, request: Reques
     })
 }
 
-/// The answer to a request, in a box of its own size; `None` for what is not answered when it is well.
+/// Returns the answer to a request, boxed at its own size; `None` for actions that are not answered when they succeed.
 fn answer<'a>(
     session: &'a Session,
     calls: &'a Calls,
@@ -138,7 +138,7 @@ fn answer<'a>(
     }
 }
 
-/// A client that has signed in says so again.
+/// Answers a client that has signed in and does so again.
 async fn again(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
     let given = fields.text("token")?.unwrap_or_default();
     let given = token(&given).ok_or_else(chassis::caller::unauthenticated)?;
@@ -149,12 +149,12 @@ async fn again(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
     }
 }
 
-/// The chat that a request names.
+/// Returns the chat that a request names.
 pub(super) async fn chat_of(session: &Session, fields: &Fields) -> Result<Conversation, Problem> {
     session.direct(ids::conversation("chatId", &fields.required("chatId")?)?).await
 }
 
-/// Sends a message. Where a request is needed first or waits, nothing is sent.
+/// Sends a message. If a request is needed first or waits, nothing is sent.
 async fn send_message(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
     let inner = fields.object("message")?;
     let words =
@@ -184,7 +184,7 @@ async fn get_messages(session: &Session, fields: &Fields) -> Result<Reply, Probl
     Ok(Reply { data, pagination: page.pagination })
 }
 
-/// The values of a map of `{status}` by id.
+/// Returns the values of a map of `{status}` by id.
 fn statuses(fields: &Fields, name: &str) -> Result<HashMap<String, String>, Fault> {
     let map = fields.object(name)?;
     let mut statuses = HashMap::new();
@@ -201,7 +201,7 @@ fn statuses(fields: &Fields, name: &str) -> Result<HashMap<String, String>, Faul
     }
 }
 
-/// Marks messages of the other person as read or delivered. The other is told, and so are all before it.
+/// Marks messages of the other user as read or delivered. The other user is told, also of all messages before.
 async fn update_messages(session: &Session, fields: &Fields) -> Result<Reply, Problem> {
     let statuses = statuses(fields, "messagesMap")?;
     if let Some((id, _)) =
@@ -244,12 +244,12 @@ async fn find(session: &Session, chat: &str, message: &str) -> Result<Option<Cha
     }
 }
 
-/// Shown messages as a map by id.
+/// Returns shown messages as a map by id.
 pub(super) fn by_id(messages: &[ChatMessage], shown: Vec<Value>) -> Map<String, Value> {
     messages.iter().map(|message| message.message_id.clone()).zip(shown).collect()
 }
 
-/// The viewer's number of unread chats.
+/// Returns the viewer's number of unread chats.
 pub(super) async fn viewer(session: &Session) -> Result<Value, Problem> {
     let total = chats::unread_total(session).await?;
     Ok(json!({"id": session.user_id().to_string(), "totalUnreadChats": total}))
@@ -270,7 +270,7 @@ async fn update_alerts(session: &Session, fields: &Fields) -> Result<Reply, Prob
     Ok(Reply::new(json!({"alertsMap": map, "viewer": viewer})))
 }
 
-/// The conversation of an id that a service gave.
+/// Reads the conversation id that a service returned.
 pub(super) fn conversation_id(id: &str) -> Result<ConversationId, Fault> {
     ids::conversation("chatId", id)
 }

@@ -1,5 +1,4 @@
-//! What a client is told when it has signed in, and what that means for others: messages that waited are delivered, and a
-//! call that rings is shown.
+//! The work after a client has signed in: waiting messages are delivered, and a ringing call is shown.
 
 use std::sync::Arc;
 
@@ -15,7 +14,7 @@ use crate::dialects::talkamie::operations::{calls as operations, chats};
 use crate::dialects::talkamie::session::{Session, all};
 use crate::http::error::Problem;
 
-/// Delivers what waited, and tells of a call that rings.
+/// Delivers waiting messages, and shows a ringing call.
 pub(super) async fn arrive(session: Session, calls: Arc<Calls>) -> Result<Pushed, Problem> {
     let counts = session.call(GetUnreadCountsRequest {}).await?.counts;
     let ids = counts.iter().filter_map(|count| ConversationId::parse(&count.conversation_id).ok());
@@ -34,7 +33,7 @@ pub(super) async fn arrive(session: Session, calls: Arc<Calls>) -> Result<Pushed
     Ok(pushed)
 }
 
-/// Says that messages of a chat have reached a device of the user, up to a sequence.
+/// Records that messages of a chat have reached a device of the user, up to a sequence.
 pub(super) async fn deliver(session: &Session, chat: ConversationId, up_to: i64) -> Result<(), Problem> {
     let advance = AdvanceWatermarkRequest {
         conversation_id: chat.to_string(),
@@ -43,7 +42,7 @@ pub(super) async fn deliver(session: &Session, chat: ConversationId, up_to: i64)
     };
     match session.call(advance).await {
         Ok(_) => Ok(()),
-        // Out of the chat since then.
+        // The user has left the chat in the meantime.
         Err(problem) if problem.fault().code() == Code::NotFound => Ok(()),
         Err(problem) => Err(problem),
     }

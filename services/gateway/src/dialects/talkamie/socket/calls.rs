@@ -1,4 +1,4 @@
-//! Calls and signals: what clients do with them, and what they are told.
+//! Calls and signals: the actions of clients, and the pushes to them.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -22,27 +22,27 @@ use crate::dialects::talkamie::session::Session;
 use crate::dialects::time;
 use crate::http::error::Problem;
 
-/// The number of calls that a connection remembers.
+/// The maximum number of calls that a connection remembers.
 const REMEMBERED: usize = 64;
 
 /// The calls that a connection knows of, by id.
 #[derive(Debug, Default)]
 pub(super) struct Calls(Mutex<HashMap<String, Known>>);
 
-/// What a connection knows of a call.
+/// The knowledge of a connection about a call.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Known {
     conversation_id: String,
-    /// `None` while nothing but what was done here is known.
+    /// `None` while only the actions of this connection are known.
     state: Option<CallState>,
-    /// Whether it was answered on this very connection.
+    /// True when it was answered on this very connection.
     answered: bool,
-    /// Whether it was rejected or ended on this very connection.
+    /// True when it was rejected or ended on this very connection.
     ended: bool,
 }
 
 impl Calls {
-    /// Takes in how a call stands; gives the action that tells the client, if it is to be told.
+    /// Records the state of a call; returns the action for the client, if there is one.
     pub(super) fn take(&self, call: &Call, viewer: &Viewer) -> Option<&'static str> {
         let mut calls = self.lock();
         let known = calls.get(&call.call_id);
@@ -57,23 +57,23 @@ impl Calls {
         action
     }
 
-    /// Notes that a call is answered on this connection, before all devices are told.
+    /// Records that a call is answered on this connection, before all devices are told.
     fn answer(&self, call_id: &str) {
         self.lock().entry(call_id.to_owned()).or_default().answered = true;
     }
 
-    /// Notes that a call is rejected or ended on this connection, before all devices are told.
+    /// Records that a call is rejected or ended on this connection, before all devices are told.
     fn end(&self, call_id: &str) {
         self.lock().entry(call_id.to_owned()).or_default().ended = true;
     }
 
-    /// The conversation of a call.
+    /// Returns the conversation of a call.
     pub(super) fn conversation(&self, call_id: &str) -> Option<String> {
         let found = self.lock().get(call_id).map(|known| known.conversation_id.clone());
         found.filter(|id| !id.is_empty())
     }
 
-    /// The active call of a conversation.
+    /// Returns the active call of a conversation.
     fn active(&self, conversation_id: &str) -> Option<String> {
         let calls = self.lock();
         let mut active = calls.iter().filter(|(_, known)| is_active(known.state));
@@ -82,7 +82,7 @@ impl Calls {
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Known>> {
-        // Nothing in here panics half way through a change, so a poisoned lock is as good as any other.
+        // No code panics between two parts of a change, so a poisoned lock is still consistent.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -105,7 +105,7 @@ impl From<&Session> for Viewer {
     }
 }
 
-/// The action that tells a client how a call stands, if it is to be told.
+/// Returns the action that tells a client the state of a call, if there is one.
 fn told(call: &Call, viewer: &Viewer, known: Option<&Known>) -> Option<&'static str> {
     let is_caller = call.caller_user_id == viewer.user_id;
     let before = known.and_then(|known| known.state);
@@ -129,7 +129,7 @@ fn told(call: &Call, viewer: &Viewer, known: Option<&Known>) -> Option<&'static 
     }
 }
 
-/// Carries out what a client does with calls. What is not answered when it is well gives `None`.
+/// Executes an action on calls. Actions that are not answered when they succeed return `None`.
 pub(super) async fn perform(
     session: &Session,
     calls: &Calls,
@@ -169,7 +169,7 @@ pub(super) async fn perform(
         }
     };
     let call = call.unwrap_or_default();
-    // What the reply says is not pushed as well.
+    // The content of the reply is not pushed as well.
     let _ = calls.take(&call, &session.into());
     let chat = call.conversation_id.clone();
     let shown = shown(session, &[call]).await?;
@@ -180,7 +180,7 @@ fn named(fields: &Fields) -> Result<String, Fault> {
     call_id("callId", &fields.required("callId")?)
 }
 
-/// Calls the other person of a chat. One who is known to be away is not rung for.
+/// Calls the other user of a chat. A user who is known to be away is not called.
 async fn start(session: &Session, fields: &Fields) -> Result<Option<Call>, Problem> {
     let media = match fields.filled("type")?.as_deref() {
         Some("audio") | None => CallMedia::Audio,
@@ -197,14 +197,14 @@ async fn start(session: &Session, fields: &Fields) -> Result<Option<Call>, Probl
     Ok(session.call(start).await?.call)
 }
 
-/// True for one who was here and has gone. Of one who hides it, or was never here, nothing is known.
+/// True for a user who was online and has left. For a user who hides it, or was never online, it is unknown.
 async fn is_away(session: &Session, user_id: &str) -> Result<bool, Problem> {
     let presence = session.call(GetPresenceRequest { user_ids: vec![user_id.to_owned()] }).await?;
     let presence = presence.presences.into_iter().next().unwrap_or_default();
     Ok(!presence.online && presence.last_seen_time.is_some())
 }
 
-/// Passes a signal on in the active call of a chat.
+/// Passes on a signal in the active call of a chat.
 async fn signal(session: &Session, calls: &Calls, request: &Request) -> Result<(), Problem> {
     let signal = request.signal.as_ref().filter(|signal| signal.is_object());
     let signal = signal.ok_or_else(|| Fault::invalid("signal", "must be an object"))?;
@@ -217,7 +217,7 @@ async fn signal(session: &Session, calls: &Calls, request: &Request) -> Result<(
     Ok(())
 }
 
-/// The active call of the user, when it is that of a chat.
+/// Returns the active call of the user, if it is that of a chat.
 async fn active(session: &Session, calls: &Calls, chat: &str) -> Result<String, Problem> {
     let list = ListCallsRequest { active: true, page_size: 1, ..ListCallsRequest::default() };
     let found = session.call(list).await?.calls.into_iter().find(|call| call.conversation_id == chat);
@@ -226,7 +226,7 @@ async fn active(session: &Session, calls: &Calls, chat: &str) -> Result<String, 
     Ok(found.call_id)
 }
 
-/// A signal of the other device as the client is told of it.
+/// Returns a signal of the other device as the client receives it.
 pub(super) async fn signalled(
     session: &Session,
     calls: &Calls,
@@ -240,7 +240,7 @@ pub(super) async fn signalled(
             session.call(get).await?.call.unwrap_or_default().conversation_id
         }
     };
-    // A client of another API may send what is no JSON.
+    // A client of another API may send a payload that is not JSON.
     let signal = serde_json::from_str(payload).unwrap_or_else(|_| json!(payload));
     Ok(json!({"chat": {"id": chat}, "signal": signal}))
 }
@@ -264,7 +264,7 @@ mod tests {
         Viewer { user_id: user.to_owned(), session_id: format!("{user}-1") }
     }
 
-    /// What a viewer is told of a call that goes through these states.
+    /// Returns the actions that a viewer receives for a call that goes through these states.
     fn story(user: &str, states: &[CallState], edit: impl Fn(&mut Call)) -> Vec<Option<&'static str>> {
         let calls = Calls::default();
         let take = |state: &CallState| {

@@ -1,7 +1,7 @@
-//! One socket: reads frames, carries out actions one after the other, and pushes what happens.
+//! One socket: reads frames, executes actions one after the other, and pushes events.
 //!
-//! It is one task. At most one action and one translation of an event are under way, so that answers come in the order
-//! of the questions, and pushes in the order of the events. What happens meanwhile waits in the view of the user, whose
+//! It is one task. At most one action and one translation of an event are in progress, so that answers come in the
+//! order of the requests, and pushes in the order of the events. Further events wait in the view of the user, whose
 //! queue is bounded: a client that is too slow for it is disconnected.
 
 use std::collections::VecDeque;
@@ -37,16 +37,16 @@ use crate::realtime::subscriber::Subscriber;
 use crate::realtime::websocket::close::{Close, code};
 use crate::realtime::websocket::transport::{Outgoing, Received, Transport};
 
-/// The time in which a client signs in.
+/// The longest time for a client to sign in.
 const TO_AUTHENTICATE: Duration = Duration::from_secs(30);
 
-/// The number of actions that may wait. While there are more, nothing is read.
+/// The maximum number of waiting actions. At the maximum, no frame is read.
 const WAITING_ACTIONS: usize = 64;
 
-/// The number of frames that may wait to be written. While there are more, no event is translated.
+/// The maximum number of frames that wait to be written. At the maximum, no event is translated.
 const WAITING_FRAMES: usize = 64;
 
-/// The time over which commands are counted.
+/// The period in which commands are counted.
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The time after which a client comes back when an event could not be translated.
@@ -58,14 +58,14 @@ pub(super) struct Connection {
     slot: ConnectionSlot,
     /// The view of the user; until the client has signed in, one that follows nothing.
     view: Subscriber,
-    /// What came out of the view while the client signed in.
+    /// The frames of the view from the time before the client had signed in.
     frames: VecDeque<Arc<Frame>>,
     calls: Arc<Calls>,
     signing_in_ends: Option<Pin<Box<Sleep>>>,
     requests: VecDeque<Request>,
     action: Option<BoxFuture<'static, Outcome>>,
     translation: Option<BoxFuture<'static, Result<Pushed, Problem>>>,
-    /// What is delivered once it is written.
+    /// The message that counts as delivered once it is written.
     delivered: Option<Delivered>,
     outbox: VecDeque<Message>,
     ended: Option<End>,
@@ -74,7 +74,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    /// Serves a socket until it is over.
+    /// Serves a socket until it ends.
     pub(super) async fn serve(dialects: Dialects, socket: WebSocket, slot: ConnectionSlot) {
         let mut transport = Transport::new(socket, dialects.realtime.shared_config());
         let close = match Subscriber::anonymous(&dialects.realtime, &slot, Format::Text) {
@@ -107,7 +107,7 @@ impl Connection {
         }
     }
 
-    /// Runs until the connection is over. Ready with how to close it; `None` when the client has gone.
+    /// Runs until the connection is over. Ready with the close to send; `None` when the client is gone.
     fn poll(&mut self, transport: &mut Transport, cx: &mut Context<'_>) -> Poll<Option<Close>> {
         loop {
             if let Poll::Ready(close) = transport.poll_write(self, cx) {
@@ -141,7 +141,7 @@ impl Connection {
         self.ended.is_none() && self.requests.len() < WAITING_ACTIONS && self.outbox.len() < WAITING_FRAMES
     }
 
-    /// Begins and ends actions. True when something has changed.
+    /// Starts and ends actions. True when something has changed.
     fn poll_action(&mut self, cx: &mut Context<'_>) -> bool {
         let Some(action) = &mut self.action else {
             let Some(request) = self.requests.pop_front() else { return false };
@@ -194,7 +194,7 @@ impl Connection {
                 self.outbox.extend(pushed.frames.into_iter().map(|(action, data)| frame::push(action, data)));
                 self.delivered = pushed.delivered;
             }
-            // Gone or out of reach since it happened.
+            // Deleted or unreadable in the meantime.
             Err(problem) if matches!(problem.fault().code(), Code::NotFound | Code::PermissionDenied) => {}
             Err(problem) => {
                 let code = problem.fault().code();
@@ -205,7 +205,7 @@ impl Connection {
         true
     }
 
-    /// Takes the next event, when the one before is translated. True when something has changed.
+    /// Takes the next event, if the one before is translated. True when something has changed.
     fn poll_view(&mut self, cx: &mut Context<'_>) -> bool {
         if self.translation.is_some() || self.ended.is_some() || self.outbox.len() >= WAITING_FRAMES {
             return false;
@@ -237,7 +237,7 @@ impl Connection {
         }
     }
 
-    /// The session of the user with its present token; `None` until the client has signed in.
+    /// Returns the session of the user with its current token; `None` until the client has signed in.
     fn session(&self) -> Option<Session> {
         let identity = self.view.handle().identity()?;
         let actor = Actor {
@@ -249,7 +249,7 @@ impl Connection {
         Some(Session { dialects: self.dialects.clone(), actor, zone: None })
     }
 
-    /// Takes a frame of the client. What is malformed is answered and changes nothing else.
+    /// Takes a frame of the client. A malformed one is answered and has no other effect.
     fn hear(&mut self, received: &Received) -> Result<(), Close> {
         match Request::read(received) {
             Ok(request) => {
@@ -290,7 +290,7 @@ impl Outgoing for Connection {
             return Poll::Ready(Ok(Some(message)));
         }
         match self.ended {
-            // What was asked for before is still answered.
+            // Earlier requests are still answered.
             Some(End::Restart { .. }) if self.action.is_some() || !self.requests.is_empty() => Poll::Pending,
             Some(end) => Poll::Ready(Err(end)),
             None => Poll::Pending,

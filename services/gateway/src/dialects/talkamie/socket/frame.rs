@@ -1,4 +1,4 @@
-//! Frames in and out.
+//! Incoming and outgoing frames.
 
 use axum::extract::ws::Message;
 use chassis::fault::Fault;
@@ -9,16 +9,16 @@ use crate::dialects::talkamie::envelope::Reply;
 use crate::http::error::Problem;
 use crate::realtime::websocket::transport::Received;
 
-/// What a client asks for.
+/// A request of a client.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Request {
     pub(super) action: String,
     pub(super) fields: Fields,
-    /// A signal as it came, which is passed on unchanged.
+    /// The original signal, which is passed on unchanged.
     pub(super) signal: Option<Value>,
 }
 
-/// A frame that cannot be carried out, with its action when it has one.
+/// A frame that cannot be executed, with its action if it has one.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Malformed {
     pub(super) action: Option<String>,
@@ -48,7 +48,7 @@ impl Request {
     }
 }
 
-/// The answer to a request.
+/// Returns the answer to a request.
 pub(super) fn reply(action: &str, reply: Reply) -> Message {
     let mut frame = frame(action, reply.data);
     if let Some(pagination) = reply.pagination {
@@ -57,7 +57,7 @@ pub(super) fn reply(action: &str, reply: Reply) -> Message {
     Message::text(frame.to_string())
 }
 
-/// Something that happened.
+/// Returns the push of an event.
 pub(super) fn push(action: &str, data: Value) -> Message {
     Message::text(frame(action, data).to_string())
 }
@@ -66,7 +66,7 @@ fn frame(action: &str, data: Value) -> Value {
     json!({"action": action, "success": true, "statusCode": 200, "message": "success", "data": data})
 }
 
-/// The answer to a request that failed; without an action the frame had none.
+/// Returns the answer to a request that failed; without an action the frame had none.
 pub(super) fn error(action: Option<&str>, problem: &Problem) -> Message {
     let frame = json!({
         "action": action,

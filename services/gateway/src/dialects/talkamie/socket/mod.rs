@@ -1,10 +1,10 @@
-//! The WebSocket at `/talkamie/ws`: JSON text frames `{action, ...}`, answered by `{action, success, statusCode, message,
-//! data, pagination?}`; pushes have the same form. The first frame signs in.
+//! The WebSocket at `/talkamie/ws`: JSON text frames `{action, ...}`, answered by `{action, success, statusCode,
+//! message, data, pagination?}`; pushes have the same form. The first frame signs in.
 //!
 //! ```text
 //! connection   one socket: reads, answers in order, pushes       frame     frames in and out
-//! actions      what clients ask for                              calls     calls and signals
-//! arrival      what a client is told when it comes               push      events, translated
+//! actions      the requests of clients                           calls     calls and signals
+//! arrival      the work after a client has signed in             push      events, translated
 //! ```
 
 mod actions;
@@ -34,13 +34,13 @@ pub(in crate::dialects) fn is_at(path: &str) -> bool {
         && segments.next().is_none()
 }
 
-/// Lets a client in, or says why not.
+/// Opens a connection, or refuses it.
 pub(in crate::dialects) async fn open(dialects: Dialects, request: Request) -> Result<Response, Problem> {
     let (mut parts, _) = request.into_parts();
     let address = parts.extensions.get::<ClientAddress>().copied().map(Extension);
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &()).await;
     let upgrade = upgrade.map_err(|_| Fault::invalid("upgrade", "must be the handshake of a WebSocket"))?;
-    // Who a header signs in is not asked: the first frame says it, as for all clients.
+    // A user in a header is ignored: the first frame names the user, as for all clients.
     let (slot, _) = admit(&dialects.realtime, address, parts.uri.query(), &parts.headers).await?;
     let config = dialects.realtime.shared_config();
     Ok(websocket::serve(upgrade, &config.sockets, move |socket| async move {

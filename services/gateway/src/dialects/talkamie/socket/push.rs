@@ -20,13 +20,13 @@ use crate::dialects::time;
 use crate::http::error::Problem;
 use crate::realtime::frame::Frame;
 
-/// The number of messages that are shown as gone after a purge.
+/// The number of messages that are shown as deleted after a purge.
 const PURGED: i32 = 25;
 
-/// The number of messages whose delivery is told at once.
+/// The maximum number of messages whose delivery is reported at once.
 const MOVED: i32 = 100;
 
-/// What a client is told.
+/// The frames for a client.
 #[derive(Debug, Default)]
 pub(super) struct Pushed {
     /// Actions with their data.
@@ -34,7 +34,7 @@ pub(super) struct Pushed {
     pub(super) delivered: Option<Delivered>,
 }
 
-/// A message that is delivered once it is written.
+/// A message that counts as delivered once it is written.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Delivered {
     chat: ConversationId,
@@ -47,7 +47,7 @@ impl From<(&'static str, Value)> for Pushed {
     }
 }
 
-/// Says that a message has reached a device of the user.
+/// Records that a message has reached a device of the user.
 pub(super) async fn deliver(session: Session, delivered: Delivered) -> Result<Pushed, Problem> {
     arrival::deliver(&session, delivered.chat, delivered.sequence).await?;
     Ok(Pushed::default())
@@ -124,7 +124,7 @@ async fn of_event(session: &Session, event: &Event) -> Result<Pushed, Problem> {
     }
 }
 
-/// A message of the other person. It counts as delivered: it is written to the client at once.
+/// Translates a message of the other user. It counts as delivered: it is written to the client at once.
 async fn new_message(session: &Session, chat: ConversationId, message: &Message) -> Result<Pushed, Problem> {
     let conversation = session.direct(chat).await?;
     let me = session.user_id().to_string();
@@ -146,7 +146,7 @@ async fn new_message(session: &Session, chat: ConversationId, message: &Message)
     Ok(Pushed { frames: vec![("new-message", data)], delivered })
 }
 
-/// Messages that are not what they were.
+/// Translates messages that have changed.
 async fn changed(session: &Session, chat: ConversationId, changed: &[Message]) -> Result<Pushed, Problem> {
     if changed.is_empty() {
         return Ok(Pushed::default());
@@ -167,7 +167,7 @@ async fn updated(
     Ok(json!({"chat": {"id": chat.to_string()}, "messagesMap": map, "viewer": viewer}))
 }
 
-/// The other person has received or read on: the messages of the user that this is about.
+/// Translates a receipt of the other user: the messages of the user that it is about.
 async fn of_receipt(session: &Session, receipt: &Watermark) -> Result<Pushed, Problem> {
     let chat = conversation_id(&receipt.conversation_id)?;
     if session.is_own(&receipt.user_id) || !chats::is_direct(session, chat).await? {
@@ -191,7 +191,7 @@ async fn of_receipt(session: &Session, receipt: &Watermark) -> Result<Pushed, Pr
     Ok(pushed)
 }
 
-/// The user's own messages between two sequences, the newest ones when there are many.
+/// Returns the user's own messages between two sequences, the newest ones when there are many.
 async fn moved(
     session: &Session,
     receipt: &Watermark,
@@ -215,7 +215,7 @@ async fn moved(
     Ok(found)
 }
 
-/// Messages as the receipt says that they stand.
+/// Returns messages in the state that the receipt gives them.
 async fn reached(
     session: &Session,
     receipt: &Watermark,
@@ -244,12 +244,12 @@ async fn of_user_event(session: &Session, event: &UserEvent) -> Result<Pushed, P
     }
 }
 
-/// True when the last that happened to an alert is that the user read it, which is no news.
+/// True when the last change of an alert is that the user read it, which is no news.
 fn was_read(alert: &Alert) -> bool {
     alert.read_time.is_some() && time::millis(alert.read_time) > time::millis(alert.update_time)
 }
 
-/// True for a message request whose message is not known yet. Another change of the alert brings it.
+/// True for a message request whose message is not known yet. A later change of the alert contains it.
 fn lacks_message(alert: &Alert) -> bool {
     alert.kind() == AlertKind::MessageRequest
         && alert.state() == AlertState::RequestPending

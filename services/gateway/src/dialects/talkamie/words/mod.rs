@@ -1,4 +1,4 @@
-//! Words of this API and the values that they stand for: languages, countries, days of the week, time zones.
+//! Words of this API and their values: languages, countries, days of the week, time zones.
 
 pub(super) mod place;
 pub(super) mod profile;

@@ -8,7 +8,7 @@ use chassis::fault::Fault;
 static COUNTRIES: LazyLock<Names> = LazyLock::new(|| Names::read(include_str!("countries.txt")));
 static LANGUAGES: LazyLock<Names> = LazyLock::new(|| Names::read(include_str!("languages.txt")));
 
-/// Codes with their names: the first is the one that is shown, all are read.
+/// Codes with their names: the first name is the one that is shown, all are accepted.
 struct Names {
     by_code: HashMap<String, &'static str>,
     by_name: HashMap<String, &'static str>,
@@ -27,7 +27,7 @@ impl Names {
         Self { by_code, by_name }
     }
 
-    /// The code of a name; a code is taken as well.
+    /// Returns the code of a name; a code is accepted as well.
     fn code(&self, text: &str) -> Option<String> {
         let folded = fold(text);
         match self.by_name.get(&folded) {
@@ -41,23 +41,23 @@ fn fold(text: &str) -> String {
     text.trim().to_lowercase()
 }
 
-/// The code of a country by its English name.
+/// Returns the code of a country by its English name.
 pub(in crate::dialects::talkamie) fn country_code(field: &str, name: &str) -> Result<String, Fault> {
     let code = COUNTRIES.code(name).map(|code| code.to_uppercase());
     code.ok_or_else(|| Fault::invalid(field, "must be the English name of a country"))
 }
 
-/// The English name of a country.
+/// Returns the English name of a country.
 pub(in crate::dialects::talkamie) fn country_name(code: &str) -> &str {
     COUNTRIES.by_code.get(&fold(code)).copied().unwrap_or(code)
 }
 
-/// The tag of a language by its English name.
+/// Returns the tag of a language by its English name.
 pub(in crate::dialects::talkamie) fn language_tag(field: &str, name: &str) -> Result<String, Fault> {
     LANGUAGES.code(name).ok_or_else(|| Fault::invalid(field, "must be the English name of a language"))
 }
 
-/// The English name of the language of a tag; a tag whose language has no name here is shown as it is.
+/// Returns the English name of the language of a tag; a tag whose language has no name here is shown unchanged.
 pub(in crate::dialects::talkamie) fn language_name(tag: &str) -> &str {
     let language = tag.split('-').next().unwrap_or_default();
     LANGUAGES.by_code.get(&fold(language)).copied().unwrap_or(tag)

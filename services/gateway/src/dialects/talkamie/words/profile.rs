@@ -1,4 +1,4 @@
-//! The profile of a user as this API writes it: what a `PUT` may change, and the words for gender and visibility.
+//! The profile of a user in the form of this API: the changes of a `PUT`, and the words for gender and visibility.
 
 use chassis::fault::Fault;
 use proto::auth::v1::{CallPreferences, Gender, Location, User, UserChanges, Visibility};
@@ -8,7 +8,7 @@ use super::place;
 use crate::dialects::fields::Fields;
 use crate::dialects::talkamie::operations::interests::Catalog;
 
-/// The changes that a request asks for, and the names of the fields that they set.
+/// Returns the changes in a request, and the names of the fields that they set.
 pub(in crate::dialects::talkamie) fn changes(
     fields: &Fields,
     before: &User,
@@ -74,7 +74,7 @@ pub(in crate::dialects::talkamie) fn changes(
     Ok((changes, mask))
 }
 
-/// The word for a gender.
+/// Returns the word for a gender.
 pub(in crate::dialects::talkamie) fn gender_word(gender: Gender) -> &'static str {
     match gender {
         Gender::Female => "female",
@@ -85,14 +85,14 @@ pub(in crate::dialects::talkamie) fn gender_word(gender: Gender) -> &'static str
     }
 }
 
-/// The gender of a word.
+/// Returns the gender of a word.
 pub(in crate::dialects::talkamie) fn gender(field: &str, word: &str) -> Result<Gender, Fault> {
     let all = [Gender::Female, Gender::Male, Gender::NonBinary, Gender::Other, Gender::Unspecified];
     let found = all.into_iter().find(|gender| gender_word(*gender).eq_ignore_ascii_case(word));
     found.ok_or_else(|| Fault::invalid(field, "must be one of male, female, non-binary, other, unspecified"))
 }
 
-/// The word for who sees a profile; `None` where this API has no word.
+/// Returns the word for the visibility of a profile; `None` if this API has no word.
 pub(in crate::dialects::talkamie) fn visibility_word(user: &User) -> Option<&'static str> {
     match (user.visibility(), user.visible_to_categories.as_slice()) {
         (Visibility::Everyone | Visibility::Unspecified, _) => Some("public"),
@@ -115,8 +115,8 @@ fn visibility(word: &str) -> Result<(Visibility, Option<&'static str>), Fault> {
     })
 }
 
-/// Where the user lives: `city`, `state` and `country`, beside the other fields or in `location`. What is not given
-/// stays as it is.
+/// Returns the user's location: `city`, `state` and `country`, beside the other fields or in `location`. Missing fields
+/// stay as they are.
 fn location(fields: &Fields, before: &User) -> Result<Option<Location>, Fault> {
     let within = fields.object("location")?;
     let part = |name: &str| Ok::<_, Fault>(fields.text(name)?.or(within.text(name)?));
@@ -134,7 +134,7 @@ fn location(fields: &Fields, before: &User) -> Result<Option<Location>, Fault> {
     Ok(Some(location))
 }
 
-/// The address of a file: a text, or an object with the original in `org` and a small one in `sm`.
+/// Returns the address of a file: a text, or an object with the original in `org` and a small one in `sm`.
 fn file(fields: &Fields, name: &str) -> Result<Option<String>, Fault> {
     let url = match fields.get(name) {
         None => return Ok(None),
@@ -155,7 +155,7 @@ fn file(fields: &Fields, name: &str) -> Result<Option<String>, Fault> {
     }
 }
 
-/// Interests by id or by name, as texts or as objects.
+/// Returns interests by id or by name, as texts or as objects.
 fn interests(fields: &Fields, catalog: &Catalog) -> Result<Option<Vec<String>>, Fault> {
     let refuse = || Fault::invalid("interests", "must be an array of interests by name or id");
     let values = match fields.get("interests") {
@@ -179,7 +179,7 @@ fn interests(fields: &Fields, catalog: &Catalog) -> Result<Option<Vec<String>>, 
     Ok(Some(ids))
 }
 
-/// How much the user wants to be called: `maxCallCount` and `maxCallDuration` in seconds, or the same in
+/// Returns the user's limits on calls: `maxCallCount` and `maxCallDuration` in seconds, or the same in
 /// `preferences.call`. 0 is no limit.
 fn call_preferences(fields: &Fields, before: &User) -> Result<Option<CallPreferences>, Fault> {
     let within = fields.object("preferences")?.object("call")?;

@@ -1,13 +1,13 @@
-//! Time zones: clients tell the offset of theirs in minutes, with the sign of JavaScript's `getTimezoneOffset`.
+//! Time zones: clients send their offset in minutes, with the sign of JavaScript's `getTimezoneOffset`.
 
 use chassis::fault::Fault;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-/// The header in which a client tells its offset.
+/// The header with the offset of a client.
 pub(in crate::dialects::talkamie) const HEADER: &str = "x-user-timezone-offset";
 
-/// The time zone of an offset, an IANA name; `None` when it is not a whole number of hours.
+/// Returns the time zone of an offset, an IANA name; `None` when it is not a whole number of hours.
 pub(in crate::dialects::talkamie) fn of_offset(header: Option<&str>) -> Result<Option<String>, Fault> {
     let Some(text) = header.map(str::trim).filter(|text| !text.is_empty()) else { return Ok(None) };
     let minutes = text.parse::<i32>().ok().filter(|minutes| minutes.abs() <= 18 * 60);
@@ -19,7 +19,7 @@ pub(in crate::dialects::talkamie) fn of_offset(header: Option<&str>) -> Result<O
     })
 }
 
-/// The offset of a time zone at a time, in minutes with the sign of JavaScript; `None` for an unknown one.
+/// Returns the offset of a time zone at a time, in minutes with the sign of JavaScript; `None` for an unknown one.
 pub(in crate::dialects::talkamie) fn offset(time_zone: &str, now_millis: i64) -> Option<i32> {
     let zone = TimeZone::get(time_zone).ok()?;
     let now = Timestamp::from_millisecond(now_millis).ok()?;

@@ -26,13 +26,13 @@ use crate::{Clients, Config, Deps, SocketsConfig};
 pub(crate) use self::backend::Backend;
 pub(crate) use self::client::Client;
 
-/// How long a test waits for what must come.
+/// The longest time for which a test waits for an event that must come.
 pub(crate) const SOON: Duration = Duration::from_secs(10);
 
-/// How long it waits for what must not come.
+/// The time for which it waits for an event that must not come.
 pub(crate) const A_WHILE: Duration = Duration::from_millis(400);
 
-/// Somebody with an account.
+/// A user with an account.
 #[derive(Clone)]
 pub(crate) struct Person {
     pub(crate) id: UserId,
